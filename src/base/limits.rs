@@ -1,0 +1,150 @@
+//! Every bound of the program, in one place. Names end in their unit.
+//!
+//! The rule that makes deadlock impossible to write: a blocking send goes only
+//! connection -> upstream -> router; everything against that direction is a `try_send`
+//! with a designed outcome (drop and count, or close the stream).
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// HTTP listener (RFC 9112; policy in `http`).
+
+/// Request line and headers together.
+pub const HEAD_BYTES: usize = 32 * KIB;
+/// Header fields in one request.
+pub const HEADERS: usize = 100;
+/// Bytes of the request target.
+pub const TARGET_BYTES: usize = 8 * KIB;
+/// Request body, unless configured otherwise.
+pub const BODY_BYTES: usize = 4 * MIB;
+/// Chunk extensions of one chunk, and all trailer fields together.
+pub const CHUNK_EXTENSION_BYTES: usize = 256;
+pub const TRAILER_BYTES: usize = 4 * KIB;
+/// Open client connections in all; per address (loopback is exempt); slots beyond the cap
+/// that serve only `/health*`.
+pub const CONNECTIONS: usize = 4096;
+pub const CONNECTIONS_PER_ADDRESS: usize = 256;
+pub const HEALTH_CONNECTIONS: usize = 16;
+/// From the first byte of a head to its last.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// For a whole body, plus one second for each 64 KiB that is announced or received.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+pub const BODY_BYTES_PER_SECOND: usize = 64 * KIB;
+/// For one answer or one stream event to be taken by the client.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two requests of one connection.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
+/// Unread request bytes that are read and thrown away before a connection is closed.
+pub const DRAIN_BYTES: usize = 64 * KIB;
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+
+// JSON-RPC.
+
+/// Nesting of a message, from either side.
+pub const JSON_DEPTH: usize = 128;
+/// Bytes of a string id.
+pub const ID_BYTES: usize = 256;
+/// Messages in one batch (revision 2025-03-26 only).
+pub const BATCH_MESSAGES: usize = 64;
+
+// Sessions and streams.
+
+pub const SESSIONS: usize = 4096;
+/// Anonymous sessions of one address (loopback is exempt).
+pub const SESSIONS_PER_ADDRESS: usize = 256;
+pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
+/// Requests of one session in work at the same time.
+pub const SESSION_CALLS: usize = 256;
+/// Resource subscriptions of one session.
+pub const SESSION_SUBSCRIPTIONS: usize = 1024;
+/// GET streams that one session may hold open.
+pub const SESSION_LISTENERS: usize = 4;
+/// Events kept for resumption: of one stream, their bytes, and streams of one session.
+pub const REPLAY_EVENTS: usize = 256;
+pub const REPLAY_BYTES: usize = MIB;
+pub const REPLAY_STREAMS: usize = 16;
+/// Replies that wait for one connection thread; progress and logs are let in only while
+/// fewer than `MAILBOX_SOFT` wait, so that there is always room for asks and answers.
+pub const MAILBOX: usize = 64;
+pub const MAILBOX_SOFT: usize = 48;
+/// Silence after which an undecided answer becomes an event stream.
+pub const UNDECIDED: Duration = Duration::from_secs(1);
+/// Comment that keeps a quiet stream open and finds a client that is gone.
+pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What a client is told to wait before it reconnects a stream.
+pub const STREAM_RETRY_MS: u64 = 1000;
+
+// Upstream servers.
+
+/// One line from a child: longer ones are skipped and their call gets an error.
+pub const LINE_BYTES: usize = 16 * MIB;
+/// Bytes queued for one child's stdin before callers wait.
+pub const OUTLET_BYTES: usize = 4 * MIB;
+pub const OUTLET_LINES: usize = 4096;
+/// A child that takes nothing for so long is restarted.
+pub const OUTLET_STALL: Duration = Duration::from_secs(30);
+pub const STDERR_LINE_BYTES: usize = 8 * KIB;
+/// Lines of stderr kept for diagnosis, and logged per window.
+pub const STDERR_KEPT_LINES: usize = 50;
+pub const STDERR_WINDOW_LINES: usize = 20;
+pub const STDERR_WINDOW: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
+/// Progress and open questions extend a call, but never beyond this.
+pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// Calls in flight at one server process.
+pub const CALLS_PER_SERVER: usize = 4096;
+/// How long a call waits for room in a server's queue before it is answered "busy".
+pub const QUEUE_WAIT: Duration = Duration::from_secs(5);
+/// How long a call waits for a server that is starting or restarting.
+pub const START_WAIT: Duration = Duration::from_secs(10);
+pub const RESTART_FIRST: Duration = Duration::from_millis(500);
+pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// A server that was up so long starts again from the first delay.
+pub const RESTART_RESET: Duration = Duration::from_secs(300);
+/// So many deaths inside the window open the breaker: from then on one try per interval.
+pub const BREAKER_DEATHS: usize = 5;
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
+pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
+/// Servers that start at the same time.
+pub const CONCURRENT_STARTS: usize = 5;
+/// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
+pub const STOP_EOF: Duration = Duration::from_secs(2);
+pub const STOP_TERM: Duration = Duration::from_secs(3);
+/// Processes of one server in mode `instances: session`, and their idle time.
+pub const INSTANCES_PER_SERVER: usize = 64;
+pub const INSTANCE_IDLE: Duration = Duration::from_secs(30 * 60);
+
+// Catalogue.
+
+pub const TOOLS_PER_SERVER: usize = 10_000;
+pub const ENTRIES: usize = 20_000;
+pub const ENTRY_BYTES: usize = 256 * KIB;
+/// Pages read from one server for one list.
+pub const LIST_PAGES: usize = 1000;
+/// Entries in one page of ours.
+pub const PAGE_ENTRIES: usize = 1000;
+/// Vanished entries remembered per list of a server, so that cursors keep their place.
+pub const TOMBSTONES: usize = 1024;
+/// Changes are gathered for so long before clients are told.
+pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
+/// A server that announces changes more often is read once per window.
+pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
+pub const SERVER_NAME_BYTES: usize = 128;
+/// Bytes of a public tool or prompt name.
+pub const PUBLIC_NAME_BYTES: usize = 64;
+
+// The gateway itself.
+
+pub const ROUTER_EVENTS: usize = 1024;
+/// Lists and `initialize` are held until every server settled, but not longer than this.
+pub const SYNC_START: Duration = Duration::from_secs(30);
+pub const SHUTDOWN: Duration = Duration::from_secs(25);
+/// Configuration files.
+pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
+pub const CONFIG_SERVERS: usize = 1024;
+/// Stacks of threads; only touched pages count.
+pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
+pub const STACK_WORKER_BYTES: usize = 256 * KIB;

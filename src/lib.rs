@@ -1,0 +1,18 @@
+//! onemcp: one endpoint for all MCP servers.
+//!
+//! Dependency order, outermost first; a module may use only modules to its right
+//! (`tests/it/tidy.rs` fails on a wrong arrow):
+//! `cli > gateway > front > relay > upstream > journal > config > model > mcp > http > wire > base`.
+
+pub mod base;
+pub mod cli;
+pub mod config;
+pub mod front;
+pub mod gateway;
+pub mod http;
+pub mod journal;
+pub mod mcp;
+pub mod model;
+pub mod relay;
+pub mod upstream;
+pub mod wire;
