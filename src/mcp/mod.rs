@@ -1,1 +1,7 @@
-//! mcp
+//! The protocol's words: methods, revisions, error codes. No IO, no state.
+
+pub mod error;
+pub mod level;
+pub mod list;
+pub mod method;
+pub mod revision;

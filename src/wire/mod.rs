@@ -1,1 +1,9 @@
-//! wire
+//! Bytes and messages: JSON text, JSON-RPC envelopes, lines, event streams. Sans-IO but for
+//! the line reader, which takes any `Read`. Absent on purpose: a tree of values. Payloads stay
+//! text and are spliced by offset, so that numbers, key order and unknown members survive.
+
+pub mod json;
+pub mod lines;
+pub mod members;
+pub mod message;
+pub mod sse;

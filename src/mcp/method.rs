@@ -1,0 +1,67 @@
+//! The methods that a session-era client may send, as a closed set.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Initialize,
+    Ping,
+    ToolsList,
+    ToolsCall,
+    PromptsList,
+    PromptsGet,
+    ResourcesList,
+    ResourcesTemplatesList,
+    ResourcesRead,
+    ResourcesSubscribe,
+    ResourcesUnsubscribe,
+    Complete,
+    SetLevel,
+}
+
+impl Method {
+    /// `None` for a method that no revision of the session era knows.
+    pub fn parse(name: &str) -> Option<Method> {
+        Some(match name {
+            "initialize" => Method::Initialize,
+            "ping" => Method::Ping,
+            "tools/list" => Method::ToolsList,
+            "tools/call" => Method::ToolsCall,
+            "prompts/list" => Method::PromptsList,
+            "prompts/get" => Method::PromptsGet,
+            "resources/list" => Method::ResourcesList,
+            "resources/templates/list" => Method::ResourcesTemplatesList,
+            "resources/read" => Method::ResourcesRead,
+            "resources/subscribe" => Method::ResourcesSubscribe,
+            "resources/unsubscribe" => Method::ResourcesUnsubscribe,
+            "completion/complete" => Method::Complete,
+            "logging/setLevel" => Method::SetLevel,
+            _ => return None,
+        })
+    }
+}
+
+/// Questions that a server may ask its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    Sampling,
+    Elicitation,
+    Roots,
+}
+
+impl Ask {
+    pub fn parse(name: &str) -> Option<Ask> {
+        Some(match name {
+            "sampling/createMessage" => Ask::Sampling,
+            "elicitation/create" => Ask::Elicitation,
+            "roots/list" => Ask::Roots,
+            _ => return None,
+        })
+    }
+}
+
+pub const INITIALIZED: &str = "notifications/initialized";
+pub const CANCELLED: &str = "notifications/cancelled";
+pub const PROGRESS: &str = "notifications/progress";
+pub const MESSAGE: &str = "notifications/message";
+pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
