@@ -41,16 +41,17 @@ impl<R: Read> LineReader<R> {
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         let mut searched = self.start;
         loop {
-            if let Some(found) = memchr::memchr(b'\n', &self.buffer[searched..self.end]) {
+            let newline = memchr::memchr(b'\n', &self.buffer[searched..self.end]);
+            let unread = searched + newline.unwrap_or(self.end - searched) - self.start;
+            if unread > self.limit {
+                return self.skip_line().map(Some);
+            }
+            if let Some(found) = newline {
                 let line = self.start..searched + found;
                 self.start = searched + found + 1;
                 return Ok(Some(Line::Text(trim_return(&self.buffer[line]))));
             }
-            searched = self.end;
-            if self.end - self.start > self.limit {
-                return self.skip_line().map(Some);
-            }
-            searched -= self.make_room();
+            searched = self.end - self.make_room();
             let got = self.fill()?;
             if got == 0 {
                 let line = self.start..self.end;
