@@ -102,6 +102,8 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(5);
 pub const START_WAIT: Duration = Duration::from_secs(10);
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// Each wait is longer or shorter by up to this part of it.
+pub const RESTART_JITTER: f64 = 0.2;
 /// A server that was up so long starts again from the first delay.
 pub const RESTART_RESET: Duration = Duration::from_secs(300);
 /// So many deaths inside the window open the breaker: from then on one try per interval.
@@ -133,8 +135,26 @@ pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// A server that announces changes more often is read once per window.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 pub const SERVER_NAME_BYTES: usize = 128;
-/// Bytes of a public tool or prompt name.
+/// Bytes of a public tool or prompt name, unless configured otherwise; the least and the most
+/// that may be configured (a shortened name needs room for its hash); bytes of the separator.
 pub const PUBLIC_NAME_BYTES: usize = 64;
+pub const PUBLIC_NAME_BYTES_MIN: usize = 32;
+pub const PUBLIC_NAME_BYTES_MAX: usize = 256;
+pub const SEPARATOR_BYTES: usize = 12;
+/// A list cursor of ours, as text; a longer entry name is remembered by its digest.
+pub const CURSOR_BYTES: usize = 8 * KIB;
+pub const CURSOR_NAME_BYTES: usize = 1024;
+/// Matching a URI costs the product of the two.
+pub const URI_BYTES: usize = 8 * KIB;
+pub const URI_TEMPLATE_BYTES: usize = 2 * KIB;
+
+// Tag expressions.
+
+pub const FILTER_BYTES: usize = 4 * KIB;
+/// Tags in one expression, characters of one tag, nesting of parentheses and negations.
+pub const FILTER_TAGS: usize = 50;
+pub const TAG_CHARS: usize = 100;
+pub const FILTER_DEPTH: usize = 32;
 
 // The gateway itself.
 
@@ -145,6 +165,17 @@ pub const SHUTDOWN: Duration = Duration::from_secs(25);
 /// Configuration files.
 pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 pub const CONFIG_SERVERS: usize = 1024;
+/// The embedded demo servers: request line, countdowns at a time and their length; notes, bytes
+/// of one, characters of a title, subscriptions; entries of a page; bytes of notes in a prompt.
+pub const DEMO_LINE_BYTES: usize = MIB;
+pub const DEMO_COUNTDOWNS: usize = 64;
+pub const DEMO_COUNTDOWN_S: u64 = 60;
+pub const DEMO_NOTES: usize = 1000;
+pub const DEMO_NOTE_BYTES: usize = 64 * KIB;
+pub const DEMO_TITLE_CHARS: usize = 200;
+pub const DEMO_PAGE_ENTRIES: usize = 100;
+pub const DEMO_MATCHES: usize = 50;
+pub const DEMO_PROMPT_BYTES: usize = 256 * KIB;
 /// Stacks of threads; only touched pages count.
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;

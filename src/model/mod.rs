@@ -1,1 +1,8 @@
-//! model
+//! The domain as values and pure functions: no IO, no clock, no threads. `now` is an argument.
+
+pub mod backoff;
+pub mod cursor;
+pub mod filter;
+pub mod naming;
+pub mod order;
+pub mod uri_template;
