@@ -146,7 +146,7 @@ pub const CURSOR_BYTES: usize = 8 * KIB;
 pub const CURSOR_NAME_BYTES: usize = 1024;
 /// Matching a URI costs the product of the two.
 pub const URI_BYTES: usize = 8 * KIB;
-pub const URI_TEMPLATE_BYTES: usize = 2 * KIB;
+pub const URI_TEMPLATE_BYTES: usize = KIB;
 
 // Tag expressions.
 
