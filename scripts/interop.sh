@@ -96,6 +96,7 @@ choose_python() {
   [ -x "${python[0]}" ] || python=(env "PYTHONPATH=$work/site" python3)
 }
 
+# Prints the path of the binary; a failed build ends the caller.
 gateway_binary() {
   if [ -n "${ONEMCP_BIN:-}" ]; then
     echo "$ONEMCP_BIN"
@@ -235,11 +236,13 @@ run_drivers() {
   drive mcp-2.3 "${python[@]}" "$work/pypi.py" "$@"
 }
 
+# Whatever happened, nothing that this run started stays behind.
 finish() {
-  if [ -n "$gateway" ] && alive; then
-    kill -KILL "$gateway"
-  fi
+  local process
   [ -n "$run" ] || return
+  for process in $(run_processes "ONEMCP_INTEROP_RUN=$run"); do
+    kill -KILL "$process" 2>/dev/null
+  done
   if [ "$failed" -eq 0 ]; then
     rm -rf "$run"
     return
@@ -251,7 +254,16 @@ finish() {
   echo "--- logs are in $run" >&2
 }
 
+usage() {
+  sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
+}
+
 main() {
+  case ${1:-} in
+  '' | --url) ;;
+  -h | --help) usage && exit 0 ;;
+  *) usage >&2 && exit 64 ;;
+  esac
   mkdir -p "$work"
   install_node_packages
   install_python_packages
