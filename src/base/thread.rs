@@ -13,5 +13,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(body)
+    Builder::new()
+        .name(name.to_owned())
+        .stack_size(stack_bytes)
+        .spawn(body)
 }
