@@ -39,6 +39,28 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
 /// Unread request bytes that are read and thrown away before a connection is closed.
 pub const DRAIN_BYTES: usize = 64 * KIB;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// What a buffer of a connection may keep between two requests.
+pub const KEPT_BUFFER_BYTES: usize = 8 * KIB;
+/// Answers up to this size are copied behind their head and leave in one plain write;
+/// larger ones leave in one gathering write.
+pub const COPIED_ANSWER_BYTES: usize = 4 * KIB;
+/// Largest single read of a chunked body (reads grow towards it with the bytes received).
+pub const BODY_READ_BYTES: usize = 64 * KIB;
+/// Digits of one chunk size.
+pub const CHUNK_SIZE_DIGITS: usize = 16;
+/// A connection in a health slot must ask within this time, or the slot goes to another.
+pub const HEALTH_FIRST_BYTE: Duration = Duration::from_secs(2);
+/// Pause after `accept` failed, and the time between two log lines about it.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+pub const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Refused connections kept open for a moment, so that their 503 is read before the close.
+pub const REFUSED_KEPT: usize = 64;
+/// Connections accepted and refused in one go when file descriptors ran out.
+pub const REFUSED_AT_ONCE: usize = 64;
+/// Ended connection threads that may wait to be joined.
+pub const UNJOINED_THREADS: usize = 32;
+/// How long `stop_accepting` waits for the accept thread to close the listener.
+pub const LISTENER_CLOSE: Duration = Duration::from_secs(5);
 
 // JSON-RPC.
 

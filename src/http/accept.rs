@@ -1,0 +1,250 @@
+//! Takes connections in: one thread that polls the listener and a wake-up descriptor.
+//!
+//! Owner of the listener, of the handles of all connection threads, and of one reserve file
+//! descriptor. Nothing a client does and no shortage ends it: refused connections get a 503.
+//! Absent on purpose: reading requests; a pool of threads.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::base::limits::{
+    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, REFUSED_AT_ONCE, REFUSED_KEPT, STACK_CONNECTION_BYTES,
+    UNJOINED_THREADS,
+};
+use crate::base::thread;
+use crate::http::connection;
+use crate::http::registry::{Link, Slot};
+use crate::http::server::{Peer, Shared};
+
+/// What a connection gets that is not let in.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+    Retry-After: 1\r\nContent-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n";
+
+pub(super) struct Acceptor {
+    shared: Arc<Shared>,
+    listener: Option<TcpListener>,
+    threads: HashMap<u64, JoinHandle<()>>,
+    next_id: u64,
+    /// Given up for a moment when descriptors ran out, to refuse politely.
+    reserve: Option<OwnedFd>,
+    refused: VecDeque<(TcpStream, Instant)>,
+    last_log: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Acceptor {
+    pub(super) fn new(shared: Arc<Shared>, listener: TcpListener) -> io::Result<Self> {
+        let reserve = Some(shared.wake.try_clone()?);
+        Ok(Self {
+            shared,
+            listener: Some(listener),
+            threads: HashMap::new(),
+            next_id: 0,
+            reserve,
+            refused: VecDeque::new(),
+            last_log: None,
+            unlogged: 0,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.shared.ending.load(Ordering::SeqCst) {
+            if self.shared.stopping.load(Ordering::SeqCst) && self.listener.take().is_some() {
+                self.shared.registry.listener_closed();
+            }
+            self.wait(true, self.time_of_refused());
+            self.join_ended();
+            self.drop_refused();
+            self.accept_all();
+        }
+        self.join_ended();
+        if !self.threads.is_empty() {
+            log::warn!(
+                "connection threads left behind count={}",
+                self.threads.len()
+            );
+        }
+    }
+
+    /// Waits for a wake-up, and for a client if `clients`.
+    fn wait(&self, clients: bool, at_most: Option<Duration>) {
+        let timeout = at_most.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        let wake = PollFd::new(&self.shared.wake, PollFlags::IN);
+        // All errors of poll pass: the loop looks at everything again.
+        let _ = match &self.listener {
+            Some(listener) if clients => poll(
+                &mut [wake, PollFd::new(listener, PollFlags::IN)],
+                timeout.as_ref(),
+            ),
+            _ => poll(&mut [wake], timeout.as_ref()),
+        };
+        // Empty (EAGAIN) when it was a client that woke us.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
+    }
+
+    fn accept_all(&mut self) {
+        while let Some(listener) = &self.listener {
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            match listener.accept() {
+                Ok((socket, address)) => self.take_in(socket, address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.survive(&error),
+            }
+        }
+    }
+
+    /// A failed accept: frees the queue if descriptors ran out, then waits a little.
+    fn survive(&mut self, error: &io::Error) {
+        self.log("accept failed", error);
+        let errno = Errno::from_io_error(error);
+        if matches!(errno, Some(Errno::MFILE | Errno::NFILE)) {
+            self.refused.clear();
+            self.reserve = None;
+            self.refuse_queued();
+            self.reserve = self.shared.wake.try_clone().ok();
+        }
+        if errno != Some(Errno::CONNABORTED) {
+            self.wait(false, Some(ACCEPT_RETRY));
+        }
+    }
+
+    /// With the one descriptor just freed: accept, answer, close, again.
+    fn refuse_queued(&self) {
+        for _ in 0..REFUSED_AT_ONCE {
+            let Some(Ok((socket, _))) = self.listener.as_ref().map(TcpListener::accept) else {
+                return;
+            };
+            answer_busy(&socket);
+            let mut request = [0u8; 4096];
+            let _ = rustix::net::recv(&socket, &mut request, rustix::net::RecvFlags::DONTWAIT);
+        }
+    }
+
+    fn take_in(&mut self, socket: TcpStream, from: SocketAddr) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let address = from.ip().to_canonical();
+        let link = Arc::new(Link::new(socket));
+        let slot = match self
+            .shared
+            .registry
+            .enter(id, &link, address, &self.shared.options)
+        {
+            Ok(slot) => slot,
+            Err(cap) => {
+                self.log(
+                    "connection refused",
+                    &format_args!("cap={cap} peer={address}"),
+                );
+                return self.refuse(link);
+            }
+        };
+        let health_only = slot == Slot::Health;
+        let peer = Peer {
+            address,
+            port: from.port(),
+            health_only,
+            connection: id,
+        };
+        match self.spawn(id, &link, peer) {
+            Ok(thread) => {
+                self.threads.insert(id, thread);
+            }
+            Err(error) => {
+                self.log("connection thread not started", &error);
+                self.shared.registry.leave(id);
+                self.refuse(link);
+            }
+        }
+    }
+
+    fn spawn(&self, id: u64, link: &Arc<Link>, peer: Peer) -> io::Result<JoinHandle<()>> {
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(link));
+        thread::spawn(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
+            let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer));
+            if catch_unwind(run).is_err() {
+                log::error!("connection thread panicked peer={}", peer.address);
+            }
+            // The slot is free before the peer can see the end of its connection.
+            let unjoined = shared.registry.leave(id);
+            if unjoined >= UNJOINED_THREADS {
+                shared.wake();
+            }
+        })
+    }
+
+    /// Answers 503 and keeps the socket for a moment: closed at once, with the request still
+    /// to come, it would be reset before the peer has read the answer.
+    fn refuse(&mut self, link: Arc<Link>) {
+        let Some(link) = Arc::into_inner(link) else {
+            return;
+        };
+        answer_busy(&link.socket);
+        let _ = link.socket.shutdown(std::net::Shutdown::Write);
+        if self.refused.len() >= REFUSED_KEPT {
+            self.refused.pop_front();
+        }
+        self.refused.push_back((
+            link.socket,
+            Instant::now() + self.shared.options.drain_deadline,
+        ));
+    }
+
+    fn time_of_refused(&self) -> Option<Duration> {
+        let (_, until) = self.refused.front()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    fn drop_refused(&mut self) {
+        let now = Instant::now();
+        while self.refused.front().is_some_and(|(_, until)| *until <= now) {
+            self.refused.pop_front();
+        }
+    }
+
+    fn join_ended(&mut self) {
+        for id in self.shared.registry.take_ended() {
+            if let Some(thread) = self.threads.remove(&id)
+                && thread.join().is_err()
+            {
+                log::error!("connection thread ended by a panic connection={id}");
+            }
+        }
+    }
+
+    /// Logs at most once per interval, with the number of lines left out.
+    fn log(&mut self, event: &str, detail: &dyn std::fmt::Display) {
+        let now = Instant::now();
+        if self
+            .last_log
+            .is_some_and(|last| now - last < ACCEPT_LOG_INTERVAL)
+        {
+            self.unlogged += 1;
+            return;
+        }
+        log::warn!("{event} {detail} unlogged={}", self.unlogged);
+        self.last_log = Some(now);
+        self.unlogged = 0;
+    }
+}
+
+fn answer_busy(socket: &TcpStream) {
+    // A new socket takes these few bytes; if it does not, there is nobody to tell.
+    let _ = send(socket, BUSY, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}

@@ -1,0 +1,180 @@
+//! The open connections: their number against the caps, and a hold on each socket.
+//!
+//! Shared by the accept thread, the connection threads (at their beginning and end only) and
+//! whoever stops the server; the lock is never held over a wait.
+//! Absent on purpose: anything a running request would need.
+
+use std::collections::HashMap;
+use std::mem;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::http::server::ServerOptions;
+
+/// A socket, and whether its thread is between two requests.
+pub(super) struct Link {
+    pub(super) socket: TcpStream,
+    resting: AtomicBool,
+}
+
+impl Link {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            resting: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn work(&self) {
+        self.resting.store(false, Ordering::SeqCst);
+    }
+}
+
+/// How a new connection is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    Ordinary,
+    /// Beyond the cap: for `/health*` only.
+    Health,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    address: IpAddr,
+    slot: Slot,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<u64, Entry>,
+    per_address: HashMap<IpAddr, usize>,
+    ordinary: usize,
+    health: usize,
+    /// Connections whose threads are ending and wait to be joined.
+    ended: Vec<u64>,
+    listener_closed: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Registry {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Registry {
+    /// Takes a slot for `link`; the name of the cap that is full otherwise.
+    pub(super) fn enter(
+        &self,
+        id: u64,
+        link: &Arc<Link>,
+        address: IpAddr,
+        options: &ServerOptions,
+    ) -> Result<Slot, &'static str> {
+        let mut state = self.lock();
+        let exempt = options.loopback_exempt && address.is_loopback();
+        let of_address = state.per_address.get(&address).copied().unwrap_or(0);
+        if !exempt && of_address >= options.connections_per_address {
+            return Err("address");
+        }
+        let slot = match () {
+            () if state.ordinary < options.connections => Slot::Ordinary,
+            () if state.health < options.health_connections => Slot::Health,
+            () => return Err("total"),
+        };
+        *state.of(slot) += 1;
+        *state.per_address.entry(address).or_default() += 1;
+        state.open.insert(
+            id,
+            Entry {
+                link: Arc::clone(link),
+                address,
+                slot,
+            },
+        );
+        Ok(slot)
+    }
+
+    /// Gives the slot back. Says how many threads wait to be joined, this one included.
+    pub(super) fn leave(&self, id: u64) -> usize {
+        let mut state = self.lock();
+        let Some(entry) = state.open.remove(&id) else {
+            return state.ended.len();
+        };
+        *state.of(entry.slot) -= 1;
+        if let Some(count) = state.per_address.get_mut(&entry.address) {
+            *count -= 1;
+            if *count == 0 {
+                state.per_address.remove(&entry.address);
+            }
+        }
+        state.ended.push(id);
+        self.changed.notify_all();
+        state.ended.len()
+    }
+
+    /// The connections that left since the last call.
+    pub(super) fn take_ended(&self) -> Vec<u64> {
+        mem::take(&mut self.lock().ended)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Ends the reading side of every connection that is between two requests.
+    pub(super) fn close_resting(&self) {
+        for entry in self.lock().open.values() {
+            if entry.link.resting.load(Ordering::SeqCst) {
+                // It fails only when the connection is gone already.
+                let _ = entry.link.socket.shutdown(Shutdown::Read);
+            }
+        }
+    }
+
+    pub(super) fn abort(&self) {
+        for entry in self.lock().open.values() {
+            let _ = entry.link.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn listener_closed(&self) {
+        self.lock().listener_closed = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wait_listener_closed(&self, deadline: Instant) -> bool {
+        self.wait(deadline, |state| state.listener_closed)
+    }
+
+    pub(super) fn wait_empty(&self, deadline: Instant) -> bool {
+        self.wait(deadline, |state| state.open.is_empty())
+    }
+
+    fn wait(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), left, |state| !done(state));
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        done(&state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn of(&mut self, slot: Slot) -> &mut usize {
+        match slot {
+            Slot::Ordinary => &mut self.ordinary,
+            Slot::Health => &mut self.health,
+        }
+    }
+}
