@@ -233,7 +233,7 @@ fn read_presets(folder: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, 
         Err(problem) => {
             problems.push(Problem {
                 severity: Severity::Warning,
-                ..problem
+                ..*problem
             });
             return BTreeMap::new();
         }
@@ -243,7 +243,7 @@ fn read_presets(folder: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, 
         Err(problem) => {
             problems.push(Problem {
                 severity: Severity::Warning,
-                ..problem
+                ..*problem
             });
             BTreeMap::new()
         }

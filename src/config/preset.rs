@@ -109,10 +109,11 @@ fn read_preset(name: &str, spot: &Spot<'_>, node: &Node<'_>, notes: &mut Notes) 
 
 /// The query of a preset; an empty object matches every server.
 fn whole_query(node: &Node<'_>, notes: &mut Notes) -> Option<Option<TagExpression>> {
-    match node.members(notes)?.is_empty() {
-        true => Some(None),
-        false => query(node, 0, notes).map(Some),
+    let empty = |object: &jsonc_parser::ast::Object<'_>| object.properties.is_empty();
+    if node.value.as_object().is_some_and(empty) {
+        return Some(None);
     }
+    query(node, 0, notes).map(Some)
 }
 
 /// All members of an object must hold.
@@ -124,11 +125,14 @@ fn query(node: &Node<'_>, depth: usize, notes: &mut Notes) -> Option<TagExpressi
     }
     let members = node.members(notes)?;
     if members.is_empty() {
-        node.spot.error(notes, "is empty", "name a tag or remove it");
+        node.spot
+            .error(notes, "is empty", "name a tag or remove it");
         return None;
     }
-    let parts: Option<Vec<TagExpression>> =
-        members.iter().map(|member| operation(member, depth, notes)).collect();
+    let parts: Option<Vec<TagExpression>> = members
+        .iter()
+        .map(|member| operation(member, depth, notes))
+        .collect();
     Some(all_of(parts?))
 }
 
@@ -140,7 +144,11 @@ fn operation(member: &Member<'_>, depth: usize, notes: &mut Notes) -> Option<Tag
         "$in" => tag_list(operand, notes).map(any_of),
         "$or" => query_list(operand, depth, notes).map(any_of),
         "$and" => query_list(operand, depth, notes).map(all_of),
-        "$not" => Some(TagExpression::Not(Box::new(query(operand, depth + 1, notes)?))),
+        "$not" => Some(TagExpression::Not(Box::new(query(
+            operand,
+            depth + 1,
+            notes,
+        )?))),
         "$advanced" => advanced(operand, notes),
         unknown => {
             let remedy = did_you_mean(
@@ -163,7 +171,11 @@ fn any_of(parts: Vec<TagExpression>) -> TagExpression {
             other => flat.push(other),
         }
     }
-    if flat.len() == 1 { flat.swap_remove(0) } else { TagExpression::Or(flat) }
+    if flat.len() == 1 {
+        flat.swap_remove(0)
+    } else {
+        TagExpression::Or(flat)
+    }
 }
 
 fn all_of(parts: Vec<TagExpression>) -> TagExpression {
@@ -174,7 +186,11 @@ fn all_of(parts: Vec<TagExpression>) -> TagExpression {
             other => flat.push(other),
         }
     }
-    if flat.len() == 1 { flat.swap_remove(0) } else { TagExpression::And(flat) }
+    if flat.len() == 1 {
+        flat.swap_remove(0)
+    } else {
+        TagExpression::And(flat)
+    }
 }
 
 fn tag(node: &Node<'_>, notes: &mut Notes) -> Option<TagExpression> {
@@ -261,9 +277,12 @@ mod tests {
             "{query}: {problems:?}"
         );
         let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        presets
-            .get("p")
-            .map(|preset| preset.query.as_ref().is_none_or(|query| query.matches(&tags)))
+        presets.get("p").map(|preset| {
+            preset
+                .query
+                .as_ref()
+                .is_none_or(|query| query.matches(&tags))
+        })
     }
 
     #[test]
@@ -300,7 +319,11 @@ mod tests {
             Some(false),
         );
         check("{}", &[], Some(true));
-        check(r#"{"$or": [{"$or": [{"tag": "a"}, {"tag": "b"}]}]}"#, &["b"], Some(true));
+        check(
+            r#"{"$or": [{"$or": [{"tag": "a"}, {"tag": "b"}]}]}"#,
+            &["b"],
+            Some(true),
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{
-    FileValues, Flags, HealthInfoLevel, LogFormat, Origin, SETTINGS, Settings, parse,
-    read_file, resolve,
+    FileValues, Flags, HealthInfoLevel, LogFormat, Origin, SETTINGS, Settings, parse, read_file,
+    resolve,
 };
 use crate::base::limits;
 use crate::config::Environment;
@@ -157,7 +157,10 @@ fn values_fill_their_fields() {
     assert_eq!(settings.allowed_origins, ["https://a.example"]);
     assert!(settings.allow_unauthenticated && settings.enable_async_loading);
     assert_eq!(settings.max_body_bytes, 2048);
-    assert_eq!(settings.naming, Naming::new("__", Prefix::Never, 100).unwrap());
+    assert_eq!(
+        settings.naming,
+        Naming::new("__", Prefix::Never, 100).unwrap()
+    );
     assert_eq!(settings.page_size, 10);
     assert_eq!(settings.health_info_level, HealthInfoLevel::Full);
     assert_eq!(settings.async_batch_delay, Duration::from_millis(5));

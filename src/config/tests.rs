@@ -94,7 +94,13 @@ fn presets_lie_beside_the_file() {
     let path = fixtures().join("with-presets/mcp.json");
     let config = load_file(&path, &Flags::default(), &environment()).unwrap();
     assert_eq!(config.presets.keys().collect::<Vec<_>>(), ["dev", "prod"]);
-    assert!(config.presets["dev"].query.as_ref().unwrap().matches(&["test".to_owned()]));
+    assert!(
+        config.presets["dev"]
+            .query
+            .as_ref()
+            .unwrap()
+            .matches(&["test".to_owned()])
+    );
     assert_eq!(config.problems.len(), 1, "{:?}", config.problems);
     let folder = load_file(
         &fixtures().join("with-presets"),
