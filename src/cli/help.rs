@@ -111,7 +111,7 @@ fn setting_text(row: &Setting) -> String {
     }
     wrap_into(&mut out, &words);
     let key = if row.in_file {
-        format!("  gateway.{}", row.key)
+        format!(", gateway.{}", row.key)
     } else {
         String::new()
     };
