@@ -136,7 +136,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthInfoLevel {
-    /// Full on the local socket and to loopback, minimal to everybody else.
+    /// Decided for each request by who asks.
     Auto,
     Full,
     Basic,
