@@ -187,6 +187,17 @@ pub const SHUTDOWN: Duration = Duration::from_secs(25);
 /// Configuration files.
 pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 pub const CONFIG_SERVERS: usize = 1024;
+pub const CONFIG_PRESETS: usize = 1024;
+/// Tags of one server.
+pub const SERVER_TAGS: usize = 50;
+/// Operators inside each other in the query of a preset.
+pub const PRESET_DEPTH: usize = 16;
+/// The longest time that a setting or a server entry may ask for.
+pub const SETTING_MS: u64 = 24 * 60 * 60 * 1000;
+/// Items of a setting that is a list.
+pub const SETTING_ITEMS: usize = 256;
+/// How far the setting may raise `BODY_BYTES`.
+pub const BODY_BYTES_CEILING: usize = 256 * MIB;
 /// The embedded demo servers: request line, countdowns at a time and their length; notes, bytes
 /// of one, characters of a title, subscriptions; entries of a page; bytes of notes in a prompt.
 pub const DEMO_LINE_BYTES: usize = MIB;

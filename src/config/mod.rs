@@ -1,1 +1,276 @@
-//! config
+//! The configuration: what was asked for, read whole, checked whole, never half applied.
+//!
+//! `load` is the only function that touches the disk. Deliberately absent: watching files,
+//! comparing two configurations, secret stores.
+
+pub mod check;
+pub mod child;
+pub mod document;
+pub mod entry;
+pub mod expand;
+pub mod foreign;
+pub mod locate;
+pub mod near;
+pub mod preset;
+pub mod problem;
+pub mod server;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::base::limits;
+use crate::config::check::{Checked, decode, file_error, sort};
+use crate::config::locate::{FILE_NAME, Location, locate};
+use crate::config::preset::Preset;
+use crate::config::problem::{Problem, Scope, Severity};
+use crate::config::server::ServerConfig;
+use crate::config::settings::{FileValues, Flags, Settings, resolve};
+
+/// The variables of a process. Those that are not UTF-8 are left out.
+pub type Environment = BTreeMap<String, String>;
+
+/// The environment of this process.
+pub fn process_environment() -> Environment {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `None` when it was not read from a file.
+    pub path: Option<PathBuf>,
+    pub settings: Settings,
+    /// In the order of the file.
+    pub servers: Vec<ServerConfig>,
+    pub presets: BTreeMap<String, Preset>,
+    /// What was found and stops nothing: warnings, and errors of single servers.
+    pub problems: Vec<Problem>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// No file in any of these places.
+    NotFound { searched: Vec<PathBuf> },
+    /// At least one of these is fatal; the others were found on the way.
+    Rejected { problems: Vec<Problem> },
+}
+
+impl LoadError {
+    /// 64 when only the command line is to blame, else 78.
+    pub fn exit_code(&self) -> u8 {
+        let LoadError::Rejected { problems } = self else {
+            return 78;
+        };
+        let mut fatal = problems.iter().filter(|problem| problem.is_fatal());
+        let usage_only = fatal.all(|problem| matches!(problem.scope, Scope::Flag(_)));
+        if usage_only { 64 } else { 78 }
+    }
+
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            LoadError::NotFound { .. } => &[],
+            LoadError::Rejected { problems } => problems,
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    /// All fatal problems, one on each line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::NotFound { searched } => {
+                f.write_str("no configuration found; searched")?;
+                for (index, path) in searched.iter().enumerate() {
+                    let comma = if index == 0 { " " } else { ", " };
+                    write!(f, "{comma}{}", path.display())?;
+                }
+                if searched.is_empty() {
+                    f.write_str(" nothing, because neither HOME nor XDG_CONFIG_HOME is set")?;
+                }
+                f.write_str("; name one with --config FILE, or try onemcp demo")
+            }
+            LoadError::Rejected { problems } => {
+                let fatal = problems.iter().filter(|problem| problem.is_fatal());
+                for (index, problem) in fatal.enumerate() {
+                    let newline = if index == 0 { "" } else { "\n" };
+                    write!(f, "{newline}{problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Finds, reads and checks the configuration.
+pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    match locate(flags, environment, &|path| path.is_file()) {
+        Location::At(path) => load_file(&path, flags, environment),
+        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
+    }
+}
+
+/// Reads and checks this file, whatever the flags and the environment say about its place.
+pub fn load_file(
+    path: &Path,
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Config, LoadError> {
+    // A bare directory is what people with a mounted volume write.
+    let path = if path.is_dir() {
+        path.join(FILE_NAME)
+    } else {
+        path.to_path_buf()
+    };
+    let folder = folder_of(&path);
+    let checked = match read_bytes(&path) {
+        Ok(bytes) => check_bytes(&path, &bytes, &folder, environment),
+        Err(problem) => Checked {
+            problems: vec![*problem],
+            ..Checked::default()
+        },
+    };
+    let Checked {
+        servers,
+        settings: values,
+        mut problems,
+    } = checked;
+    let settings = resolve(&values, flags, environment, &mut problems);
+    let presets = read_presets(&folder, &mut problems);
+    warn_unread_neighbours(&folder, &mut problems);
+    finish(Config {
+        path: Some(path),
+        settings,
+        servers,
+        presets,
+        problems,
+    })
+}
+
+/// The settings alone, for commands that bring their own servers.
+pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    let mut problems = Vec::new();
+    let settings = resolve(&FileValues::default(), flags, environment, &mut problems);
+    let (servers, presets) = (Vec::new(), BTreeMap::new());
+    finish(Config {
+        path: None,
+        settings,
+        servers,
+        presets,
+        problems,
+    })
+}
+
+fn finish(mut config: Config) -> Result<Config, LoadError> {
+    sort(&mut config.problems);
+    if config.problems.iter().any(Problem::is_fatal) {
+        return Err(LoadError::Rejected {
+            problems: config.problems,
+        });
+    }
+    Ok(config)
+}
+
+/// Absolute, so that a child's `cwd` does not depend on where the gateway was started.
+fn folder_of(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    absolute
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
+    let failed = |error: std::io::Error| {
+        let message = format!("failed to read {}: {error}", path.display());
+        file_error(
+            None,
+            message,
+            "name a readable file with --config, or try onemcp demo",
+        )
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limits::CONFIG_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > limits::CONFIG_BYTES {
+        let message = format!(
+            "{} is larger than {} bytes",
+            path.display(),
+            limits::CONFIG_BYTES
+        );
+        return Err(Box::new(file_error(None, message, "split it")));
+    }
+    Ok(bytes)
+}
+
+fn check_bytes(path: &Path, bytes: &[u8], folder: &Path, environment: &Environment) -> Checked {
+    let file = path.display().to_string();
+    match decode(&file, bytes) {
+        Ok(text) => check::check(&file, text, folder, environment),
+        Err(problem) => Checked {
+            problems: vec![*problem],
+            ..Checked::default()
+        },
+    }
+}
+
+fn read_presets(folder: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Preset> {
+    let path = folder.join("presets.json");
+    if !path.exists() {
+        return BTreeMap::new();
+    }
+    let file = path.display().to_string();
+    let bytes = match read_bytes(&path) {
+        Ok(bytes) => bytes,
+        Err(problem) => {
+            problems.push(Problem {
+                severity: Severity::Warning,
+                ..*problem
+            });
+            return BTreeMap::new();
+        }
+    };
+    match decode(&file, &bytes) {
+        Ok(text) => preset::read(&file, text, problems),
+        Err(problem) => {
+            problems.push(Problem {
+                severity: Severity::Warning,
+                ..*problem
+            });
+            BTreeMap::new()
+        }
+    }
+}
+
+/// 1MCP reads more files from the folder; leaving them out in silence would be a trap.
+fn warn_unread_neighbours(folder: &Path, problems: &mut Vec<Problem>) {
+    let neighbours = [
+        (
+            "config.toml",
+            "write its settings under \"gateway\" in mcp.json",
+        ),
+        (".env", "export its variables before the start"),
+    ];
+    for (name, remedy) in neighbours {
+        let path = folder.join(name);
+        if path.is_file() {
+            let message = format!("{} is not read", path.display());
+            let problem = file_error(None, message, remedy);
+            problems.push(Problem {
+                severity: Severity::Warning,
+                ..problem
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,423 @@
+//! The command line as data: which command, which operands, which flags. Values of settings
+//! are checked with the configuration, because the same rules hold for all their origins.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use crate::base::limits;
+use crate::config::document::parse_switch;
+use crate::config::foreign::{FOREIGN, LIFECYCLE_FLAGS};
+use crate::config::near::nearest;
+use crate::config::settings::{Flags, Kind, SETTINGS};
+
+/// Exit code of every `UsageError`.
+pub const EXIT_USAGE: u8 = 64;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invocation {
+    pub command: Command,
+    pub flags: Flags,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Serve,
+    Demo,
+    DemoServer(DemoKind),
+    /// `None` checks the file that `serve` would use.
+    ConfigCheck {
+        file: Option<PathBuf>,
+    },
+    List {
+        server: Option<String>,
+        client: ClientFlags,
+    },
+    /// `SERVER/TOOL`; a server's name may hold slashes, so it is not split here.
+    Call {
+        target: String,
+        arguments: Arguments,
+        client: ClientFlags,
+    },
+    Help(Topic),
+    Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoKind {
+    Clock,
+    Notes,
+}
+
+/// How `list` and `call` reach their servers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ClientFlags {
+    /// Of a running gateway; without it the servers of the file are started.
+    pub url: Option<String>,
+    pub timeout: Option<Duration>,
+}
+
+/// Where the arguments of a call come from.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Arguments {
+    #[default]
+    None,
+    /// Valid JSON, an object.
+    Json(String),
+    File(PathBuf),
+    Stdin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Main,
+    Demo,
+    ConfigCheck,
+    List,
+    Call,
+}
+
+/// A command line that cannot be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> UsageError {
+        UsageError(error.to_string())
+    }
+}
+
+/// Flags of `list` and `call`: name, placeholder, help.
+pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "url",
+        "URL",
+        "A running gateway; without it the servers of the file are started",
+    ),
+    ("timeout", "MS", "Give up after so long (exit code 75)"),
+];
+/// Of `call` alone.
+pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
+    "args",
+    "JSON|@FILE|-",
+    "The tool's arguments: an object, a file that holds one, or stdin",
+)];
+
+const COMMANDS: &[&str] = &[
+    "serve", "demo", "config", "validate", "list", "call", "help", "version",
+];
+
+/// Commands of 1MCP that are called otherwise here.
+const RENAMED: &[(&str, &str)] = &[("run", "call"), ("inspect", "list"), ("start", "serve")];
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    words: Vec<String>,
+    flags: Flags,
+    url: Option<String>,
+    timeout: Option<Duration>,
+    args: Option<String>,
+    help: bool,
+    version: bool,
+}
+
+/// Parses the words after the program's name.
+pub fn parse<I>(words: I) -> Result<Invocation, UsageError>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let mut parser = Parser::from_args(words);
+    let mut seen = Seen::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Value(word) => seen.words.push(unicode(word)?),
+            Arg::Short('h') => seen.help = true,
+            Arg::Short('V') => seen.version = true,
+            Arg::Short(short) => read_short(&mut seen, &mut parser, short)?,
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                read_long(&mut seen, &mut parser, &name)?;
+            }
+        }
+    }
+    let command = command(&mut seen)?;
+    Ok(Invocation {
+        command,
+        flags: seen.flags,
+    })
+}
+
+fn unicode(word: OsString) -> Result<String, UsageError> {
+    word.into_string()
+        .map_err(|word| UsageError(format!("{word:?} is not UTF-8")))
+}
+
+fn read_short(seen: &mut Seen, parser: &mut Parser, short: char) -> Result<(), UsageError> {
+    let own = SETTINGS
+        .iter()
+        .find(|row| row.short == Some(short))
+        .map(|row| row.flag);
+    let foreign = FOREIGN
+        .iter()
+        .find(|row| row.short == Some(short))
+        .map(|row| row.flag);
+    match own.or(foreign) {
+        Some(flag) => read_long(seen, parser, flag),
+        None => Err(UsageError(format!(
+            "unknown flag -{short}; see onemcp --help"
+        ))),
+    }
+}
+
+fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), UsageError> {
+    match name {
+        "help" => seen.help = true,
+        "version" => seen.version = true,
+        "url" => seen.url = Some(unicode(parser.value()?)?),
+        "args" => seen.args = Some(unicode(parser.value()?)?),
+        "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
+        _ if LIFECYCLE_FLAGS.contains(&name) => {
+            let remedy = "it would start a gateway here; use your service manager";
+            return Err(UsageError(format!(
+                "--{name} of 1MCP is not carried out: {remedy}"
+            )));
+        }
+        _ => return read_setting(seen, parser, name),
+    }
+    Ok(())
+}
+
+/// A flag of SETTINGS, or one of 1MCP that is known and not carried out.
+fn read_setting(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), UsageError> {
+    if let Some((flag, is_switch)) = find(name) {
+        let value = if is_switch {
+            switch(parser, flag)?
+        } else {
+            unicode(parser.value()?)?
+        };
+        seen.flags.set(flag, value);
+        return Ok(());
+    }
+    let negated = name.strip_prefix("no-").and_then(find);
+    let Some((flag, is_switch)) = negated else {
+        return Err(unknown_flag(name));
+    };
+    if !is_switch {
+        return Err(UsageError(format!(
+            "--{name} makes no sense; --{flag} takes a value"
+        )));
+    }
+    if parser.optional_value().is_some() {
+        return Err(UsageError(format!(
+            "--{name} takes no value; write --{flag}=true or =false"
+        )));
+    }
+    seen.flags.set(flag, "false".into());
+    Ok(())
+}
+
+/// The flag as the tables spell it, and whether it is a switch.
+fn find(name: &str) -> Option<(&'static str, bool)> {
+    let own = SETTINGS.iter().find(|row| row.flag == name);
+    let own = own.map(|row| (row.flag, matches!(row.kind, Kind::Switch)));
+    let foreign = FOREIGN.iter().find(|row| row.flag == name);
+    own.or_else(|| foreign.map(|row| (row.flag, !row.takes_value)))
+}
+
+/// `--x`, `--x=false`, or `--x false` as 1MCP takes it.
+fn switch(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
+    let value = match parser.optional_value() {
+        Some(value) => Some(unicode(value)?),
+        None => {
+            let follows = |word: &std::ffi::OsStr| word == "true" || word == "false";
+            let next = parser
+                .try_raw_args()
+                .and_then(|mut rest| rest.next_if(follows));
+            next.map(unicode).transpose()?
+        }
+    };
+    match value.as_deref().map(parse_switch) {
+        None => Ok("true".into()),
+        Some(Some(on)) => Ok(on.to_string()),
+        Some(None) => Err(UsageError(format!("--{flag} takes true or false"))),
+    }
+}
+
+fn unknown_flag(name: &str) -> UsageError {
+    let own = SETTINGS
+        .iter()
+        .map(|row| row.flag)
+        .chain(["help", "version"]);
+    let client = CLIENT_FLAGS
+        .iter()
+        .chain(CALL_FLAGS)
+        .map(|(flag, _, _)| *flag);
+    let foreign = FOREIGN.iter().map(|row| row.flag);
+    match nearest(name, own.chain(client).chain(foreign)) {
+        Some(flag) => UsageError(format!("unknown flag --{name}; did you mean --{flag}?")),
+        None => UsageError(format!("unknown flag --{name}; see onemcp --help")),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, UsageError> {
+    match text.parse::<u64>() {
+        Ok(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
+        _ => Err(UsageError(
+            "--timeout takes milliseconds, such as 30000".into(),
+        )),
+    }
+}
+
+/// Turns the words into a command and refuses the flags that it cannot use.
+fn command(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    if words.first() == Some(&"help") {
+        return Ok(Command::Help(topic(&words[1..])?));
+    }
+    if seen.help {
+        return Ok(Command::Help(topic(&words)?));
+    }
+    if seen.version || words == ["version"] {
+        return Ok(Command::Version);
+    }
+    let is_call = words.first() == Some(&"call");
+    let is_client = is_call || words.first() == Some(&"list");
+    let misplaced = [
+        ("args", "call", seen.args.is_some() && !is_call),
+        ("url", "list and call", seen.url.is_some() && !is_client),
+        (
+            "timeout",
+            "list and call",
+            seen.timeout.is_some() && !is_client,
+        ),
+    ];
+    if let Some((flag, owner, _)) = misplaced.iter().find(|(_, _, wrong)| *wrong) {
+        return Err(UsageError(format!("--{flag} belongs to {owner}")));
+    }
+    let client = ClientFlags {
+        url: seen.url.take(),
+        timeout: seen.timeout.take(),
+    };
+    match words.as_slice() {
+        [] | ["serve"] => Ok(Command::Serve),
+        ["demo"] => Ok(Command::Demo),
+        ["demo-server", kind] => demo_server(kind),
+        ["demo-server"] => Err(UsageError(
+            "demo-server needs a kind: clock or notes".into(),
+        )),
+        ["config", "check" | "validate"] | ["validate"] => Ok(Command::ConfigCheck { file: None }),
+        ["config", "check" | "validate", file] | ["validate", file] => Ok(Command::ConfigCheck {
+            file: Some(PathBuf::from(file)),
+        }),
+        ["config"] => Err(UsageError(
+            "config needs a command: onemcp config check FILE".into(),
+        )),
+        ["config", other] => Err(UsageError(format!(
+            "unknown command \"config {other}\"; there is config check"
+        ))),
+        ["list"] => Ok(Command::List {
+            server: None,
+            client,
+        }),
+        ["list", server] => Ok(Command::List {
+            server: Some((*server).to_owned()),
+            client,
+        }),
+        ["call"] => Err(UsageError(
+            "call needs SERVER/TOOL; see onemcp call --help".into(),
+        )),
+        ["call", target] => call(target, seen.args.as_deref(), client),
+        [name, ..] => Err(unknown_command(name, &words)),
+    }
+}
+
+fn unknown_command(name: &str, words: &[&str]) -> UsageError {
+    if COMMANDS.contains(&name) || name == "demo-server" {
+        let last = words.last().copied().unwrap_or_default();
+        return UsageError(format!("{name}: \"{last}\" is one word too many"));
+    }
+    if let Some((_, own)) = RENAMED.iter().find(|(theirs, _)| *theirs == name) {
+        return UsageError(format!(
+            "unknown command \"{name}\"; here it is called {own}"
+        ));
+    }
+    if name.ends_with(".json") {
+        return UsageError(format!("unknown command \"{name}\"; write --config {name}"));
+    }
+    match nearest(name, COMMANDS.iter().copied()) {
+        Some(near) => UsageError(format!("unknown command \"{name}\"; did you mean {near}?")),
+        None => UsageError(format!("unknown command \"{name}\"; see onemcp --help")),
+    }
+}
+
+fn topic(words: &[&str]) -> Result<Topic, UsageError> {
+    match words {
+        [] | ["serve" | "help" | "version", ..] => Ok(Topic::Main),
+        ["demo" | "demo-server", ..] => Ok(Topic::Demo),
+        ["config" | "validate", ..] => Ok(Topic::ConfigCheck),
+        ["list", ..] => Ok(Topic::List),
+        ["call", ..] => Ok(Topic::Call),
+        [name, ..] => Err(unknown_command(name, words)),
+    }
+}
+
+fn demo_server(kind: &str) -> Result<Command, UsageError> {
+    match kind {
+        "clock" => Ok(Command::DemoServer(DemoKind::Clock)),
+        "notes" => Ok(Command::DemoServer(DemoKind::Notes)),
+        _ => Err(UsageError(format!(
+            "unknown demo server \"{kind}\"; write clock or notes"
+        ))),
+    }
+}
+
+fn call(target: &str, args: Option<&str>, client: ClientFlags) -> Result<Command, UsageError> {
+    let two_names = target
+        .rsplit_once('/')
+        .is_some_and(|(server, tool)| !server.is_empty() && !tool.is_empty());
+    if !two_names {
+        return Err(UsageError(format!("\"{target}\" is not SERVER/TOOL")));
+    }
+    let arguments = match args {
+        None => Arguments::None,
+        Some("-") => Arguments::Stdin,
+        Some(text) => match text.strip_prefix('@') {
+            Some("") => return Err(UsageError("--args @FILE needs the name of a file".into())),
+            Some(file) => Arguments::File(PathBuf::from(file)),
+            None => Arguments::Json(object(text)?),
+        },
+    };
+    Ok(Command::Call {
+        target: target.to_owned(),
+        arguments,
+        client,
+    })
+}
+
+/// The text itself is kept, so that numbers and key order reach the tool as written.
+fn object(text: &str) -> Result<String, UsageError> {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Err(UsageError(format!("--args is not a JSON object ({place})")))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

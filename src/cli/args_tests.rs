@@ -1,0 +1,206 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Arguments, ClientFlags, Command, DemoKind, Topic, parse};
+
+fn split(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn command(line: &str) -> Command {
+    parse(split(line))
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .command
+}
+
+#[test]
+fn commands() {
+    let check = |line: &str, expect: Command| assert_eq!(command(line), expect, "{line}");
+    let file = |name: &str| Command::ConfigCheck {
+        file: Some(PathBuf::from(name)),
+    };
+    let client = ClientFlags::default;
+    check("", Command::Serve);
+    check("serve", Command::Serve);
+    check("--port 1 serve", Command::Serve);
+    check("serve --port 1", Command::Serve);
+    check("demo", Command::Demo);
+    check("demo --port=0", Command::Demo);
+    check("demo-server clock", Command::DemoServer(DemoKind::Clock));
+    check("demo-server notes", Command::DemoServer(DemoKind::Notes));
+    check("config check a.json", file("a.json"));
+    check("config validate a.json", file("a.json"));
+    check("validate a.json", file("a.json"));
+    check("validate -- -odd.json", file("-odd.json"));
+    check("config check", Command::ConfigCheck { file: None });
+    check(
+        "list",
+        Command::List {
+            server: None,
+            client: client(),
+        },
+    );
+    check(
+        "list files",
+        Command::List {
+            server: Some("files".into()),
+            client: client(),
+        },
+    );
+    check("help", Command::Help(Topic::Main));
+    check("--help", Command::Help(Topic::Main));
+    check("serve -h", Command::Help(Topic::Main));
+    check("help call", Command::Help(Topic::Call));
+    check("call --help", Command::Help(Topic::Call));
+    check("config check --help", Command::Help(Topic::ConfigCheck));
+    check("list --help", Command::Help(Topic::List));
+    check("demo --help", Command::Help(Topic::Demo));
+    check("--version", Command::Version);
+    check("-V", Command::Version);
+    check("version", Command::Version);
+}
+
+#[test]
+fn calls() {
+    let check = |line: &str, target: &str, arguments: Arguments, client: ClientFlags| {
+        let expect = Command::Call {
+            target: target.into(),
+            arguments,
+            client,
+        };
+        assert_eq!(command(line), expect, "{line}");
+    };
+    let none = ClientFlags::default;
+    check("call a/b", "a/b", Arguments::None, none());
+    check(
+        "call github.com/x/y/tool",
+        "github.com/x/y/tool",
+        Arguments::None,
+        none(),
+    );
+    check("call a/b --args -", "a/b", Arguments::Stdin, none());
+    check(
+        "call a/b --args @f.json",
+        "a/b",
+        Arguments::File("f.json".into()),
+        none(),
+    );
+    let json = || Arguments::Json("{\"n\":1.50}".into());
+    check("call a/b --args {\"n\":1.50}", "a/b", json(), none());
+    check("--args={\"n\":1.50} call a/b", "a/b", json(), none());
+    let client = ClientFlags {
+        url: Some("http://h/mcp".into()),
+        timeout: Some(Duration::from_millis(500)),
+    };
+    check(
+        "call --url http://h/mcp --timeout 500 a/b",
+        "a/b",
+        Arguments::None,
+        client,
+    );
+}
+
+#[test]
+fn flags() {
+    let check = |line: &str, flag: &str, expect: Option<&str>| {
+        let parsed = parse(split(line)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(parsed.flags.get(flag), expect, "{line}");
+    };
+    check("--port 4000", "port", Some("4000"));
+    check("--port=4000", "port", Some("4000"));
+    check("-P 4000", "port", Some("4000"));
+    check("-P4000", "port", Some("4000"));
+    check("-c a.json", "config", Some("a.json"));
+    check("-d /etc/x", "config-dir", Some("/etc/x"));
+    check("-f a,b", "filter", Some("a,b"));
+    check("-H 0.0.0.0", "host", Some("0.0.0.0"));
+    check("--port 1 serve --port 2", "port", Some("2"));
+    check("--filter -web", "filter", Some("-web"));
+    check("--filter=", "filter", Some(""));
+    check(
+        "--enable-async-loading",
+        "enable-async-loading",
+        Some("true"),
+    );
+    check(
+        "--enable-async-loading=false",
+        "enable-async-loading",
+        Some("false"),
+    );
+    check(
+        "--enable-async-loading false serve",
+        "enable-async-loading",
+        Some("false"),
+    );
+    check(
+        "--enable-async-loading serve",
+        "enable-async-loading",
+        Some("true"),
+    );
+    check(
+        "--no-enable-async-loading",
+        "enable-async-loading",
+        Some("false"),
+    );
+    check(
+        "--allow-unauthenticated --no-allow-unauthenticated",
+        "allow-unauthenticated",
+        Some("false"),
+    );
+    check(
+        "--no-allow-unauthenticated --allow-unauthenticated",
+        "allow-unauthenticated",
+        Some("true"),
+    );
+    check("--port nonsense", "port", Some("nonsense"));
+    check("serve", "port", None);
+    // Known flags of 1MCP are taken and warned about with the configuration.
+    check("--enable-auth", "enable-auth", Some("true"));
+    check(
+        "--no-enable-scope-validation",
+        "enable-scope-validation",
+        Some("false"),
+    );
+    check("-t http -u https://x", "external-url", Some("https://x"));
+    check("--session-ttl 60 serve", "session-ttl", Some("60"));
+}
+
+#[test]
+fn usage_errors_say_what_to_write() {
+    let check = |line: &str, expect: &str| {
+        let error = parse(split(line)).expect_err(line).to_string();
+        assert!(error.contains(expect), "{line}: {error}");
+    };
+    check("--prot 1", "did you mean --port?");
+    check("--no-prot", "unknown flag --no-prot");
+    check("--frobnicate", "see onemcp --help");
+    check("-x", "unknown flag -x");
+    check("--port", "port");
+    check("--no-port", "takes a value");
+    check("--no-allow-unauthenticated=true", "takes no value");
+    check("--allow-unauthenticated=maybe", "true or false");
+    check("--help=yes", "help");
+    check("srve", "did you mean serve?");
+    check("run a/b", "here it is called call");
+    check("mcp.json", "--config mcp.json");
+    check("frobnicate", "see onemcp --help");
+    check("serve now", "one word too many");
+    check("list a b", "one word too many");
+    check("config", "config check FILE");
+    check("config show", "config check");
+    check("demo-server", "clock or notes");
+    check("demo-server echo", "clock or notes");
+    check("call", "SERVER/TOOL");
+    check("call tool", "SERVER/TOOL");
+    check("call a/", "SERVER/TOOL");
+    check("call a/b --args [1]", "JSON object");
+    check("call a/b --args {", "JSON object");
+    check("call a/b --args @", "name of a file");
+    check("call a/b --timeout soon", "milliseconds");
+    check("serve --args {}", "belongs to call");
+    check("list --args {}", "belongs to call");
+    check("serve --url http://h", "belongs to list and call");
+    check("help frobnicate", "unknown command");
+    check("--stop", "service manager");
+    check("serve --status", "service manager");
+}

@@ -1,0 +1,120 @@
+//! `onemcp config check`: every problem of a configuration, for people and for scripts.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::config::Config;
+use crate::config::Environment;
+use crate::config::LoadError;
+use crate::config::problem::{Problem, Severity};
+use crate::config::server::ServerState;
+use crate::config::settings::Flags;
+use crate::config::{load, load_file};
+
+/// Problems as JSON lines to `out`, as text to `err`. Gives the exit code.
+pub fn run(
+    file: Option<&Path>,
+    flags: &Flags,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
+    let loaded = match file {
+        Some(file) => load_file(file, flags, environment),
+        None => load(flags, environment),
+    };
+    let problems = match &loaded {
+        Ok(config) => &config.problems,
+        Err(error) => error.problems(),
+    };
+    for problem in problems {
+        writeln!(out, "{}", problem.json_line())?;
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(err, "{severity}: {problem}")?;
+    }
+    out.flush()?;
+    let code = match &loaded {
+        Ok(_) if problems.iter().any(Problem::is_error) => 78,
+        Ok(_) => 0,
+        Err(error) => error.exit_code(),
+    };
+    writeln!(err, "{}", summary(&loaded, problems))?;
+    Ok(code)
+}
+
+fn summary(loaded: &Result<Config, LoadError>, problems: &[Problem]) -> String {
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error @ LoadError::NotFound { .. }) => return format!("error: {error}"),
+        Err(LoadError::Rejected { .. }) => return format!("rejected: {}", counts(problems)),
+    };
+    let enabled = config
+        .servers
+        .iter()
+        .filter(|server| server.state == ServerState::Enabled);
+    let path = config.path.as_deref().unwrap_or(Path::new("mcp.json"));
+    let (all, usable) = (config.servers.len(), enabled.count());
+    let servers = plural(all, "server");
+    format!(
+        "{}: {servers}, {usable} of them enabled and valid, {}",
+        path.display(),
+        counts(problems)
+    )
+}
+
+fn counts(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    let warnings = problems.len() - errors;
+    format!(
+        "{}, {}",
+        plural(errors, "error"),
+        plural(warnings, "warning")
+    )
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 {
+        format!("1 {word}")
+    } else {
+        format!("{count} {word}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::run;
+    use crate::config::Environment;
+    use crate::config::settings::Flags;
+
+    fn check(file: &str, expect_code: u8, expect_lines: usize) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/config")
+            .join(file);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (flags, environment) = (Flags::default(), Environment::new());
+        let code = run(Some(&path), &flags, &environment, &mut out, &mut err).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(code, expect_code, "{file}: {text}");
+        assert_eq!(text.lines().count(), expect_lines, "{file}: {text}");
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value["keyPath"].is_string());
+        }
+        let err = String::from_utf8(err).unwrap();
+        assert_eq!(err.lines().count(), expect_lines + 1, "{file}: {err}");
+    }
+
+    #[test]
+    fn exit_codes_and_lines() {
+        check("minimal.json", 0, 0);
+        check("unknown-keys.json", 0, 5);
+        check("one-bad-entry.json", 78, 1);
+        check("broken.json", 78, 1);
+        check("not-there.json", 78, 1);
+    }
+}

@@ -1,0 +1,220 @@
+//! The text of `--help`, derived from SETTINGS and from the flags of each command.
+
+use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, Topic};
+use crate::config::settings::{Kind, SETTINGS, Setting};
+
+const WIDTH: usize = 80;
+/// Where the explanation of a flag begins.
+const INDENT: usize = 10;
+
+const MAIN: &str = "\
+onemcp: one endpoint for all your MCP servers
+
+Usage: onemcp [serve] [flags]          serve the servers of mcp.json
+       onemcp demo [flags]             serve two small built-in servers
+       onemcp config check [FILE]      report every problem of a file
+       onemcp list [SERVER]            list servers, or the tools of one
+       onemcp call SERVER/TOOL         call one tool
+       onemcp help [COMMAND]           explain a command
+
+Flags may stand before or after the command; the last one wins. A switch takes
+--x, --x=true, --x=false and --no-x. A variable wins over a flag, a flag over
+\"gateway\" in the file, the file over the default.
+
+Without --config, mcp.json is taken from --config-dir, else from
+$XDG_CONFIG_HOME/onemcp or ~/.config/onemcp, else from ~/.config/1mcp.
+";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   what was asked about is false, or the tool reported an error
+  64  the command line is wrong
+  69  the gateway or the server cannot be reached
+  75  timeout
+  77  refused
+  78  the configuration is wrong
+";
+
+const DEMO: &str = "\
+Usage: onemcp demo [flags]
+
+Starts the gateway on two small servers that are part of the binary (a clock and
+a notebook) and prints its URL, snippets for clients and a first request. It
+needs no file and takes the flags of onemcp serve.
+";
+
+const CHECK: &str = "\
+Usage: onemcp config check [FILE]      also: onemcp validate [FILE]
+
+Reads the file and reports every problem at once: one JSON object per line on
+stdout, the same as text on stderr. Variables are looked up in the environment
+of the command. Without FILE it takes the file that onemcp serve would take.
+Exit code 0 without errors (warnings are none), else 78.
+";
+
+const LIST: &str = "\
+Usage: onemcp list [SERVER] [flags]
+
+Prints one JSON object per line: every server, or every tool of one server.
+";
+
+const CALL: &str = "\
+Usage: onemcp call SERVER/TOOL [flags]
+
+Calls one tool and prints its result as one JSON object. Exit code 1 when the
+tool reports an error.
+";
+
+/// The help text of a topic, at most 80 columns wide.
+pub fn text(topic: Topic) -> String {
+    match topic {
+        Topic::Main => format!("{MAIN}\n{}\n{EXIT_CODES}", settings_text()),
+        Topic::Demo => DEMO.to_owned(),
+        Topic::ConfigCheck => CHECK.to_owned(),
+        Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
+        Topic::Call => {
+            format!(
+                "{CALL}\n{}{}",
+                flags_text(CALL_FLAGS),
+                flags_text(CLIENT_FLAGS)
+            )
+        }
+    }
+}
+
+/// What `onemcp --version` prints.
+pub fn version() -> String {
+    format!("onemcp {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn settings_text() -> String {
+    let mut out = String::from("Flags, their variables and keys:\n");
+    for row in SETTINGS {
+        out.push_str(&setting_text(row));
+    }
+    out.push_str("  -h, --help\n          Print this\n");
+    out.push_str("  -V, --version\n          Print the version\n");
+    out
+}
+
+fn setting_text(row: &Setting) -> String {
+    let short = row
+        .short
+        .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let placeholder = row.kind.placeholder();
+    let space = if placeholder.is_empty() { "" } else { " " };
+    let mut out = format!("  {short}--{}{space}{placeholder}\n", row.flag);
+    let mut words = row.help.to_owned();
+    if let Some(default) = shown_default(row) {
+        words.push_str(&format!(" (default {default})"));
+    }
+    wrap_into(&mut out, &words);
+    let key = if row.in_file {
+        format!(", gateway.{}", row.key)
+    } else {
+        String::new()
+    };
+    wrap_into(&mut out, &format!("{}{key}", row.env));
+    out
+}
+
+/// A switch that is off needs no mention.
+fn shown_default(row: &Setting) -> Option<&'static str> {
+    row.default.filter(|_| !matches!(row.kind, Kind::Switch))
+}
+
+fn flags_text(flags: &[(&str, &str, &str)]) -> String {
+    let mut out = String::new();
+    for (flag, placeholder, help) in flags {
+        out.push_str(&format!("      --{flag} {placeholder}\n"));
+        wrap_into(&mut out, help);
+    }
+    out
+}
+
+/// Appends the words as an indented paragraph.
+fn wrap_into(out: &mut String, words: &str) {
+    let mut line = String::new();
+    for word in words.split_whitespace() {
+        let full = INDENT + line.chars().count() + 1 + word.chars().count() > WIDTH;
+        if full && !line.is_empty() {
+            push_line(out, &line);
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    push_line(out, &line);
+}
+
+fn push_line(out: &mut String, line: &str) {
+    out.push_str(&" ".repeat(INDENT));
+    out.push_str(line);
+    out.push('\n');
+}
+
+/// SETTINGS as the Markdown table of the README.
+pub fn settings_markdown() -> String {
+    let mut out =
+        String::from("| flag | variable | key | default | meaning |\n|---|---|---|---|---|\n");
+    for row in SETTINGS {
+        let short = row
+            .short
+            .map_or_else(String::new, |short| format!(", `-{short}`"));
+        let key = if row.in_file {
+            format!("`gateway.{}`", row.key)
+        } else {
+            String::new()
+        };
+        let default = row
+            .default
+            .map_or_else(String::new, |text| format!("`{text}`"));
+        out.push_str(&format!(
+            "| `--{}`{short} | `{}` | {key} | {default} | {} |\n",
+            row.flag, row.env, row.help
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{settings_markdown, text, version};
+    use crate::cli::args::Topic;
+    use crate::config::settings::SETTINGS;
+
+    #[test]
+    fn fits_eighty_columns() {
+        let topics = [
+            Topic::Main,
+            Topic::Demo,
+            Topic::ConfigCheck,
+            Topic::List,
+            Topic::Call,
+        ];
+        for topic in topics {
+            let text = text(topic);
+            assert!(text.ends_with('\n'), "{topic:?}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{topic:?}: {line}");
+                assert_eq!(line, line.trim_end(), "{topic:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_every_setting() {
+        let (main, table) = (text(Topic::Main), settings_markdown());
+        for row in SETTINGS {
+            for name in [format!("--{}", row.flag), row.env.to_owned()] {
+                assert!(main.contains(&name), "{name}");
+                assert!(table.contains(&name), "{name}");
+            }
+            assert!(!row.help.is_empty(), "{}", row.key);
+        }
+        assert!(version().starts_with("onemcp "));
+    }
+}

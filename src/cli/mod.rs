@@ -1,0 +1,5 @@
+//! The commands of the binary.
+
+pub mod args;
+pub mod check;
+pub mod help;

@@ -1,0 +1,433 @@
+//! A JSON file with comments and trailing commas, read so that every value knows its key
+//! path and its place. The typed readers report a wrong type once and give `None`.
+//!
+//! `null` means "not given" everywhere, because generators write it that way.
+
+use jsonc_parser::ast::{ObjectProp, Value};
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+
+use crate::config::problem::{Place, Problem, Scope, Severity};
+
+/// What is said of a key that stands twice in one object.
+pub const REPEATED: &str = "given twice in the same object";
+
+/// Problems gathered for one scope.
+pub struct Notes {
+    scope: Scope,
+    pub problems: Vec<Problem>,
+}
+
+impl Notes {
+    pub fn new(scope: Scope) -> Notes {
+        Notes {
+            scope,
+            problems: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, severity: Severity, spot: &Spot<'_>, message: String, remedy: String) {
+        self.problems.push(Problem {
+            severity,
+            scope: self.scope.clone(),
+            place: Some(spot.lines.place(spot.at)),
+            key_path: spot.path.clone(),
+            message,
+            remedy,
+        });
+    }
+
+    /// The first error, if there is one.
+    pub fn first_error(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| problem.is_error())
+    }
+
+    /// Everything that was found still counts, but stops nothing.
+    pub fn soften(&mut self) {
+        for problem in &mut self.problems {
+            problem.severity = Severity::Warning;
+        }
+    }
+}
+
+/// Where the lines of a file begin.
+pub struct Lines<'d> {
+    file: &'d str,
+    text: &'d str,
+    starts: Vec<usize>,
+}
+
+impl<'d> Lines<'d> {
+    pub fn new(file: &'d str, text: &'d str) -> Lines<'d> {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0)
+            .chain(newlines.map(|(at, _)| at + 1))
+            .collect();
+        Lines { file, text, starts }
+    }
+
+    pub fn place(&self, at: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= at);
+        let start = self
+            .starts
+            .get(line.saturating_sub(1))
+            .copied()
+            .unwrap_or(0);
+        let column = self
+            .text
+            .get(start..at)
+            .map_or(0, |before| before.chars().count())
+            + 1;
+        Place {
+            file: self.file.to_owned(),
+            line,
+            column,
+        }
+    }
+}
+
+/// A key path and its place, without a value.
+#[derive(Clone)]
+pub struct Spot<'d> {
+    lines: &'d Lines<'d>,
+    pub at: usize,
+    pub path: String,
+}
+
+impl<'d> Spot<'d> {
+    pub fn top(lines: &'d Lines<'d>) -> Spot<'d> {
+        Spot {
+            lines,
+            at: 0,
+            path: String::new(),
+        }
+    }
+
+    pub fn place(&self) -> Place {
+        self.lines.place(self.at)
+    }
+
+    pub fn error(&self, notes: &mut Notes, message: impl Into<String>, remedy: impl Into<String>) {
+        notes.add(Severity::Error, self, message.into(), remedy.into());
+    }
+
+    pub fn warn(&self, notes: &mut Notes, message: impl Into<String>, remedy: impl Into<String>) {
+        notes.add(Severity::Warning, self, message.into(), remedy.into());
+    }
+}
+
+/// A value with its spot.
+pub struct Node<'d> {
+    pub spot: Spot<'d>,
+    pub value: &'d Value<'d>,
+}
+
+/// One member of an object: the spot is that of its key.
+pub struct Member<'d> {
+    pub name: &'d str,
+    pub spot: Spot<'d>,
+    pub node: Node<'d>,
+}
+
+/// Strict JSON, plus comments and trailing commas.
+pub fn parse<'d>(lines: &'d Lines<'d>, notes: &mut Notes) -> Option<Value<'d>> {
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    let top = Spot::top(lines);
+    match parse_to_ast(lines.text, &CollectOptions::default(), &options) {
+        Ok(parsed) if parsed.value.is_none() => {
+            top.error(
+                notes,
+                "the file is empty",
+                "write at least {\"mcpServers\": {}}",
+            );
+            None
+        }
+        Ok(parsed) => parsed.value,
+        Err(error) => {
+            let message = format!("not valid JSON: {}", lower_first(&error.kind().to_string()));
+            let spot = Spot {
+                at: error.range().start,
+                ..top
+            };
+            spot.error(
+                notes,
+                message,
+                "comments and trailing commas are allowed, no more",
+            );
+            None
+        }
+    }
+}
+
+/// `base.name`, or `base["na.me"]` where the plain form could be misread.
+pub fn join(base: &str, name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-$".contains(c);
+    match (base.is_empty(), !name.is_empty() && name.chars().all(plain)) {
+        (true, true) => name.to_owned(),
+        (false, true) => format!("{base}.{name}"),
+        (_, false) => format!("{base}[{name:?}]"),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+impl<'d> Node<'d> {
+    pub fn root(lines: &'d Lines<'d>, value: &'d Value<'d>) -> Node<'d> {
+        Node {
+            spot: Spot {
+                lines,
+                at: value.start(),
+                path: String::new(),
+            },
+            value,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.value {
+            Value::StringLit(_) => "a string",
+            Value::NumberLit(_) => "a number",
+            Value::BooleanLit(_) => "true or false",
+            Value::Object(_) => "an object",
+            Value::Array(_) => "an array",
+            Value::NullKeyword(_) => "null",
+        }
+    }
+
+    fn wrong_type(&self, notes: &mut Notes, expected: &str, remedy: &str) {
+        let message = format!("expected {expected}, found {}", self.kind());
+        self.spot.error(notes, message, remedy);
+    }
+
+    /// The members of an object in their order, without nulls. A repeated key is an error
+    /// and the first one stays.
+    pub fn members(&self, notes: &mut Notes) -> Option<Vec<Member<'d>>> {
+        let (members, repeated) = self.members_and_repeated(notes)?;
+        for member in repeated {
+            member.spot.error(notes, REPEATED, "keep one of the two");
+        }
+        Some(members)
+    }
+
+    /// As `members`, but the repeated ones are given back instead of noted.
+    pub fn members_and_repeated(
+        &self,
+        notes: &mut Notes,
+    ) -> Option<(Vec<Member<'d>>, Vec<Member<'d>>)> {
+        let Value::Object(object) = self.value else {
+            self.wrong_type(notes, "an object", "write {\"key\": value}");
+            return None;
+        };
+        let mut seen = std::collections::HashSet::new();
+        let (mut members, mut repeated) = (Vec::new(), Vec::new());
+        for property in &object.properties {
+            let member = self.member(property);
+            if !seen.insert(member.name) {
+                repeated.push(member);
+            } else if !matches!(property.value, Value::NullKeyword(_)) {
+                members.push(member);
+            }
+        }
+        Some((members, repeated))
+    }
+
+    fn member(&self, property: &'d ObjectProp<'d>) -> Member<'d> {
+        let name = property.name.as_str();
+        let path = join(&self.spot.path, name);
+        let lines = self.spot.lines;
+        let spot = Spot {
+            lines,
+            at: property.start(),
+            path: path.clone(),
+        };
+        let value = &property.value;
+        let node = Node {
+            spot: Spot {
+                lines,
+                at: value.start(),
+                path,
+            },
+            value,
+        };
+        Member { name, spot, node }
+    }
+
+    /// The elements of an array.
+    pub fn elements(&self, notes: &mut Notes) -> Option<Vec<Node<'d>>> {
+        let Value::Array(array) = self.value else {
+            self.wrong_type(notes, "an array", "write [...]");
+            return None;
+        };
+        let nodes = array.elements.iter().enumerate().map(|(index, value)| {
+            let path = format!("{}[{index}]", self.spot.path);
+            Node {
+                spot: Spot {
+                    lines: self.spot.lines,
+                    at: value.start(),
+                    path,
+                },
+                value,
+            }
+        });
+        Some(nodes.collect())
+    }
+
+    pub fn text(&self, notes: &mut Notes) -> Option<&'d str> {
+        let Value::StringLit(literal) = self.value else {
+            let remedy = match self.value {
+                Value::NumberLit(_) | Value::BooleanLit(_) => "put it in quotes",
+                _ => "write \"...\"",
+            };
+            self.wrong_type(notes, "a string", remedy);
+            return None;
+        };
+        if literal.value.contains('\0') {
+            self.spot
+                .error(notes, "contains a NUL character", "remove \\u0000");
+            return None;
+        }
+        Some(literal.value.as_ref())
+    }
+
+    /// An array of strings; one element of another type spoils that element only.
+    pub fn texts(&self, notes: &mut Notes) -> Option<Vec<(&'d str, Spot<'d>)>> {
+        let elements = self.elements(notes)?;
+        let texts = elements
+            .into_iter()
+            .filter_map(|node| Some((node.text(notes)?, node.spot)));
+        Some(texts.collect())
+    }
+
+    /// An array of strings none of which may be blank.
+    pub fn words(&self, notes: &mut Notes) -> Option<Vec<(&'d str, Spot<'d>)>> {
+        let mut words = self.texts(notes)?;
+        words.retain(|(word, spot)| {
+            let blank = word.trim().is_empty();
+            if blank {
+                spot.error(notes, "is empty", "remove it");
+            }
+            !blank
+        });
+        Some(words)
+    }
+
+    /// `true`, `false`, or the usual words for them.
+    pub fn switch(&self, notes: &mut Notes) -> Option<bool> {
+        let value = match self.value {
+            Value::BooleanLit(literal) => Some(literal.value),
+            Value::StringLit(literal) => parse_switch(&literal.value),
+            _ => None,
+        };
+        if value.is_none() {
+            let message = format!("expected true or false, found {}", self.kind());
+            self.spot.error(notes, message, "write true or false");
+        }
+        value
+    }
+
+    /// A whole number from `least` to `most`.
+    pub fn count(&self, notes: &mut Notes, least: u64, most: u64) -> Option<u64> {
+        let Value::NumberLit(literal) = self.value else {
+            let remedy = match self.value {
+                Value::StringLit(_) => "write it without quotes",
+                _ => "write digits",
+            };
+            self.wrong_type(notes, "a number", remedy);
+            return None;
+        };
+        match literal.value.parse::<u64>() {
+            Ok(number) if (least..=most).contains(&number) => Some(number),
+            _ => {
+                let message = format!("{} is out of range", literal.value);
+                let remedy = format!("write a whole number from {least} to {most}");
+                self.spot.error(notes, message, remedy);
+                None
+            }
+        }
+    }
+}
+
+/// The words for true and false that 1MCP takes, and their opposites.
+pub fn parse_switch(word: &str) -> Option<bool> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" | "" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lines, Node, Notes, join, parse};
+    use crate::config::problem::Scope;
+
+    #[test]
+    fn places_count_lines_and_characters() {
+        let lines = Lines::new("f", "ab\nçd\n\nx");
+        let place = |at: usize| (lines.place(at).line, lines.place(at).column);
+        assert_eq!(place(0), (1, 1));
+        assert_eq!(place(2), (1, 3));
+        assert_eq!(place(3), (2, 1));
+        assert_eq!(place(5), (2, 2));
+        assert_eq!(place(8), (4, 1));
+    }
+
+    #[test]
+    fn paths_quote_what_could_be_misread() {
+        assert_eq!(join("", "a"), "a");
+        assert_eq!(join("a", "b-c"), "a.b-c");
+        assert_eq!(join("a", "x.y"), "a[\"x.y\"]");
+        assert_eq!(join("a", ""), "a[\"\"]");
+    }
+
+    #[test]
+    fn only_comments_and_trailing_commas_are_added_to_json() {
+        let check = |text: &str, good: bool| {
+            let lines = Lines::new("f", text);
+            let mut notes = Notes::new(Scope::File);
+            assert_eq!(parse(&lines, &mut notes).is_some(), good, "{text}");
+            assert_eq!(notes.problems.is_empty(), good, "{text}");
+        };
+        check("{}", true);
+        check("// c\n{/* d */ \"a\": [1, 2,], }", true);
+        check("", false);
+        check("{a: 1}", false);
+        check("{'a': 1}", false);
+        check("{\"a\" 1}", false);
+        check("{\"a\": 1 \"b\": 2}", false);
+        check("{\"a\": 0x10}", false);
+        check("{\"a\": NaN}", false);
+        check("{} {}", false);
+        check(&"[".repeat(100_000), false);
+    }
+
+    #[test]
+    fn a_repeated_key_is_reported_at_its_second_place() {
+        let lines = Lines::new("f", "{\"a\": 1,\n  \"a\": 2, \"b\": null}");
+        let mut notes = Notes::new(Scope::File);
+        let value = parse(&lines, &mut notes).unwrap();
+        let members = Node::root(&lines, &value).members(&mut notes).unwrap();
+        assert_eq!(members.len(), 1);
+        assert_eq!(
+            notes.problems[0].to_string().split(';').next().unwrap(),
+            "f:2:3: a: given twice in the same object"
+        );
+    }
+}

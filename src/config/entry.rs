@@ -1,0 +1,359 @@
+//! One entry of `mcpServers` (or `serverDefaults`) as it is written: typed, every key known,
+//! nothing expanded. What it means for a process is said in `server`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::limits;
+use crate::config::child::is_filter_pattern;
+use crate::config::document::{Member, Node, Notes, Spot};
+use crate::config::near::did_you_mean;
+
+/// Keys of a server entry that are carried out.
+pub const KEYS: &[&str] = &[
+    "type",
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "url",
+    "tags",
+    "disabled",
+    "timeout",
+    "connectionTimeout",
+    "requestTimeout",
+    "disabledTools",
+    "instructionOverride",
+    "toolDescriptionOverrides",
+    "inheritParentEnv",
+    "envFilter",
+    "instances",
+];
+
+/// Keys that are known and not carried out, with what happens instead.
+const NOT_CARRIED_OUT: &[(&str, &str)] = &[
+    (
+        "restartOnExit",
+        "a server that ends is always started again",
+    ),
+    (
+        "maxRestarts",
+        "restarts slow down on their own and never stop",
+    ),
+    (
+        "restartDelay",
+        "the delay grows from half a second to a minute",
+    ),
+    ("stderr", "it is always captured for the log"),
+    (
+        "template",
+        "server templates per client are not carried out",
+    ),
+];
+
+/// These belong to HTTP servers: silent there, a warning elsewhere.
+const HTTP_KEYS: &[&str] = &["headers", "oauth"];
+
+/// Keys that `serverDefaults` may hold.
+pub const DEFAULT_KEYS: &[&str] = &[
+    "env",
+    "timeout",
+    "connectionTimeout",
+    "requestTimeout",
+    "inheritParentEnv",
+    "envFilter",
+    "headers",
+    "oauth",
+    "restartOnExit",
+    "maxRestarts",
+    "restartDelay",
+];
+
+/// A string of the entry and its place, for what is found wrong on expansion.
+#[derive(Clone)]
+pub struct Written<'d> {
+    pub text: &'d str,
+    pub spot: Spot<'d>,
+}
+
+#[derive(Clone)]
+pub struct EnvItem<'d> {
+    pub name: &'d str,
+    /// `None` copies the variable from the gateway's environment.
+    pub value: Option<&'d str>,
+    pub spot: Spot<'d>,
+}
+
+/// The two forms of `env`; only objects are merged with the defaults key by key.
+#[derive(Clone)]
+pub struct Env<'d> {
+    pub is_object: bool,
+    pub items: Vec<EnvItem<'d>>,
+}
+
+#[derive(Default)]
+pub struct Entry<'d> {
+    pub kind: Option<Written<'d>>,
+    pub command: Vec<Written<'d>>,
+    pub args: Vec<Written<'d>>,
+    pub env: Option<Env<'d>>,
+    pub cwd: Option<Written<'d>>,
+    pub url: Option<Spot<'d>>,
+    pub tags: Vec<String>,
+    pub disabled: bool,
+    pub timeout_ms: Option<u64>,
+    pub connection_timeout_ms: Option<u64>,
+    pub request_timeout_ms: Option<u64>,
+    pub disabled_tools: BTreeSet<String>,
+    pub instruction_override: Option<String>,
+    pub tool_description_overrides: BTreeMap<String, String>,
+    pub inherit_parent_env: Option<bool>,
+    pub env_filter: Vec<String>,
+    pub session_instances: bool,
+    /// Keys that only an HTTP server can use.
+    pub http_only: Vec<Spot<'d>>,
+}
+
+/// Reads one entry; whatever is wrong is noted and left out.
+pub fn read<'d>(node: &Node<'d>, notes: &mut Notes) -> Entry<'d> {
+    let mut entry = Entry::default();
+    for member in node.members(notes).unwrap_or_default() {
+        read_member(&mut entry, &member, notes);
+    }
+    entry
+}
+
+/// Reads `serverDefaults`.
+pub fn read_defaults<'d>(node: &Node<'d>, notes: &mut Notes) -> Entry<'d> {
+    let mut entry = Entry::default();
+    for member in node.members(notes).unwrap_or_default() {
+        if DEFAULT_KEYS.contains(&member.name) {
+            read_member(&mut entry, &member, notes);
+        } else if KEYS.contains(&member.name) {
+            let remedy = "write it in each server";
+            member
+                .spot
+                .warn(notes, "has no effect as a default", remedy);
+        } else {
+            let remedy = did_you_mean(member.name, DEFAULT_KEYS.iter().copied(), "remove it");
+            member.spot.warn(notes, "unknown key", remedy);
+        }
+    }
+    entry
+}
+
+fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes) {
+    let node = &member.node;
+    match member.name {
+        "type" => entry.kind = written(node, notes),
+        "command" => entry.command = command(node, notes),
+        "args" => entry.args = texts(node, notes),
+        "env" => entry.env = env(node, notes),
+        "cwd" => entry.cwd = written(node, notes),
+        "url" => entry.url = node.text(notes).map(|_| member.spot.clone()),
+        "tags" => entry.tags = tags(node, notes),
+        "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
+        "timeout" => {
+            let remedy = "it counts milliseconds; write connectionTimeout and requestTimeout";
+            member.spot.warn(notes, "is deprecated", remedy);
+            entry.timeout_ms = millis(node, notes);
+        }
+        "connectionTimeout" => entry.connection_timeout_ms = millis(node, notes),
+        "requestTimeout" => entry.request_timeout_ms = millis(node, notes),
+        "disabledTools" => {
+            let words = node.words(notes).unwrap_or_default();
+            entry.disabled_tools = words.iter().map(|(word, _)| (*word).to_owned()).collect();
+        }
+        "instructionOverride" => {
+            entry.instruction_override = node.text(notes).map(str::to_owned);
+        }
+        "toolDescriptionOverrides" => {
+            entry.tool_description_overrides = descriptions(node, notes);
+        }
+        "inheritParentEnv" => entry.inherit_parent_env = node.switch(notes),
+        "envFilter" => entry.env_filter = env_filter(node, notes),
+        "instances" => entry.session_instances = instances(node, notes),
+        name if HTTP_KEYS.contains(&name) => entry.http_only.push(member.spot.clone()),
+        _ => read_other(member, notes),
+    }
+}
+
+fn read_other(member: &Member<'_>, notes: &mut Notes) {
+    let row = NOT_CARRIED_OUT
+        .iter()
+        .find(|(name, _)| *name == member.name);
+    let Some((name, instead)) = row else {
+        let known = KEYS.iter().chain(HTTP_KEYS).copied();
+        let known = known.chain(NOT_CARRIED_OUT.iter().map(|(name, _)| *name));
+        let remedy = did_you_mean(member.name, known, "remove it");
+        member.spot.warn(notes, "unknown key", remedy);
+        return;
+    };
+    let asks_for_what_happens = member
+        .node
+        .value
+        .as_boolean_lit()
+        .is_some_and(|literal| literal.value);
+    if !(*name == "restartOnExit" && asks_for_what_happens) {
+        member
+            .spot
+            .warn(notes, "is known but not carried out", *instead);
+    }
+}
+
+fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
+    let text = node.text(notes)?;
+    if text.trim().is_empty() {
+        node.spot
+            .error(notes, "is empty", "fill it in or remove the key");
+        return None;
+    }
+    Some(Written {
+        text,
+        spot: node.spot.clone(),
+    })
+}
+
+fn texts<'d>(node: &Node<'d>, notes: &mut Notes) -> Vec<Written<'d>> {
+    let texts = node.texts(notes).unwrap_or_default();
+    texts
+        .into_iter()
+        .map(|(text, spot)| Written { text, spot })
+        .collect()
+}
+
+/// A program, or an array of the program and its first arguments.
+fn command<'d>(node: &Node<'d>, notes: &mut Notes) -> Vec<Written<'d>> {
+    if node.value.as_array().is_none() {
+        let program: Vec<Written<'d>> = written(node, notes).into_iter().collect();
+        for word in &program {
+            let spaced = word.text.trim().contains(char::is_whitespace);
+            if spaced && !word.text.contains(['/', '$']) {
+                let remedy = "nothing splits it; write [\"program\", \"argument\"] or use args";
+                word.spot.warn(notes, "contains spaces", remedy);
+            }
+        }
+        return program;
+    }
+    let words = texts(node, notes);
+    if words
+        .first()
+        .is_none_or(|program| program.text.trim().is_empty())
+    {
+        node.spot.error(
+            notes,
+            "names no program",
+            "write [\"program\", \"argument\"]",
+        );
+    }
+    words
+}
+
+fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
+    let is_object = node.value.as_array().is_none();
+    let mut items = Vec::new();
+    if is_object {
+        for member in node.members(notes)? {
+            let Some(value) = member.node.text(notes) else {
+                continue;
+            };
+            let spot = member.node.spot;
+            items.push(EnvItem {
+                name: member.name,
+                value: Some(value),
+                spot,
+            });
+        }
+    } else {
+        for (text, spot) in node.texts(notes)? {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (text, None),
+            };
+            items.push(EnvItem { name, value, spot });
+        }
+    }
+    let mut seen = BTreeSet::new();
+    items.retain(|item| {
+        let fits = !item.name.trim().is_empty() && !item.name.contains(['=', '\0']);
+        if !fits {
+            item.spot
+                .error(notes, "is not a variable name", "write NAME without \"=\"");
+        } else if !seen.insert(item.name) {
+            item.spot
+                .error(notes, "sets a variable twice", "keep one of the two");
+        }
+        fits
+    });
+    Some(Env { is_object, items })
+}
+
+fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
+    let mut tags: Vec<String> = Vec::new();
+    for (word, spot) in node.words(notes).unwrap_or_default() {
+        let tag = word.trim().to_lowercase();
+        if tag.chars().count() > limits::TAG_CHARS {
+            let remedy = format!("at most {} characters are allowed", limits::TAG_CHARS);
+            spot.error(notes, "the tag is too long", remedy);
+        } else if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.len() > limits::SERVER_TAGS {
+        let message = format!("{} tags", tags.len());
+        node.spot.error(
+            notes,
+            message,
+            format!("at most {} are allowed", limits::SERVER_TAGS),
+        );
+        tags.truncate(limits::SERVER_TAGS);
+    }
+    tags
+}
+
+fn millis(node: &Node<'_>, notes: &mut Notes) -> Option<u64> {
+    node.count(notes, 1, limits::SETTING_MS)
+}
+
+fn descriptions(node: &Node<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for member in node.members(notes).unwrap_or_default() {
+        let Some(text) = member.node.text(notes) else {
+            continue;
+        };
+        if member.name.trim().is_empty() || text.trim().is_empty() {
+            let remedy = "give a tool name and its text, or remove it";
+            member.spot.error(notes, "is empty", remedy);
+            continue;
+        }
+        out.insert(member.name.trim().to_owned(), text.to_owned());
+    }
+    out
+}
+
+fn env_filter(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
+    let mut patterns = node.words(notes).unwrap_or_default();
+    patterns.retain(|(pattern, spot)| {
+        let fits = is_filter_pattern(pattern);
+        if !fits {
+            let remedy = "write NAME, BEGIN*, or either with ! in front";
+            spot.error(notes, "is not a pattern", remedy);
+        }
+        fits
+    });
+    patterns
+        .into_iter()
+        .map(|(pattern, _)| pattern.to_owned())
+        .collect()
+}
+
+fn instances(node: &Node<'_>, notes: &mut Notes) -> bool {
+    match node.text(notes) {
+        Some("session") => true,
+        None | Some("shared") => false,
+        Some(_) => {
+            node.spot
+                .error(notes, "is no known mode", "write shared or session");
+            false
+        }
+    }
+}

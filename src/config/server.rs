@@ -1,0 +1,360 @@
+//! One server: its entry merged with the defaults, expanded, and turned into what the
+//! supervisor needs. A bad entry becomes `Invalid` and keeps its place and its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::limits;
+use crate::base::secret::Secret;
+use crate::config::Environment;
+use crate::config::child::inherited;
+use crate::config::document::{Member, Notes, Spot};
+use crate::config::entry::{Entry, Env, EnvItem, read};
+use crate::config::expand::expand;
+use crate::config::problem::{Problem, Scope};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    pub name: String,
+    /// Lower case, without repetition, in the order of the file.
+    pub tags: Vec<String>,
+    pub state: ServerState,
+    /// `None` when the state is `Invalid`, and for a disabled server that could not start.
+    pub process: Option<ProcessSpec>,
+    pub connection_timeout: Duration,
+    pub request_timeout: Duration,
+    pub disabled_tools: BTreeSet<String>,
+    /// Replaces the server's own instructions; empty suppresses them.
+    pub instruction_override: Option<String>,
+    pub tool_description_overrides: BTreeMap<String, String>,
+    pub instances: Instances,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    Enabled,
+    Disabled,
+    /// Shown as failed, with this reason.
+    Invalid(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instances {
+    Shared,
+    Session,
+}
+
+/// How to start a child: its whole environment, nothing to be interpreted by a shell.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProcessSpec {
+    pub program: String,
+    pub args: Vec<String>,
+    /// Complete: the child gets these variables and no others.
+    pub env: Vec<(String, Secret)>,
+    pub cwd: Option<PathBuf>,
+}
+
+impl fmt::Debug for ProcessSpec {
+    /// Arguments may hold expanded secrets as well as the environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ProcessSpec")
+            .field("program", &self.program)
+            .field("args", &format_args!("[{}]", self.args.len()))
+            .field("env", &names)
+            .field("cwd", &self.cwd)
+            .finish()
+    }
+}
+
+/// What all servers of a file share.
+pub struct Surroundings<'s, 'd> {
+    pub defaults: &'s Entry<'d>,
+    pub environment: &'s Environment,
+    /// The folder of the configuration file; relative `cwd` start there.
+    pub folder: &'s Path,
+}
+
+/// Reads one member of `mcpServers`. `None` when even its name cannot be used.
+pub fn read_server<'d>(
+    member: &Member<'d>,
+    around: &Surroundings<'_, 'd>,
+    problems: &mut Vec<Problem>,
+) -> Option<ServerConfig> {
+    let mut notes = Notes::new(Scope::Server(member.name.to_owned()));
+    if !name_fits(member, &mut notes) {
+        problems.append(&mut notes.problems);
+        return None;
+    }
+    let entry = read(&member.node, &mut notes);
+    let process = process(&entry, member, around, &mut notes);
+    if entry.disabled {
+        notes.soften();
+    }
+    let state = match (entry.disabled, notes.first_error()) {
+        (true, _) => ServerState::Disabled,
+        (false, Some(problem)) => ServerState::Invalid(problem.reason()),
+        (false, None) => ServerState::Enabled,
+    };
+    let process = process.filter(|_| !matches!(state, ServerState::Invalid(_)));
+    problems.append(&mut notes.problems);
+    Some(assemble(
+        member.name,
+        entry,
+        around.defaults,
+        state,
+        process,
+    ))
+}
+
+fn assemble(
+    name: &str,
+    entry: Entry<'_>,
+    defaults: &Entry<'_>,
+    state: ServerState,
+    process: Option<ProcessSpec>,
+) -> ServerConfig {
+    let either = entry.timeout_ms.or(defaults.timeout_ms);
+    let timeout = |own: Option<u64>, default: Option<u64>, otherwise: Duration| {
+        // The entry's own fallback is nearer than the default of the exact key.
+        own.or(entry.timeout_ms)
+            .or(default)
+            .or(either)
+            .map_or(otherwise, Duration::from_millis)
+    };
+    let connection_timeout = timeout(
+        entry.connection_timeout_ms,
+        defaults.connection_timeout_ms,
+        limits::HANDSHAKE_DEADLINE,
+    );
+    let request_timeout = timeout(
+        entry.request_timeout_ms,
+        defaults.request_timeout_ms,
+        limits::CALL_DEADLINE,
+    );
+    let instances = if entry.session_instances {
+        Instances::Session
+    } else {
+        Instances::Shared
+    };
+    ServerConfig {
+        name: name.to_owned(),
+        tags: entry.tags,
+        state,
+        process,
+        connection_timeout,
+        request_timeout,
+        disabled_tools: entry.disabled_tools,
+        instruction_override: entry.instruction_override,
+        tool_description_overrides: entry.tool_description_overrides,
+        instances,
+    }
+}
+
+fn name_fits(member: &Member<'_>, notes: &mut Notes) -> bool {
+    let name = member.name;
+    if name.trim().is_empty() {
+        member
+            .spot
+            .error(notes, "the server has no name", "give it one");
+        return false;
+    }
+    if name.len() > limits::SERVER_NAME_BYTES {
+        let remedy = format!("at most {} bytes are allowed", limits::SERVER_NAME_BYTES);
+        member
+            .spot
+            .error(notes, "the server's name is too long", remedy);
+        return false;
+    }
+    if name.contains(char::is_control) {
+        member.spot.error(
+            notes,
+            "the server's name has control characters",
+            "remove them",
+        );
+        return false;
+    }
+    true
+}
+
+/// The process of a stdio server, or a note that says why there is none.
+fn process<'d>(
+    entry: &Entry<'d>,
+    member: &Member<'d>,
+    around: &Surroundings<'_, 'd>,
+    notes: &mut Notes,
+) -> Option<ProcessSpec> {
+    if !is_stdio(entry, member, notes) {
+        return None;
+    }
+    for spot in entry.url.iter().chain(&entry.http_only) {
+        spot.warn(
+            notes,
+            "has no effect on a server with a command",
+            "remove it",
+        );
+    }
+    let own = own_environment(entry, around, notes);
+    let lookup = |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+    let mut words = Vec::new();
+    for word in entry.command.iter().chain(&entry.args) {
+        words.push(substitute(word.text, &word.spot, false, &lookup, notes));
+    }
+    let cwd = entry.cwd.as_ref().map(|word| {
+        let text = substitute(word.text, &word.spot, false, &lookup, notes);
+        around.folder.join(text)
+    });
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    if program.trim().is_empty() && notes.first_error().is_none() {
+        member
+            .spot
+            .error(notes, "the command is empty", "name a program");
+    }
+    let env = whole_environment(entry, own, around);
+    Some(ProcessSpec {
+        program,
+        args: words.collect(),
+        env,
+        cwd,
+    })
+}
+
+fn is_stdio<'d>(entry: &Entry<'d>, member: &Member<'d>, notes: &mut Notes) -> bool {
+    let later = "HTTP servers arrive with the next release; until then run a stdio server, \
+                 or a bridge such as npx mcp-remote URL as the command";
+    let kind = entry.kind.as_ref();
+    match kind.map(|word| word.text) {
+        Some("http" | "sse" | "streamableHttp" | "streamable-http" | "streamable_http") => {
+            let spot = kind.map_or(&member.spot, |word| &word.spot);
+            spot.error(
+                notes,
+                "is reached over HTTP, which is not carried out yet",
+                later,
+            );
+            return false;
+        }
+        None | Some("stdio") => {}
+        Some(_) => {
+            let spot = kind.map_or(&member.spot, |word| &word.spot);
+            spot.error(notes, "is no known type", "write stdio, or remove it");
+            return false;
+        }
+    }
+    if !entry.command.is_empty() {
+        return true;
+    }
+    match (&entry.url, kind) {
+        (Some(spot), None) => {
+            spot.error(
+                notes,
+                "is reached over HTTP, which is not carried out yet",
+                later,
+            );
+        }
+        _ if notes.first_error().is_some() => {}
+        _ => member
+            .spot
+            .error(notes, "has no command", "add \"command\": \"program\""),
+    }
+    false
+}
+
+/// The `env` of the defaults and of the entry, expanded in their order.
+fn own_environment<'d>(
+    entry: &Entry<'d>,
+    around: &Surroundings<'_, 'd>,
+    notes: &mut Notes,
+) -> Vec<(String, String)> {
+    let mut own: Vec<(String, String)> = Vec::new();
+    for item in merged_env(around.defaults.env.as_ref(), entry.env.as_ref()) {
+        let value = match item.value {
+            Some(text) => {
+                let lookup =
+                    |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+                Some(substitute(text, &item.spot, true, &lookup, notes))
+            }
+            None => around.environment.get(item.name).cloned(),
+        };
+        match value {
+            Some(value) => own.push((item.name.to_owned(), value)),
+            None => {
+                let message = format!("{} is not set and cannot be copied", item.name);
+                item.spot
+                    .warn(notes, message, "set it, or write NAME=value");
+            }
+        }
+    }
+    own
+}
+
+/// Two objects are merged key by key and the entry wins; any other form replaces.
+fn merged_env<'d>(defaults: Option<&Env<'d>>, own: Option<&Env<'d>>) -> Vec<EnvItem<'d>> {
+    let (defaults, own) = match (defaults, own) {
+        (None, None) => return Vec::new(),
+        (Some(only), None) | (None, Some(only)) => return only.items.clone(),
+        (Some(defaults), Some(own)) => (defaults, own),
+    };
+    if !(defaults.is_object && own.is_object) {
+        return own.items.clone();
+    }
+    let given = |name: &str| own.items.iter().any(|item| item.name == name);
+    let kept = defaults.items.iter().filter(|item| !given(item.name));
+    kept.chain(&own.items).cloned().collect()
+}
+
+fn find(own: &[(String, String)], name: &str) -> Option<String> {
+    own.iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.clone())
+}
+
+/// Inherited variables first, then the entry's own, which win.
+fn whole_environment(
+    entry: &Entry<'_>,
+    own: Vec<(String, String)>,
+    around: &Surroundings<'_, '_>,
+) -> Vec<(String, Secret)> {
+    let everything = entry
+        .inherit_parent_env
+        .or(around.defaults.inherit_parent_env);
+    let mut filter = around.defaults.env_filter.clone();
+    filter.extend(entry.env_filter.iter().cloned());
+    let mut all = inherited(around.environment, everything.unwrap_or(false), &filter);
+    all.extend(own);
+    all.into_iter()
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect()
+}
+
+/// Expands one string and notes what could not be done. `private` values are not quoted, not
+/// even the name behind a bare `$`, which may be a part of a password.
+fn substitute(
+    text: &str,
+    spot: &Spot<'_>,
+    private: bool,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    notes: &mut Notes,
+) -> String {
+    let expanded = expand(text, lookup);
+    for failure in &expanded.failures {
+        spot.error(notes, failure.message(), failure.remedy());
+    }
+    for name in &expanded.kept {
+        let message = match private {
+            true => "\"$\" before a name that is not set stays as it is".to_owned(),
+            false => format!("${name} is not set and stays as it is"),
+        };
+        spot.warn(notes, message, "write ${NAME} to insist on a variable");
+    }
+    if expanded.text.contains('\0') {
+        spot.error(
+            notes,
+            "contains a NUL character after expansion",
+            "change the variable",
+        );
+    }
+    expanded.text
+}
