@@ -6,6 +6,7 @@
 //! Used by the owner thread of a server, and by the watcher process. Deliberately absent:
 //! control groups (they need rights that an edge host does not give) and reaping.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs;
@@ -37,8 +38,12 @@ pub struct Member {
 
 /// The process table; empty where `/proc` is not mounted.
 pub fn processes() -> Vec<Member> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(member).take(limits::PROCESSES).collect()
 }
 
@@ -69,11 +74,18 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Member> {
 pub struct Family {
     groups: BTreeSet<i32>,
     known: BTreeSet<(i32, u64)>,
+    /// Groups that members made after they left ours, with the start time of their leader: a
+    /// child born there while its parent dies is still found. The kernel does not reuse the
+    /// number while anyone is in the group; later the start time tells.
+    escaped: BTreeMap<i32, u64>,
 }
 
 impl Family {
     pub fn of_group(pgid: i32) -> Family {
-        Family { groups: BTreeSet::from([pgid]), known: BTreeSet::new() }
+        Family {
+            groups: BTreeSet::from([pgid]),
+            ..Family::default()
+        }
     }
 
     pub fn add_group(&mut self, pgid: i32) {
@@ -99,8 +111,22 @@ impl Family {
     pub fn look(&mut self) -> Vec<Member> {
         let table = processes();
         let living = self.select(&table);
-        self.known = living.iter().map(|member| (member.pid, member.started)).collect();
+        self.remember(&living);
         living
+    }
+
+    fn remember(&mut self, living: &[Member]) {
+        self.known = living
+            .iter()
+            .map(|member| (member.pid, member.started))
+            .collect();
+        self.escaped
+            .retain(|group, _| living.iter().any(|member| member.group == *group));
+        for leader in living.iter().filter(|member| member.pid == member.group) {
+            if !self.groups.contains(&leader.group) {
+                self.escaped.insert(leader.group, leader.started);
+            }
+        }
     }
 
     fn select(&self, table: &[Member]) -> Vec<Member> {
@@ -109,9 +135,24 @@ impl Family {
             children.entry(member.parent).or_default().push(member);
         }
         let own = own_pid();
+        let reused = |member: &&Member| {
+            self.escaped
+                .get(&member.pid)
+                .is_some_and(|started| *started != member.started)
+        };
+        let reused: BTreeSet<i32> = table
+            .iter()
+            .filter(reused)
+            .map(|member| member.pid)
+            .collect();
+        let is_root = |member: &&Member| {
+            self.groups.contains(&member.group)
+                || self.known.contains(&(member.pid, member.started))
+                || self.escaped.contains_key(&member.group) && !reused.contains(&member.group)
+        };
         let mut chosen = BTreeSet::new();
         let mut living = Vec::new();
-        let mut open: Vec<&Member> = table.iter().filter(|member| self.is_root(member)).collect();
+        let mut open: Vec<&Member> = table.iter().filter(is_root).collect();
         while let Some(member) = open.pop() {
             if member.pid <= 1 || member.pid == own || !chosen.insert(member.pid) {
                 continue;
@@ -124,10 +165,6 @@ impl Family {
         living
     }
 
-    fn is_root(&self, member: &Member) -> bool {
-        self.groups.contains(&member.group) || self.known.contains(&(member.pid, member.started))
-    }
-
     /// Signals the groups that `living` shows to be there, and one by one who left them.
     pub fn signal(&self, living: &[Member], signal: Signal) {
         for &group in &self.groups {
@@ -135,7 +172,10 @@ impl Family {
                 signal_group(group, signal);
             }
         }
-        for member in living.iter().filter(|member| !self.groups.contains(&member.group)) {
+        for member in living
+            .iter()
+            .filter(|member| !self.groups.contains(&member.group))
+        {
             signal_member(member, signal);
         }
     }
@@ -153,9 +193,12 @@ impl Family {
     /// Kills everyone, also those who are born meanwhile. True when nobody is left.
     pub fn kill(&mut self) -> bool {
         let deadline = Instant::now() + limits::KILL_WAIT;
+        self.freeze(deadline);
         loop {
             let living = self.look();
-            let Some(first) = living.first() else { return true };
+            let Some(first) = living.first() else {
+                return true;
+            };
             if Instant::now() >= deadline {
                 return false;
             }
@@ -164,11 +207,27 @@ impl Family {
         }
     }
 
+    /// Stops everyone, until a look shows nobody new: from then on nobody forks, and no child
+    /// can lose its parent, and with it its place in the family, before it was seen.
+    fn freeze(&mut self, deadline: Instant) {
+        let mut frozen = BTreeSet::new();
+        while Instant::now() < deadline {
+            let mut living = self.look();
+            living.retain(|member| frozen.insert((member.pid, member.started)));
+            if living.is_empty() {
+                return;
+            }
+            self.signal(&living, Signal::STOP);
+        }
+    }
+
     /// Waits until nobody of the family runs; false at the deadline.
     pub fn wait_gone(&mut self, deadline: Instant) -> bool {
         loop {
             let living = self.look();
-            let Some(first) = living.first() else { return true };
+            let Some(first) = living.first() else {
+                return true;
+            };
             if Instant::now() >= deadline {
                 return false;
             }
@@ -186,7 +245,9 @@ pub fn signal_group(pgid: i32, signal: Signal) {
 
 /// The pid may be somebody else's by now: the start time is compared while a pidfd pins it.
 fn signal_member(expected: &Member, signal: Signal) {
-    let Some(pid) = Pid::from_raw(expected.pid) else { return };
+    let Some(pid) = Pid::from_raw(expected.pid) else {
+        return;
+    };
     let pinned = open_pidfd(expected.pid);
     if member(expected.pid).is_none_or(|found| found.started != expected.started) {
         return;
@@ -244,11 +305,21 @@ mod tests {
     use super::parse;
 
     fn row(pid: i32, parent: i32, group: i32) -> Member {
-        Member { pid, parent, group, started: pid as u64 * 10, dead: false }
+        Member {
+            pid,
+            parent,
+            group,
+            started: pid as u64 * 10,
+            dead: false,
+        }
     }
 
     fn pids(family: &Family, table: &[Member]) -> Vec<i32> {
-        let mut pids: Vec<i32> = family.select(table).iter().map(|member| member.pid).collect();
+        let mut pids: Vec<i32> = family
+            .select(table)
+            .iter()
+            .map(|member| member.pid)
+            .collect();
         pids.sort_unstable();
         pids
     }
@@ -256,7 +327,13 @@ mod tests {
     #[test]
     fn reads_a_name_that_imitates_fields() {
         let stat = b"77 (x) Z 1 2 (y)) S 70 60 60 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
-        let expected = Member { pid: 77, started: 4711, parent: 70, group: 60, dead: false };
+        let expected = Member {
+            pid: 77,
+            started: 4711,
+            parent: 70,
+            group: 60,
+            dead: false,
+        };
         assert_eq!(parse(77, stat), Some(expected));
     }
 
@@ -271,7 +348,12 @@ mod tests {
 
     #[test]
     fn finds_the_group_and_who_left_it() {
-        let table = [row(10, 5, 10), row(11, 10, 10), row(12, 11, 12), row(13, 12, 13)];
+        let table = [
+            row(10, 5, 10),
+            row(11, 10, 10),
+            row(12, 11, 12),
+            row(13, 12, 13),
+        ];
         let strangers = [row(20, 5, 20), row(21, 20, 20)];
         let all: Vec<Member> = table.iter().chain(&strangers).copied().collect();
         assert_eq!(pids(&Family::of_group(10), &all), [10, 11, 12, 13]);
@@ -283,12 +365,42 @@ mod tests {
         let escaped = row(12, 1, 12);
         family.adopt(&escaped);
         assert_eq!(pids(&family, &[escaped]), [12]);
-        assert!(pids(&family, &[Member { started: 9, ..escaped }]).is_empty());
+        assert!(
+            pids(
+                &family,
+                &[Member {
+                    started: 9,
+                    ..escaped
+                }]
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_group_made_by_a_member_outlives_it_but_not_the_reuse_of_its_number() {
+        let mut family = Family::of_group(10);
+        let (leader, newborn) = (row(12, 10, 12), row(15, 1, 12));
+        family.remember(&family.select(&[row(10, 5, 10), leader]));
+        assert_eq!(pids(&family, &[newborn]), [15]);
+        family.remember(&[newborn]);
+        assert_eq!(pids(&family, &[newborn]), [15]);
+        let stranger = Member {
+            started: 9,
+            ..leader
+        };
+        assert!(pids(&family, &[stranger, row(16, 12, 12)]).is_empty());
     }
 
     #[test]
     fn a_living_child_of_a_dead_member_counts_but_the_dead_does_not() {
-        let table = [Member { dead: true, ..row(10, 5, 10) }, row(11, 10, 10)];
+        let table = [
+            Member {
+                dead: true,
+                ..row(10, 5, 10)
+            },
+            row(11, 10, 10),
+        ];
         assert_eq!(pids(&Family::of_group(10), &table), [11]);
     }
 }

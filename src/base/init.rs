@@ -16,8 +16,14 @@ use crate::base::limits;
 use crate::base::sys;
 
 /// Signals that mean the gateway.
-const FORWARDED: [i32; 6] =
-    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+const FORWARDED: [i32; 6] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
 
 /// Forks the gateway and stays behind as init; only the gateway returns.
 pub(crate) fn start() -> std::io::Result<()> {
@@ -74,8 +80,18 @@ fn reap(gateway: Pid) -> Reaped {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, ended))) if pid == gateway => status = Some(exit_status(ended)),
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-            Ok(None) => return Reaped { status, childless: false },
-            Err(_) => return Reaped { status, childless: true },
+            Ok(None) => {
+                return Reaped {
+                    status,
+                    childless: false,
+                };
+            }
+            Err(_) => {
+                return Reaped {
+                    status,
+                    childless: true,
+                };
+            }
         }
     }
 }

@@ -181,6 +181,8 @@ pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
 pub const REAPER_LOOK: Duration = Duration::from_secs(60);
 /// Orphans reaped in one pass.
 pub const ORPHANS: usize = 4096;
+/// Rounds of ending orphans at the end of the gateway, with their children, and theirs.
+pub const ORPHAN_GENERATIONS: usize = 4;
 /// As PID 1, after the gateway's end: from TERM to KILL, and from KILL to exit.
 pub const INIT_TERM: Duration = Duration::from_secs(3);
 pub const INIT_KILL: Duration = Duration::from_secs(2);

@@ -101,7 +101,12 @@ pub fn start() -> io::Result<Reaper> {
     let flag = Arc::clone(&stopped);
     let body = move || run(&reader, &flag);
     let thread = thread::spawn("reaper", limits::STACK_WORKER_BYTES, body)?;
-    Ok(Reaper { wake, stopped, hook, thread })
+    Ok(Reaper {
+        wake,
+        stopped,
+        hook,
+        thread,
+    })
 }
 
 impl Reaper {
@@ -149,6 +154,9 @@ pub fn reap_orphans(is_ours: impl Fn(i32) -> bool) {
 }
 
 fn reap(pid: i32) {
+    if Some(pid) == watcher::pid() {
+        watcher::lost();
+    }
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
     }
@@ -157,21 +165,31 @@ fn reap(pid: i32) {
 /// At the end of the gateway, when every owner has ended its own: ends what servers left behind
 /// outside of their groups and what came to us as an orphan.
 pub fn end_orphans() {
+    // Whoever ends here may leave children of its own to us.
+    for _ in 0..limits::ORPHAN_GENERATIONS {
+        let mut strays = strays();
+        if strays.is_empty() {
+            break;
+        }
+        if !strays.terminate(limits::STOP_TERM) && !strays.kill() {
+            log::error!("event=unkillable what=orphans hint=\"they sleep in the kernel\"");
+            break;
+        }
+    }
+    let owned = owned();
+    reap_orphans(|pid| owned.contains(&pid));
+}
+
+/// Our children without an owner.
+fn strays() -> Family {
     let own = family::own_pid();
     let watcher = watcher::pid();
     let mut strays = Family::default();
     for member in family::processes() {
-        let ours = Some(member.pid) == watcher || is_owned(member.pid);
-        if member.parent == own && !member.dead && !ours {
+        let known = Some(member.pid) == watcher || is_owned(member.pid);
+        if member.parent == own && !member.dead && !known {
             strays.adopt(&member);
         }
     }
-    if strays.is_empty() {
-        return;
-    }
-    if !strays.terminate(limits::STOP_TERM) {
-        strays.kill();
-    }
-    let owned = owned();
-    reap_orphans(|pid| owned.contains(&pid));
+    strays
 }

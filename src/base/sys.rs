@@ -3,7 +3,10 @@
 //!
 //! [`prepare_process`] runs first in `main`, before any thread. The processes it makes live in
 //! `init` and `watcher`, the thread that reaps in `reaper`.
-#![expect(unsafe_code, reason = "fork, signal masks and pre_exec have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "fork, signal masks and pre_exec have no safe form"
+)]
 
 use std::ffi::CStr;
 use std::fs;
@@ -70,20 +73,29 @@ pub fn prepare_process() {
 fn note(what: &str, result: io::Result<()>) {
     if let Err(error) = result {
         let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.push(format!("event=system_refused what=\"{what}\" error=\"{error}\""));
+        refused.push(format!(
+            "event=system_refused what=\"{what}\" error=\"{error}\""
+        ));
     }
 }
 
 /// Logs what [`prepare_process`] had to do without.
 pub fn log_refusals() {
-    for line in REFUSED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+    for line in REFUSED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .drain(..)
+    {
         log::warn!("{line}");
     }
 }
 
 fn raise_open_files() -> io::Result<()> {
     let before = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
     let _ = FILES_BEFORE.set(before);
     Ok(rustix::process::setrlimit(Resource::Nofile, raised)?)
 }
@@ -206,7 +218,7 @@ fn keep_files_from_program() {
 pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
     let parent = rustix::process::getpid();
     let watcher: Option<Arc<OwnedFd>> = watcher::pipe();
-    let files = FILES_BEFORE.get().cloned();
+    let files = FILES_BEFORE.get().copied();
     let before_exec = move || {
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
         // The parent may have died before the line above: then no signal will come.
@@ -219,7 +231,7 @@ pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
             let _ = rustix::io::write(watcher, &line[..length]);
         }
         if let Some(files) = &files {
-            let _ = rustix::process::setrlimit(Resource::Nofile, files.clone());
+            let _ = rustix::process::setrlimit(Resource::Nofile, *files);
         }
         keep_files_from_program();
         Ok(())
@@ -267,13 +279,21 @@ fn empty_set() -> libc::sigset_t {
 pub(crate) fn wait_signal(set: &SignalSet, timeout: Duration) -> Option<Caught> {
     // SAFETY: all-zero is a valid timespec.
     let mut limit: libc::timespec = unsafe { std::mem::zeroed() };
-    limit.tv_sec = timeout.as_secs().try_into().unwrap_or(i32::MAX.into());
-    limit.tv_nsec = timeout.subsec_nanos().into();
+    // Both are small; their C types differ between machines.
+    limit.tv_sec = timeout.as_secs() as _;
+    limit.tv_nsec = timeout.subsec_nanos() as _;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: set, info and limit are valid for the call; all-zero is a valid siginfo_t.
-    let (signal, info) =
-        unsafe { (libc::sigtimedwait(&set.0, info.as_mut_ptr(), &limit), info.assume_init()) };
-    (signal > 0).then(|| Caught { signal, from_kernel: info.si_code == libc::SI_KERNEL })
+    let (signal, info) = unsafe {
+        (
+            libc::sigtimedwait(&set.0, info.as_mut_ptr(), &limit),
+            info.assume_init(),
+        )
+    };
+    (signal > 0).then_some(Caught {
+        signal,
+        from_kernel: info.si_code == libc::SI_KERNEL,
+    })
 }
 
 /// Signals every process there is but this one. Only for init.
@@ -320,6 +340,9 @@ mod tests {
         super::random_bytes(&mut one);
         super::random_bytes(&mut two);
         assert_ne!(one, two);
-        assert!(one.chunks(16).all(|chunk| chunk.iter().any(|byte| *byte != 0)));
+        assert!(
+            one.chunks(16)
+                .all(|chunk| chunk.iter().any(|byte| *byte != 0))
+        );
     }
 }

@@ -42,7 +42,10 @@ pub(crate) fn start() -> io::Result<()> {
         }
         sys::Fork::Parent(pid) => {
             rustix::io::ioctl_fionbio(&writer, true)?;
-            let watcher = Watcher { pid, pipe: Arc::new(writer) };
+            let watcher = Watcher {
+                pid,
+                pipe: Arc::new(writer),
+            };
             *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
             Ok(())
         }
@@ -75,7 +78,9 @@ pub(crate) fn pipe() -> Option<Arc<OwnedFd>> {
 
 pub(crate) fn pid() -> Option<i32> {
     let watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
-    watcher.as_ref().map(|watcher| watcher.pid.as_raw_nonzero().get())
+    watcher
+        .as_ref()
+        .map(|watcher| watcher.pid.as_raw_nonzero().get())
 }
 
 /// `+4711\n`, made without memory from the heap: a forked child may not allocate.
@@ -97,10 +102,23 @@ pub(crate) fn line(sign: u8, pgid: i32) -> ([u8; 12], usize) {
     (line, count + 2)
 }
 
+/// The reaper found the watcher dead: somebody killed it. There cannot be another one.
+pub(crate) fn lost() {
+    *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    log::warn!(
+        "event=watcher_lost hint=\"servers may survive if the gateway is killed; restart it\""
+    );
+}
+
 /// At the end of the gateway: sends the watcher home and reaps it, so that not even it is left.
 pub fn finish() {
-    let taken = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(Watcher { pid, pipe }) = taken else { return };
+    let taken = WATCHER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let Some(Watcher { pid, pipe }) = taken else {
+        return;
+    };
     drop(pipe);
     let deadline = Instant::now() + limits::WATCHER_EXIT;
     let pidfd = family::open_pidfd(pid.as_raw_nonzero().get());
@@ -166,8 +184,12 @@ fn read_lines(
 }
 
 fn apply(line: &[u8], family: &mut Family) {
-    let Some((sign, digits)) = line.split_first() else { return };
-    let pgid = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let Some((sign, digits)) = line.split_first() else {
+        return;
+    };
+    let pgid = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok());
     match (sign, pgid) {
         (b'+', Some(pgid)) => family.add_group(pgid),
         (b'-', Some(pgid)) => family.remove_group(pgid),
