@@ -137,6 +137,9 @@ pub const CONCURRENT_STARTS: usize = 5;
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
+/// A killed process is gone in milliseconds; one that is not by then sleeps in the kernel
+/// (a dead network disk) and is left to the reaper.
+pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// Processes of one server in mode `instances: session`, and their idle time.
 pub const INSTANCES_PER_SERVER: usize = 64;
 pub const INSTANCE_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -184,6 +187,29 @@ pub const ROUTER_EVENTS: usize = 1024;
 /// Lists and `initialize` are held until every server settled, but not longer than this.
 pub const SYNC_START: Duration = Duration::from_secs(30);
 pub const SHUTDOWN: Duration = Duration::from_secs(25);
+/// Between two looks at the process table for members of a family that left their group.
+pub const FAMILY_LOOK: Duration = Duration::from_secs(15);
+/// Between two looks where the kernel has no event for the end of a process (no pidfd).
+pub const PROCESS_POLL: Duration = Duration::from_millis(20);
+/// Processes read from the process table at once; the kernel's own ceiling is 4 Mi.
+pub const PROCESSES: usize = 256 * KIB;
+/// Open files looked at in one foreign process.
+pub const FOREIGN_FILES: usize = 1024;
+/// Process groups the watcher keeps in mind: every instance of every server.
+pub const WATCHED_GROUPS: usize = CONFIG_SERVERS * INSTANCES_PER_SERVER;
+/// How long the gateway waits at its end for the watcher's end.
+pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
+/// The reaper looks so often even without a signal: signals of the same kind are merged.
+pub const REAPER_LOOK: Duration = Duration::from_secs(60);
+/// Orphans reaped in one pass.
+pub const ORPHANS: usize = 4096;
+/// Rounds of ending orphans at the end of the gateway, with their children, and theirs.
+pub const ORPHAN_GENERATIONS: usize = 4;
+/// As PID 1, after the gateway's end: from TERM to KILL, and from KILL to exit.
+pub const INIT_TERM: Duration = Duration::from_secs(3);
+pub const INIT_KILL: Duration = Duration::from_secs(2);
+/// File descriptors marked one by one where the kernel has no close_range (before 5.11).
+pub const INHERITED_FILES: i32 = 4096;
 /// Configuration files.
 pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 pub const CONFIG_SERVERS: usize = 1024;

@@ -1,7 +1,11 @@
 //! The floor everything stands on: bounds, the operating system, threads, time, secrets.
 
+pub mod family;
+pub mod init;
 pub mod limits;
+pub mod reaper;
 pub mod secret;
 pub mod sys;
 pub mod thread;
 pub mod time;
+pub mod watcher;

@@ -1,1 +1,348 @@
-//! The operating system, where std is not enough.
+//! The operating system, where std is not enough: fork, signal masks, process attributes,
+//! random bytes. The only file with `unsafe`; what has a safe form in rustix is not here.
+//!
+//! [`prepare_process`] runs first in `main`, before any thread. The processes it makes live in
+//! `init` and `watcher`, the thread that reaps in `reaper`.
+#![expect(
+    unsafe_code,
+    reason = "fork, signal masks and pre_exec have no safe form"
+)]
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::DumpableBehavior;
+use rustix::process::Pid;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use rustix::process::Signal;
+use rustix::rand::GetRandomFlags;
+
+use crate::base::init;
+use crate::base::limits;
+use crate::base::watcher;
+
+pub use crate::base::reaper::Reaper;
+pub use crate::base::reaper::end_orphans;
+pub use crate::base::reaper::reap_orphans;
+pub use crate::base::reaper::start as start_reaper;
+pub use crate::base::watcher::finish as finish_watcher;
+pub use crate::base::watcher::unwatch_group;
+pub use crate::base::watcher::watch_group;
+
+/// The limit of open files we were started with: children get it back, because programs exist
+/// that walk through all possible descriptors.
+static FILES_BEFORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// What the system refused before there was a logger.
+static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Makes this process fit to own others. Called first in `main`, before any thread exists.
+///
+/// As PID 1 it forks: the parent becomes init, only the child returns. Otherwise it forks the
+/// watcher. Where the system refuses a step the gateway runs without it;
+/// [`log_refusals`] says so once there is a logger.
+pub fn prepare_process() {
+    reset_signals();
+    if rustix::process::getpid() == Pid::INIT {
+        note("fork of init", init::start());
+    } else {
+        note("fork of the watcher", watcher::start());
+    }
+    let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    note("PR_SET_DUMPABLE", dumpable.map_err(Into::into));
+    let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    note("PR_SET_CHILD_SUBREAPER", subreaper.map_err(Into::into));
+    note("RLIMIT_NOFILE", raise_open_files());
+}
+
+fn note(what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.push(format!(
+            "event=system_refused what=\"{what}\" error=\"{error}\""
+        ));
+    }
+}
+
+/// Logs what [`prepare_process`] had to do without.
+pub fn log_refusals() {
+    for line in REFUSED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .drain(..)
+    {
+        log::warn!("{line}");
+    }
+}
+
+fn raise_open_files() -> io::Result<()> {
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    let _ = FILES_BEFORE.set(before);
+    Ok(rustix::process::setrlimit(Resource::Nofile, raised)?)
+}
+
+/// A parent may have left SIGCHLD ignored (then children vanish unwaited) or signals blocked
+/// (then TERM never comes); both survive exec.
+fn reset_signals() {
+    // SAFETY: SIGCHLD is a valid signal and SIG_DFL a valid disposition; no handler is involved.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    unblock_signals();
+}
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// Forks, but only while this is the only thread: the copy of a second one's locks would stay
+/// locked for ever.
+pub(crate) fn fork() -> io::Result<Fork> {
+    if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        return Err(io::Error::other("there is more than one thread already"));
+    }
+    // SAFETY: there is one thread (checked above; the caller promises it where /proc is not
+    // mounted), so the child has a consistent copy of everything.
+    match unsafe { libc::fork() } {
+        0 => Ok(Fork::Child),
+        pid => Pid::from_raw(pid)
+            .filter(|_| pid > 0)
+            .map(Fork::Parent)
+            .ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Ends the process at once: no destructors, no exit handlers of the program it was forked from.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes any number and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Turns a forked child into a quiet process of its own: own session, no terminal, no files but
+/// `kept`, deaf to the signals meant for the gateway.
+pub(crate) fn become_background(name: &CStr, kept: BorrowedFd<'_>) {
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(name);
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = rustix::process::chdir("/");
+    for signal in [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGPIPE,
+    ] {
+        // SAFETY: all are valid signals, SIG_IGN is a valid disposition.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    redirect_to_null();
+    let kept = kept.as_raw_fd();
+    close_files(3, kept - 1);
+    close_files(kept + 1, i32::MAX);
+}
+
+/// Turns the parent of the gateway into init.
+pub(crate) fn become_init(name: &CStr) {
+    let _ = rustix::thread::set_name(name);
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    close_files(3, i32::MAX);
+}
+
+fn redirect_to_null() {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        Ok(null) => {
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+        Err(_) => close_files(0, 2),
+    }
+}
+
+/// Closes a range of descriptors, whoever opened them. Only for processes that never return.
+fn close_files(first: i32, last: i32) {
+    if first > last || close_range(first, last, 0) {
+        return;
+    }
+    for fd in first..=last.min(limits::INHERITED_FILES) {
+        // SAFETY: closing a number that is not open is refused; nobody uses these any more.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// False where the kernel is too old or a sandbox forbids it. Safe between fork and exec.
+fn close_range(first: i32, last: i32, flags: u32) -> bool {
+    // SAFETY: plain numbers; the callers answer for the descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) == 0 }
+}
+
+/// Marks everything from 3 on as not for the next program. Safe between fork and exec.
+fn keep_files_from_program() {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    if close_range(3, i32::MAX, CLOSE_RANGE_CLOEXEC) {
+        return;
+    }
+    for fd in 3..limits::INHERITED_FILES {
+        // SAFETY: changes a flag of a descriptor, or is refused where there is none.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Sets up what happens in the child between fork and exec: it dies with its parent thread
+/// (TERM), is known to the watcher before it can fork, has the original limit of open files and
+/// no descriptor but stdin, stdout and stderr. std itself resets signal mask and SIGPIPE.
+///
+/// The pid is also written to `announced`: when exec fails, std does not tell it.
+pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
+    let parent = rustix::process::getpid();
+    let watcher: Option<Arc<OwnedFd>> = watcher::pipe();
+    let files = FILES_BEFORE.get().copied();
+    let before_exec = move || {
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+        // The parent may have died before the line above: then no signal will come.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let (line, length) = watcher::line(b'+', rustix::process::getpid().as_raw_pid());
+        let _ = rustix::io::write(&announced, &line[..length]);
+        if let Some(watcher) = &watcher {
+            let _ = rustix::io::write(watcher, &line[..length]);
+        }
+        if let Some(files) = &files {
+            let _ = rustix::process::setrlimit(Resource::Nofile, *files);
+        }
+        keep_files_from_program();
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only: no allocation, no lock, no panic.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// A set of signals.
+pub(crate) struct SignalSet(libc::sigset_t);
+
+/// A signal that was waited for, and whether the kernel sent it (a key on the terminal).
+pub(crate) struct Caught {
+    pub(crate) signal: i32,
+    pub(crate) from_kernel: bool,
+}
+
+pub(crate) fn block_signals(signals: &[i32]) -> SignalSet {
+    let mut set = empty_set();
+    for &signal in signals {
+        // SAFETY: `set` is initialised; an invalid number is refused.
+        unsafe { libc::sigaddset(&mut set, signal) };
+    }
+    // SAFETY: `set` is initialised and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+    SignalSet(set)
+}
+
+pub(crate) fn unblock_signals() {
+    let set = empty_set();
+    // SAFETY: `set` is initialised and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()) };
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Waits for one of the blocked signals; none at the timeout.
+pub(crate) fn wait_signal(set: &SignalSet, timeout: Duration) -> Option<Caught> {
+    // SAFETY: all-zero is a valid timespec.
+    let mut limit: libc::timespec = unsafe { std::mem::zeroed() };
+    // Both are small; their C types differ between machines.
+    limit.tv_sec = timeout.as_secs() as _;
+    limit.tv_nsec = timeout.subsec_nanos() as _;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: set, info and limit are valid for the call; all-zero is a valid siginfo_t.
+    let (signal, info) = unsafe {
+        (
+            libc::sigtimedwait(&set.0, info.as_mut_ptr(), &limit),
+            info.assume_init(),
+        )
+    };
+    (signal > 0).then_some(Caught {
+        signal,
+        from_kernel: info.si_code == libc::SI_KERNEL,
+    })
+}
+
+/// Signals every process there is but this one. Only for init.
+pub(crate) fn signal_all(signal: Signal) {
+    // SAFETY: plain numbers. As PID 1 this reaches what lives in our own container only.
+    unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+/// The first child that ended and is not reaped; it stays as it is.
+pub(crate) fn first_ended_child() -> Option<i32> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: info is valid for the call; where nothing ended it stays zero, which is a valid
+    // siginfo_t, and its pid is read only for a state change of a child.
+    let pid = unsafe {
+        if libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) != 0 {
+            return None;
+        }
+        info.assume_init().si_pid()
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// Fills `buffer` from the kernel's generator. Ends the process rather than give weak bytes.
+pub fn random_bytes(buffer: &mut [u8]) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::rand::getrandom(&mut buffer[filled..], GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                log::error!("event=no_random_bytes error=\"{error}\"");
+                std::process::abort();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn random_bytes_fill_the_whole_buffer_and_differ() {
+        let (mut one, mut two) = ([0; 64], [0; 64]);
+        super::random_bytes(&mut one);
+        super::random_bytes(&mut two);
+        assert_ne!(one, two);
+        assert!(
+            one.chunks(16)
+                .all(|chunk| chunk.iter().any(|byte| *byte != 0))
+        );
+    }
+}

@@ -1,1 +1,4 @@
 //! upstream
+
+pub mod process;
+mod program;

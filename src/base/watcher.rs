@@ -1,0 +1,211 @@
+//! The watcher: a small process that outlives a killed gateway for as long as it takes to end
+//! what the gateway had started.
+//!
+//! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, `-pgid` when it is
+//! gone. When the pipe ends, the gateway has ended, however that came about, SIGKILL included:
+//! the groups still listed get TERM, then KILL, with everyone who left them by `setsid`.
+//! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
+//! watcher that dies (a second fork from a program with threads is not safe).
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
+use rustix::process::WaitOptions;
+
+use crate::base::family;
+use crate::base::family::Family;
+use crate::base::limits;
+use crate::base::sys;
+
+struct Watcher {
+    pid: Pid,
+    pipe: Arc<OwnedFd>,
+}
+
+static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
+
+/// Forks the watcher. Only for a process that has no second thread yet.
+pub(crate) fn start() -> io::Result<()> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    match sys::fork()? {
+        sys::Fork::Child => {
+            drop(writer);
+            watch(&reader)
+        }
+        sys::Fork::Parent(pid) => {
+            rustix::io::ioctl_fionbio(&writer, true)?;
+            let watcher = Watcher {
+                pid,
+                pipe: Arc::new(writer),
+            };
+            *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
+            Ok(())
+        }
+    }
+}
+
+/// From now on this group does not outlive the gateway.
+pub fn watch_group(pgid: i32) {
+    tell(b'+', pgid);
+}
+
+/// The group is gone, or about to be: call it before its leader is reaped.
+pub fn unwatch_group(pgid: i32) {
+    tell(b'-', pgid);
+}
+
+fn tell(sign: u8, pgid: i32) {
+    let Some(pipe) = pipe() else { return };
+    let (line, length) = line(sign, pgid);
+    if let Err(error) = rustix::io::write(&*pipe, &line[..length]) {
+        log::warn!("event=watcher_unreachable pgid={pgid} error=\"{error}\"");
+    }
+}
+
+/// The pipe to the watcher, for the child that announces itself before it becomes a program.
+pub(crate) fn pipe() -> Option<Arc<OwnedFd>> {
+    let watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    watcher.as_ref().map(|watcher| Arc::clone(&watcher.pipe))
+}
+
+pub(crate) fn pid() -> Option<i32> {
+    let watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    watcher
+        .as_ref()
+        .map(|watcher| watcher.pid.as_raw_nonzero().get())
+}
+
+/// `+4711\n`, made without memory from the heap: a forked child may not allocate.
+pub(crate) fn line(sign: u8, pgid: i32) -> ([u8; 12], usize) {
+    let mut digits = [0; 10];
+    let mut count = 0;
+    let mut rest = pgid.unsigned_abs();
+    while count == 0 || rest > 0 {
+        digits[count] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        count += 1;
+    }
+    let mut line = [0; 12];
+    line[0] = sign;
+    for (place, digit) in line[1..].iter_mut().zip(digits[..count].iter().rev()) {
+        *place = *digit;
+    }
+    line[count + 1] = b'\n';
+    (line, count + 2)
+}
+
+/// The reaper found the watcher dead: somebody killed it. There cannot be another one.
+pub(crate) fn lost() {
+    *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    log::warn!(
+        "event=watcher_lost hint=\"servers may survive if the gateway is killed; restart it\""
+    );
+}
+
+/// At the end of the gateway: sends the watcher home and reaps it, so that not even it is left.
+pub fn finish() {
+    let taken = WATCHER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let Some(Watcher { pid, pipe }) = taken else {
+        return;
+    };
+    drop(pipe);
+    let deadline = Instant::now() + limits::WATCHER_EXIT;
+    let pidfd = family::open_pidfd(pid.as_raw_nonzero().get());
+    while Instant::now() < deadline {
+        match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) => _ = family::wait_readable(pidfd.as_ref(), deadline),
+            // Reaped now, or by the reaper before.
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// The life of the watcher process.
+fn watch(pipe: &OwnedFd) -> ! {
+    sys::become_background(c"onemcp-watch", pipe.as_fd());
+    let mut family = Family::default();
+    let mut pending = Vec::new();
+    let mut next_look = Instant::now() + limits::FAMILY_LOOK;
+    while !read_lines(pipe, &mut pending, next_look, &mut family) {
+        if Instant::now() >= next_look {
+            if !family.is_empty() {
+                family.look();
+            }
+            next_look = Instant::now() + limits::FAMILY_LOOK;
+        }
+    }
+    if !family.is_empty() && !family.terminate(limits::STOP_TERM) {
+        family.kill();
+    }
+    sys::exit_now(0)
+}
+
+/// Takes in what the gateway says. True when it says nothing any more.
+fn read_lines(
+    pipe: &OwnedFd,
+    pending: &mut Vec<u8>,
+    next_look: Instant,
+    family: &mut Family,
+) -> bool {
+    // With nothing to look after it sleeps long: an idle gateway costs no wake-ups.
+    let wait = if family.is_empty() {
+        Duration::from_secs(3600)
+    } else {
+        next_look.saturating_duration_since(Instant::now())
+    };
+    if !family::poll_in(pipe, wait) {
+        return false;
+    }
+    let mut buffer = [0; 4096];
+    match rustix::io::read(pipe, &mut buffer) {
+        Ok(0) => return true,
+        Ok(count) => pending.extend_from_slice(&buffer[..count]),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return false,
+        Err(_) => return true,
+    }
+    while let Some(end) = memchr::memchr(b'\n', pending) {
+        apply(&pending[..end], family);
+        pending.drain(..=end);
+    }
+    // No line is so long: whatever this is, it did not come from `tell`.
+    pending.truncate(64);
+    false
+}
+
+fn apply(line: &[u8], family: &mut Family) {
+    let Some((sign, digits)) = line.split_first() else {
+        return;
+    };
+    let pgid = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok());
+    match (sign, pgid) {
+        (b'+', Some(pgid)) => family.add_group(pgid),
+        (b'-', Some(pgid)) => family.remove_group(pgid),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn writes_lines_of_every_length() {
+        for pgid in [0, 7, 4711, i32::MAX] {
+            let (bytes, length) = line(b'+', pgid);
+            assert_eq!(bytes[..length], *format!("+{pgid}\n").as_bytes());
+        }
+    }
+}
