@@ -94,64 +94,66 @@ mod tests {
 
     const MIDDLE: f64 = 0.5;
 
-    /// Each step: milliseconds up, then the wait that follows and whether the breaker is open.
+    /// Milliseconds up, then the wait that follows in milliseconds and whether the breaker is open.
+    type Step = (u64, u64, bool);
+
+    const CASES: [(&str, &[Step]); 5] = [
+        (
+            "at once dead: five deaths open the breaker",
+            &[
+                (0, 500, false),
+                (0, 1_000, false),
+                (0, 2_000, false),
+                (0, 4_000, false),
+                (0, 300_000, true),
+                (0, 300_000, true),
+                (240_000, 300_000, true),
+            ],
+        ),
+        (
+            "dead every half minute: doubling up to the ceiling",
+            &[
+                (30_000, 500, false),
+                (30_000, 1_000, false),
+                (30_000, 2_000, false),
+                (30_000, 4_000, false),
+                (30_000, 8_000, false),
+                (30_000, 16_000, false),
+                (30_000, 32_000, false),
+                (30_000, 60_000, false),
+                (30_000, 60_000, false),
+            ],
+        ),
+        (
+            "five minutes up: from the first delay",
+            &[
+                (0, 500, false),
+                (0, 1_000, false),
+                (300_000, 500, false),
+                (0, 1_000, false),
+            ],
+        ),
+        (
+            "just short of five minutes: no reset",
+            &[(0, 500, false), (299_999, 1_000, false)],
+        ),
+        (
+            "a long time up closes the breaker",
+            &[
+                (0, 500, false),
+                (0, 1_000, false),
+                (0, 2_000, false),
+                (0, 4_000, false),
+                (0, 300_000, true),
+                (300_000, 500, false),
+                (0, 1_000, false),
+            ],
+        ),
+    ];
+
     #[test]
     fn waits_as_documented() {
-        let minute = 60_000;
-        let cases: [(&str, &[(u64, u64, bool)]); 5] = [
-            (
-                "at once dead: five deaths open the breaker",
-                &[
-                    (0, 500, false),
-                    (0, 1_000, false),
-                    (0, 2_000, false),
-                    (0, 4_000, false),
-                    (0, 300_000, true),
-                    (0, 300_000, true),
-                    (4 * minute, 300_000, true),
-                ],
-            ),
-            (
-                "dead every half minute: doubling up to the ceiling",
-                &[
-                    (30_000, 500, false),
-                    (30_000, 1_000, false),
-                    (30_000, 2_000, false),
-                    (30_000, 4_000, false),
-                    (30_000, 8_000, false),
-                    (30_000, 16_000, false),
-                    (30_000, 32_000, false),
-                    (30_000, 60_000, false),
-                    (30_000, 60_000, false),
-                ],
-            ),
-            (
-                "five minutes up: from the first delay",
-                &[
-                    (0, 500, false),
-                    (0, 1_000, false),
-                    (5 * minute, 500, false),
-                    (0, 1_000, false),
-                ],
-            ),
-            (
-                "just short of five minutes: no reset",
-                &[(0, 500, false), (5 * minute - 1, 1_000, false)],
-            ),
-            (
-                "a long time up closes the breaker",
-                &[
-                    (0, 500, false),
-                    (0, 1_000, false),
-                    (0, 2_000, false),
-                    (0, 4_000, false),
-                    (0, 300_000, true),
-                    (5 * minute, 500, false),
-                    (0, 1_000, false),
-                ],
-            ),
-        ];
-        for (name, steps) in cases {
+        for (name, steps) in CASES {
             let mut supervision = Supervision::default();
             let mut now = Instant::now();
             for (step, (up_ms, wait_ms, breaker_open)) in steps.iter().enumerate() {

@@ -41,7 +41,7 @@ impl Naming {
         let legal = separator.chars().all(legal_in_name);
         if separator.is_empty() || separator.len() > limits::SEPARATOR_BYTES || !legal {
             return Err(format!(
-                "use the separator {separator:?}: give 1 to {} letters, digits, \"_\", \"-\" or \".\"",
+                "use the separator {separator:?}: give 1 to {} characters of A-Z a-z 0-9 _ - .",
                 limits::SEPARATOR_BYTES
             ));
         }

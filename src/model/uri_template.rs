@@ -260,6 +260,7 @@ impl States {
             list: Vec::new(),
             added: vec![0; count],
             round: 1,
+            open: Vec::new(),
         }
     }
 
