@@ -122,6 +122,14 @@ pub const CALLS_PER_SERVER: usize = 4096;
 pub const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long a call waits for a server that is starting or restarting.
 pub const START_WAIT: Duration = Duration::from_secs(10);
+/// Events that wait for one owner thread.
+pub const OWNER_EVENTS: usize = 64;
+/// How long the threads of an ended process may take to see its end.
+pub const THREADS_END: Duration = Duration::from_secs(5);
+/// An owner looks after its child at least so often.
+pub const OWNER_LOOK: Duration = Duration::from_secs(1);
+/// Pipes to and from children, if the system allows: fewer turns for large messages.
+pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
 /// Each wait is longer or shorter by up to this part of it.
@@ -238,3 +246,5 @@ pub const DEMO_PROMPT_BYTES: usize = 256 * KIB;
 /// Stacks of threads; only touched pages count.
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;
+/// Log lines that wait for the journal thread.
+pub const LOG_LINES: usize = 4096;

@@ -1,6 +1,7 @@
 //! The floor everything stands on: bounds, the operating system, threads, time, secrets.
 
 pub mod family;
+pub mod gate;
 pub mod init;
 pub mod limits;
 pub mod reaper;

@@ -1,1 +1,7 @@
-//! gateway
+//! The running gateway: starts everything in order, waits for a signal, ends everything in the
+//! opposite order.
+
+pub mod front_door;
+pub mod health_socket;
+pub mod router;
+pub mod run;

@@ -1,1 +1,3 @@
-//! journal
+//! What happened, for the operator: the log. (Audit, metrics and alerts come here too.)
+
+pub mod log;

@@ -10,6 +10,7 @@ use std::fmt;
 use ring::hmac;
 
 use crate::base::limits;
+use crate::mcp::list::ListKind;
 use crate::model::order::Mark;
 
 const FORMAT: u8 = 1;
@@ -17,21 +18,6 @@ const FORMAT: u8 = 1;
 const PURPOSE: &[u8] = b"onemcp list cursor\0";
 /// HMAC-SHA256.
 const SEAL_BYTES: usize = 32;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ListKind {
-    Tools,
-    Prompts,
-    Resources,
-    Templates,
-}
-
-const KINDS: [ListKind; 4] = [
-    ListKind::Tools,
-    ListKind::Prompts,
-    ListKind::Resources,
-    ListKind::Templates,
-];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -99,12 +85,7 @@ impl Cursor {
     pub fn seal(&self, key: &CursorKey) -> String {
         let mut bytes = Vec::with_capacity(64 + self.server.len() + self.mark.name.len());
         bytes.push(FORMAT);
-        bytes.push(
-            KINDS
-                .iter()
-                .position(|kind| *kind == self.kind)
-                .map_or(0, |at| at as u8),
-        );
+        bytes.push(self.kind as u8);
         bytes.extend_from_slice(&self.view.to_le_bytes());
         put_number(&mut bytes, u64::from(self.server_index));
         put_number(&mut bytes, self.mark.place);
@@ -153,7 +134,7 @@ fn decoded(payload: &[u8]) -> Option<Cursor> {
     let server_bytes = usize::try_from(take_number(&mut rest)?).ok()?;
     let (server, name) = rest.split_at_checked(server_bytes)?;
     Some(Cursor {
-        kind: *KINDS.get(usize::from(kind))?,
+        kind: *ListKind::ALL.get(usize::from(kind))?,
         view: u64::from_le_bytes(*view),
         server: str::from_utf8(server).ok()?.to_owned(),
         server_index,
@@ -266,7 +247,7 @@ mod tests {
             ("github.com/x/y", "読む"),
             ("\0", "a\0b"),
         ] {
-            for kind in KINDS {
+            for kind in ListKind::ALL {
                 let cursor = Cursor {
                     kind,
                     ..cursor(server, name)

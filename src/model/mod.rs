@@ -1,8 +1,10 @@
 //! The domain as values and pure functions: no IO, no clock, no threads. `now` is an argument.
 
 pub mod backoff;
+pub mod catalog;
 pub mod cursor;
 pub mod filter;
+pub mod listing;
 pub mod naming;
 pub mod order;
 pub mod uri_template;

@@ -57,6 +57,12 @@ impl Naming {
             max_length,
         })
     }
+
+    /// What the names of a server's tools and prompts begin with; `None` without prefixes.
+    pub fn prefix_of(&self, server: &str) -> Option<String> {
+        matches!(self.prefix, Prefix::Always)
+            .then(|| format!("{}{}", server_slug(server), self.separator))
+    }
 }
 
 /// A server's name as it stands in public names and, besides the percent-encoded name, in paths.

@@ -1,4 +1,17 @@
-//! upstream
+//! Servers behind the gateway: their processes, their messages, their supervision.
+//!
+//! Four threads for each process: the owner (starts, shakes hands, reads lists, restarts), the
+//! writer, the reader and the stderr reader. A call goes from a connection thread straight to
+//! the child's stdin and comes back from the reader thread; the owner only supervises.
 
+pub mod call;
+pub mod event;
+pub mod handshake;
+pub mod inbound;
+pub mod link;
+pub mod outlet;
+pub mod owner;
 pub mod process;
 mod program;
+pub mod server;
+pub mod stderr;

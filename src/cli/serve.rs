@@ -1,0 +1,109 @@
+//! `onemcp serve`: the gateway until a signal ends it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::base::{limits, sys, thread};
+use crate::cli::say;
+use crate::config::settings::Flags;
+use crate::config::{Config, LoadError, load, process_environment};
+use crate::gateway::run::{Gateway, StartError};
+use crate::journal;
+
+pub fn run(flags: &Flags) -> ExitCode {
+    match load(flags, &process_environment()) {
+        Ok(config) => serve(config, |_| {}),
+        Err(error) => refused(&error),
+    }
+}
+
+pub fn refused(error: &LoadError) -> ExitCode {
+    for problem in error
+        .problems()
+        .iter()
+        .filter(|problem| !problem.is_fatal())
+    {
+        say(&format!("onemcp: {problem}"));
+    }
+    say(&format!("onemcp: {error}"));
+    ExitCode::from(error.exit_code())
+}
+
+/// Runs a gateway to its end. `started` is told its URL.
+pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
+    let settings = &config.settings;
+    let log = match journal::log::start(settings.log_level, settings.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            say(&format!("onemcp: failed to start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    sys::log_refusals();
+    for problem in &config.problems {
+        match problem.is_error() {
+            true => log::error!("{problem}"),
+            false => log::warn!("{problem}"),
+        }
+    }
+    let code = match serve_logged(config, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    };
+    sys::finish_watcher();
+    log.finish();
+    code
+}
+
+fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartError> {
+    let cannot = |error: std::io::Error| {
+        StartError::Unavailable(format!("failed to start the gateway: {error}"))
+    };
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
+    let reaper = sys::start_reaper().map_err(cannot)?;
+    let gateway = Gateway::start(config)?;
+    announce(&gateway);
+    started(&gateway.url());
+    let second = wait_for_end(signals).map_err(cannot)?;
+    gateway.stop();
+    sys::end_orphans();
+    reaper.stop();
+    second.close();
+    Ok(())
+}
+
+/// The one line on stdout that scripts read.
+fn announce(gateway: &Gateway) {
+    let (url, port) = (gateway.url(), gateway.address.port());
+    log::info!("listening url={url}");
+    let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading; the gateway serves all the same.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Waits for TERM, INT or QUIT. A second one ends the process at once: the watcher then ends
+/// the children. HUP is for reloading and never ends the gateway.
+fn wait_for_end(mut signals: Signals) -> std::io::Result<Handle> {
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            log::info!("signal HUP: nothing to reload");
+            continue;
+        }
+        log::info!("signal {signal}: shutting down; once more ends at once");
+        break;
+    }
+    let handle = signals.handle();
+    thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
+        if signals.forever().any(|signal| signal != SIGHUP) {
+            std::process::exit(128 + SIGTERM);
+        }
+    })?;
+    Ok(handle)
+}

@@ -1,0 +1,128 @@
+//! Questions of servers (sampling, elicitation, roots) on their way to a client and back. The
+//! client sees ids of ours; the server gets its own id back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+
+use crate::front::session::{PendingAsk, Session};
+use crate::mcp::error::{INVALID_REQUEST, RpcError};
+use crate::mcp::method::Ask;
+use crate::upstream::call::{Asked, CallId, Mail, Reply};
+use crate::upstream::link::Link;
+use crate::wire::json::string_value;
+use crate::wire::members::{Edit, Members, span_in, splice};
+use crate::wire::message::{Envelope, FROM_SERVER, Kind, blank_line_breaks};
+
+fn next_ask_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a server hears when nobody can answer any more.
+pub fn over(why: &str) -> RpcError {
+    RpcError::new(
+        INVALID_REQUEST,
+        format!("the question cannot be answered: {why}"),
+    )
+}
+
+/// Prepares a question for the client of `session`: the text to send it, or `None` when it was
+/// refused on the client's behalf.
+pub fn relay(
+    session: &Session,
+    link: &Arc<Link>,
+    asked: &Asked,
+    call: Option<(CallId, Sender<Mail>)>,
+) -> Option<Vec<u8>> {
+    let envelope = Envelope::parse(&asked.text, FROM_SERVER).ok()?;
+    if let Some(error) = session.abilities.refuses(asked.ask, envelope.params) {
+        link.answer_error(&asked.upstream_id, &error);
+        return None;
+    }
+    let Kind::Request { id, .. } = &envelope.kind else {
+        return None;
+    };
+    let params = envelope
+        .params
+        .and_then(|raw| Members::parse(raw, 1, FROM_SERVER).ok());
+    let token = params
+        .as_ref()
+        .and_then(|params| Members::parse(params.get("_meta")?, 2, FROM_SERVER).ok())
+        .and_then(|meta| meta.get("progressToken"));
+    if let (Ask::Elicitation, Some(params)) = (asked.ask, &params) {
+        if let Some(id) = params.get("elicitationId").and_then(string_value) {
+            session.note_elicitation(id.into_owned());
+        }
+    }
+    let number = next_ask_id();
+    let pending = PendingAsk {
+        link: link.clone(),
+        upstream_id: asked.upstream_id.clone(),
+        progress_token: token.map(str::to_owned),
+        call,
+    };
+    if !session.register_ask(number, pending) {
+        link.answer_error(&asked.upstream_id, &over("the session has too many open"));
+        return None;
+    }
+    let number = number.to_string();
+    let mut edits = vec![Edit {
+        span: span_in(envelope.text, id),
+        text: &number,
+    }];
+    if let Some(token) = token {
+        edits.push(Edit {
+            span: span_in(envelope.text, token),
+            text: &number,
+        });
+    }
+    edits.sort_by_key(|edit| edit.span.start);
+    let mut text = Vec::with_capacity(asked.text.len() + 16);
+    splice(envelope.text, &edits, &mut text);
+    blank_line_breaks(&mut text);
+    Some(text)
+}
+
+/// The client's response to a question: goes to the server that asked. One that nobody waits
+/// for any more is dropped.
+pub fn answered(session: &Session, text: &str, id: &str) {
+    let Some(ask) = id.parse().ok().and_then(|id| session.take_ask(id)) else {
+        log::debug!("response of a client to no open question dropped");
+        return;
+    };
+    ask.link
+        .answer_with(&ask.upstream_id, text, span_in(text, id));
+    if let Some((call, mail)) = ask.call {
+        // Full: then the call gets an extension from what waits there.
+        let _ = mail.try_send(Mail {
+            call,
+            reply: Reply::AskAnswered,
+        });
+    }
+}
+
+/// Progress that a client reports on a question.
+pub fn progressed(session: &Session, params: &str) {
+    let Ok(members) = Members::parse(params, 1, FROM_SERVER) else {
+        return;
+    };
+    let Some(token) = members.get("progressToken") else {
+        return;
+    };
+    let Some((link, original)) = token.parse().ok().and_then(|id| session.ask_progress(id)) else {
+        return;
+    };
+    link.notify(
+        crate::mcp::method::PROGRESS,
+        &members.with("progressToken", &original),
+    );
+}
+
+/// The notification that takes a question back from the client.
+pub fn withdrawal(id: u64) -> Vec<u8> {
+    let method = crate::mcp::method::CANCELLED;
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"requestId\":{id}}}}}")
+        .into_bytes()
+}

@@ -1,0 +1,117 @@
+//! The routes, as one table. What is not in it does not exist: 404 for everybody.
+
+use crate::relay::view::{Scope, percent_decode};
+
+/// Who may ask. (Authentication adds its own kinds here.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Host and Origin are checked.
+    Checked,
+    /// Any Host: probes send the address of a pod. Tells nothing but up or down to strangers.
+    Probe,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    Mcp(Scope),
+    Health,
+    HealthLive,
+    HealthReady,
+    HealthStartup,
+}
+
+struct Row {
+    path: &'static str,
+    access: Access,
+    endpoint: fn() -> Endpoint,
+}
+
+const ENDPOINTS: &[Row] = &[
+    Row {
+        path: "/mcp",
+        access: Access::Checked,
+        endpoint: || Endpoint::Mcp(Scope::All),
+    },
+    Row {
+        path: "/health",
+        access: Access::Probe,
+        endpoint: || Endpoint::Health,
+    },
+    Row {
+        path: "/health/live",
+        access: Access::Probe,
+        endpoint: || Endpoint::HealthLive,
+    },
+    Row {
+        path: "/health/ready",
+        access: Access::Probe,
+        endpoint: || Endpoint::HealthReady,
+    },
+    Row {
+        path: "/health/startup",
+        access: Access::Probe,
+        endpoint: || Endpoint::HealthStartup,
+    },
+];
+
+/// `/mcp/<server>`: one segment, percent-encoded.
+const SERVER_PREFIX: &str = "/mcp/";
+
+/// Finds the route of a raw path.
+pub fn find(path: &str) -> Option<(Endpoint, Access)> {
+    let path = match path.strip_suffix('/') {
+        Some(shorter) if !shorter.is_empty() => shorter,
+        _ => path,
+    };
+    if let Some(row) = ENDPOINTS.iter().find(|row| row.path == path) {
+        return Some(((row.endpoint)(), row.access));
+    }
+    let segment = path.strip_prefix(SERVER_PREFIX)?;
+    if segment.is_empty() || segment.contains('/') {
+        return None;
+    }
+    let name = percent_decode(segment)?;
+    Some((Endpoint::Mcp(Scope::Server(name)), Access::Checked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Endpoint, find};
+    use crate::relay::view::Scope;
+
+    #[test]
+    fn knows_its_paths_and_no_others() {
+        let server =
+            |name: &str| Some((Endpoint::Mcp(Scope::Server(name.into())), Access::Checked));
+        assert_eq!(
+            find("/mcp"),
+            Some((Endpoint::Mcp(Scope::All), Access::Checked))
+        );
+        assert_eq!(
+            find("/mcp/"),
+            Some((Endpoint::Mcp(Scope::All), Access::Checked))
+        );
+        assert_eq!(find("/mcp/files"), server("files"));
+        assert_eq!(find("/mcp/github.com%2Fx%2Fy"), server("github.com/x/y"));
+        assert_eq!(
+            find("/mcp/Sequential%20Thinking"),
+            server("Sequential Thinking")
+        );
+        assert_eq!(
+            find("/health/live"),
+            Some((Endpoint::HealthLive, Access::Probe))
+        );
+        for unknown in [
+            "/",
+            "",
+            "/mcpx",
+            "/mcp/a/b",
+            "/mcp/%ff",
+            "/health/x",
+            "/sse",
+            "//mcp",
+        ] {
+            assert_eq!(find(unknown), None, "{unknown}");
+        }
+    }
+}

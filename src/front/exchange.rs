@@ -1,0 +1,361 @@
+//! The answer to one POST. It starts undecided: if all that comes is the result, it is one JSON
+//! body; a notification, a question or a second of silence turns it into an event stream, if
+//! the client takes one. Runs on the connection thread, from the first relayed call to the last
+//! byte. A client that is gone does not end the work: what comes is kept for its return.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::base::limits;
+use crate::front::ask;
+use crate::front::session::Session;
+use crate::front::stream::{EventStream, Token, event_id};
+use crate::http::Responder;
+use crate::mcp::error::{Reason, RpcError};
+use crate::upstream::call::{Answer, Asked, CallId, Mail, Notice, Reply};
+use crate::upstream::link::Link;
+use crate::wire::message::blank_line_breaks;
+use crate::wire::sse;
+
+/// What the client takes (its Accept header).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepts {
+    pub json: bool,
+    pub stream: bool,
+}
+
+/// One relayed request that has no answer yet.
+pub struct Outstanding {
+    pub call: CallId,
+    /// Raw JSON.
+    pub client_id: String,
+    pub link: Arc<Link>,
+    pub timeout: Duration,
+    pub deadline: Instant,
+    /// Extensions end here.
+    pub ceiling: Instant,
+}
+
+impl Outstanding {
+    pub fn new(call: CallId, client_id: &str, link: Arc<Link>, timeout: Duration) -> Outstanding {
+        let now = Instant::now();
+        let longest = timeout.max(limits::CALL_DEADLINE_MAX);
+        let client_id = client_id.to_owned();
+        Outstanding {
+            call,
+            client_id,
+            link,
+            timeout,
+            deadline: now + timeout,
+            ceiling: now + longest,
+        }
+    }
+
+    fn extend(&mut self) {
+        self.deadline = self
+            .deadline
+            .max((Instant::now() + self.timeout).min(self.ceiling));
+    }
+}
+
+/// Everything one POST needs until its answer is complete.
+pub struct Exchange<'a, 'c> {
+    pub session: &'a Arc<Session>,
+    pub out: &'a mut Responder<'c>,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub accepts: Accepts,
+    pub mail: &'a Receiver<Mail>,
+    pub sender: &'a Sender<Mail>,
+    /// The client sent an array and gets one.
+    pub is_batch: bool,
+    /// Responses that are complete: those of a batch, until the answer is sent.
+    pub done: Vec<Vec<u8>>,
+    stream: Option<Stream>,
+}
+
+/// The event stream that an answer has become.
+struct Stream {
+    log: Arc<EventStream>,
+    own: Token,
+    /// The client took everything so far.
+    connected: bool,
+}
+
+impl<'a, 'c> Exchange<'a, 'c> {
+    pub fn new(
+        session: &'a Arc<Session>,
+        out: &'a mut Responder<'c>,
+        headers: &'a [(&'a str, &'a str)],
+        accepts: Accepts,
+        mailbox: &'a (Sender<Mail>, Receiver<Mail>),
+    ) -> Exchange<'a, 'c> {
+        Exchange {
+            session,
+            out,
+            headers,
+            accepts,
+            mail: &mailbox.1,
+            sender: &mailbox.0,
+            is_batch: false,
+            done: Vec::new(),
+            stream: None,
+        }
+    }
+
+    /// Waits for all calls and answers.
+    pub fn run(mut self, mut calls: Vec<Outstanding>) {
+        let mut quiet_until = Instant::now() + limits::UNDECIDED;
+        if !self.accepts.json {
+            self.open_stream();
+        }
+        while !calls.is_empty() {
+            let next_deadline = calls
+                .iter()
+                .map(|call| call.deadline)
+                .min()
+                .unwrap_or(quiet_until);
+            match self.mail.recv_deadline(next_deadline.min(quiet_until)) {
+                Ok(mail) => {
+                    if self.receive(mail, &mut calls) {
+                        // The one answer of a plain request went out as it came.
+                        return;
+                    }
+                    if self.stream.is_some() {
+                        quiet_until = Instant::now() + limits::STREAM_KEEP_ALIVE;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.expire(&mut calls);
+                    if Instant::now() >= quiet_until {
+                        self.break_silence();
+                        quiet_until = Instant::now() + limits::STREAM_KEEP_ALIVE;
+                    }
+                }
+                // Cannot happen while `sender` lives; there would be nothing to wait for.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.finish();
+    }
+
+    /// True when the whole answer has been sent.
+    fn receive(&mut self, mail: Mail, calls: &mut Vec<Outstanding>) -> bool {
+        // Mail of a call that is over (it timed out, or belongs to an earlier request).
+        let Some(at) = calls.iter().position(|call| call.call == mail.call) else {
+            return false;
+        };
+        match mail.reply {
+            Reply::Answer(answer) => {
+                let call = calls.swap_remove(at);
+                return self.answered(&call, answer, calls.is_empty());
+            }
+            Reply::Failed(error) => {
+                let call = calls.swap_remove(at);
+                self.end(&call);
+                self.respond(error.response(Some(&call.client_id)));
+            }
+            Reply::Cancelled => {
+                let call = calls.swap_remove(at);
+                self.end(&call);
+            }
+            Reply::Notice(notice) => {
+                calls[at].extend();
+                self.notice(notice);
+            }
+            Reply::Asked(asked) => {
+                calls[at].extend();
+                self.asked(&calls[at], &asked);
+            }
+            Reply::AskAnswered => calls[at].extend(),
+            Reply::AskWithdrawn { upstream_id } => {
+                if let Some(id) = self.session.withdraw_ask(&upstream_id, &calls[at].link) {
+                    self.event(ask::withdrawal(id));
+                }
+            }
+        }
+        false
+    }
+
+    /// The server's response, with the client's id in it. Sent without copying when it is the
+    /// whole answer.
+    fn answered(&mut self, call: &Outstanding, answer: Answer, last: bool) -> bool {
+        self.end(call);
+        let (before, after) = (
+            &answer.line[..answer.id.start],
+            &answer.line[answer.id.end..],
+        );
+        let parts = [before, call.client_id.as_bytes(), after];
+        let whole = last && !self.is_batch && self.stream.is_none();
+        if whole {
+            self.out
+                .send(200, &with_type(self.headers, "application/json"), &parts);
+            return true;
+        }
+        self.respond(parts.concat());
+        false
+    }
+
+    /// One complete response: an event, or kept until all are there.
+    fn respond(&mut self, mut response: Vec<u8>) {
+        if self.stream.is_none() {
+            self.done.push(response);
+            return;
+        }
+        blank_line_breaks(&mut response);
+        self.event(response);
+    }
+
+    fn end(&self, call: &Outstanding) {
+        let error = ask::over("the call it belonged to has ended");
+        for (_, open) in self.session.end(call.call) {
+            open.link.answer_error(&open.upstream_id, &error);
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        if self.accepts.stream && self.session.wants(notice.level) {
+            self.event(notice.text);
+        }
+    }
+
+    fn asked(&mut self, call: &Outstanding, asked: &Asked) {
+        if !self.accepts.stream {
+            let error = ask::over("the client accepts no event stream");
+            return call.link.answer_error(&asked.upstream_id, &error);
+        }
+        let belongs_to = Some((call.call, self.sender.clone()));
+        if let Some(text) = ask::relay(self.session, &call.link, asked, belongs_to) {
+            self.event(text);
+        }
+    }
+
+    /// Ends calls whose time is over: the server is told, the client gets an error.
+    fn expire(&mut self, calls: &mut Vec<Outstanding>) {
+        let now = Instant::now();
+        let mut at = 0;
+        while at < calls.len() {
+            if calls[at].deadline > now {
+                at += 1;
+                continue;
+            }
+            if calls[at].ceiling > now && self.session.has_open_ask(calls[at].call) {
+                calls[at].extend();
+                at += 1;
+                continue;
+            }
+            let call = calls.swap_remove(at);
+            call.link.cancel(call.call, "timed out");
+            self.end(&call);
+            let detail = format!(
+                "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
+                call.timeout.as_secs_f64()
+            );
+            let error = RpcError::gateway(Reason::Timeout, call.link.server(), &detail);
+            self.respond(error.response(Some(&call.client_id)));
+        }
+    }
+
+    /// Nothing came for a while: opens the stream, or keeps it open.
+    fn break_silence(&mut self) {
+        match &mut self.stream {
+            Some(stream) if stream.connected => {
+                stream.connected = self.out.write_stream(sse::KEEP_ALIVE);
+                if !stream.connected {
+                    stream.log.detach(stream.own);
+                }
+            }
+            Some(_) => {}
+            None if self.accepts.stream => self.open_stream(),
+            None => {}
+        }
+    }
+
+    fn open_stream(&mut self) {
+        if self.stream.is_some() {
+            return;
+        }
+        let log = self.session.open_stream();
+        let own = log.attach(None, false);
+        let connected = self
+            .out
+            .start_stream(200, &with_type(self.headers, "text/event-stream"));
+        let mut stream = Stream {
+            log,
+            own,
+            connected,
+        };
+        if self.session.revision.has_priming_event() {
+            let mut event = Vec::new();
+            let id = event_id(stream.log.number(), stream.log.reserve());
+            sse::write_event(Some(&id), Some(limits::STREAM_RETRY_MS), b"", &mut event);
+            stream.connected = stream.connected && self.out.write_stream(&event);
+        }
+        if !stream.connected {
+            stream.log.detach(own);
+        }
+        self.stream = Some(stream);
+        for response in std::mem::take(&mut self.done) {
+            self.respond(response);
+        }
+    }
+
+    /// Writes one event and keeps it. Opens the stream if need be.
+    fn event(&mut self, mut data: Vec<u8>) {
+        self.open_stream();
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        blank_line_breaks(&mut data);
+        let mut event = Vec::new();
+        let id = stream.log.number();
+        // Kept first: if the write fails, the client finds the event when it resumes.
+        let (seq, write_it) = stream.log.push(data.clone(), Some(stream.own));
+        if !stream.connected || !write_it {
+            return;
+        }
+        sse::write_event(Some(&event_id(id, seq)), None, &data, &mut event);
+        stream.connected = self.out.write_stream(&event);
+        if !stream.connected {
+            stream.log.detach(stream.own);
+        }
+    }
+
+    fn finish(self) {
+        if let Some(stream) = self.stream {
+            stream.log.finish();
+            stream.log.detach(stream.own);
+            self.out.finish_stream();
+            return;
+        }
+        if self.done.is_empty() {
+            // Every request was cancelled: there is nothing to say, and nothing must be said.
+            self.out
+                .start_stream(200, &with_type(self.headers, "text/event-stream"));
+            self.out.finish_stream();
+            return;
+        }
+        let headers = with_type(self.headers, "application/json");
+        let body = match self.is_batch {
+            false => self.done.concat(),
+            true => [b"[".as_slice(), &self.done.join(&b","[..]), b"]"].concat(),
+        };
+        self.out.send(200, &headers, &[&body]);
+    }
+}
+
+/// The headers of an answer. A stream must not be held back by caches and proxies.
+pub fn with_type<'a>(
+    headers: &[(&'a str, &'a str)],
+    content_type: &'a str,
+) -> Vec<(&'a str, &'a str)> {
+    let mut all = Vec::with_capacity(headers.len() + 3);
+    all.push(("Content-Type", content_type));
+    if content_type == "text/event-stream" {
+        all.push(("Cache-Control", "no-cache, no-transform"));
+        all.push(("X-Accel-Buffering", "no"));
+    }
+    all.extend_from_slice(headers);
+    all
+}

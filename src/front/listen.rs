@@ -1,0 +1,148 @@
+//! The GET stream of a session: messages that belong to no request, and streams that a client
+//! resumes. The connection thread sleeps until there is an event, the client hangs up, or a
+//! keep-alive is due.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::base::limits;
+use crate::front::exchange::with_type;
+use crate::front::session::Session;
+use crate::front::stream::{EventStream, Next, event_id, parse_event_id};
+use crate::http::{Reply, Responder};
+use crate::wire::sse;
+
+/// Serves one GET until the client goes, the stream ends, or the session does.
+pub fn run(
+    session: &Arc<Session>,
+    last_event_id: Option<&str>,
+    headers: &[(&str, &str)],
+    out: &mut Responder<'_>,
+) {
+    let waker = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
+        Ok(waker) => Arc::new(waker),
+        Err(error) => {
+            log::warn!("stream not opened: {error}");
+            return out.reply(&Reply::empty(503).with("Retry-After", "1"));
+        }
+    };
+    let resumed = last_event_id.and_then(parse_event_id);
+    let call_stream = resumed.and_then(|(number, _)| session.stream(number));
+    let (stream, after) = match (&call_stream, resumed) {
+        (Some(stream), Some((_, seq))) => (&**stream, Some(seq)),
+        (None, Some((0, seq))) => (&session.listener, Some(seq)),
+        _ => (&session.listener, None),
+    };
+    if call_stream.is_none() && session.listener.attached() >= limits::SESSION_LISTENERS {
+        return out.reply(&Reply::json(
+            409,
+            "{\"error\":\"the session has too many streams open\"}",
+        ));
+    }
+    if !out.start_stream(200, &with_type(headers, "text/event-stream")) {
+        return;
+    }
+    let token = stream.attach(Some(waker.clone()), after.is_some());
+    let listener = Listener {
+        session,
+        stream,
+        waker: &waker,
+        after: after.unwrap_or(stream.sent()),
+    };
+    listener.serve(token, out);
+    stream.detach(token);
+    session.touch();
+    out.finish_stream();
+}
+
+struct Listener<'a> {
+    session: &'a Session,
+    stream: &'a EventStream,
+    waker: &'a OwnedFd,
+    after: u64,
+}
+
+impl Listener<'_> {
+    fn serve(mut self, token: crate::front::stream::Token, out: &mut Responder<'_>) {
+        if !self.greet(out) {
+            return;
+        }
+        let mut last_write = Instant::now();
+        loop {
+            match self.stream.next(token, self.after) {
+                Next::Events(events) => {
+                    for (seq, data) in events {
+                        self.after = seq;
+                        if !self.write(seq, &data, out) {
+                            return;
+                        }
+                    }
+                    last_write = Instant::now();
+                    continue;
+                }
+                Next::Finished => return,
+                Next::Wait if self.session.is_closed() => return,
+                Next::Wait => {}
+            }
+            let left = limits::STREAM_KEEP_ALIVE.saturating_sub(last_write.elapsed());
+            if left.is_zero() {
+                if !out.write_stream(sse::KEEP_ALIVE) {
+                    return;
+                }
+                last_write = Instant::now();
+                continue;
+            }
+            if !self.sleep(left, out) {
+                return;
+            }
+        }
+    }
+
+    /// For a client that knows it: an id to resume from, and when to come back.
+    fn greet(&self, out: &mut Responder<'_>) -> bool {
+        if !self.session.revision.has_priming_event() {
+            // The head alone is held back by some proxies and clients.
+            return out.write_stream(b": open\n\n");
+        }
+        let mut event = Vec::new();
+        let id = event_id(self.stream.number(), self.after);
+        sse::write_event(Some(&id), Some(limits::STREAM_RETRY_MS), b"", &mut event);
+        out.write_stream(&event)
+    }
+
+    fn write(&self, seq: u64, data: &[u8], out: &mut Responder<'_>) -> bool {
+        let mut event = Vec::new();
+        sse::write_event(
+            Some(&event_id(self.stream.number(), seq)),
+            None,
+            data,
+            &mut event,
+        );
+        out.write_stream(&event)
+    }
+
+    /// Until there is something to look at. False when the client has hung up.
+    fn sleep(&self, limit: std::time::Duration, out: &Responder<'_>) -> bool {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        };
+        // Not IN: pipelined bytes would wake the loop again and again.
+        let hang_up = PollFlags::RDHUP;
+        let mut fds = [
+            PollFd::new(self.waker, PollFlags::IN),
+            PollFd::new(out.socket(), hang_up),
+        ];
+        // Interrupted or failed: the loop looks around and comes back.
+        let _ = poll(&mut fds, Some(&timeout));
+        let (woken, socket) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if woken {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(self.waker, &mut count);
+        }
+        !(socket && out.client_gone())
+    }
+}

@@ -1,0 +1,368 @@
+//! One session of the session era: what its client can do, what it is waiting for, and the
+//! streams it may come back to. Its lock is never held across a read, a write or a send that
+//! can wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::base::limits;
+use crate::front::face::{Abilities, Initialize};
+use crate::front::stream::EventStream;
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::mcp::revision::Revision;
+use crate::model::catalog::Visible;
+use crate::relay::view::View;
+use crate::relay::world::World;
+use crate::upstream::call::{CallId, Mail, Reply};
+use crate::upstream::handshake::ClientFace;
+use crate::upstream::link::Link;
+use crate::upstream::server::SessionFace;
+use crate::wire::message::canonical_id;
+
+pub struct Session {
+    pub id: String,
+    pub revision: Revision,
+    pub abilities: Abilities,
+    pub view: View,
+    pub face: SessionFace,
+    pub address: IpAddr,
+    pub initialized: AtomicBool,
+    opened: Instant,
+    /// Milliseconds after `opened`.
+    last_used_ms: AtomicU64,
+    visible: Mutex<Option<(u64, Arc<Visible>)>>,
+    state: Mutex<State>,
+    /// Unsolicited messages go here; the GET streams of the session read it.
+    pub listener: EventStream,
+}
+
+#[derive(Default)]
+struct State {
+    level: Option<Level>,
+    calls: Vec<InFlight>,
+    asks: HashMap<u64, PendingAsk>,
+    /// URI to the server that has it.
+    subscriptions: HashMap<String, usize>,
+    /// Streams of POSTs that may be resumed, oldest first.
+    streams: VecDeque<Arc<EventStream>>,
+    next_stream: u64,
+    digests: [u64; 3],
+    elicitations: VecDeque<String>,
+    closed: bool,
+}
+
+/// A request of the client that a server works on.
+struct InFlight {
+    client_id: String,
+    call: CallId,
+    link: Arc<Link>,
+    mail: Sender<Mail>,
+}
+
+/// A question that the client has been asked.
+pub struct PendingAsk {
+    pub link: Arc<Link>,
+    pub upstream_id: String,
+    /// The server's own progress token, raw.
+    pub progress_token: Option<String>,
+    /// The call it belongs to, and its connection.
+    pub call: Option<(CallId, Sender<Mail>)>,
+}
+
+/// What is left to do when a session has ended.
+pub struct Remains {
+    pub subscriptions: HashMap<String, usize>,
+}
+
+/// The three kinds a client is told about: resources and templates are one.
+pub const ANNOUNCED: [ListKind; 3] = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
+
+impl Session {
+    pub fn new(id: String, client: &Initialize, view: View, address: IpAddr) -> Session {
+        let face = ClientFace {
+            revision: client.revision,
+            capabilities: client.capabilities.clone(),
+            info: client.info.clone(),
+        };
+        Session {
+            revision: client.revision,
+            abilities: client.abilities,
+            view,
+            face: SessionFace {
+                session: id.clone(),
+                face,
+            },
+            id,
+            address,
+            initialized: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_used_ms: AtomicU64::new(0),
+            visible: Mutex::new(None),
+            state: Mutex::default(),
+            listener: EventStream::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn touch(&self) {
+        let ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_used_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Not used for so long, with no stream open and no call in flight.
+    pub fn is_idle(&self, limit: Duration) -> bool {
+        let last = Duration::from_millis(self.last_used_ms.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(last) > limit
+            && self.listener.attached() == 0
+            && self.state().calls.is_empty()
+    }
+
+    /// The servers of this session's view, computed once for each world.
+    pub fn visible(&self, world: &World) -> Arc<Visible> {
+        let mut cached = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*cached {
+            Some((generation, visible)) if *generation == world.generation => visible.clone(),
+            _ => {
+                let visible = Arc::new(self.view.visible(world));
+                *cached = Some((world.generation, visible.clone()));
+                visible
+            }
+        }
+    }
+
+    /// Notes a call. False when the session has too many, or has ended.
+    pub fn begin(
+        &self,
+        client_id: &str,
+        call: CallId,
+        link: &Arc<Link>,
+        mail: &Sender<Mail>,
+    ) -> bool {
+        let mut state = self.state();
+        if state.closed || state.calls.len() >= limits::SESSION_CALLS {
+            return false;
+        }
+        let client_id = canonical_id(client_id).into_owned();
+        state.calls.push(InFlight {
+            client_id,
+            call,
+            link: link.clone(),
+            mail: mail.clone(),
+        });
+        true
+    }
+
+    /// A call is over: forgets it and its open questions, and tells the server of these.
+    pub fn end(&self, call: CallId) -> Vec<(u64, PendingAsk)> {
+        let mut state = self.state();
+        if let Some(at) = state.calls.iter().position(|flight| flight.call == call) {
+            state.calls.swap_remove(at);
+        }
+        if state.asks.is_empty() {
+            return Vec::new();
+        }
+        let of_call = |ask: &PendingAsk| ask.call.as_ref().is_some_and(|(id, _)| *id == call);
+        let open: Vec<u64> = state
+            .asks
+            .iter()
+            .filter(|(_, ask)| of_call(ask))
+            .map(|(id, _)| *id)
+            .collect();
+        open.iter()
+            .filter_map(|id| state.asks.remove_entry(id))
+            .collect()
+    }
+
+    /// The client takes a request back. Its connection ends without a response.
+    pub fn cancel(&self, client_id: &str, reason: &str) {
+        let wanted = canonical_id(client_id);
+        let found = {
+            let state = self.state();
+            let flight = state.calls.iter().find(|flight| flight.client_id == wanted);
+            flight.map(|flight| (flight.call, flight.link.clone(), flight.mail.clone()))
+        };
+        let Some((call, link, mail)) = found else {
+            return;
+        };
+        if link.cancel(call, reason) {
+            // Full: the call's answer is already among what waits there.
+            let _ = mail.try_send(Mail {
+                call,
+                reply: Reply::Cancelled,
+            });
+        }
+    }
+
+    /// Registers a question under a new id of ours, unless there are too many.
+    pub fn register_ask(&self, id: u64, ask: PendingAsk) -> bool {
+        let mut state = self.state();
+        if state.closed || state.asks.len() >= limits::SESSION_CALLS {
+            return false;
+        }
+        state.asks.insert(id, ask);
+        true
+    }
+
+    pub fn take_ask(&self, id: u64) -> Option<PendingAsk> {
+        self.state().asks.remove(&id)
+    }
+
+    /// The question that a server withdraws, by its own id.
+    pub fn withdraw_ask(&self, upstream_id: &str, link: &Arc<Link>) -> Option<u64> {
+        let mut state = self.state();
+        let same =
+            |ask: &PendingAsk| ask.upstream_id == upstream_id && Arc::ptr_eq(&ask.link, link);
+        let id = state
+            .asks
+            .iter()
+            .find(|(_, ask)| same(ask))
+            .map(|(id, _)| *id)?;
+        state.asks.remove(&id);
+        Some(id)
+    }
+
+    /// The question that client progress belongs to: its server and that server's own token.
+    pub fn ask_progress(&self, id: u64) -> Option<(Arc<Link>, String)> {
+        let state = self.state();
+        let ask = state.asks.get(&id)?;
+        Some((ask.link.clone(), ask.progress_token.clone()?))
+    }
+
+    pub fn has_open_ask(&self, call: CallId) -> bool {
+        let state = self.state();
+        state
+            .asks
+            .values()
+            .any(|ask| ask.call.as_ref().is_some_and(|(id, _)| *id == call))
+    }
+
+    pub fn set_level(&self, level: Level) {
+        self.state().level = Some(level);
+    }
+
+    /// The level this client asked for; without one the server decides.
+    pub fn level(&self) -> Option<Level> {
+        self.state().level
+    }
+
+    pub fn wants(&self, level: Option<Level>) -> bool {
+        match (self.level(), level) {
+            (Some(wanted), Some(level)) => level >= wanted,
+            _ => true,
+        }
+    }
+
+    /// Whether `uri` is subscribed to.
+    pub fn is_subscribed(&self, uri: &str, server: usize) -> bool {
+        self.state().subscriptions.get(uri) == Some(&server)
+    }
+
+    /// True when it is new.
+    pub fn add_subscription(&self, uri: &str, server: usize) -> bool {
+        let mut state = self.state();
+        !state.closed && state.subscriptions.insert(uri.to_owned(), server).is_none()
+    }
+
+    pub fn has_room_for_subscription(&self) -> bool {
+        self.state().subscriptions.len() < limits::SESSION_SUBSCRIPTIONS
+    }
+
+    pub fn remove_subscription(&self, uri: &str) -> bool {
+        self.state().subscriptions.remove(uri).is_some()
+    }
+
+    /// A stream for the answer of one POST.
+    pub fn open_stream(&self) -> Arc<EventStream> {
+        let mut state = self.state();
+        state.next_stream += 1;
+        let stream = Arc::new(EventStream::new(state.next_stream));
+        if state.streams.len() >= limits::REPLAY_STREAMS {
+            // The oldest that is complete; a stream still in work is kept.
+            let at = state.streams.iter().position(|stream| stream.is_finished());
+            if let Some(at) = at {
+                state.streams.remove(at);
+            }
+        }
+        if state.streams.len() < limits::SESSION_CALLS {
+            state.streams.push_back(stream.clone());
+        }
+        stream
+    }
+
+    pub fn stream(&self, number: u64) -> Option<Arc<EventStream>> {
+        self.state()
+            .streams
+            .iter()
+            .find(|stream| stream.number() == number)
+            .cloned()
+    }
+
+    /// Remembers a question that is answered in a browser, so that its end can be told.
+    pub fn note_elicitation(&self, id: String) {
+        let mut state = self.state();
+        if state.elicitations.len() >= limits::SESSION_CALLS {
+            state.elicitations.pop_front();
+        }
+        state.elicitations.push_back(id);
+    }
+
+    /// True, once, for the session that was asked.
+    pub fn take_elicitation(&self, id: &str) -> bool {
+        let mut state = self.state();
+        let at = state.elicitations.iter().position(|known| known == id);
+        at.is_some_and(|at| state.elicitations.remove(at).is_some())
+    }
+
+    /// Sets what the client knows of the lists; returns the kinds that differ from before.
+    pub fn update_digests(&self, digests: [u64; 3]) -> Vec<ListKind> {
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.digests, digests);
+        let changed = before.iter().zip(&digests).zip(ANNOUNCED);
+        changed
+            .filter(|((old, new), _)| old != new)
+            .map(|(_, kind)| kind)
+            .collect()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Ends the session: calls are cancelled at their servers, questions answered with an error,
+    /// streams finished.
+    pub fn close(&self) -> Remains {
+        let (calls, asks, streams, subscriptions) = {
+            let mut state = self.state();
+            state.closed = true;
+            (
+                std::mem::take(&mut state.calls),
+                std::mem::take(&mut state.asks),
+                std::mem::take(&mut state.streams),
+                std::mem::take(&mut state.subscriptions),
+            )
+        };
+        for flight in calls {
+            if flight.link.cancel(flight.call, "the session has ended") {
+                let _ = flight.mail.try_send(Mail {
+                    call: flight.call,
+                    reply: Reply::Cancelled,
+                });
+            }
+        }
+        let error = crate::front::ask::over("the session has ended");
+        asks.values()
+            .for_each(|ask| ask.link.answer_error(&ask.upstream_id, &error));
+        streams.iter().for_each(|stream| stream.finish());
+        self.listener.finish();
+        Remains { subscriptions }
+    }
+}

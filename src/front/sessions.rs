@@ -1,0 +1,186 @@
+//! All sessions: bounded in number, in number per address, and in idle time.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::base::{limits, sys};
+use crate::front::face::Initialize;
+use crate::front::session::{ANNOUNCED, Session};
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::model::catalog::Visible;
+use crate::relay::view::View;
+use crate::relay::world::World;
+use crate::upstream::server::Server;
+
+#[derive(Default)]
+pub struct Sessions {
+    map: RwLock<HashMap<String, Arc<Session>>>,
+}
+
+/// Why there is no new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All,
+    Address,
+}
+
+impl Sessions {
+    /// Opens a session under a new random id.
+    pub fn open(
+        &self,
+        client: &Initialize,
+        view: View,
+        address: IpAddr,
+    ) -> Result<Arc<Session>, Full> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= limits::SESSIONS {
+            return Err(Full::All);
+        }
+        if !address.is_loopback() {
+            let same = map
+                .values()
+                .filter(|session| session.address == address)
+                .count();
+            if same >= limits::SESSIONS_PER_ADDRESS {
+                return Err(Full::Address);
+            }
+        }
+        let session = Arc::new(Session::new(new_id(), client, view, address));
+        map.insert(session.id.clone(), session.clone());
+        Ok(session)
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+        self.map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Ends a session and what servers hold for it. False when it was unknown.
+    pub fn close(&self, id: &str, servers: &[Arc<Server>]) -> bool {
+        let removed = self
+            .map
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+        let Some(session) = removed else { return false };
+        let remains = session.close();
+        for (uri, server) in remains.subscriptions {
+            if let Some(server) = servers.get(server) {
+                drop_subscription(server, &uri);
+            }
+        }
+        servers.iter().for_each(|server| server.end_session(id));
+        true
+    }
+
+    /// For the router's clock: ends sessions that nobody has used for long.
+    pub fn sweep(&self, servers: &[Arc<Server>]) {
+        for session in self.all() {
+            if session.is_idle(limits::SESSION_IDLE) {
+                log::info!("session ended after being idle");
+                self.close(&session.id, servers);
+            }
+        }
+    }
+
+    /// The most talkative level that any session asked for.
+    pub fn lowest_level(&self) -> Option<Level> {
+        self.all()
+            .iter()
+            .filter_map(|session| session.level())
+            .min()
+    }
+
+    /// Tells every session whose view changed, and no other, which lists to read again.
+    pub fn announce(&self, world: &World) {
+        let mut known: Vec<(Arc<Visible>, [u64; 3])> = Vec::new();
+        for session in self.all() {
+            let visible = session.visible(world);
+            let digests = match known.iter().find(|(seen, _)| **seen == *visible) {
+                Some((_, digests)) => *digests,
+                None => {
+                    let digests = digests(world, &visible);
+                    known.push((visible, digests));
+                    digests
+                }
+            };
+            for kind in session.update_digests(digests) {
+                let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
+                if !session.listener.has_unsent(text.as_bytes()) {
+                    session.listener.push(text.into_bytes(), None);
+                }
+            }
+        }
+    }
+}
+
+/// What a view shows, one number for each kind that clients are told about.
+pub fn digests(world: &World, visible: &Visible) -> [u64; 3] {
+    ANNOUNCED.map(|kind| {
+        let own = world.catalog.digest(kind, visible);
+        match kind {
+            ListKind::Resources => {
+                own.rotate_left(1) ^ world.catalog.digest(ListKind::Templates, visible)
+            }
+            _ => own,
+        }
+    })
+}
+
+/// One session less wants `uri`; the last one takes the subscription at the server with it.
+pub fn drop_subscription(server: &Server, uri: &str) {
+    if !server.unsubscribe(uri) {
+        return;
+    }
+    if let Some(link) = server.shared_link() {
+        let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(uri));
+        let (mail, _) = crate::upstream::call::mailbox(1);
+        if let Err(error) = link.request("resources/unsubscribe", &params, &mail) {
+            log::debug!(
+                "not unsubscribed server={:?}: {}",
+                server.name(),
+                error.message
+            );
+        }
+    }
+}
+
+/// 128 random bits in the form that users of 1MCP know.
+fn new_id() -> String {
+    let mut bytes = [0; 16];
+    sys::random_bytes(&mut bytes);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "stream-{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}

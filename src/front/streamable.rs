@@ -1,0 +1,787 @@
+//! Streamable HTTP of the session era (basic/transports of 2025-03-26, 2025-06-18 and
+//! 2025-11-25): POST, GET and DELETE on `/mcp` and `/mcp/<server>`. This file reads the request
+//! and decides; `exchange` writes answers that come from servers, `listen` the GET stream.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::base::limits;
+use crate::front::ask;
+use crate::front::exchange::{Accepts, Exchange, Outstanding, with_type};
+use crate::front::face::Initialize;
+use crate::front::listen;
+use crate::front::session::Session;
+use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
+use crate::http::{Head, Peer, Reply, Responder};
+use crate::mcp::error::{
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
+    SESSION_NOT_FOUND, result_response,
+};
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::mcp::method::{self, Method};
+use crate::mcp::revision::Revision;
+use crate::model::catalog::Visible;
+use crate::relay::route::Route;
+use crate::relay::view::{Filter, Scope, View, parse_query};
+use crate::relay::world::{Hub, World};
+use crate::relay::{instructions, list, route};
+use crate::upstream::call::{Mail, Outgoing, mailbox};
+use crate::upstream::server::Server;
+use crate::wire::json::{elements, quoted};
+use crate::wire::members::{Members, span_in};
+use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
+
+pub const SESSION_HEADER: &str = "Mcp-Session-Id";
+const VERSION_HEADER: &str = "MCP-Protocol-Version";
+
+thread_local! {
+    /// The queue of this connection thread, made at its first relayed call.
+    static MAILBOX: (Sender<Mail>, Receiver<Mail>) = mailbox(limits::BATCH_MESSAGES);
+}
+
+pub struct Streamable {
+    pub hub: Arc<Hub>,
+    pub sessions: Arc<Sessions>,
+    /// Clients are held until servers have started, at most so long; zero with async loading.
+    pub hold: Duration,
+    pub draining: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// One HTTP request on an MCP endpoint, with what the head already decided.
+pub struct Call<'a> {
+    pub head: &'a Head<'a>,
+    pub peer: &'a Peer,
+    pub scope: Scope,
+    /// CORS headers of the answer.
+    pub headers: Vec<(&'a str, &'a str)>,
+}
+
+/// What is done with one message of a client.
+enum Step {
+    /// A complete response.
+    Done(Vec<u8>),
+    Relayed(Outstanding),
+    /// A notification or response: nothing to say.
+    Silent,
+}
+
+/// The session, and the view of this one request.
+struct Seat<'a> {
+    session: &'a Arc<Session>,
+    world: Arc<World>,
+    view: &'a View,
+    visible: Arc<Visible>,
+}
+
+/// Checks the media types of a POST before its body is read.
+pub fn refuse_post(head: &Head<'_>) -> Option<Reply> {
+    let content_type = head.header("Content-Type").unwrap_or_default();
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    if !media.eq_ignore_ascii_case("application/json") {
+        return Some(rpc_reply(
+            415,
+            INVALID_REQUEST,
+            "Content-Type must be application/json",
+        ));
+    }
+    let accepts = accepts(head);
+    if !accepts.json && !accepts.stream {
+        let what = "Accept must allow application/json and text/event-stream";
+        return Some(rpc_reply(406, INVALID_REQUEST, what));
+    }
+    None
+}
+
+pub fn refuse_get(head: &Head<'_>) -> Option<Reply> {
+    (!accepts(head).stream)
+        .then(|| rpc_reply(406, INVALID_REQUEST, "Accept must allow text/event-stream"))
+}
+
+fn accepts(head: &Head<'_>) -> Accepts {
+    let mut accepts = Accepts {
+        json: false,
+        stream: false,
+    };
+    let mut any = false;
+    for value in head.header_values("Accept") {
+        for range in value.split(',') {
+            any = true;
+            let media = range.split(';').next().unwrap_or_default().trim();
+            if range
+                .split(';')
+                .skip(1)
+                .any(|p| matches!(p.trim(), "q=0" | "q=0.0" | "q=0.00"))
+            {
+                continue;
+            }
+            let is = |text: &str| media.eq_ignore_ascii_case(text);
+            accepts.json |= is("application/json") || is("application/*") || is("*/*");
+            accepts.stream |= is("text/event-stream") || is("text/*") || is("*/*");
+        }
+    }
+    if any {
+        accepts
+    } else {
+        Accepts {
+            json: true,
+            stream: true,
+        }
+    }
+}
+
+/// A JSON-RPC error as a whole HTTP answer, when no request id is known.
+pub fn rpc_reply(status: u16, code: i32, message: &str) -> Reply {
+    Reply::json(status, RpcError::new(code, message).response(None))
+}
+
+impl Streamable {
+    pub fn post(&self, call: &Call<'_>, body: &[u8], out: &mut Responder<'_>) {
+        let Ok(text) = std::str::from_utf8(body) else {
+            return self.refuse(
+                call,
+                400,
+                &RpcError::new(PARSE_ERROR, "the body is not UTF-8"),
+                None,
+                out,
+            );
+        };
+        if text.trim_start().starts_with('[') {
+            return self.batch(call, text, out);
+        }
+        let envelope = match Envelope::parse(text, FROM_CLIENT) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.unreadable(call, &error, out),
+        };
+        if let Kind::Request { id, method } = &envelope.kind {
+            if method == "initialize" {
+                return self.initialize(call, id, envelope.params, out);
+            }
+        }
+        let id = match &envelope.kind {
+            Kind::Request { id, .. } => Some(*id),
+            _ => None,
+        };
+        let (session, narrowing) = match self.enter(call) {
+            Ok(entered) => entered,
+            Err((status, error)) => return self.refuse(call, status, &error, id, out),
+        };
+        let view = session.view.narrowed(narrowing);
+        let seat = self.seat(&session, &view);
+        MAILBOX.with(|mail| match self.step(&seat, &envelope, mail) {
+            Step::Silent => out.send(202, &call.headers, &[]),
+            Step::Done(response) => {
+                self.send(call, accepts(call.head), &session, response, out);
+            }
+            Step::Relayed(outstanding) => {
+                let accepts = accepts(call.head);
+                Exchange::new(&session, out, &call.headers, accepts, mail).run(vec![outstanding]);
+            }
+        });
+        session.touch();
+    }
+
+    /// A finished response, in the form that the client takes.
+    fn send(
+        &self,
+        call: &Call<'_>,
+        accepts: Accepts,
+        session: &Arc<Session>,
+        response: Vec<u8>,
+        out: &mut Responder<'_>,
+    ) {
+        if accepts.json {
+            return out.send(
+                200,
+                &with_type(&call.headers, "application/json"),
+                &[&response],
+            );
+        }
+        MAILBOX.with(|mail| {
+            let mut exchange = Exchange::new(session, out, &call.headers, accepts, mail);
+            exchange.done.push(response);
+            exchange.run(Vec::new());
+        });
+    }
+
+    fn unreadable(&self, call: &Call<'_>, error: &EnvelopeError, out: &mut Responder<'_>) {
+        let (code, id) = match error {
+            EnvelopeError::NotUtf8 | EnvelopeError::Json(_) => (PARSE_ERROR, None),
+            EnvelopeError::Invalid { id, .. } => (INVALID_REQUEST, id.as_deref()),
+        };
+        self.refuse(call, 400, &RpcError::new(code, error.to_string()), id, out);
+    }
+
+    fn refuse(
+        &self,
+        call: &Call<'_>,
+        status: u16,
+        error: &RpcError,
+        id: Option<&str>,
+        out: &mut Responder<'_>,
+    ) {
+        let mut headers = with_type(&call.headers, "application/json");
+        if status == 503 {
+            headers.push(("Retry-After", "1"));
+        }
+        out.send(status, &headers, &[&error.response(id)]);
+    }
+
+    /// Finds the session of a request and checks what its head says.
+    fn enter(&self, call: &Call<'_>) -> Result<(Arc<Session>, Option<Filter>), (u16, RpcError)> {
+        if let Some(version) = call.head.header(VERSION_HEADER) {
+            if Revision::parse(version).is_none() {
+                let known: Vec<&str> = Revision::ALL.iter().map(|known| known.as_str()).collect();
+                let known = known.join(", ");
+                let message = format!("unsupported protocol version {version:?}; known: {known}");
+                return Err((400, RpcError::new(INVALID_REQUEST, message)));
+            }
+        }
+        let Some(id) = call.head.header(SESSION_HEADER) else {
+            let message = "header Mcp-Session-Id is missing; send initialize first";
+            return Err((400, RpcError::new(INVALID_REQUEST, message)));
+        };
+        let session = self
+            .sessions
+            .get(id)
+            .filter(|session| session.view.scope == call.scope);
+        let Some(session) = session else {
+            let message = "session not found; send initialize to open a new one";
+            return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
+        };
+        session.touch();
+        let narrowing = parse_query(call.head.query, &self.hub.world())
+            .map_err(|bad| (400, RpcError::new(INVALID_PARAMS, bad.0)))?;
+        Ok((session, narrowing))
+    }
+
+    fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
+        let world = self.hub.world();
+        let visible = match std::ptr::eq(view, &session.view) {
+            true => session.visible(&world),
+            false => Arc::new(view.visible(&world)),
+        };
+        Seat {
+            session,
+            world,
+            view,
+            visible,
+        }
+    }
+
+    fn initialize(&self, call: &Call<'_>, id: &str, params: Option<&str>, out: &mut Responder<'_>) {
+        if self.draining.load(Ordering::Acquire) {
+            let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
+            return self.refuse(call, 503, &error, Some(id), out);
+        }
+        let client = match Initialize::parse(params) {
+            Ok(client) => client,
+            Err(error) => {
+                return out.send(
+                    200,
+                    &with_type(&call.headers, "application/json"),
+                    &[&error.response(Some(id))],
+                );
+            }
+        };
+        if let Scope::Server(name) = &call.scope {
+            if self.hub.world().server_named(name).is_none() {
+                let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
+                return self.refuse(call, 404, &error, Some(id), out);
+            }
+        }
+        let filter = match parse_query(call.head.query, &self.hub.world()) {
+            Ok(filter) => filter,
+            Err(bad) => {
+                let error = RpcError::new(INVALID_PARAMS, bad.0);
+                return self.refuse(call, 400, &error, Some(id), out);
+            }
+        };
+        self.hub.wait_settled(Instant::now() + self.hold);
+        let view = View {
+            scope: call.scope.clone(),
+            filters: filter.into_iter().collect(),
+        };
+        let session = match self.sessions.open(&client, view, call.peer.address) {
+            Ok(session) => session,
+            Err(full) => {
+                let what = match full {
+                    Full::All => "too many sessions; try again later",
+                    Full::Address => "too many sessions from this address; end one first",
+                };
+                let error = RpcError::new(INVALID_REQUEST, what);
+                return self.refuse(call, 503, &error, Some(id), out);
+            }
+        };
+        let world = self.hub.world();
+        let visible = session.visible(&world);
+        session.update_digests(digests(&world, &visible));
+        let result = initialize_result(
+            &client,
+            instructions::merged(&world, &session.view, &visible),
+        );
+        let mut headers = with_type(&call.headers, "application/json");
+        headers.push((SESSION_HEADER, &session.id));
+        let accepts = accepts(call.head);
+        if accepts.json {
+            return out.send(200, &headers, &[&result_response(id, &result)]);
+        }
+        let mut headers = call.headers.clone();
+        headers.push((SESSION_HEADER, &session.id));
+        MAILBOX.with(|mail| {
+            let mut exchange = Exchange::new(&session, out, &headers, accepts, mail);
+            exchange.done.push(result_response(id, &result));
+            exchange.run(Vec::new());
+        });
+    }
+
+    /// An array of messages: revisions up to 2025-03-26 only.
+    fn batch(&self, call: &Call<'_>, text: &str, out: &mut Responder<'_>) {
+        let bad = |what: &str| RpcError::new(INVALID_REQUEST, what.to_owned());
+        let Some(messages) = elements(text, FROM_CLIENT) else {
+            let error = RpcError::new(PARSE_ERROR, "the body is not valid JSON");
+            return self.refuse(call, 400, &error, None, out);
+        };
+        let (session, narrowing) = match self.enter(call) {
+            Ok(entered) => entered,
+            Err((status, error)) => return self.refuse(call, status, &error, None, out),
+        };
+        if !session.revision.has_batches() {
+            let error = bad("batches exist in revision 2025-03-26 only; send one message");
+            return self.refuse(call, 400, &error, None, out);
+        }
+        if messages.is_empty() || messages.len() > limits::BATCH_MESSAGES {
+            let error = bad("a batch holds 1 to 64 messages");
+            return self.refuse(call, 400, &error, None, out);
+        }
+        let view = session.view.narrowed(narrowing);
+        let seat = self.seat(&session, &view);
+        MAILBOX.with(|mail| {
+            let (mut done, mut calls) = (Vec::new(), Vec::new());
+            for message in messages {
+                match self.batched(&seat, message, mail) {
+                    Step::Done(response) => done.push(response),
+                    Step::Relayed(outstanding) => calls.push(outstanding),
+                    Step::Silent => {}
+                }
+            }
+            if done.is_empty() && calls.is_empty() {
+                return out.send(202, &call.headers, &[]);
+            }
+            let accepts = accepts(call.head);
+            let mut exchange = Exchange::new(&session, out, &call.headers, accepts, mail);
+            exchange.is_batch = true;
+            exchange.done = done;
+            exchange.run(calls);
+        });
+        session.touch();
+    }
+
+    fn batched(
+        &self,
+        seat: &Seat<'_>,
+        message: &str,
+        mail: &(Sender<Mail>, Receiver<Mail>),
+    ) -> Step {
+        match Envelope::parse(message, FROM_CLIENT) {
+            Ok(envelope) => self.step(seat, &envelope, mail),
+            Err(error) => {
+                let id = match &error {
+                    EnvelopeError::Invalid { id, .. } => id.clone(),
+                    _ => None,
+                };
+                let rpc = RpcError::new(INVALID_REQUEST, error.to_string());
+                Step::Done(rpc.response(id.as_deref()))
+            }
+        }
+    }
+
+    /// What one message comes to.
+    fn step(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        mail: &(Sender<Mail>, Receiver<Mail>),
+    ) -> Step {
+        match &envelope.kind {
+            Kind::Notification { method } => {
+                self.notification(seat.session, method, envelope.params);
+                Step::Silent
+            }
+            Kind::Result { id, .. } | Kind::Error { id: Some(id), .. } => {
+                ask::answered(seat.session, envelope.text, id);
+                Step::Silent
+            }
+            Kind::Error { id: None, .. } => Step::Silent,
+            Kind::Request { id, method } => match self.request(seat, envelope, id, method, mail) {
+                Ok(step) => step,
+                Err(error) => Step::Done(error.response(Some(id))),
+            },
+        }
+    }
+
+    fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
+        let members = params.and_then(|params| Members::parse(params, 1, FROM_CLIENT).ok());
+        match method {
+            method::INITIALIZED => session.initialized.store(true, Ordering::Release),
+            method::CANCELLED => {
+                let Some(members) = members else { return };
+                let Some(id) = members.get("requestId") else {
+                    return;
+                };
+                let reason = members.string("reason").unwrap_or_default();
+                session.cancel(id, &reason);
+            }
+            method::PROGRESS => {
+                if let Some(params) = params {
+                    ask::progressed(session, params);
+                }
+            }
+            method::ROOTS_CHANGED => {
+                for server in self.hub.world().servers() {
+                    if let Some(link) = server.session_link(&session.id) {
+                        link.notify(method::ROOTS_CHANGED, "{}");
+                    }
+                }
+            }
+            _ => log::debug!("notification of a client ignored method={method:?}"),
+        }
+    }
+
+    fn request(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        id: &str,
+        method: &str,
+        mail: &(Sender<Mail>, Receiver<Mail>),
+    ) -> Result<Step, RpcError> {
+        let Some(method) = Method::parse(method) else {
+            return Err(RpcError::new(
+                METHOD_NOT_FOUND,
+                format!("method not found: {method}"),
+            ));
+        };
+        let params = Params::read(envelope)?;
+        let relay = |key: Named<'_>| self.relay(seat, envelope, id, &params, key, mail);
+        match method {
+            Method::Initialize => Err(RpcError::new(
+                INVALID_REQUEST,
+                "initialize cannot be part of a batch",
+            )),
+            Method::Ping => Ok(Step::Done(result_response(id, "{}"))),
+            Method::ToolsList => self.list(seat, id, &params, ListKind::Tools),
+            Method::PromptsList => self.list(seat, id, &params, ListKind::Prompts),
+            Method::ResourcesList => self.list(seat, id, &params, ListKind::Resources),
+            Method::ResourcesTemplatesList => self.list(seat, id, &params, ListKind::Templates),
+            Method::ToolsCall => relay(Named::key(&params, "name", ListKind::Tools)?),
+            Method::PromptsGet => relay(Named::key(&params, "name", ListKind::Prompts)?),
+            Method::ResourcesRead => relay(Named::key(&params, "uri", ListKind::Resources)?),
+            Method::Complete => relay(Named::reference(&params)?),
+            Method::ResourcesSubscribe => self.subscribe(seat, id, &params),
+            Method::ResourcesUnsubscribe => self.unsubscribe(seat, id, &params),
+            Method::SetLevel => self.set_level(seat, id, &params),
+        }
+    }
+
+    fn list(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        params: &Params<'_>,
+        kind: ListKind,
+    ) -> Result<Step, RpcError> {
+        let cursor = match params.get("cursor") {
+            None => None,
+            Some(_) => Some(
+                params
+                    .string("cursor")
+                    .ok_or_else(|| RpcError::new(INVALID_PARAMS, "\"cursor\" must be a string"))?,
+            ),
+        };
+        let page = if self.hub.is_settled() {
+            list::page(
+                &seat.world,
+                seat.view,
+                &seat.visible,
+                kind,
+                cursor.as_deref(),
+            )
+        } else {
+            self.hub.wait_settled(Instant::now() + self.hold);
+            let world = self.hub.world();
+            let visible = seat.view.visible(&world);
+            list::page(&world, seat.view, &visible, kind, cursor.as_deref())
+        };
+        Ok(Step::Done(result_response(id, &page?)))
+    }
+
+    /// Sends a request on to the server it belongs to.
+    fn relay(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        id: &str,
+        params: &Params<'_>,
+        key: Named<'_>,
+        mail: &(Sender<Mail>, Receiver<Mail>),
+    ) -> Result<Step, RpcError> {
+        let (server, native) = self.find(seat, &key)?;
+        if self.draining.load(Ordering::Acquire) {
+            let detail = "cannot be called: the gateway is shutting down";
+            return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
+        }
+        let link = server.link_for(&seat.session.face)?;
+        let outgoing = Outgoing {
+            text: envelope.text,
+            id: span_in(envelope.text, id),
+            rename: native.map(|name| (span_in(envelope.text, key.raw), quoted(&name))),
+            progress_token: params
+                .progress_token()?
+                .map(|raw| span_in(envelope.text, raw)),
+        };
+        let call = link.call(&outgoing, &mail.0)?;
+        if !seat.session.begin(id, call, &link, &mail.0) {
+            link.cancel(call, "the session cannot take it");
+            let message = "the session has too many requests in flight, or has ended";
+            return Err(RpcError::new(INVALID_REQUEST, message));
+        }
+        let timeout = server.config.request_timeout;
+        Ok(Step::Relayed(Outstanding::new(call, id, link, timeout)))
+    }
+
+    /// The server of a name, waiting for one that is still coming up.
+    fn find(
+        &self,
+        seat: &Seat<'_>,
+        key: &Named<'_>,
+    ) -> Result<(Arc<Server>, Option<String>), RpcError> {
+        match key.route(&seat.world, seat.view, &seat.visible) {
+            Route::To { server, native } => return Ok((server, native)),
+            Route::Refused(error) if self.hub.is_settled() => return Err(error),
+            // While servers start, an unknown name may become known.
+            Route::Refused(_) => self.hub.wait_settled(Instant::now() + self.hold),
+            Route::Unlisted(server) => {
+                server.link_for(&seat.session.face)?;
+                let deadline = Instant::now() + limits::START_WAIT;
+                let index = server.index;
+                self.hub
+                    .wait_for(deadline, |world| world.offers[index].is_some());
+            }
+        }
+        let world = self.hub.world();
+        match key.route(&world, seat.view, &seat.view.visible(&world)) {
+            Route::To { server, native } => Ok((server, native)),
+            Route::Refused(error) => Err(error),
+            Route::Unlisted(server) => Err(RpcError::gateway(
+                Reason::Starting,
+                server.name(),
+                "has not listed what it offers yet; call again in a moment",
+            )),
+        }
+    }
+
+    fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
+        let level = params
+            .string("level")
+            .and_then(|level| Level::parse(&level));
+        let Some(level) = level else {
+            let message = "\"level\" must be debug, info, notice, warning, error, critical, \
+                           alert or emergency";
+            return Err(RpcError::new(INVALID_PARAMS, message));
+        };
+        seat.session.set_level(level);
+        // A shared process speaks as much as its most curious session wants to hear.
+        let lowest = self.sessions.lowest_level().unwrap_or(level);
+        for server in seat
+            .world
+            .servers()
+            .iter()
+            .filter(|s| seat.visible.has(s.index))
+        {
+            server.set_level(lowest);
+            if let Some(link) = server.session_link(&seat.session.id) {
+                crate::upstream::server::send_level(&link, level);
+            }
+        }
+        Ok(Step::Done(result_response(id, "{}")))
+    }
+
+    fn subscribe(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
+        let key = Named::key(params, "uri", ListKind::Resources)?;
+        let (server, _) = self.find(seat, &key)?;
+        let uri = key.value.as_ref();
+        let done = Ok(Step::Done(result_response(id, "{}")));
+        if seat.session.is_subscribed(uri, server.index) {
+            return done;
+        }
+        if !seat.session.has_room_for_subscription() {
+            let message = "the session has too many subscriptions";
+            return Err(RpcError::new(INVALID_REQUEST, message));
+        }
+        let first = server.subscribe(uri);
+        if first || server.config.instances == crate::config::server::Instances::Session {
+            if let Err(error) = self.tell(seat, &server, "resources/subscribe", uri) {
+                server.unsubscribe(uri);
+                return Err(error);
+            }
+        }
+        if !seat.session.add_subscription(uri, server.index) {
+            drop_subscription(&server, uri);
+        }
+        done
+    }
+
+    fn unsubscribe(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        params: &Params<'_>,
+    ) -> Result<Step, RpcError> {
+        let key = Named::key(params, "uri", ListKind::Resources)?;
+        let (server, _) = self.find(seat, &key)?;
+        let uri = key.value.as_ref();
+        if seat.session.remove_subscription(uri) {
+            let last = server.unsubscribe(uri);
+            if last || server.config.instances == crate::config::server::Instances::Session {
+                self.tell(seat, &server, "resources/unsubscribe", uri)?;
+            }
+        }
+        Ok(Step::Done(result_response(id, "{}")))
+    }
+
+    /// One request of the gateway for a session; only its success matters.
+    fn tell(
+        &self,
+        seat: &Seat<'_>,
+        server: &Arc<Server>,
+        method: &str,
+        uri: &str,
+    ) -> Result<(), RpcError> {
+        let link = server.link_for(&seat.session.face)?;
+        let params = format!("{{\"uri\":{}}}", quoted(uri));
+        link.request_and_wait(method, &params, server.config.request_timeout)
+    }
+
+    pub fn get(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        let session = match self.enter(call) {
+            Ok((session, _)) => session,
+            Err((status, error)) => return self.refuse(call, status, &error, None, out),
+        };
+        listen::run(
+            &session,
+            call.head.header("Last-Event-ID"),
+            &call.headers,
+            out,
+        );
+    }
+
+    pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        let session = match self.enter(call) {
+            Ok((session, _)) => session,
+            Err((status, error)) => return self.refuse(call, status, &error, None, out),
+        };
+        self.sessions.close(&session.id, self.hub.world().servers());
+        out.send(200, &call.headers, &[]);
+    }
+}
+
+/// The parameters of one request.
+struct Params<'a>(Option<Members<'a>>);
+
+impl<'a> Params<'a> {
+    fn read(envelope: &Envelope<'a>) -> Result<Params<'a>, RpcError> {
+        let Some(raw) = envelope.params else {
+            return Ok(Params(None));
+        };
+        let members = Members::parse(raw, 1, FROM_CLIENT)
+            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("params: {error}")))?;
+        Ok(Params(Some(members)))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.as_ref()?.get(key)
+    }
+
+    fn string(&self, key: &str) -> Option<std::borrow::Cow<'a, str>> {
+        self.0.as_ref()?.string(key)
+    }
+
+    /// The raw progress token, if there is one that can be one.
+    fn progress_token(&self) -> Result<Option<&'a str>, RpcError> {
+        let Some(meta) = self.get("_meta").filter(|raw| raw.starts_with('{')) else {
+            return Ok(None);
+        };
+        let members = Members::parse(meta, 2, FROM_CLIENT)
+            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("_meta: {error}")))?;
+        let token = members.get("progressToken");
+        Ok(token.filter(|raw| {
+            raw.starts_with('"') || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        }))
+    }
+}
+
+/// What a request is about.
+struct Named<'a> {
+    kind: ListKind,
+    /// The name or URI, decoded, and its literal in the request.
+    value: std::borrow::Cow<'a, str>,
+    raw: &'a str,
+}
+
+impl<'a> Named<'a> {
+    fn key(params: &Params<'a>, key: &str, kind: ListKind) -> Result<Named<'a>, RpcError> {
+        let missing = || RpcError::new(INVALID_PARAMS, format!("params: {key:?} must be a string"));
+        let value = params.string(key).ok_or_else(missing)?;
+        let raw = params.get(key).ok_or_else(missing)?;
+        Ok(Named { kind, value, raw })
+    }
+
+    /// `ref` of completion/complete: a prompt's name or a template's URI.
+    fn reference(params: &Params<'a>) -> Result<Named<'a>, RpcError> {
+        let bad = |what: &str| RpcError::new(INVALID_PARAMS, format!("params: {what}"));
+        let raw = params.get("ref").ok_or_else(|| bad("\"ref\" is missing"))?;
+        let members = Members::parse(raw, 2, FROM_CLIENT)
+            .map_err(|error| bad(&format!("\"ref\": {error}")))?;
+        let reference = Params(Some(members));
+        match reference.string("type").as_deref() {
+            Some("ref/prompt") => Named::key(&reference, "name", ListKind::Prompts),
+            Some("ref/resource") => Named::key(&reference, "uri", ListKind::Templates),
+            _ => Err(bad("\"ref.type\" must be ref/prompt or ref/resource")),
+        }
+    }
+
+    fn route(&self, world: &World, view: &View, visible: &Visible) -> Route {
+        match self.kind {
+            ListKind::Tools | ListKind::Prompts => {
+                route::named(world, view, visible, self.kind, &self.value)
+            }
+            ListKind::Resources => route::resource(world, view, visible, &self.value),
+            ListKind::Templates => route::template(world, view, visible, &self.value),
+        }
+    }
+}
+
+/// Capabilities are the same whatever servers are up, because a client is told only once.
+fn initialize_result(client: &Initialize, instructions: Option<String>) -> String {
+    let completions = match client.revision.has_completions_capability() {
+        true => "\"completions\":{},",
+        false => "",
+    };
+    let instructions = match instructions {
+        Some(text) => format!(",\"instructions\":{}", quoted(&text)),
+        None => String::new(),
+    };
+    format!(
+        "{{\"protocolVersion\":\"{}\",\"capabilities\":{{{completions}\"logging\":{{}},\
+         \"prompts\":{{\"listChanged\":true}},\
+         \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
+         \"tools\":{{\"listChanged\":true}}}},\
+         \"serverInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}{instructions}}}",
+        client.revision.as_str(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}

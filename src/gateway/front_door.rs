@@ -1,0 +1,143 @@
+//! What the HTTP listener serves: finds the route, checks Host and Origin, and hands the
+//! request to its endpoint. Policy is in the table (`front::endpoints`) and in `http::guard`.
+
+use std::sync::Arc;
+
+use crate::front::endpoints::{self, Access, Endpoint};
+use crate::front::health::{Detail, Health};
+use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
+use crate::http::{
+    Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
+};
+
+pub struct FrontDoor {
+    pub policy: HostPolicy,
+    pub body_bytes: usize,
+    pub streamable: Streamable,
+    pub health: Arc<Health>,
+}
+
+/// What the head of a request comes to.
+enum Entry<'h> {
+    Endpoint {
+        endpoint: Endpoint,
+        cors: Option<&'h str>,
+        trusted_host: bool,
+    },
+    Answer(Reply),
+}
+
+impl FrontDoor {
+    fn enter<'h>(&self, head: &Head<'h>) -> Entry<'h> {
+        let found = endpoints::find(head.path);
+        let trusted_host = self.policy.allows_host(&head.host);
+        let checked = match found {
+            Some((_, Access::Probe)) => self.policy.check_origin(head),
+            _ => self.policy.check(head),
+        };
+        let cors = match checked {
+            Checked::Pass { cors } => cors,
+            Checked::BadHost => return Entry::Answer(refusal(403, "Forbidden host header")),
+            Checked::BadOrigin => return Entry::Answer(refusal(403, "Forbidden origin header")),
+        };
+        let Some((endpoint, _)) = found else {
+            return Entry::Answer(refusal(404, "Not found"));
+        };
+        let answer = match (&endpoint, head.method) {
+            (_, Method::Options) => Some(HostPolicy::preflight(head, cors)),
+            (Endpoint::Mcp(_), Method::Post) => refuse_post(head),
+            (Endpoint::Mcp(_), Method::Get) => refuse_get(head),
+            (Endpoint::Mcp(_), Method::Delete) => None,
+            (Endpoint::Mcp(_), _) => Some(not_allowed("GET, POST, DELETE, OPTIONS")),
+            (_, Method::Get | Method::Head) => None,
+            _ => Some(not_allowed("GET, HEAD, OPTIONS")),
+        };
+        match answer {
+            Some(reply) => Entry::Answer(with_cors(reply, cors)),
+            None => Entry::Endpoint {
+                endpoint,
+                cors,
+                trusted_host,
+            },
+        }
+    }
+}
+
+impl Handler for FrontDoor {
+    fn admit(&self, head: &Head<'_>, _peer: &Peer) -> Admit {
+        match self.enter(head) {
+            Entry::Answer(reply) => Admit::Answer(reply),
+            Entry::Endpoint { .. } => Admit::Body {
+                max_bytes: self.body_bytes,
+            },
+        }
+    }
+
+    fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
+        let (endpoint, cors, trusted_host) = match self.enter(head) {
+            Entry::Answer(reply) => return out.reply(&reply),
+            Entry::Endpoint {
+                endpoint,
+                cors,
+                trusted_host,
+            } => (endpoint, cors, trusted_host),
+        };
+        let headers = cors
+            .map(|origin| cors_headers(origin).to_vec())
+            .unwrap_or_default();
+        let scope = match endpoint {
+            Endpoint::Mcp(scope) => scope,
+            Endpoint::Health => {
+                let detail = match trusted_host {
+                    true => self.health.detail_for(head, peer),
+                    false => Detail::Minimal,
+                };
+                return out.reply(&with_cors(self.health.whole(detail), cors));
+            }
+            Endpoint::HealthLive => return out.reply(&self.health.live()),
+            Endpoint::HealthReady => return out.reply(&self.health.ready()),
+            Endpoint::HealthStartup => return out.reply(&self.health.startup()),
+        };
+        let call = Call {
+            head,
+            peer,
+            scope,
+            headers,
+        };
+        match head.method {
+            Method::Post => self.streamable.post(&call, body, out),
+            Method::Get => self.streamable.get(&call, out),
+            _ => self.streamable.delete(&call, out),
+        }
+    }
+
+    fn refused(&self, peer: &Peer, status: u16, reason: &'static str) {
+        log::debug!(
+            "request refused address={} status={status} reason={reason:?}",
+            peer.address
+        );
+    }
+}
+
+fn refusal(status: u16, what: &str) -> Reply {
+    Reply::json(status, format!("{{\"error\":\"{what}\"}}"))
+}
+
+fn not_allowed(allow: &str) -> Reply {
+    refusal(405, "Method not allowed").with("Allow", allow)
+}
+
+fn with_cors(mut reply: Reply, cors: Option<&str>) -> Reply {
+    if let Some(origin) = cors {
+        let known = reply
+            .headers
+            .iter()
+            .any(|(name, _)| *name == "Access-Control-Allow-Origin");
+        if !known {
+            for (name, value) in cors_headers(origin) {
+                reply = reply.with(name, value);
+            }
+        }
+    }
+    reply
+}

@@ -1,0 +1,105 @@
+//! The health JSON on a local Unix socket (0600), served by tiny_http: the only file that names
+//! it. Its faults (docs/dependencies.md) can be reached only by the user who could end the
+//! process anyway. Read-only, GET and HEAD only; a body is never read.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tiny_http::{Header, Method, Request, Response, Server};
+
+use crate::base::{limits, thread};
+use crate::front::health::{Detail, Health};
+use crate::http::Reply;
+
+pub struct HealthSocket {
+    path: PathBuf,
+    server: Arc<Server>,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl HealthSocket {
+    /// Opens `onemcp-<port>.health.sock` in `folder`, replacing one that a dead gateway left.
+    pub fn open(folder: &Path, port: u16, health: Arc<Health>) -> io::Result<HealthSocket> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        let path = folder.join(format!("onemcp-{port}.health.sock"));
+        // The TCP port of that number is ours, so no living gateway uses this path.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let server = Arc::new(server);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (serving, stop) = (server.clone(), stopping.clone());
+        let thread = thread::spawn("health", limits::STACK_WORKER_BYTES, move || {
+            while !stop.load(Ordering::Acquire) {
+                match serving.recv_timeout(Duration::from_secs(60)) {
+                    Ok(Some(request)) => answer(request, &health),
+                    Ok(None) => {}
+                    Err(error) => {
+                        log::warn!("health socket closed: {error}");
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(HealthSocket {
+            path,
+            server,
+            stopping,
+            thread,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn close(self) {
+        self.stopping.store(true, Ordering::Release);
+        self.server.unblock();
+        if self.thread.join().is_err() {
+            log::error!("health thread panicked");
+        }
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn answer(request: Request, health: &Health) {
+    let path = request
+        .url()
+        .split('?')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let reply = match (request.method(), path.as_str()) {
+        (Method::Get | Method::Head, "/health") => health.whole(Detail::Full),
+        (Method::Get | Method::Head, "/health/live") => health.live(),
+        (Method::Get | Method::Head, "/health/ready") => health.ready(),
+        (Method::Get | Method::Head, "/health/startup") => health.startup(),
+        (Method::Get | Method::Head, _) => Reply::json(404, "{\"error\":\"Not found\"}"),
+        _ => Reply::json(405, "{\"error\":\"Method not allowed\"}"),
+    };
+    let mut response = Response::from_data(reply.body).with_status_code(reply.status);
+    for (name, value) in reply.headers {
+        if let Ok(header) = Header::from_bytes(name.as_bytes(), value.as_bytes()) {
+            response.add_header(header);
+        }
+    }
+    if let Err(error) = request.respond(response) {
+        log::debug!("health answer not taken: {error}");
+    }
+}

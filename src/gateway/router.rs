@@ -1,0 +1,203 @@
+//! The router thread: the only writer of the world. It takes what servers report, publishes a
+//! new world, and tells clients about changes, gathered over a window that opens with the first
+//! change and is not extended. It never waits for a server or a client.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::front::ask;
+use crate::front::sessions::Sessions;
+use crate::relay::world::{Fixed, Hub, Offer, World};
+use crate::upstream::event::{Event, SessionMessage};
+use crate::upstream::link::Link;
+use crate::upstream::server::State;
+
+pub struct Router {
+    pub fixed: Arc<Fixed>,
+    pub hub: Arc<Hub>,
+    pub sessions: Arc<Sessions>,
+    pub events: Receiver<Event>,
+    /// Length of the window in which changes are gathered.
+    pub batch_delay: Duration,
+    /// The start is over at the latest then.
+    pub settle_by: Instant,
+}
+
+/// How often idle sessions and ended processes are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What the router knows beyond the published world.
+struct Desk {
+    generation: u64,
+    offers: Vec<Option<Offer>>,
+    /// When clients are to be told of the changes so far.
+    window_ends: Option<Instant>,
+    next_sweep: Instant,
+    reported_clashes: usize,
+}
+
+impl Router {
+    /// Runs until every sender of events is gone.
+    pub fn run(&self) {
+        let mut desk = Desk {
+            generation: 0,
+            offers: vec![None; self.fixed.servers.len()],
+            window_ends: None,
+            next_sweep: Instant::now() + SWEEP,
+            reported_clashes: 0,
+        };
+        self.look_if_settled();
+        loop {
+            let mut wake = desk
+                .next_sweep
+                .min(desk.window_ends.unwrap_or(desk.next_sweep));
+            if !self.hub.is_settled() {
+                wake = wake.min(self.settle_by);
+            }
+            match self.events.recv_deadline(wake) {
+                Ok(event) => self.handle(event, &mut desk),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.tick(&mut desk);
+        }
+    }
+
+    fn tick(&self, desk: &mut Desk) {
+        let now = Instant::now();
+        if desk.window_ends.is_some_and(|end| end <= now) {
+            desk.window_ends = None;
+            self.sessions.announce(&self.hub.world());
+        }
+        if !self.hub.is_settled() && now >= self.settle_by {
+            log::warn!("start is over although servers are still loading");
+            self.hub.settle();
+        }
+        if desk.next_sweep <= now {
+            desk.next_sweep = now + SWEEP;
+            self.sessions.sweep(&self.fixed.servers);
+            self.fixed
+                .servers
+                .iter()
+                .for_each(|server| server.reap_sessions());
+        }
+    }
+
+    fn handle(&self, event: Event, desk: &mut Desk) {
+        match event {
+            Event::Status { server } => self.status(server, desk),
+            Event::Listing { server, listing } => {
+                let mut offer = desk.offers[server].take().unwrap_or_default();
+                for kind in crate::mcp::list::ListKind::ALL {
+                    offer.replace(kind, listing.of(kind).to_vec());
+                }
+                desk.offers[server] = Some(offer);
+                self.publish(desk);
+            }
+            Event::List {
+                server,
+                kind,
+                items,
+            } => {
+                if let Some(offer) = &mut desk.offers[server] {
+                    offer.replace(kind, items);
+                    self.publish(desk);
+                }
+            }
+            Event::ResourceUpdated { server, uri, text } => self.updated(server, &uri, &text),
+            Event::ElicitationComplete { id, text } => {
+                let asked = |s: &Arc<crate::front::session::Session>| s.take_elicitation(&id);
+                if let Some(session) = self.sessions.all().into_iter().find(asked) {
+                    session.listener.push(text, None);
+                }
+            }
+            Event::ToSession {
+                session,
+                link,
+                message,
+            } => self.to_session(&session, &link, message),
+        }
+    }
+
+    /// A server that keeps dying has nothing to offer; one that restarts keeps its entries, so
+    /// that lists do not flap.
+    fn status(&self, server: usize, desk: &mut Desk) {
+        let status = self.fixed.servers[server].status();
+        let gone = matches!(status.state, State::CrashLoop | State::Stopped);
+        if gone && desk.offers[server].take().is_some() {
+            self.publish(desk);
+        }
+        self.look_if_settled();
+    }
+
+    fn look_if_settled(&self) {
+        if self.hub.is_settled() {
+            return;
+        }
+        if self
+            .fixed
+            .servers
+            .iter()
+            .all(|server| server.status().state.is_settled())
+        {
+            self.hub.settle();
+        }
+    }
+
+    fn publish(&self, desk: &mut Desk) {
+        desk.generation += 1;
+        let world = World::build(desk.generation, self.fixed.clone(), desk.offers.clone());
+        if world.catalog.clashes.len() != desk.reported_clashes {
+            desk.reported_clashes = world.catalog.clashes.len();
+            for clash in &world.catalog.clashes {
+                let name = |index: usize| self.fixed.servers[index].name();
+                log::warn!(
+                    "name clash name={:?} kept={:?} refused={:?}",
+                    clash.public,
+                    name(clash.kept),
+                    name(clash.refused)
+                );
+            }
+        }
+        if world.catalog.over_bound > 0 {
+            log::warn!(
+                "entries left out because there are too many: {}",
+                world.catalog.over_bound
+            );
+        }
+        self.hub.publish(world);
+        desk.window_ends
+            .get_or_insert_with(|| Instant::now() + self.batch_delay);
+    }
+
+    fn updated(&self, server: usize, uri: &str, text: &[u8]) {
+        for session in self.sessions.all() {
+            if session.is_subscribed(uri, server) && !session.listener.has_unsent(text) {
+                session.listener.push(text.to_vec(), None);
+            }
+        }
+    }
+
+    /// From a process that belongs to one session, while no call of it is in flight.
+    fn to_session(&self, session: &str, link: &Arc<Link>, message: SessionMessage) {
+        let found = self.sessions.get(session);
+        match (found, message) {
+            (None, SessionMessage::Ask(asked)) => {
+                link.answer_error(&asked.upstream_id, &ask::over("the session has ended"));
+            }
+            (None, SessionMessage::Log(_)) => {}
+            (Some(session), SessionMessage::Ask(asked)) => {
+                if let Some(text) = ask::relay(&session, link, &asked, None) {
+                    session.listener.push(text, None);
+                }
+            }
+            (Some(session), SessionMessage::Log(notice)) => {
+                if session.wants(notice.level) {
+                    session.listener.push(notice.text, None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Start, serve, stop: the order in which a gateway comes up and goes down.
+
+use std::net::{IpAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::gate::Gate;
+use crate::base::{limits, sys, thread};
+use crate::config::Config;
+use crate::config::settings::Settings;
+use crate::front::health::Health;
+use crate::front::sessions::Sessions;
+use crate::front::streamable::Streamable;
+use crate::gateway::front_door::FrontDoor;
+use crate::gateway::health_socket::HealthSocket;
+use crate::gateway::router::Router;
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::model::cursor::CursorKey;
+use crate::relay::world::{Fixed, Hub, World};
+use crate::upstream::event::Event;
+use crate::upstream::server::Server;
+
+/// Why a gateway does not start. Each has its exit code.
+#[derive(Debug)]
+pub enum StartError {
+    /// 78: the settings ask for something that must not be.
+    Configuration(String),
+    /// 69: the address is not to be had.
+    Unavailable(String),
+}
+
+impl StartError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Configuration(_) => 78,
+            StartError::Unavailable(_) => 69,
+        }
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Configuration(text) | StartError::Unavailable(text) => f.write_str(text),
+        }
+    }
+}
+
+pub struct Gateway {
+    pub address: std::net::SocketAddr,
+    settings: Settings,
+    http: HttpServer,
+    sessions: Arc<Sessions>,
+    servers: Vec<Arc<Server>>,
+    draining: Arc<AtomicBool>,
+    health_socket: Option<HealthSocket>,
+    /// Kept until the end: the router runs while a sender of events lives.
+    events: Option<Sender<Event>>,
+    router: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Opens the listener first, then starts every server side by side.
+    pub fn start(config: Config) -> Result<Gateway, StartError> {
+        let settings = config.settings.clone();
+        let listener = listen(&settings)?;
+        let cannot = |error: std::io::Error| {
+            StartError::Unavailable(format!("failed to start the gateway: {error}"))
+        };
+        let address = listener.local_addr().map_err(cannot)?;
+        let (events, received) = bounded(limits::ROUTER_EVENTS);
+        let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let mut servers = Vec::with_capacity(config.servers.len());
+        for (index, server) in config.servers.iter().enumerate() {
+            let started = Server::start(index, server.clone(), events.clone(), starts.clone());
+            servers.push(started.map_err(cannot)?);
+        }
+        let fixed = Arc::new(fixed(&config, servers.clone()));
+        let offers = vec![None; servers.len()];
+        let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
+        let sessions = Arc::new(Sessions::default());
+        let router = start_router(&settings, fixed, &hub, &sessions, received).map_err(cannot)?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Health {
+            hub: hub.clone(),
+            started: Instant::now(),
+            level: settings.health_info_level,
+            draining: draining.clone(),
+        });
+        let door = front_door(&settings, address.ip(), hub, &sessions, &draining, &health);
+        let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
+            .map_err(cannot)?;
+        let health_socket = open_health_socket(&settings, address.port(), health);
+        Ok(Gateway {
+            address,
+            settings,
+            http,
+            sessions,
+            servers,
+            draining,
+            health_socket,
+            events: Some(events),
+            router: Some(router),
+        })
+    }
+
+    /// The URL that clients on this machine use.
+    pub fn url(&self) -> String {
+        let ip = match self.address.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        };
+        match ip {
+            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", self.address.port()),
+            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", self.address.port()),
+        }
+    }
+
+    /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
+    /// `shutdown_timeout`, of which the last seconds belong to the children.
+    pub fn stop(mut self) {
+        let children = limits::STOP_EOF + limits::STOP_TERM;
+        let budget = self.settings.shutdown_timeout;
+        let calls_end = Instant::now() + budget.saturating_sub(children);
+        self.draining.store(true, Ordering::Release);
+        log::info!("shutting down sessions={}", self.sessions.len());
+        self.http.stop_accepting();
+        for session in self.sessions.all() {
+            session.listener.finish();
+        }
+        self.http.close_idle();
+        if !self.http.wait_empty(calls_end) {
+            log::warn!(
+                "calls still in flight connections={}",
+                self.http.connections()
+            );
+        }
+        self.servers.iter().for_each(|server| server.stop());
+        // Calls that were cut get their error answer before their connection closes.
+        self.http
+            .wait_empty(Instant::now() + Duration::from_secs(1));
+        self.servers.iter().for_each(|server| server.join());
+        self.http.join();
+        if let Some(socket) = self.health_socket.take() {
+            socket.close();
+        }
+        drop(self.events.take());
+        self.servers.clear();
+        if self
+            .router
+            .take()
+            .is_some_and(|router| router.join().is_err())
+        {
+            log::error!("router thread panicked");
+        }
+    }
+}
+
+fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Fixed {
+    let mut key = [0; 32];
+    sys::random_bytes(&mut key);
+    Fixed {
+        naming: config.settings.naming.clone(),
+        page_size: config.settings.page_size,
+        filter: config.settings.filter.clone(),
+        presets: config.presets.clone(),
+        cursor_key: CursorKey::new(&key),
+        servers,
+    }
+}
+
+fn start_router(
+    settings: &Settings,
+    fixed: Arc<Fixed>,
+    hub: &Arc<Hub>,
+    sessions: &Arc<Sessions>,
+    events: Receiver<Event>,
+) -> std::io::Result<JoinHandle<()>> {
+    let router = Router {
+        fixed,
+        hub: hub.clone(),
+        sessions: sessions.clone(),
+        events,
+        batch_delay: settings.async_batch_delay,
+        settle_by: Instant::now() + settings.sync_start_timeout,
+    };
+    thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
+}
+
+fn front_door(
+    settings: &Settings,
+    bound: IpAddr,
+    hub: Arc<Hub>,
+    sessions: &Arc<Sessions>,
+    draining: &Arc<AtomicBool>,
+    health: &Arc<Health>,
+) -> FrontDoor {
+    let mut allowed_hosts = settings.allowed_hosts.clone();
+    if !bound.is_unspecified() {
+        // An address cannot be rebound to another one as a name can.
+        allowed_hosts.push(bound.to_string());
+    }
+    FrontDoor {
+        policy: HostPolicy {
+            allowed_hosts,
+            allowed_origins: settings.allowed_origins.clone(),
+            bound_to_loopback: bound.is_loopback(),
+        },
+        body_bytes: settings.max_body_bytes,
+        streamable: Streamable {
+            hub,
+            sessions: sessions.clone(),
+            hold: match settings.enable_async_loading {
+                true => Duration::ZERO,
+                false => settings.sync_start_timeout,
+            },
+            draining: draining.clone(),
+        },
+        health: health.clone(),
+    }
+}
+
+fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
+    let (host, port) = (settings.host.as_str(), settings.port);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<_> = (bare, port)
+        .to_socket_addrs()
+        .map_err(|error| {
+            StartError::Configuration(format!("failed to resolve host {host:?}: {error}"))
+        })?
+        .collect();
+    let loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    if !loopback && !settings.allow_unauthenticated {
+        return Err(StartError::Configuration(format!(
+            "failed to start: host {host:?} can be reached from other machines and nobody would \
+             be asked who they are; bind 127.0.0.1, or give --allow-unauthenticated \
+             (ONE_MCP_ALLOW_UNAUTHENTICATED=true) if the network is trusted"
+        )));
+    }
+    TcpListener::bind(addresses.as_slice()).map_err(|error| {
+        StartError::Unavailable(format!(
+            "failed to listen on {host}:{port}: {error}; choose another with --port, 0 picks one"
+        ))
+    })
+}
+
+/// Not having one costs only the local health command, so it is a notice and not an error.
+fn open_health_socket(settings: &Settings, port: u16, health: Arc<Health>) -> Option<HealthSocket> {
+    let mut last = "no runtime or state directory is known".to_owned();
+    for folder in socket_folders(settings) {
+        match HealthSocket::open(&folder, port, health.clone()) {
+            Ok(socket) => return Some(socket),
+            Err(error) => last = format!("{}: {error}", folder.display()),
+        }
+    }
+    log::info!("no health socket: {last}");
+    None
+}
+
+fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = variable("HOME").map(|home| home.join(".local/state/onemcp"));
+    let folders = [
+        variable("RUNTIME_DIRECTORY"),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("onemcp")),
+        settings.state_dir.clone(),
+        variable("STATE_DIRECTORY"),
+        variable("XDG_STATE_HOME").map(|folder| folder.join("onemcp")),
+        home,
+    ];
+    folders.into_iter().flatten().collect()
+}

@@ -1,0 +1,238 @@
+//! All servers' entries in one deterministic order, with their public names. Built anew from
+//! the listings whenever one changes, immutable afterwards. No IO, no clock.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::base::limits;
+use crate::mcp::list::ListKind;
+use crate::model::listing::{Item, Listing};
+use crate::model::naming::{Naming, public_name};
+
+/// What the catalogue needs to know of one server. `index` is its place in the configuration.
+pub struct Source<'a> {
+    pub index: usize,
+    pub name: &'a str,
+    pub listing: &'a Listing,
+    pub disabled_tools: &'a BTreeSet<String>,
+    pub description_overrides: &'a BTreeMap<String, String>,
+}
+
+/// One entry of the merged lists.
+#[derive(Debug)]
+pub struct Entry {
+    pub server: usize,
+    /// Place in the server's own list.
+    pub position: usize,
+    pub item: Item,
+    /// What clients of the aggregate call it; the URI itself for resources.
+    pub public: Arc<str>,
+    /// Another server that comes earlier offers the same URI.
+    pub shadowed: bool,
+    fingerprint: u64,
+}
+
+/// An entry that could not be offered under its name, and who has the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    pub kind: ListKind,
+    pub public: String,
+    pub kept: usize,
+    pub refused: usize,
+}
+
+/// The servers that a caller may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    All,
+    /// By index in the configuration.
+    Some(Vec<bool>),
+}
+
+impl Visible {
+    pub fn has(&self, server: usize) -> bool {
+        match self {
+            Visible::All => true,
+            Visible::Some(servers) => servers.get(server).copied().unwrap_or(false),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Entry>,
+    /// Public name to the entries that have it, in configuration order (only URIs can have
+    /// more than one).
+    by_public: HashMap<Arc<str>, Vec<u32>>,
+    /// Native name, for each server.
+    by_native: HashMap<usize, HashMap<Arc<str>, u32>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Catalog {
+    lists: [List; 4],
+    pub clashes: Vec<Clash>,
+    /// Entries left out because a bound was reached.
+    pub over_bound: usize,
+}
+
+impl Catalog {
+    /// Merges listings. `sources` must be in configuration order.
+    pub fn build(sources: &[Source<'_>], naming: &Naming) -> Catalog {
+        let mut catalog = Catalog::default();
+        let mut total = 0;
+        for source in sources {
+            for kind in ListKind::ALL {
+                for (position, item) in source.listing.of(kind).iter().enumerate() {
+                    if kind == ListKind::Tools && source.disabled_tools.contains(&*item.key) {
+                        continue;
+                    }
+                    if total >= limits::ENTRIES {
+                        catalog.over_bound += 1;
+                        continue;
+                    }
+                    total += usize::from(catalog.add(source, kind, position, item, naming));
+                }
+            }
+        }
+        catalog
+    }
+
+    fn add(
+        &mut self,
+        source: &Source<'_>,
+        kind: ListKind,
+        position: usize,
+        item: &Item,
+        naming: &Naming,
+    ) -> bool {
+        let named = matches!(kind, ListKind::Tools | ListKind::Prompts);
+        let public: Arc<str> = match named {
+            true => public_name(naming, source.name, &item.key).into(),
+            false => item.key.clone(),
+        };
+        let list = &mut self.lists[kind as usize];
+        let next = list.entries.len() as u32;
+        let holders = list.by_public.entry(public.clone()).or_default();
+        let first = holders.first().map(|&at| list.entries[at as usize].server);
+        if let Some(kept) = first {
+            let refused = source.index;
+            let clash = Clash {
+                kind,
+                public: public.to_string(),
+                kept,
+                refused,
+            };
+            self.clashes.push(clash);
+            if named || kept == refused {
+                return false;
+            }
+        }
+        match list
+            .by_native
+            .entry(source.index)
+            .or_default()
+            .entry(item.key.clone())
+        {
+            Slot::Occupied(_) => return false,
+            Slot::Vacant(slot) => slot.insert(next),
+        };
+        holders.push(next);
+        let override_text = (kind == ListKind::Tools)
+            .then(|| source.description_overrides.get(&*item.key))
+            .flatten();
+        let item = match override_text {
+            Some(description) => item.with_description(description, kind),
+            None => item.clone(),
+        };
+        let fingerprint = fingerprint(&public, &item.raw);
+        let shadowed = first.is_some();
+        let server = source.index;
+        list.entries.push(Entry {
+            server,
+            position,
+            item,
+            public,
+            shadowed,
+            fingerprint,
+        });
+        true
+    }
+
+    /// The entries of one list in their order, as `visible` allows.
+    pub fn entries<'a>(
+        &'a self,
+        kind: ListKind,
+        visible: &'a Visible,
+    ) -> impl Iterator<Item = &'a Entry> {
+        self.entries_from(kind, visible, 0, 0)
+    }
+
+    /// The same, starting at a server and a place in its list.
+    pub fn entries_from<'a>(
+        &'a self,
+        kind: ListKind,
+        visible: &'a Visible,
+        server: usize,
+        position: usize,
+    ) -> impl Iterator<Item = &'a Entry> {
+        let list = &self.lists[kind as usize];
+        let start = list
+            .entries
+            .partition_point(|e| (e.server, e.position) < (server, position));
+        list.entries[start..].iter().filter(move |entry| {
+            visible.has(entry.server)
+                && (!entry.shadowed
+                    || self.first_holder(kind, &entry.public, visible) == Some(entry.server))
+        })
+    }
+
+    fn first_holder(&self, kind: ListKind, public: &str, visible: &Visible) -> Option<usize> {
+        self.by_public(kind, public, visible)
+            .map(|entry| entry.server)
+    }
+
+    /// The entry that `public` names for a caller: the first visible one.
+    pub fn by_public(&self, kind: ListKind, public: &str, visible: &Visible) -> Option<&Entry> {
+        let list = &self.lists[kind as usize];
+        let holders = list.by_public.get(public)?;
+        holders
+            .iter()
+            .map(|&at| &list.entries[at as usize])
+            .find(|e| visible.has(e.server))
+    }
+
+    /// The entry of one server by its own name.
+    pub fn by_native(&self, kind: ListKind, server: usize, native: &str) -> Option<&Entry> {
+        let list = &self.lists[kind as usize];
+        list.by_native
+            .get(&server)?
+            .get(native)
+            .map(|&at| &list.entries[at as usize])
+    }
+
+    /// Changes when, and only when, what a caller would be shown changes.
+    pub fn digest(&self, kind: ListKind, visible: &Visible) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for entry in self.entries(kind, visible) {
+            entry.fingerprint.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    pub fn count(&self, kind: ListKind, server: usize) -> usize {
+        self.lists[kind as usize]
+            .by_native
+            .get(&server)
+            .map_or(0, HashMap::len)
+    }
+}
+
+fn fingerprint(public: &str, raw: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    public.hash(&mut hasher);
+    raw.hash(&mut hasher);
+    hasher.finish()
+}

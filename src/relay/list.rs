@@ -1,0 +1,93 @@
+//! Lists, answered from the catalogue and never by asking servers.
+
+use crate::mcp::error::{INVALID_PARAMS, RpcError};
+use crate::mcp::list::ListKind;
+use crate::model::catalog::{Entry, Visible};
+use crate::model::cursor::Cursor;
+use crate::relay::view::{Scope, View};
+use crate::relay::world::World;
+use crate::wire::json::quoted;
+
+/// One page as the raw JSON of a result. `cursor` is what the client sent.
+pub fn page(
+    world: &World,
+    view: &View,
+    visible: &Visible,
+    kind: ListKind,
+    cursor: Option<&str>,
+) -> Result<String, RpcError> {
+    let (server, position) = match cursor {
+        None => (0, 0),
+        Some(text) => resume(world, view, kind, text)?,
+    };
+    let own_names = view.scope != Scope::All;
+    let mut entries = world
+        .catalog
+        .entries_from(kind, visible, server, position)
+        .peekable();
+    let mut out = Vec::with_capacity(4096);
+    out.extend_from_slice(format!("{{\"{}\":[", kind.member()).as_bytes());
+    let mut last: Option<&Entry> = None;
+    for entry in entries.by_ref().take(world.fixed.page_size) {
+        if last.is_some() {
+            out.push(b',');
+        }
+        write_entry(entry, own_names, &mut out);
+        last = Some(entry);
+    }
+    out.push(b']');
+    if let (Some(last), true) = (last, entries.peek().is_some()) {
+        if let Some(next) = cursor_after(world, view, kind, last) {
+            out.extend_from_slice(b",\"nextCursor\":");
+            out.extend_from_slice(quoted(&next).as_bytes());
+        }
+    }
+    out.push(b'}');
+    // Only text was put together.
+    Ok(String::from_utf8(out).unwrap_or_default())
+}
+
+fn write_entry(entry: &Entry, own_names: bool, out: &mut Vec<u8>) {
+    if own_names || *entry.public == *entry.item.key {
+        out.extend_from_slice(entry.item.raw.as_bytes());
+    } else {
+        entry.item.write_renamed(&entry.public, out);
+    }
+}
+
+fn cursor_after(world: &World, view: &View, kind: ListKind, last: &Entry) -> Option<String> {
+    let offer = world.offers.get(last.server)?.as_ref()?;
+    let mark = offer.orders[kind as usize].mark(last.position)?;
+    let cursor = Cursor {
+        kind,
+        view: view.key(),
+        server: world.servers()[last.server].name().to_owned(),
+        server_index: last.server as u32,
+        mark,
+    };
+    Some(cursor.seal(&world.fixed.cursor_key))
+}
+
+/// Where the list goes on: a server and a place in its list.
+fn resume(
+    world: &World,
+    view: &View,
+    kind: ListKind,
+    text: &str,
+) -> Result<(usize, usize), RpcError> {
+    let cursor = Cursor::open(text, &world.fixed.cursor_key)
+        .and_then(|cursor| cursor.expect(kind, view.key()))
+        .map_err(|error| RpcError::new(INVALID_PARAMS, format!("failed to {error}")))?;
+    let servers = world.servers();
+    let at = servers
+        .iter()
+        .position(|server| server.name() == cursor.server);
+    let Some(server) = at else {
+        // The server left the configuration: what followed it now stands at its place.
+        return Ok((cursor.server_index as usize, 0));
+    };
+    match world.offers.get(server).and_then(Option::as_ref) {
+        Some(offer) => Ok((server, offer.orders[kind as usize].resume(&cursor.mark))),
+        None => Ok((server + 1, 0)),
+    }
+}

@@ -1,0 +1,161 @@
+//! The routing world: an immutable snapshot that only the router thread replaces. A request
+//! takes it once and sees one world to its end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::config::preset::Preset;
+use crate::mcp::list::ListKind;
+use crate::model::catalog::{Catalog, Source};
+use crate::model::cursor::CursorKey;
+use crate::model::filter::TagExpression;
+use crate::model::listing::{Item, Listing};
+use crate::model::naming::{Naming, server_slug};
+use crate::model::order::ListOrder;
+use crate::upstream::server::Server;
+
+/// What does not change while the gateway runs on one configuration.
+pub struct Fixed {
+    pub naming: Naming,
+    pub page_size: usize,
+    /// `--filter`: narrows every view.
+    pub filter: Option<TagExpression>,
+    pub presets: BTreeMap<String, Preset>,
+    pub cursor_key: CursorKey,
+    pub servers: Vec<Arc<Server>>,
+}
+
+/// One server's lists and the order that cursors refer to.
+#[derive(Clone, Default)]
+pub struct Offer {
+    pub listing: Listing,
+    pub orders: [Arc<ListOrder>; 4],
+}
+
+impl Offer {
+    pub fn replace(&mut self, kind: ListKind, items: Vec<Item>) {
+        let keys: Vec<String> = items.iter().map(|item| item.key.to_string()).collect();
+        let order = &mut self.orders[kind as usize];
+        *order = Arc::new(order.merge(&keys));
+        self.listing.set(kind, items);
+    }
+}
+
+pub struct World {
+    pub generation: u64,
+    pub fixed: Arc<Fixed>,
+    /// By server; `None` until it has been ready once, and after it was given up.
+    pub offers: Vec<Option<Offer>>,
+    pub catalog: Catalog,
+}
+
+impl World {
+    pub fn build(generation: u64, fixed: Arc<Fixed>, offers: Vec<Option<Offer>>) -> World {
+        let sources: Vec<Source<'_>> = fixed
+            .servers
+            .iter()
+            .zip(&offers)
+            .filter_map(|(server, offer)| {
+                Some(Source {
+                    index: server.index,
+                    name: server.name(),
+                    listing: &offer.as_ref()?.listing,
+                    disabled_tools: &server.config.disabled_tools,
+                    description_overrides: &server.config.tool_description_overrides,
+                })
+            })
+            .collect();
+        let catalog = Catalog::build(&sources, &fixed.naming);
+        drop(sources);
+        World {
+            generation,
+            fixed,
+            offers,
+            catalog,
+        }
+    }
+
+    pub fn servers(&self) -> &[Arc<Server>] {
+        &self.fixed.servers
+    }
+
+    /// By its name, or by the form its name takes in tool names.
+    pub fn server_named(&self, name: &str) -> Option<&Arc<Server>> {
+        let servers = &self.fixed.servers;
+        let exact = servers.iter().find(|server| server.name() == name);
+        exact.or_else(|| {
+            servers
+                .iter()
+                .find(|server| server_slug(server.name()) == name)
+        })
+    }
+}
+
+/// Where the current world is found, and where it is waited for.
+pub struct Hub {
+    world: RwLock<Arc<World>>,
+    /// Every server has been ready, has failed, or took too long.
+    settled: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Hub {
+    pub fn new(world: World) -> Hub {
+        Hub {
+            world: RwLock::new(Arc::new(world)),
+            settled: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.world
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// For the router thread.
+    pub fn publish(&self, world: World) {
+        *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
+        drop(self.settled.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// For the router thread: from now on nobody is held.
+    pub fn settle(&self) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub fn is_settled(&self) -> bool {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the start is over; the router bounds that time too.
+    pub fn wait_settled(&self, deadline: Instant) {
+        self.wait(deadline, |settled, _| settled);
+    }
+
+    /// Waits for a world that `fits`, and returns the newest one either way.
+    pub fn wait_for(&self, deadline: Instant, fits: impl Fn(&World) -> bool) -> Arc<World> {
+        self.wait(deadline, |_, world| fits(world))
+    }
+
+    fn wait(&self, deadline: Instant, done: impl Fn(bool, &World) -> bool) -> Arc<World> {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let world = self.world();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if done(*settled, &world) || left.is_zero() {
+                return world;
+            }
+            settled = self
+                .changed
+                .wait_timeout(settled, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}

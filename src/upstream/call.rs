@@ -1,0 +1,86 @@
+//! What travels between a connection thread and a server: a request going out, and everything
+//! that can come back for it.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::limits;
+use crate::mcp::error::RpcError;
+use crate::mcp::method::Ask;
+
+/// Our id of one relayed request; also its id and progress token on the server's wire. One
+/// counter for the whole process, so that ids of different servers never meet.
+pub type CallId = u64;
+
+pub fn next_call_id() -> CallId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A request on its way to a server: the client's own text, and where to change it.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    pub text: &'a str,
+    pub id: Range<usize>,
+    /// The name or URI, and its replacement as a JSON literal.
+    pub rename: Option<(Range<usize>, String)>,
+    /// The progress token's literal.
+    pub progress_token: Option<Range<usize>>,
+}
+
+/// What comes back for one call. Exactly one `Answer` or `Failed`, and nothing after it.
+#[derive(Debug)]
+pub enum Reply {
+    Answer(Answer),
+    Failed(RpcError),
+    /// A progress or log notification for the client, as JSON text.
+    Notice(Notice),
+    /// The server asks the client something.
+    Asked(Asked),
+    /// The client took its request back, or its session ended: no response.
+    Cancelled,
+    /// The client answered a question of this call: the server goes on working.
+    AskAnswered,
+    /// The server takes its question back; `upstream_id` is its raw id.
+    AskWithdrawn {
+        upstream_id: String,
+    },
+}
+
+/// A server's response line and where its id stands: to be replaced by the client's.
+#[derive(Debug)]
+pub struct Answer {
+    pub line: Vec<u8>,
+    pub id: Range<usize>,
+    pub is_error: bool,
+}
+
+#[derive(Debug)]
+pub struct Notice {
+    pub text: Vec<u8>,
+    /// Set for log messages: their level.
+    pub level: Option<crate::mcp::level::Level>,
+}
+
+#[derive(Debug)]
+pub struct Asked {
+    pub ask: Ask,
+    /// The server's own id, raw: the answer goes back under it.
+    pub upstream_id: String,
+    /// The whole request as it came.
+    pub text: String,
+}
+
+/// One thing that came back, and for which call.
+#[derive(Debug)]
+pub struct Mail {
+    pub call: CallId,
+    pub reply: Reply,
+}
+
+/// The queue of one connection thread. It outlives single calls, hence the call id in `Mail`.
+pub fn mailbox(calls: usize) -> (Sender<Mail>, Receiver<Mail>) {
+    bounded(limits::MAILBOX + calls)
+}

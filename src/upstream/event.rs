@@ -1,0 +1,92 @@
+//! What servers tell the router thread. A blocking send, because the router never waits for a
+//! server.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::model::listing::{Item, Listing};
+use crate::upstream::call::{Asked, Notice};
+use crate::upstream::link::Link;
+
+pub enum Event {
+    /// A server's state changed; read it from the server.
+    Status {
+        server: usize,
+    },
+    /// All lists of a server that has just become ready.
+    Listing {
+        server: usize,
+        listing: Listing,
+    },
+    /// One list that was read again.
+    List {
+        server: usize,
+        kind: ListKind,
+        items: Vec<Item>,
+    },
+    ResourceUpdated {
+        server: usize,
+        uri: String,
+        text: Vec<u8>,
+    },
+    ElicitationComplete {
+        id: String,
+        text: Vec<u8>,
+    },
+    /// From a process that belongs to one session.
+    ToSession {
+        session: String,
+        link: Arc<Link>,
+        message: SessionMessage,
+    },
+}
+
+pub enum SessionMessage {
+    Ask(Asked),
+    Log(Notice),
+}
+
+impl SessionMessage {
+    pub fn log(text: Vec<u8>, level: Level) -> SessionMessage {
+        SessionMessage::Log(Notice {
+            text,
+            level: Some(level),
+        })
+    }
+}
+
+/// A process's way to the router: which server it is, and whose.
+#[derive(Clone)]
+pub struct Outlook {
+    pub server: usize,
+    /// Set when the process serves one session only.
+    pub session: Option<String>,
+    pub router: Sender<Event>,
+}
+
+impl Outlook {
+    pub fn is_one_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    pub fn send(&self, event: Event) {
+        // The router is gone only while the gateway ends; then nobody needs the event.
+        let _ = self.router.send(event);
+    }
+
+    /// False when the process belongs to no single session.
+    pub fn tell_session(&self, link: &Arc<Link>, message: SessionMessage) -> bool {
+        let Some(session) = self.session.clone() else {
+            return false;
+        };
+        self.send(Event::ToSession {
+            session,
+            link: link.clone(),
+            message,
+        });
+        true
+    }
+}

@@ -1,0 +1,320 @@
+//! What a server's lines mean. Runs on the server's reader thread, which never waits for
+//! anybody: what cannot be handed over at once is refused or dropped, and counted.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+
+use crate::base::limits;
+use crate::mcp::error::{self, Reason, RpcError};
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::mcp::method::{self, Ask};
+use crate::upstream::call::{Answer, Asked, Notice};
+use crate::upstream::event::{Event, Outlook, SessionMessage};
+use crate::upstream::link::Link;
+use crate::upstream::owner::OwnerEvent;
+use crate::wire::json::{elements, string_value};
+use crate::wire::lines::{Line, LineReader};
+use crate::wire::members::{Edit, Members, span_in, splice};
+use crate::wire::message::{Envelope, FROM_SERVER, Kind};
+
+/// Where the reader thread sends what does not belong to a call.
+pub struct Inbound {
+    pub link: Arc<Link>,
+    pub owner: Sender<OwnerEvent>,
+    pub outlook: Outlook,
+}
+
+impl Inbound {
+    /// Reads until the child closes its output.
+    pub fn run(&self, stdout: impl Read) {
+        let mut lines = LineReader::new(stdout, limits::LINE_BYTES);
+        loop {
+            match lines.next_line() {
+                Ok(Some(Line::Text(line))) => self.line(line),
+                Ok(Some(Line::TooLong { bytes, id })) => self.too_long(bytes, id),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        // The owner may have stopped already; then nobody needs to know.
+        let _ = self.owner.try_send(OwnerEvent::OutputClosed);
+    }
+
+    fn too_long(&self, bytes: u64, id: Option<u64>) {
+        self.link
+            .counters
+            .too_long_lines
+            .fetch_add(1, Ordering::Relaxed);
+        let limit = limits::LINE_BYTES;
+        let detail = format!("result too large ({bytes} bytes, limit {limit})");
+        log::warn!(
+            "line skipped server={:?} bytes={bytes} limit={limit}",
+            self.link.server()
+        );
+        let error = RpcError::gateway(Reason::TooLarge, self.link.server(), &detail);
+        match id {
+            Some(id) => self.link.failed(id, error),
+            None => self.link.fail_all(&error),
+        }
+    }
+
+    fn line(&self, line: &[u8]) {
+        let Ok(text) = std::str::from_utf8(line) else {
+            return self.noise(line);
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        if !text.starts_with('[') {
+            return self.message(text);
+        }
+        // A batch: servers of revision 2025-03-26 may send one.
+        match elements(text, FROM_SERVER) {
+            Some(messages) => messages
+                .into_iter()
+                .for_each(|message| self.message(message)),
+            None => self.noise(line),
+        }
+    }
+
+    fn message(&self, text: &str) {
+        let Ok(envelope) = Envelope::parse(text, FROM_SERVER) else {
+            return self.noise(text.as_bytes());
+        };
+        match &envelope.kind {
+            Kind::Result { id, .. } => self.response(text, id, false),
+            Kind::Error { id: Some(id), .. } => self.response(text, id, true),
+            Kind::Error { id: None, error } => {
+                log::warn!(
+                    "server reports an error without a request server={:?}: {}",
+                    self.link.server(),
+                    cut(error)
+                );
+            }
+            Kind::Request { id, method } => self.request(&envelope, id, method),
+            Kind::Notification { method } => self.notification(&envelope, method),
+        }
+    }
+
+    fn response(&self, text: &str, id: &str, is_error: bool) {
+        match id.parse::<u64>() {
+            Ok(number) => {
+                let answer = Answer {
+                    line: text.as_bytes().to_vec(),
+                    id: span_in(text, id),
+                    is_error,
+                };
+                self.link.answered(number, answer);
+            }
+            Err(_) => bump(&self.link.counters.unknown_ids),
+        }
+    }
+
+    /// Stdout must hold messages only, but many servers print banners there: tolerated.
+    fn noise(&self, line: &[u8]) {
+        let seen = self
+            .link
+            .counters
+            .noise_lines
+            .fetch_add(1, Ordering::Relaxed);
+        if seen < 5 || seen.is_power_of_two() {
+            log::warn!(
+                "line that is not a message on stdout server={:?} seen={} line={:?}",
+                self.link.server(),
+                seen + 1,
+                cut(&String::from_utf8_lossy(line))
+            );
+        }
+    }
+
+    fn request(&self, envelope: &Envelope<'_>, id: &str, method: &str) {
+        if method == "ping" {
+            return self.link.answer_result(id, "{}");
+        }
+        let Some(ask) = Ask::parse(method) else {
+            let message = format!("method not found: {method}");
+            return self
+                .link
+                .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
+        };
+        let asked = Asked {
+            ask,
+            upstream_id: id.to_owned(),
+            text: envelope.text.to_owned(),
+        };
+        match self.link.attribute(self.outlook.is_one_session()) {
+            Some(call) => {
+                if !self.link.asked(&call, asked) {
+                    self.refuse(id, "the client has too many messages waiting");
+                }
+            }
+            None if self.outlook.is_one_session() => self.unsolicited_ask(asked),
+            None if ask == Ask::Roots => self.link.answer_result(id, "{\"roots\":[]}"),
+            None => self.refuse(id, refusal(self.link.client_calls())),
+        }
+    }
+
+    fn unsolicited_ask(&self, asked: Asked) {
+        let id = asked.upstream_id.clone();
+        if !self
+            .outlook
+            .tell_session(&self.link, SessionMessage::Ask(asked))
+        {
+            self.refuse(&id, "the session has no stream open");
+        }
+    }
+
+    fn refuse(&self, id: &str, why: &str) {
+        let message = format!("the gateway cannot pass this question on: {why}");
+        self.link
+            .answer_error(id, &RpcError::new(error::INVALID_REQUEST, message));
+    }
+
+    fn notification(&self, envelope: &Envelope<'_>, method: &str) {
+        match method {
+            method::PROGRESS => self.progress(envelope),
+            method::MESSAGE => self.log_message(envelope),
+            method::CANCELLED => self.withdrawn(envelope),
+            method::RESOURCE_UPDATED => self.resource_updated(envelope),
+            method::ELICITATION_COMPLETE => self.elicitation_complete(envelope),
+            _ => match ListKind::ALL
+                .into_iter()
+                .find(|kind| kind.changed() == method)
+            {
+                Some(kind) => self.list_changed(kind),
+                None => log::debug!(
+                    "notification ignored server={:?} method={:?}",
+                    self.link.server(),
+                    cut(method)
+                ),
+            },
+        }
+    }
+
+    fn list_changed(&self, kind: ListKind) {
+        self.link.mark_dirty(kind);
+        if kind == ListKind::Resources {
+            self.link.mark_dirty(ListKind::Templates);
+        }
+        // A full queue already holds a reason to look at the marks.
+        let _ = self.owner.try_send(OwnerEvent::ListChanged);
+    }
+
+    fn progress(&self, envelope: &Envelope<'_>) {
+        let Some(params) = envelope.params else {
+            return;
+        };
+        let Ok(members) = Members::parse(params, 1, FROM_SERVER) else {
+            return;
+        };
+        let Some(token) = members.get("progressToken") else {
+            return;
+        };
+        let Ok(call) = token.trim_matches('"').parse::<u64>() else {
+            return bump(&self.link.counters.unknown_ids);
+        };
+        let span = span_in(envelope.text, token);
+        self.link.progressed(call, |original| {
+            let mut text = Vec::with_capacity(envelope.text.len() + original.len());
+            splice(
+                envelope.text,
+                &[Edit {
+                    span,
+                    text: original,
+                }],
+                &mut text,
+            );
+            Some(Notice { text, level: None })
+        });
+    }
+
+    fn log_message(&self, envelope: &Envelope<'_>) {
+        let level = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
+            .and_then(|members| Level::parse(&members.string("level")?))
+            .unwrap_or(Level::Info);
+        let text = envelope.text.as_bytes().to_vec();
+        match self.link.attribute(self.outlook.is_one_session()) {
+            Some(call) => self.link.noticed(
+                &call,
+                Notice {
+                    text,
+                    level: Some(level),
+                },
+            ),
+            None if self.outlook.is_one_session() => {
+                self.outlook
+                    .tell_session(&self.link, SessionMessage::log(text, level));
+            }
+            None => log::debug!(
+                "log message belongs to no call server={:?} level={} text={:?}",
+                self.link.server(),
+                level.as_str(),
+                cut(envelope.params.unwrap_or_default())
+            ),
+        }
+    }
+
+    fn withdrawn(&self, envelope: &Envelope<'_>) {
+        let id = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
+            .and_then(|members| members.get("requestId"));
+        if let Some(id) = id {
+            self.link.ask_withdrawn(id);
+        }
+    }
+
+    fn resource_updated(&self, envelope: &Envelope<'_>) {
+        let uri = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
+            .and_then(|members| members.get("uri"))
+            .and_then(string_value);
+        if let Some(uri) = uri {
+            let text = envelope.text.as_bytes().to_vec();
+            let (server, uri) = (self.outlook.server, uri.into_owned());
+            self.outlook
+                .send(Event::ResourceUpdated { server, uri, text });
+        }
+    }
+
+    fn elicitation_complete(&self, envelope: &Envelope<'_>) {
+        let id = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
+            .and_then(|members| members.get("elicitationId"))
+            .and_then(string_value);
+        if let Some(id) = id {
+            let text = envelope.text.as_bytes().to_vec();
+            self.outlook.send(Event::ElicitationComplete {
+                id: id.into_owned(),
+                text,
+            });
+        }
+    }
+}
+
+fn refusal(client_calls: usize) -> &'static str {
+    match client_calls {
+        0 => "no client request is in flight that it could belong to",
+        _ => {
+            "several client requests are in flight and it does not say which one it belongs to; \
+              set \"instances\": \"session\" for this server"
+        }
+    }
+}
+
+fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// At most 200 characters of foreign text, for a log line.
+fn cut(text: &str) -> String {
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,453 @@
+//! One live connection to a server process: calls in flight, and questions it has asked.
+//! Shared by the connection threads that call, the reader thread that answers, and the owner.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::base::limits;
+use crate::mcp::error::{Reason, RpcError, result_response};
+use crate::mcp::list::ListKind;
+use crate::mcp::revision::Revision;
+use crate::upstream::call::{Answer, Asked, CallId, Mail, Outgoing, Reply, next_call_id};
+use crate::upstream::outlet::{Outlet, SendError};
+use crate::wire::members::{Edit, splice};
+use crate::wire::message::blank_line_breaks;
+
+/// What a server said about itself in the handshake. Capabilities are raw JSON.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    pub revision: Revision,
+    pub capabilities: String,
+    pub instructions: Option<String>,
+    pub server_info: String,
+}
+
+pub struct Link {
+    server: String,
+    outlet: Outlet,
+    pending: Mutex<Pending>,
+    hello: OnceLock<Hello>,
+    /// Lists that the server said have changed, one bit for each `ListKind`.
+    dirty: AtomicU8,
+    pub counters: Counters,
+}
+
+/// What a server did that it should not have done. For health and logs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub noise_lines: AtomicU64,
+    pub unknown_ids: AtomicU64,
+    pub dropped_notices: AtomicU64,
+    pub too_long_lines: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pending {
+    calls: HashMap<CallId, Waiting>,
+    /// Calls of clients; the gateway's own (handshake, lists) are not counted.
+    client_calls: usize,
+    /// Set once, when the process is gone: no call may be added any more.
+    closed: Option<(Reason, String)>,
+}
+
+struct Waiting {
+    mail: Sender<Mail>,
+    progress_token: Option<String>,
+    caller: Caller,
+}
+
+/// On whose behalf a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    Client,
+    Gateway,
+}
+
+impl Link {
+    pub fn new(server: &str, outlet: Outlet) -> Link {
+        Link {
+            server: server.to_owned(),
+            outlet,
+            pending: Mutex::default(),
+            hello: OnceLock::new(),
+            dirty: AtomicU8::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.get()
+    }
+
+    /// Set by the owner after the handshake.
+    pub fn set_hello(&self, hello: Hello) {
+        // A second handshake on one process does not happen; the first one stands.
+        let _ = self.hello.set(hello);
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a client's request on, under our id and with our progress token.
+    pub fn call(&self, request: &Outgoing<'_>, mail: &Sender<Mail>) -> Result<CallId, RpcError> {
+        let id = next_call_id();
+        let wire_id = id.to_string();
+        let mut edits = vec![Edit {
+            span: request.id.clone(),
+            text: &wire_id,
+        }];
+        if let Some((span, text)) = &request.rename {
+            edits.push(Edit {
+                span: span.clone(),
+                text,
+            });
+        }
+        if let Some(span) = &request.progress_token {
+            edits.push(Edit {
+                span: span.clone(),
+                text: &wire_id,
+            });
+        }
+        edits.sort_by_key(|edit| edit.span.start);
+        let mut line = Vec::with_capacity(request.text.len() + 32);
+        splice(request.text, &edits, &mut line);
+        blank_line_breaks(&mut line);
+        line.push(b'\n');
+        let token = request
+            .progress_token
+            .clone()
+            .map(|span| request.text[span].to_owned());
+        self.submit(id, line, Caller::Client, token, mail)
+    }
+
+    /// A request of the gateway itself. `params` is raw JSON.
+    pub fn request(
+        &self,
+        method: &str,
+        params: &str,
+        mail: &Sender<Mail>,
+    ) -> Result<CallId, RpcError> {
+        let id = next_call_id();
+        let line = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"
+        );
+        self.submit(id, line.into_bytes(), Caller::Gateway, None, mail)
+    }
+
+    /// The same, and waits for the answer: an error of the server comes back as it is.
+    pub fn request_and_wait(
+        &self,
+        method: &str,
+        params: &str,
+        limit: std::time::Duration,
+    ) -> Result<(), RpcError> {
+        let (sender, mail) = crate::upstream::call::mailbox(1);
+        let call = self.request(method, params, &sender)?;
+        match mail.recv_timeout(limit) {
+            Ok(Mail {
+                reply: Reply::Answer(answer),
+                ..
+            }) if answer.is_error => Err(RpcError::from_response(&answer.line)),
+            Ok(Mail {
+                reply: Reply::Failed(error),
+                ..
+            }) => Err(error),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.cancel(call, "timed out");
+                let detail = format!("gave no answer to {method} in time");
+                Err(RpcError::gateway(Reason::Timeout, &self.server, &detail))
+            }
+        }
+    }
+
+    fn submit(
+        &self,
+        id: CallId,
+        line: Vec<u8>,
+        caller: Caller,
+        progress_token: Option<String>,
+        mail: &Sender<Mail>,
+    ) -> Result<CallId, RpcError> {
+        {
+            let mut pending = self.pending();
+            if let Some((reason, detail)) = &pending.closed {
+                return Err(RpcError::gateway(*reason, &self.server, detail));
+            }
+            if pending.calls.len() >= limits::CALLS_PER_SERVER {
+                return Err(self.busy("has too many calls in flight"));
+            }
+            pending.client_calls += usize::from(caller == Caller::Client);
+            pending.calls.insert(
+                id,
+                Waiting {
+                    mail: mail.clone(),
+                    progress_token,
+                    caller,
+                },
+            );
+        }
+        match self.outlet.send(line, Instant::now() + limits::QUEUE_WAIT) {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                // Gone already when the link was closed meanwhile: then its answer is in the
+                // mailbox, and the caller takes that one.
+                if self.take(id).is_none() {
+                    return Ok(id);
+                }
+                Err(match error {
+                    SendError::Busy => self.busy("does not read its input fast enough"),
+                    SendError::Closed => self.gone(),
+                })
+            }
+        }
+    }
+
+    fn busy(&self, detail: &str) -> RpcError {
+        RpcError::gateway(Reason::Busy, &self.server, detail)
+    }
+
+    fn gone(&self) -> RpcError {
+        RpcError::gateway(
+            Reason::Restarting,
+            &self.server,
+            "is not running at the moment",
+        )
+    }
+
+    /// A notification of the gateway; `params` is raw JSON. Lost when the child does not read.
+    pub fn notify(&self, method: &str, params: &str) {
+        let line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n");
+        if self.outlet.try_send(line.into_bytes()).is_err() {
+            log::debug!("notification lost server={:?} method={method}", self.server);
+        }
+    }
+
+    /// Takes a call back: a later answer is dropped, and the server is told.
+    pub fn cancel(&self, id: CallId, reason: &str) -> bool {
+        let known = self.take(id).is_some();
+        if known {
+            let reason = crate::wire::json::quoted(reason);
+            let params = format!("{{\"requestId\":{id},\"reason\":{reason}}}");
+            self.notify(crate::mcp::method::CANCELLED, &params);
+        }
+        known
+    }
+
+    /// Answers a question of the server with the client's own response text, whose id stands at
+    /// `id`.
+    pub fn answer_with(&self, upstream_id: &str, text: &str, id: std::ops::Range<usize>) {
+        let mut line = Vec::with_capacity(text.len() + upstream_id.len());
+        splice(
+            text,
+            &[Edit {
+                span: id,
+                text: upstream_id,
+            }],
+            &mut line,
+        );
+        self.send_answer(line);
+    }
+
+    pub fn answer_result(&self, upstream_id: &str, result: &str) {
+        self.send_answer(result_response(upstream_id, result));
+    }
+
+    pub fn answer_error(&self, upstream_id: &str, error: &RpcError) {
+        self.send_answer(error.response(Some(upstream_id)));
+    }
+
+    fn send_answer(&self, mut line: Vec<u8>) {
+        blank_line_breaks(&mut line);
+        line.push(b'\n');
+        if self.outlet.try_send(line).is_err() {
+            log::warn!(
+                "answer to a question lost server={:?}: it does not read",
+                self.server
+            );
+        }
+    }
+
+    fn take(&self, id: CallId) -> Option<Waiting> {
+        let mut pending = self.pending();
+        let waiting = pending.calls.remove(&id)?;
+        pending.client_calls -= usize::from(waiting.caller == Caller::Client);
+        Some(waiting)
+    }
+
+    /// The one answer of a call. Called by the reader thread only.
+    pub fn answered(&self, id: CallId, answer: Answer) {
+        match self.take(id) {
+            Some(waiting) => deliver(&waiting.mail, id, Reply::Answer(answer)),
+            None => bump(&self.counters.unknown_ids),
+        }
+    }
+
+    /// The same, with an error of ours.
+    pub fn failed(&self, id: CallId, error: RpcError) {
+        if let Some(waiting) = self.take(id) {
+            deliver(&waiting.mail, id, Reply::Failed(error));
+        }
+    }
+
+    /// Every pending call gets `error`; the link stays open.
+    pub fn fail_all(&self, error: &RpcError) {
+        let calls: Vec<CallId> = self.pending().calls.keys().copied().collect();
+        for id in calls {
+            self.failed(id, error.clone());
+        }
+    }
+
+    /// The process is gone or unusable: every pending call gets one error, later calls too.
+    pub fn close(&self, reason: Reason, detail: &str) {
+        let calls = {
+            let mut pending = self.pending();
+            pending.closed.get_or_insert((reason, detail.to_owned()));
+            pending.client_calls = 0;
+            std::mem::take(&mut pending.calls)
+        };
+        for (id, waiting) in calls {
+            let error = RpcError::gateway(reason, &self.server, detail);
+            deliver(&waiting.mail, id, Reply::Failed(error));
+        }
+        self.outlet.close();
+    }
+
+    /// Gives a progress or log message to its call, if there is room: these may be lost.
+    fn notice(&self, mail: &Sender<Mail>, id: CallId, reply: Reply) {
+        if mail.len() >= limits::MAILBOX_SOFT || mail.try_send(Mail { call: id, reply }).is_err() {
+            bump(&self.counters.dropped_notices);
+        }
+    }
+
+    /// Progress of call `id`; `rewrite` gets the client's own token and gives the message.
+    pub fn progressed(
+        &self,
+        id: CallId,
+        rewrite: impl FnOnce(&str) -> Option<crate::upstream::call::Notice>,
+    ) {
+        let found = {
+            let pending = self.pending();
+            let waiting = pending.calls.get(&id);
+            waiting.and_then(|w| Some((w.mail.clone(), w.progress_token.clone()?)))
+        };
+        let Some((mail, token)) = found else {
+            bump(&self.counters.unknown_ids);
+            return;
+        };
+        if let Some(notice) = rewrite(&token) {
+            self.notice(&mail, id, Reply::Notice(notice));
+        }
+    }
+
+    /// The one client call in flight, if there is exactly one. Anything else would be a guess.
+    fn only_client_call(&self) -> Option<(CallId, Sender<Mail>)> {
+        let pending = self.pending();
+        if pending.client_calls != 1 {
+            return None;
+        }
+        let mut calls = pending.calls.iter();
+        let (id, waiting) = calls.find(|(_, waiting)| waiting.caller == Caller::Client)?;
+        Some((*id, waiting.mail.clone()))
+    }
+
+    /// The newest client call in flight: enough when all calls belong to one session.
+    fn newest_client_call(&self) -> Option<(CallId, Sender<Mail>)> {
+        let pending = self.pending();
+        let calls = pending
+            .calls
+            .iter()
+            .filter(|(_, w)| w.caller == Caller::Client);
+        calls
+            .max_by_key(|(id, _)| **id)
+            .map(|(id, waiting)| (*id, waiting.mail.clone()))
+    }
+
+    /// The call that a message without a call's name belongs to. `one_session`: every call here
+    /// is of the same session.
+    pub fn attribute(&self, one_session: bool) -> Option<(CallId, Sender<Mail>)> {
+        if one_session {
+            self.newest_client_call()
+        } else {
+            self.only_client_call()
+        }
+    }
+
+    pub fn client_calls(&self) -> usize {
+        self.pending().client_calls
+    }
+
+    pub fn noticed(&self, to: &(CallId, Sender<Mail>), notice: crate::upstream::call::Notice) {
+        self.notice(&to.1, to.0, Reply::Notice(notice));
+    }
+
+    /// Hands a question to the call it belongs to. False when there is no room: the caller then
+    /// refuses it.
+    pub fn asked(&self, to: &(CallId, Sender<Mail>), asked: Asked) -> bool {
+        // More room than for notices, and one slot for each call's answer stays free.
+        let room = to.1.len() < limits::MAILBOX_SOFT + 8;
+        room && to
+            .1
+            .try_send(Mail {
+                call: to.0,
+                reply: Reply::Asked(asked),
+            })
+            .is_ok()
+    }
+
+    /// A question was withdrawn: tells every call here that may have passed it on.
+    pub fn ask_withdrawn(&self, upstream_id: &str) {
+        let calls: Vec<(CallId, Sender<Mail>)> = {
+            let pending = self.pending();
+            let clients = pending
+                .calls
+                .iter()
+                .filter(|(_, w)| w.caller == Caller::Client);
+            clients.map(|(id, w)| (*id, w.mail.clone())).collect()
+        };
+        for (id, mail) in calls {
+            let reply = Reply::AskWithdrawn {
+                upstream_id: upstream_id.to_owned(),
+            };
+            self.notice(&mail, id, reply);
+        }
+    }
+
+    pub fn mark_dirty(&self, kind: ListKind) {
+        self.dirty.fetch_or(1 << kind as u8, Ordering::AcqRel);
+    }
+
+    /// Lists to read again; forgets them.
+    pub fn take_dirty(&self) -> Vec<ListKind> {
+        let bits = self.dirty.swap(0, Ordering::AcqRel);
+        ListKind::ALL
+            .into_iter()
+            .filter(|kind| bits & (1 << *kind as u8) != 0)
+            .collect()
+    }
+}
+
+/// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A
+/// receiver that is gone wants no answer.
+fn deliver(mail: &Sender<Mail>, call: CallId, reply: Reply) {
+    if mail.try_send(Mail { call, reply }).is_err() {
+        log::debug!("answer dropped call={call}: its connection is gone");
+    }
+}
+
+fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

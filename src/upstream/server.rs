@@ -1,0 +1,505 @@
+//! The handle of one configured server: its state, its shared process, and the processes that
+//! belong to single sessions. Connection threads come here for a link; the owner threads write
+//! the state.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::base::gate::Gate;
+use crate::base::{limits, thread, time};
+use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::mcp::error::{Reason, RpcError};
+use crate::mcp::level::Level;
+use crate::upstream::event::{Event, Outlook};
+use crate::upstream::handshake::ClientFace;
+use crate::upstream::link::{Hello, Link};
+use crate::upstream::owner::{Owner, OwnerEvent, Role};
+use crate::upstream::stderr::Tail;
+
+/// Where a server is in its life. The names of health, logs and `onemcp list`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Pending,
+    Loading,
+    Ready,
+    /// It has never been ready: its start failed and is tried again.
+    Failed,
+    /// It was ready and died; it is started again.
+    Restarting,
+    /// It died so often that it is tried only now and then.
+    CrashLoop,
+    Stopped,
+    Disabled,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Loading => "loading",
+            State::Ready => "ready",
+            State::Failed => "failed",
+            State::Restarting => "restarting",
+            State::CrashLoop => "crash_loop",
+            State::Stopped => "stopped",
+            State::Disabled => "disabled",
+        }
+    }
+
+    /// Nothing more will happen soon: clients need not be held for this server.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, State::Pending | State::Loading)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub state: State,
+    pub last_error: Option<String>,
+    /// RFC 3339.
+    pub last_connected: Option<String>,
+    pub restarts: u32,
+    pub retry_at: Option<Instant>,
+    pub pid: Option<i32>,
+}
+
+impl Status {
+    fn new(state: State) -> Status {
+        Status {
+            state,
+            last_error: None,
+            last_connected: None,
+            restarts: 0,
+            retry_at: None,
+            pid: None,
+        }
+    }
+}
+
+/// Who calls, as far as servers need to know: the session and what its client can do.
+#[derive(Debug, Clone)]
+pub struct SessionFace {
+    pub session: String,
+    pub face: ClientFace,
+}
+
+/// One process (and its successors) with its own four threads.
+struct Instance {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+    control: Sender<OwnerEvent>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+struct Slot {
+    status: Status,
+    link: Option<Arc<Link>>,
+    /// Of the last link: stays while the server restarts.
+    hello: Option<Hello>,
+}
+
+/// One entry of `mcpServers`.
+pub struct Server {
+    pub index: usize,
+    pub config: ServerConfig,
+    pub tail: Tail,
+    shared: Instance,
+    sessions: Mutex<HashMap<String, Arc<Instance>>>,
+    router: Sender<Event>,
+    starts: Arc<Gate>,
+    /// Resource subscriptions of all sessions: URI to how many want it.
+    subscriptions: Mutex<HashMap<String, usize>>,
+    level: Mutex<Option<Level>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Instance {
+    fn new(state: State) -> (Instance, crossbeam_channel::Receiver<OwnerEvent>) {
+        let (control, events) = bounded(limits::OWNER_EVENTS);
+        let slot = Mutex::new(Slot {
+            status: Status::new(state),
+            link: None,
+            hello: None,
+        });
+        let thread = Mutex::new(None);
+        (
+            Instance {
+                slot,
+                changed: Condvar::new(),
+                control,
+                thread,
+            },
+            events,
+        )
+    }
+
+    fn status(&self) -> Status {
+        lock(&self.slot).status.clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
+        let mut slot = lock(&self.slot);
+        let Slot {
+            status,
+            link,
+            hello,
+        } = &mut *slot;
+        change(status, link);
+        if let Some(said) = link.as_ref().and_then(|link| link.hello()) {
+            *hello = Some(said.clone());
+        }
+        self.changed.notify_all();
+    }
+
+    /// The link, waiting for a start that is under way until `deadline`.
+    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Status> {
+        let mut slot = lock(&self.slot);
+        loop {
+            if let Some(link) = &slot.link {
+                return Ok(link.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if slot.status.state.is_settled() || left.is_zero() {
+                return Err(slot.status.clone());
+            }
+            slot = self
+                .changed
+                .wait_timeout(slot, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn stop(&self) {
+        // Blocking, because a stop must arrive; the owner reads its events all the time.
+        let _ = self.control.send(OwnerEvent::Stop);
+    }
+
+    fn join(&self) {
+        if let Some(thread) = lock(&self.thread).take() {
+            if thread.join().is_err() {
+                log::error!("owner thread panicked");
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Creates the handle and, for an enabled server, starts its owner thread.
+    pub fn start(
+        index: usize,
+        config: ServerConfig,
+        router: Sender<Event>,
+        starts: Arc<Gate>,
+    ) -> std::io::Result<Arc<Server>> {
+        let state = match config.state {
+            ServerState::Enabled => State::Pending,
+            ServerState::Disabled => State::Disabled,
+            ServerState::Invalid(_) => State::Failed,
+        };
+        let (shared, events) = Instance::new(state);
+        if let ServerState::Invalid(reason) = &config.state {
+            lock(&shared.slot).status.last_error = Some(reason.clone());
+        }
+        let server = Arc::new(Server {
+            index,
+            config,
+            tail: Tail::default(),
+            shared,
+            sessions: Mutex::default(),
+            router,
+            starts,
+            subscriptions: Mutex::default(),
+            level: Mutex::new(None),
+        });
+        if state == State::Pending {
+            let owner = Owner::new(server.clone(), Role::Shared, events);
+            let name = format!("own:{}", server.config.name);
+            let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
+            *lock(&server.shared.thread) = Some(thread);
+        }
+        Ok(server)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.config.state != ServerState::Disabled
+    }
+
+    /// What the shared process said in its last handshake.
+    pub fn hello(&self) -> Option<Hello> {
+        lock(&self.shared.slot).hello.clone()
+    }
+
+    /// The shared process, if it is up.
+    pub fn shared_link(&self) -> Option<Arc<Link>> {
+        lock(&self.shared.slot).link.clone()
+    }
+
+    pub(crate) fn starts(&self) -> &Gate {
+        &self.starts
+    }
+
+    /// The link that a call of `session` must use. Waits for a start that is under way, but not
+    /// for a restart.
+    ///
+    /// # Errors
+    /// An error that names the server, its state and what comes next.
+    pub fn link_for(self: &Arc<Self>, session: &SessionFace) -> Result<Arc<Link>, RpcError> {
+        let deadline = Instant::now() + limits::START_WAIT;
+        let shared = self
+            .shared
+            .link(deadline)
+            .map_err(|status| self.unavailable(&status))?;
+        if self.config.instances == Instances::Shared {
+            return Ok(shared);
+        }
+        let instance = self.session_instance(session)?;
+        instance
+            .link(deadline)
+            .map_err(|status| self.unavailable(&status))
+    }
+
+    fn session_instance(
+        self: &Arc<Self>,
+        session: &SessionFace,
+    ) -> Result<Arc<Instance>, RpcError> {
+        let mut sessions = lock(&self.sessions);
+        if let Some(instance) = sessions.get(&session.session) {
+            if instance.status().state != State::Stopped {
+                return Ok(instance.clone());
+            }
+        }
+        if sessions.len() >= limits::INSTANCES_PER_SERVER {
+            let detail = "has as many processes as it may have; end a session first";
+            return Err(RpcError::gateway(Reason::Busy, self.name(), detail));
+        }
+        let (instance, events) = Instance::new(State::Pending);
+        let instance = Arc::new(instance);
+        let role = Role::Session(session.clone());
+        let owner = Owner::new(self.clone(), role, events);
+        let name = format!("own:{}", self.config.name);
+        let spawned = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run());
+        match spawned {
+            Ok(thread) => *lock(&instance.thread) = Some(thread),
+            Err(error) => {
+                let detail = format!("cannot be started: {error}");
+                return Err(RpcError::gateway(Reason::Busy, self.name(), &detail));
+            }
+        }
+        if let Some(old) = sessions.insert(session.session.clone(), instance.clone()) {
+            old.join();
+        }
+        Ok(instance)
+    }
+
+    /// The process of one session, if it has one that is up.
+    pub fn session_link(&self, session: &str) -> Option<Arc<Link>> {
+        let instance = lock(&self.sessions).get(session).cloned()?;
+        let link = lock(&instance.slot).link.clone();
+        link
+    }
+
+    /// Ends the process of a session that is over. Returns at once; `reap_sessions` joins.
+    pub fn end_session(&self, session: &str) {
+        let instance = lock(&self.sessions).get(session).cloned();
+        if let Some(instance) = instance {
+            // A full queue means that the owner is ending already.
+            let _ = instance.control.try_send(OwnerEvent::Stop);
+        }
+    }
+
+    /// Forgets processes of sessions that have ended and joins their threads.
+    pub fn reap_sessions(&self) {
+        let ended: Vec<Arc<Instance>> = {
+            let mut sessions = lock(&self.sessions);
+            let names: Vec<String> = sessions
+                .iter()
+                .filter(|(_, instance)| instance.status().state == State::Stopped)
+                .map(|(name, _)| name.clone())
+                .collect();
+            names
+                .iter()
+                .filter_map(|name| sessions.remove(name))
+                .collect()
+        };
+        ended.iter().for_each(|instance| instance.join());
+    }
+
+    pub fn session_instances(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    fn unavailable(&self, status: &Status) -> RpcError {
+        let cause = status.last_error.as_deref().unwrap_or("no cause is known");
+        let again = match status
+            .retry_at
+            .map(|at| at.saturating_duration_since(Instant::now()))
+        {
+            Some(left) if left > Duration::ZERO => {
+                format!("; next try in {} s", left.as_secs_f64().ceil())
+            }
+            _ => String::new(),
+        };
+        let (reason, detail) = match status.state {
+            State::Pending | State::Loading => (
+                Reason::Starting,
+                "is still starting; call again in a moment".to_owned(),
+            ),
+            State::Restarting => (Reason::Restarting, format!("is restarting: {cause}{again}")),
+            State::CrashLoop => (Reason::Crashed, format!("keeps dying: {cause}{again}")),
+            State::Stopped => (Reason::Draining, format!("is stopped: {cause}")),
+            State::Disabled => (Reason::BadUpstream, "is disabled".to_owned()),
+            State::Failed | State::Ready => (
+                Reason::BadUpstream,
+                format!("is not available: {cause}{again}"),
+            ),
+        };
+        RpcError::gateway(reason, self.name(), &detail)
+    }
+
+    /// Where the process of `role` sends what belongs to no call.
+    pub(crate) fn outlook(&self, role: &Role) -> Outlook {
+        let session = match role {
+            Role::Shared => None,
+            Role::Session(face) => Some(face.session.clone()),
+        };
+        Outlook {
+            server: self.index,
+            session,
+            router: self.router.clone(),
+        }
+    }
+
+    /// For the owner thread of `role`: changes the state and says so.
+    pub(crate) fn update(
+        &self,
+        role: &Role,
+        change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>),
+    ) {
+        match role {
+            Role::Shared => {
+                self.shared.update(change);
+                let _ = self.router.send(Event::Status { server: self.index });
+            }
+            Role::Session(face) => {
+                let instance = lock(&self.sessions).get(&face.session).cloned();
+                if let Some(instance) = instance {
+                    instance.update(change);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        let _ = self.router.send(event);
+    }
+
+    pub(crate) fn control(&self, role: &Role) -> Option<Sender<OwnerEvent>> {
+        match role {
+            Role::Shared => Some(self.shared.control.clone()),
+            Role::Session(face) => lock(&self.sessions)
+                .get(&face.session)
+                .map(|i| i.control.clone()),
+        }
+    }
+
+    /// Counts one more session that wants `uri`. True when it is the first.
+    pub fn subscribe(&self, uri: &str) -> bool {
+        let mut subscriptions = lock(&self.subscriptions);
+        let count = subscriptions.entry(uri.to_owned()).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+
+    /// Counts one less. True when it was the last.
+    pub fn unsubscribe(&self, uri: &str) -> bool {
+        let mut subscriptions = lock(&self.subscriptions);
+        let Some(count) = subscriptions.get_mut(uri) else {
+            return false;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return false;
+        }
+        subscriptions.remove(uri);
+        true
+    }
+
+    pub fn is_subscribed(&self, uri: &str) -> bool {
+        lock(&self.subscriptions).contains_key(uri)
+    }
+
+    pub(crate) fn subscribed_uris(&self) -> Vec<String> {
+        lock(&self.subscriptions).keys().cloned().collect()
+    }
+
+    /// Asks the shared process for log messages of `level` and above. Sessions filter theirs.
+    pub fn set_level(&self, level: Level) {
+        *lock(&self.level) = Some(level);
+        if let Some(link) = self.shared_link() {
+            send_level(&link, level);
+        }
+    }
+
+    pub(crate) fn level(&self) -> Option<Level> {
+        *lock(&self.level)
+    }
+
+    /// Tells every process of this server to end; `join` waits for them.
+    pub fn stop(&self) {
+        let sessions: Vec<Arc<Instance>> = lock(&self.sessions).values().cloned().collect();
+        sessions.iter().for_each(|instance| instance.stop());
+        if lock(&self.shared.thread).is_some() {
+            self.shared.stop();
+        }
+    }
+
+    pub fn join(&self) {
+        let sessions: Vec<Arc<Instance>> = lock(&self.sessions).drain().map(|(_, i)| i).collect();
+        sessions.iter().for_each(|instance| instance.join());
+        self.shared.join();
+    }
+}
+
+/// Fire and forget: the answer goes to a mailbox that nobody reads.
+pub fn send_level(link: &Link, level: Level) {
+    let declares_logging = link.hello().is_some_and(|hello| {
+        crate::wire::members::Members::parse(
+            &hello.capabilities,
+            0,
+            crate::wire::message::FROM_SERVER,
+        )
+        .is_ok_and(|members| members.get("logging").is_some())
+    });
+    if !declares_logging {
+        return;
+    }
+    let params = format!("{{\"level\":\"{}\"}}", level.as_str());
+    let (mail, _) = crate::upstream::call::mailbox(1);
+    if let Err(error) = link.request("logging/setLevel", &params, &mail) {
+        log::debug!(
+            "level not set server={:?}: {}",
+            link.server(),
+            error.message
+        );
+    }
+}
+
+/// For the status of a server that has just become ready.
+pub(crate) fn connected_now() -> Option<String> {
+    Some(time::now_rfc3339())
+}
