@@ -51,10 +51,10 @@ pub fn relay(
         .as_ref()
         .and_then(|params| Members::parse(params.get("_meta")?, 2, FROM_SERVER).ok())
         .and_then(|meta| meta.get("progressToken"));
-    if let (Ask::Elicitation, Some(params)) = (asked.ask, &params) {
-        if let Some(id) = params.get("elicitationId").and_then(string_value) {
-            session.note_elicitation(id.into_owned());
-        }
+    if let (Ask::Elicitation, Some(params)) = (asked.ask, &params)
+        && let Some(id) = params.get("elicitationId").and_then(string_value)
+    {
+        session.note_elicitation(id.into_owned());
     }
     let number = next_ask_id();
     let pending = PendingAsk {

@@ -156,10 +156,10 @@ impl Streamable {
             Ok(envelope) => envelope,
             Err(error) => return self.unreadable(call, &error, out),
         };
-        if let Kind::Request { id, method } = &envelope.kind {
-            if method == "initialize" {
-                return self.initialize(call, id, envelope.params, out);
-            }
+        if let Kind::Request { id, method } = &envelope.kind
+            && method == "initialize"
+        {
+            return self.initialize(call, id, envelope.params, out);
         }
         let id = match &envelope.kind {
             Kind::Request { id, .. } => Some(*id),
@@ -232,13 +232,13 @@ impl Streamable {
 
     /// Finds the session of a request and checks what its head says.
     fn enter(&self, call: &Call<'_>) -> Result<(Arc<Session>, Option<Filter>), (u16, RpcError)> {
-        if let Some(version) = call.head.header(VERSION_HEADER) {
-            if Revision::parse(version).is_none() {
-                let known: Vec<&str> = Revision::ALL.iter().map(|known| known.as_str()).collect();
-                let known = known.join(", ");
-                let message = format!("unsupported protocol version {version:?}; known: {known}");
-                return Err((400, RpcError::new(INVALID_REQUEST, message)));
-            }
+        if let Some(version) = call.head.header(VERSION_HEADER)
+            && Revision::parse(version).is_none()
+        {
+            let known: Vec<&str> = Revision::ALL.iter().map(|known| known.as_str()).collect();
+            let known = known.join(", ");
+            let message = format!("unsupported protocol version {version:?}; known: {known}");
+            return Err((400, RpcError::new(INVALID_REQUEST, message)));
         }
         let Some(id) = call.head.header(SESSION_HEADER) else {
             let message = "header Mcp-Session-Id is missing; send initialize first";
@@ -287,11 +287,11 @@ impl Streamable {
                 );
             }
         };
-        if let Scope::Server(name) = &call.scope {
-            if self.hub.world().server_named(name).is_none() {
-                let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
-                return self.refuse(call, 404, &error, Some(id), out);
-            }
+        if let Scope::Server(name) = &call.scope
+            && self.hub.world().server_named(name).is_none()
+        {
+            let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
+            return self.refuse(call, 404, &error, Some(id), out);
         }
         let filter = match parse_query(call.head.query, &self.hub.world()) {
             Ok(filter) => filter,
@@ -623,11 +623,11 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         let first = server.subscribe(uri);
-        if first || server.config.instances == crate::config::server::Instances::Session {
-            if let Err(error) = self.tell(seat, &server, "resources/subscribe", uri) {
-                server.unsubscribe(uri);
-                return Err(error);
-            }
+        if (first || server.config.instances == crate::config::server::Instances::Session)
+            && let Err(error) = self.tell(seat, &server, "resources/subscribe", uri)
+        {
+            server.unsubscribe(uri);
+            return Err(error);
         }
         if !seat.session.add_subscription(uri, server.index) {
             drop_subscription(&server, uri);

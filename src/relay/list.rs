@@ -36,11 +36,11 @@ pub fn page(
         last = Some(entry);
     }
     out.push(b']');
-    if let (Some(last), true) = (last, entries.peek().is_some()) {
-        if let Some(next) = cursor_after(world, view, kind, last) {
-            out.extend_from_slice(b",\"nextCursor\":");
-            out.extend_from_slice(quoted(&next).as_bytes());
-        }
+    if let (Some(last), true) = (last, entries.peek().is_some())
+        && let Some(next) = cursor_after(world, view, kind, last)
+    {
+        out.extend_from_slice(b",\"nextCursor\":");
+        out.extend_from_slice(quoted(&next).as_bytes());
     }
     out.push(b'}');
     // Only text was put together.

@@ -67,17 +67,18 @@ impl Outlet {
 
     /// Sends one line (with its line end); waits for room at most until `deadline`.
     pub fn send(&self, line: Vec<u8>, deadline: Instant) -> Result<(), SendError> {
-        if let Ok(mut pipe) = self.pipe.try_lock() {
-            if pipe.rest.is_empty() && self.queued.is_empty() {
-                if pipe.stdin.is_none() {
-                    return Err(SendError::Closed);
-                }
-                pipe.rest = line;
-                let taken = pipe.write_some().unwrap_or(false);
-                drop(pipe);
-                self.after_unlock(taken);
-                return Ok(());
+        if let Ok(mut pipe) = self.pipe.try_lock()
+            && pipe.rest.is_empty()
+            && self.queued.is_empty()
+        {
+            if pipe.stdin.is_none() {
+                return Err(SendError::Closed);
             }
+            pipe.rest = line;
+            let taken = pipe.write_some().unwrap_or(false);
+            drop(pipe);
+            self.after_unlock(taken);
+            return Ok(());
         }
         self.reserve(line.len(), deadline)?;
         match self.queue.send_deadline(line, deadline) {

@@ -489,10 +489,10 @@ impl Owner {
             .try_iter()
             .filter(|event| *event == OwnerEvent::Stop)
             .count();
-        if stop > 0 {
-            if let Some(control) = self.server.control(&self.role) {
-                let _ = control.try_send(OwnerEvent::Stop);
-            }
+        if stop > 0
+            && let Some(control) = self.server.control(&self.role)
+        {
+            let _ = control.try_send(OwnerEvent::Stop);
         }
     }
 }

@@ -182,10 +182,10 @@ impl Instance {
     }
 
     fn join(&self) {
-        if let Some(thread) = lock(&self.thread).take() {
-            if thread.join().is_err() {
-                log::error!("owner thread panicked");
-            }
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            log::error!("owner thread panicked");
         }
     }
 }
@@ -278,10 +278,10 @@ impl Server {
         session: &SessionFace,
     ) -> Result<Arc<Instance>, RpcError> {
         let mut sessions = lock(&self.sessions);
-        if let Some(instance) = sessions.get(&session.session) {
-            if instance.status().state != State::Stopped {
-                return Ok(instance.clone());
-            }
+        if let Some(instance) = sessions.get(&session.session)
+            && instance.status().state != State::Stopped
+        {
+            return Ok(instance.clone());
         }
         if sessions.len() >= limits::INSTANCES_PER_SERVER {
             let detail = "has as many processes as it may have; end a session first";
@@ -309,8 +309,8 @@ impl Server {
     /// The process of one session, if it has one that is up.
     pub fn session_link(&self, session: &str) -> Option<Arc<Link>> {
         let instance = lock(&self.sessions).get(session).cloned()?;
-        let link = lock(&instance.slot).link.clone();
-        link
+
+        lock(&instance.slot).link.clone()
     }
 
     /// Ends the process of a session that is over. Returns at once; `reap_sessions` joins.
