@@ -11,11 +11,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::session::Session;
+use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Notice, Reply};
 use crate::upstream::link::Link;
+use crate::upstream::server::Server;
 use crate::wire::message::blank_line_breaks;
 use crate::wire::sse;
 
@@ -36,6 +38,17 @@ pub struct Outstanding {
     pub deadline: Instant,
     /// Extensions end here.
     pub ceiling: Instant,
+    pub effect: Effect,
+}
+
+/// What the answer of a call changes in its session.
+pub enum Effect {
+    None,
+    /// Counted at the server already; taken back unless the server agrees.
+    Subscribe {
+        server: Arc<Server>,
+        uri: String,
+    },
 }
 
 impl Outstanding {
@@ -50,6 +63,7 @@ impl Outstanding {
             timeout,
             deadline: now + timeout,
             ceiling: now + longest,
+            effect: Effect::None,
         }
     }
 
@@ -153,12 +167,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
             Reply::Failed(error) => {
                 let call = calls.swap_remove(at);
-                self.end(&call);
+                self.end(&call, false);
                 self.respond(error.response(Some(&call.client_id)));
             }
             Reply::Cancelled => {
                 let call = calls.swap_remove(at);
-                self.end(&call);
+                self.end(&call, false);
             }
             Reply::Notice(notice) => {
                 calls[at].extend();
@@ -181,7 +195,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
     /// The server's response, with the client's id in it. Sent without copying when it is the
     /// whole answer.
     fn answered(&mut self, call: &Outstanding, answer: Answer, last: bool) -> bool {
-        self.end(call);
+        self.end(call, !answer.is_error);
         let (before, after) = (
             &answer.line[..answer.id.start],
             &answer.line[answer.id.end..],
@@ -207,7 +221,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.event(response);
     }
 
-    fn end(&self, call: &Outstanding) {
+    fn end(&self, call: &Outstanding, success: bool) {
+        if let Effect::Subscribe { server, uri } = &call.effect {
+            if !success || !self.session.add_subscription(uri, server.index) {
+                drop_subscription(server, uri);
+            }
+        }
         let error = ask::over("the call it belonged to has ended");
         for (_, open) in self.session.end(call.call) {
             open.link.answer_error(&open.upstream_id, &error);
@@ -225,7 +244,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             let error = ask::over("the client accepts no event stream");
             return call.link.answer_error(&asked.upstream_id, &error);
         }
-        let belongs_to = Some((call.call, self.sender.clone()));
+        let belongs_to = asked.certain.then(|| (call.call, self.sender.clone()));
         if let Some(text) = ask::relay(self.session, &call.link, asked, belongs_to) {
             self.event(text);
         }
@@ -240,14 +259,15 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 at += 1;
                 continue;
             }
-            if calls[at].ceiling > now && self.session.has_open_ask(calls[at].call) {
+            if calls[at].ceiling > now && self.session.has_open_ask(calls[at].call, &calls[at].link)
+            {
                 calls[at].extend();
                 at += 1;
                 continue;
             }
             let call = calls.swap_remove(at);
             call.link.cancel(call.call, "timed out");
-            self.end(&call);
+            self.end(&call, false);
             let detail = format!(
                 "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
                 call.timeout.as_secs_f64()

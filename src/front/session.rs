@@ -237,12 +237,13 @@ impl Session {
         Some((ask.link.clone(), ask.progress_token.clone()?))
     }
 
-    pub fn has_open_ask(&self, call: CallId) -> bool {
+    /// Whether a question is open that `call` may be waiting for.
+    pub fn has_open_ask(&self, call: CallId, link: &Arc<Link>) -> bool {
         let state = self.state();
-        state
-            .asks
-            .values()
-            .any(|ask| ask.call.as_ref().is_some_and(|(id, _)| *id == call))
+        state.asks.values().any(|ask| match &ask.call {
+            Some((id, _)) => *id == call,
+            None => Arc::ptr_eq(&ask.link, link),
+        })
     }
 
     pub fn set_level(&self, level: Level) {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::base::limits;
+use crate::config::server::Instances;
 use crate::front::ask;
-use crate::front::exchange::{Accepts, Exchange, Outstanding, with_type};
+use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
 use crate::front::session::Session;
@@ -481,8 +482,8 @@ impl Streamable {
             Method::PromptsGet => relay(Named::key(&params, "name", ListKind::Prompts)?),
             Method::ResourcesRead => relay(Named::key(&params, "uri", ListKind::Resources)?),
             Method::Complete => relay(Named::reference(&params)?),
-            Method::ResourcesSubscribe => self.subscribe(seat, id, &params),
-            Method::ResourcesUnsubscribe => self.unsubscribe(seat, id, &params),
+            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, &params, mail),
+            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, &params, mail),
             Method::SetLevel => self.set_level(seat, id, &params),
         }
     }
@@ -610,60 +611,62 @@ impl Streamable {
         Ok(Step::Done(result_response(id, "{}")))
     }
 
-    fn subscribe(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
+    /// The first session that wants a resource subscribes at its server; the others are counted.
+    fn subscribe(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        id: &str,
+        params: &Params<'_>,
+        mail: &(Sender<Mail>, Receiver<Mail>),
+    ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let (server, _) = self.find(seat, &key)?;
-        let uri = key.value.as_ref();
-        let done = Ok(Step::Done(result_response(id, "{}")));
-        if seat.session.is_subscribed(uri, server.index) {
-            return done;
+        let uri = key.value.to_string();
+        if seat.session.is_subscribed(&uri, server.index) {
+            return Ok(Step::Done(result_response(id, "{}")));
         }
         if !seat.session.has_room_for_subscription() {
             let message = "the session has too many subscriptions";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
-        let first = server.subscribe(uri);
-        if (first || server.config.instances == crate::config::server::Instances::Session)
-            && let Err(error) = self.tell(seat, &server, "resources/subscribe", uri)
-        {
-            server.unsubscribe(uri);
-            return Err(error);
+        let first = server.subscribe(&uri);
+        if !first && server.config.instances == Instances::Shared {
+            if !seat.session.add_subscription(&uri, server.index) {
+                drop_subscription(&server, &uri);
+            }
+            return Ok(Step::Done(result_response(id, "{}")));
         }
-        if !seat.session.add_subscription(uri, server.index) {
-            drop_subscription(&server, uri);
+        match self.relay(seat, envelope, id, params, key, mail) {
+            Ok(Step::Relayed(mut call)) => {
+                call.effect = Effect::Subscribe { server, uri };
+                Ok(Step::Relayed(call))
+            }
+            other => {
+                server.unsubscribe(&uri);
+                other
+            }
         }
-        done
     }
 
     fn unsubscribe(
         &self,
         seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
         id: &str,
         params: &Params<'_>,
+        mail: &(Sender<Mail>, Receiver<Mail>),
     ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let (server, _) = self.find(seat, &key)?;
-        let uri = key.value.as_ref();
-        if seat.session.remove_subscription(uri) {
-            let last = server.unsubscribe(uri);
-            if last || server.config.instances == crate::config::server::Instances::Session {
-                self.tell(seat, &server, "resources/unsubscribe", uri)?;
-            }
+        if !seat.session.remove_subscription(&key.value) {
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
+        let last = server.unsubscribe(&key.value);
+        if last || server.config.instances == Instances::Session {
+            return self.relay(seat, envelope, id, params, key, mail);
         }
         Ok(Step::Done(result_response(id, "{}")))
-    }
-
-    /// One request of the gateway for a session; only its success matters.
-    fn tell(
-        &self,
-        seat: &Seat<'_>,
-        server: &Arc<Server>,
-        method: &str,
-        uri: &str,
-    ) -> Result<(), RpcError> {
-        let link = server.link_for(&seat.session.face)?;
-        let params = format!("{{\"uri\":{}}}", quoted(uri));
-        link.request_and_wait(method, &params, server.config.request_timeout)
     }
 
     pub fn get(&self, call: &Call<'_>, out: &mut Responder<'_>) {

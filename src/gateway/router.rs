@@ -2,6 +2,7 @@
 //! new world, and tells clients about changes, gathered over a window that opens with the first
 //! change and is not extended. It never waits for a server or a client.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::front::ask;
 use crate::front::sessions::Sessions;
+use crate::mcp::list::ListKind;
+use crate::model::catalog::Clash;
 use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, SessionMessage};
 use crate::upstream::link::Link;
@@ -35,18 +38,18 @@ struct Desk {
     /// When clients are to be told of the changes so far.
     window_ends: Option<Instant>,
     next_sweep: Instant,
-    reported_clashes: usize,
+    reported_clashes: HashSet<Clash>,
 }
 
 impl Router {
-    /// Runs until every sender of events is gone.
+    /// Runs until `Event::Stop`.
     pub fn run(&self) {
         let mut desk = Desk {
             generation: 0,
             offers: vec![None; self.fixed.servers.len()],
             window_ends: None,
             next_sweep: Instant::now() + SWEEP,
-            reported_clashes: 0,
+            reported_clashes: HashSet::new(),
         };
         self.look_if_settled();
         loop {
@@ -57,9 +60,9 @@ impl Router {
                 wake = wake.min(self.settle_by);
             }
             match self.events.recv_deadline(wake) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => self.handle(event, &mut desk),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tick(&mut desk);
         }
@@ -87,10 +90,11 @@ impl Router {
 
     fn handle(&self, event: Event, desk: &mut Desk) {
         match event {
+            Event::Stop => {}
             Event::Status { server } => self.status(server, desk),
             Event::Listing { server, listing } => {
                 let mut offer = desk.offers[server].take().unwrap_or_default();
-                for kind in crate::mcp::list::ListKind::ALL {
+                for kind in ListKind::ALL {
                     offer.replace(kind, listing.of(kind).to_vec());
                 }
                 desk.offers[server] = Some(offer);
@@ -106,7 +110,14 @@ impl Router {
                     self.publish(desk);
                 }
             }
-            Event::ResourceUpdated { server, uri, text } => self.updated(server, &uri, &text),
+            Event::ResourceUpdated {
+                server,
+                session,
+                uri,
+                text,
+            } => {
+                self.updated(server, session.as_deref(), &uri, &text);
+            }
             Event::ElicitationComplete { id, text } => {
                 let asked = |s: &Arc<crate::front::session::Session>| s.take_elicitation(&id);
                 if let Some(session) = self.sessions.all().into_iter().find(asked) {
@@ -149,18 +160,7 @@ impl Router {
     fn publish(&self, desk: &mut Desk) {
         desk.generation += 1;
         let world = World::build(desk.generation, self.fixed.clone(), desk.offers.clone());
-        if world.catalog.clashes.len() != desk.reported_clashes {
-            desk.reported_clashes = world.catalog.clashes.len();
-            for clash in &world.catalog.clashes {
-                let name = |index: usize| self.fixed.servers[index].name();
-                log::warn!(
-                    "name clash name={:?} kept={:?} refused={:?}",
-                    clash.public,
-                    name(clash.kept),
-                    name(clash.refused)
-                );
-            }
-        }
+        self.report_clashes(&world, desk);
         if world.catalog.over_bound > 0 {
             log::warn!(
                 "entries left out because there are too many: {}",
@@ -172,8 +172,32 @@ impl Router {
             .get_or_insert_with(|| Instant::now() + self.batch_delay);
     }
 
-    fn updated(&self, server: usize, uri: &str, text: &[u8]) {
+    /// Each clash once: a warning for a name that is refused, a note for a shared URI.
+    fn report_clashes(&self, world: &World, desk: &mut Desk) {
+        for clash in &world.catalog.clashes {
+            if !desk.reported_clashes.insert(clash.clone()) {
+                continue;
+            }
+            let name = |index: usize| self.fixed.servers[index].name();
+            let level = match clash.kind {
+                ListKind::Tools | ListKind::Prompts => log::Level::Warn,
+                ListKind::Resources | ListKind::Templates => log::Level::Debug,
+            };
+            log::log!(
+                level,
+                "name clash name={:?} kept={:?} refused={:?}",
+                clash.public,
+                name(clash.kept),
+                name(clash.refused)
+            );
+        }
+    }
+
+    fn updated(&self, server: usize, only: Option<&str>, uri: &str, text: &[u8]) {
         for session in self.sessions.all() {
+            if only.is_some_and(|only| only != session.id) {
+                continue;
+            }
             if session.is_subscribed(uri, server) && !session.listener.has_unsent(text) {
                 session.listener.push(text.to_vec(), None);
             }

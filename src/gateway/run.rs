@@ -59,9 +59,8 @@ pub struct Gateway {
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
-    /// Kept until the end: the router runs while a sender of events lives.
-    events: Option<Sender<Event>>,
-    router: Option<JoinHandle<()>>,
+    events: Sender<Event>,
+    router: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -104,8 +103,8 @@ impl Gateway {
             servers,
             draining,
             health_socket,
-            events: Some(events),
-            router: Some(router),
+            events,
+            router,
         })
     }
 
@@ -150,13 +149,9 @@ impl Gateway {
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
-        drop(self.events.take());
-        self.servers.clear();
-        if self
-            .router
-            .take()
-            .is_some_and(|router| router.join().is_err())
-        {
+        // The router reads all the time, so this arrives; gone already is as good.
+        let _ = self.events.send(Event::Stop);
+        if self.router.join().is_err() {
             log::error!("router thread panicked");
         }
     }

@@ -93,30 +93,6 @@ impl RpcError {
         }
     }
 
-    /// Reads the error out of a server's response, so that it can be given under another id.
-    pub fn from_response(response: &[u8]) -> RpcError {
-        #[derive(serde::Deserialize)]
-        struct Response<'a> {
-            #[serde(borrow)]
-            error: Fields<'a>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Fields<'a> {
-            code: i32,
-            message: String,
-            #[serde(borrow)]
-            data: Option<&'a serde_json::value::RawValue>,
-        }
-        match serde_json::from_slice::<Response<'_>>(response) {
-            Ok(Response { error }) => RpcError {
-                code: error.code,
-                message: error.message,
-                data: error.data.map(|raw| raw.get().to_owned()),
-            },
-            Err(_) => RpcError::new(INTERNAL_ERROR, "the server sent an unusable error"),
-        }
-    }
-
     /// The error object alone, as a response carries it.
     pub fn object(&self) -> String {
         let data = self

@@ -35,7 +35,7 @@ pub struct Entry {
 }
 
 /// An entry that could not be offered under its name, and who has the name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Clash {
     pub kind: ListKind,
     pub public: String,

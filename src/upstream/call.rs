@@ -71,6 +71,9 @@ pub struct Asked {
     pub upstream_id: String,
     /// The whole request as it came.
     pub text: String,
+    /// It belongs to this very call. False when it may belong to another one of the same
+    /// session: then it outlives the call on whose stream it is shown.
+    pub certain: bool,
 }
 
 /// One thing that came back, and for which call.

@@ -27,8 +27,10 @@ pub enum Event {
         kind: ListKind,
         items: Vec<Item>,
     },
+    /// `session`: set when the process belongs to that session alone.
     ResourceUpdated {
         server: usize,
+        session: Option<String>,
         uri: String,
         text: Vec<u8>,
     },
@@ -36,6 +38,8 @@ pub enum Event {
         id: String,
         text: Vec<u8>,
     },
+    /// The gateway is at its end: the router returns.
+    Stop,
     /// From a process that belongs to one session.
     ToSession {
         session: String,

@@ -145,9 +145,14 @@ impl Inbound {
             ask,
             upstream_id: id.to_owned(),
             text: envelope.text.to_owned(),
+            certain: false,
         };
         match self.link.attribute(self.outlook.is_one_session()) {
             Some(call) => {
+                let asked = Asked {
+                    certain: call.certain,
+                    ..asked
+                };
                 if !self.link.asked(&call, asked) {
                     self.refuse(id, "the client has too many messages waiting");
                 }
@@ -279,8 +284,13 @@ impl Inbound {
         if let Some(uri) = uri {
             let text = envelope.text.as_bytes().to_vec();
             let (server, uri) = (self.outlook.server, uri.into_owned());
-            self.outlook
-                .send(Event::ResourceUpdated { server, uri, text });
+            let session = self.outlook.session.clone();
+            self.outlook.send(Event::ResourceUpdated {
+                server,
+                session,
+                uri,
+                text,
+            });
         }
     }
 

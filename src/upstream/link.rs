@@ -60,6 +60,14 @@ struct Waiting {
     caller: Caller,
 }
 
+/// A call that a message was found to belong to.
+pub struct Attributed {
+    pub call: CallId,
+    pub mail: Sender<Mail>,
+    /// False when another call of the same session may be meant.
+    pub certain: bool,
+}
+
 /// On whose behalf a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
@@ -145,33 +153,6 @@ impl Link {
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"
         );
         self.submit(id, line.into_bytes(), Caller::Gateway, None, mail)
-    }
-
-    /// The same, and waits for the answer: an error of the server comes back as it is.
-    pub fn request_and_wait(
-        &self,
-        method: &str,
-        params: &str,
-        limit: std::time::Duration,
-    ) -> Result<(), RpcError> {
-        let (sender, mail) = crate::upstream::call::mailbox(1);
-        let call = self.request(method, params, &sender)?;
-        match mail.recv_timeout(limit) {
-            Ok(Mail {
-                reply: Reply::Answer(answer),
-                ..
-            }) if answer.is_error => Err(RpcError::from_response(&answer.line)),
-            Ok(Mail {
-                reply: Reply::Failed(error),
-                ..
-            }) => Err(error),
-            Ok(_) => Ok(()),
-            Err(_) => {
-                self.cancel(call, "timed out");
-                let detail = format!("gave no answer to {method} in time");
-                Err(RpcError::gateway(Reason::Timeout, &self.server, &detail))
-            }
-        }
     }
 
     fn submit(
@@ -353,59 +334,45 @@ impl Link {
         }
     }
 
-    /// The one client call in flight, if there is exactly one. Anything else would be a guess.
-    fn only_client_call(&self) -> Option<(CallId, Sender<Mail>)> {
+    /// The call that a message without a call's name belongs to: the only client call in
+    /// flight. Anything else would be a guess, unless every call here is of one session
+    /// (`one_session`): then the newest one stands for the session.
+    pub fn attribute(&self, one_session: bool) -> Option<Attributed> {
         let pending = self.pending();
-        if pending.client_calls != 1 {
+        let certain = pending.client_calls == 1;
+        if !certain && !one_session {
             return None;
         }
-        let mut calls = pending.calls.iter();
-        let (id, waiting) = calls.find(|(_, waiting)| waiting.caller == Caller::Client)?;
-        Some((*id, waiting.mail.clone()))
-    }
-
-    /// The newest client call in flight: enough when all calls belong to one session.
-    fn newest_client_call(&self) -> Option<(CallId, Sender<Mail>)> {
-        let pending = self.pending();
-        let calls = pending
+        let clients = pending
             .calls
             .iter()
             .filter(|(_, w)| w.caller == Caller::Client);
-        calls
-            .max_by_key(|(id, _)| **id)
-            .map(|(id, waiting)| (*id, waiting.mail.clone()))
-    }
-
-    /// The call that a message without a call's name belongs to. `one_session`: every call here
-    /// is of the same session.
-    pub fn attribute(&self, one_session: bool) -> Option<(CallId, Sender<Mail>)> {
-        if one_session {
-            self.newest_client_call()
-        } else {
-            self.only_client_call()
-        }
+        let (call, waiting) = clients.max_by_key(|(id, _)| **id)?;
+        Some(Attributed {
+            call: *call,
+            mail: waiting.mail.clone(),
+            certain,
+        })
     }
 
     pub fn client_calls(&self) -> usize {
         self.pending().client_calls
     }
 
-    pub fn noticed(&self, to: &(CallId, Sender<Mail>), notice: crate::upstream::call::Notice) {
-        self.notice(&to.1, to.0, Reply::Notice(notice));
+    pub fn noticed(&self, to: &Attributed, notice: crate::upstream::call::Notice) {
+        self.notice(&to.mail, to.call, Reply::Notice(notice));
     }
 
     /// Hands a question to the call it belongs to. False when there is no room: the caller then
     /// refuses it.
-    pub fn asked(&self, to: &(CallId, Sender<Mail>), asked: Asked) -> bool {
+    pub fn asked(&self, to: &Attributed, asked: Asked) -> bool {
         // More room than for notices, and one slot for each call's answer stays free.
-        let room = to.1.len() < limits::MAILBOX_SOFT + 8;
-        room && to
-            .1
-            .try_send(Mail {
-                call: to.0,
-                reply: Reply::Asked(asked),
-            })
-            .is_ok()
+        let room = to.mail.len() < limits::MAILBOX_SOFT + 8;
+        let mail = Mail {
+            call: to.call,
+            reply: Reply::Asked(asked),
+        };
+        room && to.mail.try_send(mail).is_ok()
     }
 
     /// A question was withdrawn: tells every call here that may have passed it on.
