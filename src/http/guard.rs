@@ -4,6 +4,7 @@
 //! Origin, which only browsers send, must be listed or as local as the Host.
 //! Absent on purpose: paths, authentication, and any trust in Referer or X-Forwarded-*.
 
+use crate::base::limits::PREFLIGHT_PARAMETERS;
 use crate::http::authority::Authority;
 use crate::http::head::Head;
 use crate::http::respond::Reply;
@@ -15,8 +16,6 @@ const ALLOWED_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const EXPOSED_HEADERS: &str = "Mcp-Session-Id, WWW-Authenticate";
 /// Request headers of tools: allowed one by one, as the page names them.
 const PARAMETER_PREFIX: &str = "mcp-param-";
-/// Of these, echoed in one preflight answer.
-const PARAMETERS: usize = 64;
 const PREFLIGHT_SECONDS: &str = "600";
 
 /// The names we answer to and the pages we answer.
@@ -120,7 +119,7 @@ fn allowed_headers(head: &Head<'_>) -> String {
         .flat_map(|names| names.split(','))
         .map(str::trim)
         .filter(|name| is_parameter(name))
-        .take(PARAMETERS)
+        .take(PREFLIGHT_PARAMETERS)
         .for_each(|name| {
             allowed.push_str(", ");
             allowed.push_str(name);
