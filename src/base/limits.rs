@@ -46,6 +46,10 @@ pub const KEPT_BUFFER_BYTES: usize = 8 * KIB;
 pub const COPIED_ANSWER_BYTES: usize = 4 * KIB;
 /// Largest single read of a chunked body (reads grow towards it with the bytes received).
 pub const BODY_READ_BYTES: usize = 64 * KIB;
+/// Method and version beside the target in a request line; only tells 414 from 431.
+pub const REQUEST_LINE_EXTRA_BYTES: usize = 64;
+/// Headers of tool parameters (`Mcp-Param-*`) that one preflight answer allows.
+pub const PREFLIGHT_PARAMETERS: usize = 64;
 /// Digits of one chunk size.
 pub const CHUNK_SIZE_DIGITS: usize = 16;
 /// A connection in a health slot must ask within this time, or the slot goes to another.

@@ -23,7 +23,7 @@ use crate::base::limits::{
     UNJOINED_THREADS,
 };
 use crate::base::thread;
-use crate::http::connection;
+use crate::http::connection::{self, Buffers};
 use crate::http::registry::{Link, Slot};
 use crate::http::server::{Peer, Shared};
 
@@ -176,8 +176,9 @@ impl Acceptor {
 
     fn spawn(&self, id: u64, link: &Arc<Link>, peer: Peer) -> io::Result<JoinHandle<()>> {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(link));
+        let buffers = Buffers::new();
         thread::spawn(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
-            let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer));
+            let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer, buffers));
             if catch_unwind(run).is_err() {
                 log::error!("connection thread panicked peer={}", peer.address);
             }

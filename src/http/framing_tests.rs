@@ -576,7 +576,9 @@ fn check(site: &Site, name: &str, case: &(String, u16, bool), pieces: &[&[u8]]) 
     let mut client = site.client();
     pieces.iter().for_each(|piece| client.send(piece));
     send_canary(&mut client, name);
-    let answers = client.answers(text.starts_with("HEAD"));
+    let mut answers = client.answers(text.starts_with("HEAD"));
+    // Whether an expectant client is invited depends on what its segments already held.
+    answers.retain(|answer| answer.status != 100);
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     let ran = site
         .echo

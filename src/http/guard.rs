@@ -4,6 +4,7 @@
 //! Origin, which only browsers send, must be listed or as local as the Host.
 //! Absent on purpose: paths, authentication, and any trust in Referer or X-Forwarded-*.
 
+use crate::base::limits::PREFLIGHT_PARAMETERS;
 use crate::http::authority::Authority;
 use crate::http::head::Head;
 use crate::http::respond::Reply;
@@ -15,8 +16,6 @@ const ALLOWED_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const EXPOSED_HEADERS: &str = "Mcp-Session-Id, WWW-Authenticate";
 /// Request headers of tools: allowed one by one, as the page names them.
 const PARAMETER_PREFIX: &str = "mcp-param-";
-/// Of these, echoed in one preflight answer.
-const PARAMETERS: usize = 64;
 const PREFLIGHT_SECONDS: &str = "600";
 
 /// The names we answer to and the pages we answer.
@@ -120,7 +119,7 @@ fn allowed_headers(head: &Head<'_>) -> String {
         .flat_map(|names| names.split(','))
         .map(str::trim)
         .filter(|name| is_parameter(name))
-        .take(PARAMETERS)
+        .take(PREFLIGHT_PARAMETERS)
         .for_each(|name| {
             allowed.push_str(", ");
             allowed.push_str(name);
@@ -310,9 +309,11 @@ mod tests {
 
     #[test]
     fn preflight_names_what_a_page_may_send() {
-        let bytes = b"OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:6274\r\n\
+        let bytes =
+            b"OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:6274\r\n\
             Access-Control-Request-Method: POST\r\n\
-            Access-Control-Request-Headers: content-type, mcp-param-Region,x-other, Mcp-Param-b\r\n\r\n";
+            Access-Control-Request-Headers: content-type, mcp-param-Region,x-other, Mcp-Param-b\r\n\
+            \r\n";
         let mut fields = no_fields();
         let Parsed::Complete(head) = Head::parse(bytes, &mut fields) else {
             panic!("refused")

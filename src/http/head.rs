@@ -5,11 +5,8 @@
 
 use std::mem::MaybeUninit;
 
-use crate::base::limits::{HEAD_BYTES, HEADERS, TARGET_BYTES};
+use crate::base::limits::{HEAD_BYTES, HEADERS, REQUEST_LINE_EXTRA_BYTES, TARGET_BYTES};
 use crate::http::authority::Authority;
-
-/// Longest method and version beside a target in a request line; only tells 414 from 431.
-const LINE_EXTRA_BYTES: usize = 64;
 
 /// The methods that this gateway can mean something by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +216,7 @@ fn check_lines(head: &[u8]) -> Result<(), Refusal> {
 
 /// Whether a head that is not complete can still become an acceptable one.
 pub(super) fn check_length(bytes: &[u8]) -> Result<(), Refusal> {
-    let line_room = TARGET_BYTES + LINE_EXTRA_BYTES;
+    let line_room = TARGET_BYTES + REQUEST_LINE_EXTRA_BYTES;
     if bytes.len() > line_room && memchr::memchr(b'\n', &bytes[..line_room]).is_none() {
         return Err(TARGET_TOO_LONG);
     }
@@ -422,6 +419,48 @@ mod tests {
         assert_eq!(head.framing, Framing::Length(3));
         assert_eq!(&bytes[head.length_bytes..], b"abc");
         assert_eq!((head.host.name, head.host.port), ("localhost", Some(3050)));
+    }
+
+    /// Whatever is accepted has strict lines, one length and stays inside its bytes.
+    #[test]
+    fn changed_bytes_are_refused_or_unambiguous() {
+        let good = b"POST /mcp?a=b HTTP/1.1\r\nHost: localhost:1\r\nContent-Length: 12\r\n\
+            Transfer-Encodin: chunked\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        let odd = b"\r\n\0\t :;,+-gG0123456789\x7f\xe9HTransfer";
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        for _ in 0..50_000 {
+            let mut bytes = good.to_vec();
+            for _ in 0..=next(3) {
+                let (at, byte) = (next(bytes.len()), odd[next(odd.len())]);
+                match next(3) {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            let mut fields = no_fields();
+            let Parsed::Complete(head) = Head::parse(&bytes, &mut fields) else {
+                continue;
+            };
+            let text = &bytes[..head.length_bytes];
+            assert!(
+                text.is_ascii() && text.ends_with(b"\r\n\r\n"),
+                "{}",
+                text.escape_ascii()
+            );
+            let lone = |at: usize| text[at] == b'\n' && (at == 0 || text[at - 1] != b'\r');
+            assert!(!(0..text.len()).any(lone), "{}", text.escape_ascii());
+            let lengths = head.header_values("content-length").count();
+            let codings = head.header_values("transfer-encoding").count();
+            assert!(lengths + codings <= 1, "{}", text.escape_ascii());
+            assert_eq!(head.header_values("host").count(), 1);
+        }
     }
 
     #[test]

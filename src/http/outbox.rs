@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::limits::KEPT_BUFFER_BYTES;
 
+/// Room for the date line.
+const DATE_BYTES: usize = 40;
+
 /// How the end of the body is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -29,7 +32,7 @@ impl Outbox {
     pub(super) fn new() -> Self {
         Self {
             bytes: Vec::with_capacity(512),
-            date: String::new(),
+            date: String::with_capacity(DATE_BYTES),
             date_second: 0,
         }
     }
@@ -122,21 +125,24 @@ impl Outbox {
             .unwrap_or_default();
         let second = since_epoch.as_secs();
         if second != self.date_second || self.date.is_empty() {
-            self.date = date_of(second);
+            write_date(second, &mut self.date);
             self.date_second = second;
         }
         self.bytes.extend_from_slice(self.date.as_bytes());
     }
 }
 
-fn date_of(second: u64) -> String {
+/// Replaces `line`; by nothing for a time that no calendar has.
+fn write_date(second: u64, line: &mut String) {
+    line.clear();
+    let time = i64::try_from(second).ok().map(jiff::Timestamp::from_second);
+    let Some(Ok(time)) = time else { return };
+    line.push_str("Date: ");
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    i64::try_from(second)
-        .ok()
-        .and_then(|second| jiff::Timestamp::from_second(second).ok())
-        .and_then(|time| printer.timestamp_to_rfc9110_string(&time).ok())
-        .map(|date| format!("Date: {date}\r\n"))
-        .unwrap_or_default()
+    match printer.print_timestamp_rfc9110(&time, &mut *line) {
+        Ok(()) => line.push_str("\r\n"),
+        Err(_) => line.clear(),
+    }
 }
 
 /// Framing is decided here alone.
@@ -198,7 +204,7 @@ fn reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::outbox::{Extent, Outbox, date_of};
+    use crate::http::outbox::{DATE_BYTES, Extent, Outbox, write_date};
 
     #[test]
     fn no_value_can_split_an_answer() {
@@ -235,9 +241,9 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_rfc_9110() {
-        assert_eq!(
-            date_of(784_111_777),
-            "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-        );
+        let mut line = String::with_capacity(DATE_BYTES);
+        write_date(784_111_777, &mut line);
+        assert_eq!(line, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        assert!(line.len() <= DATE_BYTES);
     }
 }

@@ -106,16 +106,15 @@ pub(super) fn hung_up(socket: &TcpStream, half: bool) -> bool {
 
 /// Ends our direction and throws away what the peer still sends, within bounds: a close with
 /// unread bytes would be a reset, which can destroy the answer on its way.
-pub(super) fn linger(socket: &TcpStream, patience: Duration) {
+pub(super) fn linger(socket: &TcpStream, sink: &mut Vec<u8>, patience: Duration) {
     if socket.shutdown(Shutdown::Write).is_err() {
         return;
     }
     let deadline = Instant::now() + patience;
     let mut thrown_away = 0;
-    let mut sink = Vec::with_capacity(4096);
     while thrown_away < DRAIN_BYTES {
         sink.clear();
-        if receive_by(socket, &mut sink, deadline) != Received::Bytes {
+        if receive_by(socket, sink, deadline) != Received::Bytes {
             return;
         }
         thrown_away += sink.len();
