@@ -233,6 +233,8 @@ pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
         if let Some(files) = &files {
             let _ = rustix::process::setrlimit(Resource::Nofile, *files);
         }
+        // Our allocator switches huge pages off for the process; that is inherited by programs.
+        let _ = rustix::thread::disable_transparent_huge_pages(false);
         keep_files_from_program();
         Ok(())
     };

@@ -365,17 +365,43 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 }
 
+/// The headers of one answer: few enough for the stack.
+pub struct Headers<'a> {
+    all: [(&'a str, &'a str); HEADERS],
+    len: usize,
+}
+
+/// Content type, two for streams, three for CORS, the session id, Retry-After.
+const HEADERS: usize = 8;
+
+impl<'a> Headers<'a> {
+    pub fn push(&mut self, header: (&'a str, &'a str)) {
+        if let Some(free) = self.all.get_mut(self.len) {
+            *free = header;
+            self.len += 1;
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for Headers<'a> {
+    type Target = [(&'a str, &'a str)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.all[..self.len]
+    }
+}
+
 /// The headers of an answer. A stream must not be held back by caches and proxies.
-pub fn with_type<'a>(
-    headers: &[(&'a str, &'a str)],
-    content_type: &'a str,
-) -> Vec<(&'a str, &'a str)> {
-    let mut all = Vec::with_capacity(headers.len() + 3);
+pub fn with_type<'a>(headers: &[(&'a str, &'a str)], content_type: &'a str) -> Headers<'a> {
+    let mut all = Headers {
+        all: [("", ""); HEADERS],
+        len: 0,
+    };
     all.push(("Content-Type", content_type));
     if content_type == "text/event-stream" {
         all.push(("Cache-Control", "no-cache, no-transform"));
         all.push(("X-Accel-Buffering", "no"));
     }
-    all.extend_from_slice(headers);
+    headers.iter().for_each(|header| all.push(*header));
     all
 }

@@ -58,7 +58,9 @@ impl EventStream {
             next: 1,
             sent: 0,
             finished: false,
-            attached: VecDeque::new(),
+            // Made here, because the thread of a quiet stream had better allocate nothing: its
+            // first allocation costs it many pages.
+            attached: VecDeque::with_capacity(limits::SESSION_LISTENERS),
             next_token: 0,
         };
         EventStream {
