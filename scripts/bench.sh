@@ -48,8 +48,9 @@ build_gateway() {
     else
         cargo build --quiet --release --bin onemcp
     fi
-    # The newest one is the one just built.
-    ls -t "$target_dir"/*-linux-*/release/onemcp "$target_dir"/release/onemcp 2>/dev/null | head -1
+    # The newest one is the one just built; ls fails when one of the places is empty.
+    { ls -t "$target_dir"/*-linux-*/release/onemcp "$target_dir"/release/onemcp 2>/dev/null || true
+    } | head -1
 }
 [ -n "$binary" ] || binary=$(build_gateway)
 [ -x "$binary" ] || { echo "bench: no gateway to measure: build it or give --binary" >&2; exit 69; }
@@ -179,7 +180,7 @@ transport = "stdio"
 command = "$echo_server"
 TOML
     "$peer" --config "$out/peer.toml" >"$out/peer.out" 2>"$out/peer.err" &
-    pid=$! url=http://127.0.0.1:$peer_port/mcp
+    pid=$! url=http://127.0.0.1:$peer_port/ # it serves MCP at the root
     pids+=("$pid")
     for _ in $(seq 100); do
         wait_for_tools "$url" 2 2>/dev/null && break
@@ -269,6 +270,10 @@ printf '{"row":"size","label":"gateway","mib":%d.%03d,"limit_mib":%d}\n' \
 code=0
 "$load" report -- "$lines" >"$out/table.md" || code=$?
 cat "$out/table.md"
+if $peers && ! grep -q '"label":"mcp-proxy".*"calls_per_s"' "$lines"; then
+    echo "bench: the peer was asked for and gave no figures" >&2
+    [ "$code" != 0 ] || code=1
+fi
 if [ -n "$rig" ] && ! grep -q '"label":"rig-direct".*"calls_per_s"' "$lines"; then
     echo "bench: the run is void: the rig was given and gave no figures" >&2
     code=2
