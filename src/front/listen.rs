@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::base::limits;
 use crate::front::exchange::with_type;
@@ -23,8 +23,8 @@ pub fn run(
     headers: &[(&str, &str)],
     out: &mut Responder<'_>,
 ) {
-    let waker = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
-        Ok(waker) => Arc::new(waker),
+    let waker = match session.take_waker() {
+        Ok(waker) => waker,
         Err(error) => {
             log::warn!("stream not opened: {error}");
             return out.reply(&Reply::empty(503).with("Retry-After", "1"));
@@ -55,6 +55,7 @@ pub fn run(
     };
     listener.serve(token, out);
     stream.detach(token);
+    session.return_waker(waker);
     session.touch();
     out.finish_stream();
 }

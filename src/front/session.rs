@@ -4,11 +4,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::limits;
 use crate::front::face::{Abilities, Initialize};
@@ -40,6 +42,9 @@ pub struct Session {
     state: Mutex<State>,
     /// Unsolicited messages go here; the GET streams of the session read it.
     pub listener: EventStream,
+    /// Wakes the first GET stream. Made with the session, because the thread of a quiet stream
+    /// had better allocate nothing: its first allocation costs it many pages.
+    waker: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 #[derive(Default)]
@@ -80,6 +85,13 @@ pub struct Remains {
     pub subscriptions: HashMap<String, usize>,
 }
 
+fn new_waker() -> std::io::Result<Arc<OwnedFd>> {
+    Ok(Arc::new(eventfd(
+        0,
+        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+    )?))
+}
+
 /// The three kinds a client is told about: resources and templates are one.
 pub const ANNOUNCED: [ListKind; 3] = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
 
@@ -106,11 +118,26 @@ impl Session {
             visible: Mutex::new(None),
             state: Mutex::default(),
             listener: EventStream::new(0),
+            waker: Mutex::new(new_waker().ok()),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An eventfd for one GET stream; give it back with `return_waker`.
+    pub fn take_waker(&self) -> std::io::Result<Arc<OwnedFd>> {
+        let kept = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        kept.map_or_else(new_waker, Ok)
+    }
+
+    pub fn return_waker(&self, waker: Arc<OwnedFd>) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
 
     pub fn touch(&self) {
