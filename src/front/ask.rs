@@ -4,12 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Sender;
-
 use crate::front::session::{PendingAsk, Session};
 use crate::mcp::error::{INVALID_REQUEST, RpcError};
 use crate::mcp::method::Ask;
-use crate::upstream::call::{Asked, CallId, Mail, Reply};
+use crate::upstream::call::{Asked, CallId, MailSender, Reply};
 use crate::upstream::link::Link;
 use crate::wire::json::string_value;
 use crate::wire::members::{Edit, Members, span_in, splice};
@@ -34,7 +32,7 @@ pub fn relay(
     session: &Session,
     link: &Arc<Link>,
     asked: &Asked,
-    call: Option<(CallId, Sender<Mail>)>,
+    call: Option<(CallId, MailSender)>,
 ) -> Option<Vec<u8>> {
     let envelope = Envelope::parse(&asked.text, FROM_SERVER).ok()?;
     if let Some(error) = session.abilities.refuses(asked.ask, envelope.params) {
@@ -96,10 +94,7 @@ pub fn answered(session: &Session, text: &str, id: &str) {
         .answer_with(&ask.upstream_id, text, span_in(text, id));
     if let Some((call, mail)) = ask.call {
         // Full: then the call gets an extension from what waits there.
-        let _ = mail.try_send(Mail {
-            call,
-            reply: Reply::AskAnswered,
-        });
+        mail.post(call, Reply::AskAnswered);
     }
 }
 

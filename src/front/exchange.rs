@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::session::Session;
@@ -15,7 +13,7 @@ use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
-use crate::upstream::call::{Answer, Asked, CallId, Mail, Notice, Reply};
+use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
 use crate::upstream::link::Link;
 use crate::upstream::server::Server;
 use crate::wire::message::blank_line_breaks;
@@ -80,8 +78,7 @@ pub struct Exchange<'a, 'c> {
     pub out: &'a mut Responder<'c>,
     pub headers: &'a [(&'a str, &'a str)],
     pub accepts: Accepts,
-    pub mail: &'a Receiver<Mail>,
-    pub sender: &'a Sender<Mail>,
+    pub mailbox: &'a Mailbox,
     /// The client sent an array and gets one.
     pub is_batch: bool,
     /// Responses that are complete: those of a batch, until the answer is sent.
@@ -103,15 +100,14 @@ impl<'a, 'c> Exchange<'a, 'c> {
         out: &'a mut Responder<'c>,
         headers: &'a [(&'a str, &'a str)],
         accepts: Accepts,
-        mailbox: &'a (Sender<Mail>, Receiver<Mail>),
+        mailbox: &'a Mailbox,
     ) -> Exchange<'a, 'c> {
         Exchange {
             session,
             out,
             headers,
             accepts,
-            mail: &mailbox.1,
-            sender: &mailbox.0,
+            mailbox,
             is_batch: false,
             done: Vec::new(),
             stream: None,
@@ -130,8 +126,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 .map(|call| call.deadline)
                 .min()
                 .unwrap_or(quiet_until);
-            match self.mail.recv_deadline(next_deadline.min(quiet_until)) {
-                Ok(mail) => {
+            match self.mailbox.wait(next_deadline.min(quiet_until)) {
+                Some(mail) => {
                     if self.receive(mail, &mut calls) {
                         // The one answer of a plain request went out as it came.
                         return;
@@ -140,15 +136,13 @@ impl<'a, 'c> Exchange<'a, 'c> {
                         quiet_until = Instant::now() + limits::STREAM_KEEP_ALIVE;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                None => {
                     self.expire(&mut calls);
                     if Instant::now() >= quiet_until {
                         self.break_silence();
                         quiet_until = Instant::now() + limits::STREAM_KEEP_ALIVE;
                     }
                 }
-                // Cannot happen while `sender` lives; there would be nothing to wait for.
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         self.finish();
@@ -244,7 +238,9 @@ impl<'a, 'c> Exchange<'a, 'c> {
             let error = ask::over("the client accepts no event stream");
             return call.link.answer_error(&asked.upstream_id, &error);
         }
-        let belongs_to = asked.certain.then(|| (call.call, self.sender.clone()));
+        let belongs_to = asked
+            .certain
+            .then(|| (call.call, self.mailbox.sender().clone()));
         if let Some(text) = ask::relay(self.session, &call.link, asked, belongs_to) {
             self.event(text);
         }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::limits;
@@ -21,7 +20,7 @@ use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
 use crate::relay::view::View;
 use crate::relay::world::World;
-use crate::upstream::call::{CallId, Mail, Reply};
+use crate::upstream::call::{CallId, MailSender, Reply};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::Link;
 use crate::upstream::server::SessionFace;
@@ -67,7 +66,7 @@ struct InFlight {
     client_id: String,
     call: CallId,
     link: Arc<Link>,
-    mail: Sender<Mail>,
+    mail: MailSender,
 }
 
 /// A question that the client has been asked.
@@ -77,7 +76,7 @@ pub struct PendingAsk {
     /// The server's own progress token, raw.
     pub progress_token: Option<String>,
     /// The call it belongs to, and its connection.
-    pub call: Option<(CallId, Sender<Mail>)>,
+    pub call: Option<(CallId, MailSender)>,
 }
 
 /// What is left to do when a session has ended.
@@ -172,7 +171,7 @@ impl Session {
         client_id: &str,
         call: CallId,
         link: &Arc<Link>,
-        mail: &Sender<Mail>,
+        mail: &MailSender,
     ) -> bool {
         let mut state = self.state();
         if state.closed || state.calls.len() >= limits::SESSION_CALLS {
@@ -222,10 +221,7 @@ impl Session {
         };
         if link.cancel(call, reason) {
             // Full: the call's answer is already among what waits there.
-            let _ = mail.try_send(Mail {
-                call,
-                reply: Reply::Cancelled,
-            });
+            mail.post(call, Reply::Cancelled);
         }
     }
 
@@ -380,10 +376,7 @@ impl Session {
         };
         for flight in calls {
             if flight.link.cancel(flight.call, "the session has ended") {
-                let _ = flight.mail.try_send(Mail {
-                    call: flight.call,
-                    reply: Reply::Cancelled,
-                });
+                flight.mail.post(flight.call, Reply::Cancelled);
             }
         }
         let error = crate::front::ask::over("the session has ended");

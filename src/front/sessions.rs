@@ -159,8 +159,8 @@ pub fn drop_subscription(server: &Server, uri: &str) {
     }
     if let Some(link) = server.shared_link() {
         let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(uri));
-        let (mail, _) = crate::upstream::call::mailbox(1);
-        if let Err(error) = link.request("resources/unsubscribe", &params, &mail) {
+        let mail = crate::upstream::call::Mailbox::new(1);
+        if let Err(error) = link.request("resources/unsubscribe", &params, mail.sender()) {
             log::debug!(
                 "not unsubscribed server={:?}: {}",
                 server.name(),

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-
 use crate::base::limits;
 use crate::config::server::Instances;
 use crate::front::ask;
@@ -30,7 +28,7 @@ use crate::relay::route::Route;
 use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::{Hub, World};
 use crate::relay::{instructions, list, route};
-use crate::upstream::call::{Mail, Outgoing, mailbox};
+use crate::upstream::call::{Mailbox, Outgoing};
 use crate::upstream::server::Server;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
@@ -41,7 +39,7 @@ const VERSION_HEADER: &str = "MCP-Protocol-Version";
 
 thread_local! {
     /// The queue of this connection thread, made at its first relayed call.
-    static MAILBOX: (Sender<Mail>, Receiver<Mail>) = mailbox(limits::BATCH_MESSAGES);
+    static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
 }
 
 pub struct Streamable {
@@ -381,12 +379,7 @@ impl Streamable {
         session.touch();
     }
 
-    fn batched(
-        &self,
-        seat: &Seat<'_>,
-        message: &str,
-        mail: &(Sender<Mail>, Receiver<Mail>),
-    ) -> Step {
+    fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
         match Envelope::parse(message, FROM_CLIENT) {
             Ok(envelope) => self.step(seat, &envelope, mail),
             Err(error) => {
@@ -401,12 +394,7 @@ impl Streamable {
     }
 
     /// What one message comes to.
-    fn step(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        mail: &(Sender<Mail>, Receiver<Mail>),
-    ) -> Step {
+    fn step(&self, seat: &Seat<'_>, envelope: &Envelope<'_>, mail: &Mailbox) -> Step {
         match &envelope.kind {
             Kind::Notification { method } => {
                 self.notification(seat.session, method, envelope.params);
@@ -458,7 +446,7 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         method: &str,
-        mail: &(Sender<Mail>, Receiver<Mail>),
+        mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let Some(method) = Method::parse(method) else {
             return Err(RpcError::new(
@@ -528,7 +516,7 @@ impl Streamable {
         id: &str,
         params: &Params<'_>,
         key: Named<'_>,
-        mail: &(Sender<Mail>, Receiver<Mail>),
+        mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let (server, native) = self.find(seat, &key)?;
         if self.draining.load(Ordering::Acquire) {
@@ -544,8 +532,8 @@ impl Streamable {
                 .progress_token()?
                 .map(|raw| span_in(envelope.text, raw)),
         };
-        let call = link.call(&outgoing, &mail.0)?;
-        if !seat.session.begin(id, call, &link, &mail.0) {
+        let call = link.call(&outgoing, mail.sender())?;
+        if !seat.session.begin(id, call, &link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
             return Err(RpcError::new(INVALID_REQUEST, message));
@@ -618,7 +606,7 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         params: &Params<'_>,
-        mail: &(Sender<Mail>, Receiver<Mail>),
+        mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let (server, _) = self.find(seat, &key)?;
@@ -655,7 +643,7 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         params: &Params<'_>,
-        mail: &(Sender<Mail>, Receiver<Mail>),
+        mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let (server, _) = self.find(seat, &key)?;

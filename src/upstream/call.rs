@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, Thread};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -83,7 +85,75 @@ pub struct Mail {
     pub reply: Reply,
 }
 
-/// The queue of one connection thread. It outlives single calls, hence the call id in `Mail`.
-pub fn mailbox(calls: usize) -> (Sender<Mail>, Receiver<Mail>) {
-    bounded(limits::MAILBOX + calls)
+/// The queue of one thread that waits for servers. It outlives single calls, hence the call id
+/// in `Mail`.
+///
+/// A crossbeam channel for the messages, and `park` for the wait: the channel's own wait spins
+/// and yields before it sleeps, which costs two cores more than it saves (docs/benchmark.md).
+pub struct Mailbox {
+    sender: MailSender,
+    receiver: Receiver<Mail>,
+}
+
+/// The way into a mailbox; never waits.
+#[derive(Clone)]
+pub struct MailSender {
+    queue: Sender<Mail>,
+    owner: Thread,
+}
+
+impl Mailbox {
+    /// For the current thread, which alone may wait at it. `calls`: how many may be in flight.
+    pub fn new(calls: usize) -> Mailbox {
+        let (queue, receiver) = bounded(limits::MAILBOX + calls);
+        Mailbox {
+            sender: MailSender {
+                queue,
+                owner: thread::current(),
+            },
+            receiver,
+        }
+    }
+
+    pub fn sender(&self) -> &MailSender {
+        &self.sender
+    }
+
+    /// For `select!`: the channel itself.
+    pub fn receiver(&self) -> &Receiver<Mail> {
+        &self.receiver
+    }
+
+    /// The next mail; `None` when there is none by `deadline`.
+    pub fn wait(&self, deadline: Instant) -> Option<Mail> {
+        loop {
+            if let Ok(mail) = self.receiver.try_recv() {
+                return Some(mail);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            // Returns early at once if mail came after the look above.
+            thread::park_timeout(left);
+        }
+    }
+}
+
+impl MailSender {
+    /// False when the queue is full, or nobody will read it any more.
+    pub fn post(&self, call: CallId, reply: Reply) -> bool {
+        let taken = self.queue.try_send(Mail { call, reply }).is_ok();
+        self.owner.unpark();
+        taken
+    }
+
+    /// Mail that waits.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
 }

@@ -14,7 +14,7 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
 use crate::model::listing::{Item, Listing, parse_page};
-use crate::upstream::call::{CallId, Mail, Reply, mailbox};
+use crate::upstream::call::{CallId, Mail, Mailbox, Reply};
 use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::OwnerEvent;
 use crate::wire::json::quoted;
@@ -189,12 +189,12 @@ impl Dialogue<'_> {
         params: &str,
         limit: Duration,
     ) -> Result<Result<String, String>, Fault> {
-        let (sender, receiver) = mailbox(1);
+        let mailbox = Mailbox::new(1);
         let call = self
             .link
-            .request(method, params, &sender)
+            .request(method, params, mailbox.sender())
             .map_err(|_| Fault::Gone)?;
-        let fault = match self.wait(call, &receiver, Instant::now() + limit) {
+        let fault = match self.wait(call, mailbox.receiver(), Instant::now() + limit) {
             Ok(mail) => return outcome(mail),
             Err(Fault::Timeout(_)) => Fault::Timeout(limit),
             Err(fault) => fault,

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-
 use crate::base::limits;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::revision::Revision;
-use crate::upstream::call::{Answer, Asked, CallId, Mail, Outgoing, Reply, next_call_id};
+use crate::upstream::call::{Answer, Asked, CallId, MailSender, Outgoing, Reply, next_call_id};
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::wire::members::{Edit, splice};
 use crate::wire::message::blank_line_breaks;
@@ -55,7 +53,7 @@ struct Pending {
 }
 
 struct Waiting {
-    mail: Sender<Mail>,
+    mail: MailSender,
     progress_token: Option<String>,
     caller: Caller,
 }
@@ -63,7 +61,7 @@ struct Waiting {
 /// A call that a message was found to belong to.
 pub struct Attributed {
     pub call: CallId,
-    pub mail: Sender<Mail>,
+    pub mail: MailSender,
     /// False when another call of the same session may be meant.
     pub certain: bool,
 }
@@ -110,7 +108,7 @@ impl Link {
     }
 
     /// Sends a client's request on, under our id and with our progress token.
-    pub fn call(&self, request: &Outgoing<'_>, mail: &Sender<Mail>) -> Result<CallId, RpcError> {
+    pub fn call(&self, request: &Outgoing<'_>, mail: &MailSender) -> Result<CallId, RpcError> {
         let id = next_call_id();
         let wire_id = id.to_string();
         let mut edits = vec![Edit {
@@ -146,7 +144,7 @@ impl Link {
         &self,
         method: &str,
         params: &str,
-        mail: &Sender<Mail>,
+        mail: &MailSender,
     ) -> Result<CallId, RpcError> {
         let id = next_call_id();
         let line = format!(
@@ -161,7 +159,7 @@ impl Link {
         line: Vec<u8>,
         caller: Caller,
         progress_token: Option<String>,
-        mail: &Sender<Mail>,
+        mail: &MailSender,
     ) -> Result<CallId, RpcError> {
         {
             let mut pending = self.pending();
@@ -308,8 +306,8 @@ impl Link {
     }
 
     /// Gives a progress or log message to its call, if there is room: these may be lost.
-    fn notice(&self, mail: &Sender<Mail>, id: CallId, reply: Reply) {
-        if mail.len() >= limits::MAILBOX_SOFT || mail.try_send(Mail { call: id, reply }).is_err() {
+    fn notice(&self, mail: &MailSender, id: CallId, reply: Reply) {
+        if mail.len() >= limits::MAILBOX_SOFT || !mail.post(id, reply) {
             bump(&self.counters.dropped_notices);
         }
     }
@@ -368,16 +366,12 @@ impl Link {
     pub fn asked(&self, to: &Attributed, asked: Asked) -> bool {
         // More room than for notices, and one slot for each call's answer stays free.
         let room = to.mail.len() < limits::MAILBOX_SOFT + 8;
-        let mail = Mail {
-            call: to.call,
-            reply: Reply::Asked(asked),
-        };
-        room && to.mail.try_send(mail).is_ok()
+        room && to.mail.post(to.call, Reply::Asked(asked))
     }
 
     /// A question was withdrawn: tells every call here that may have passed it on.
     pub fn ask_withdrawn(&self, upstream_id: &str) {
-        let calls: Vec<(CallId, Sender<Mail>)> = {
+        let calls: Vec<(CallId, MailSender)> = {
             let pending = self.pending();
             let clients = pending
                 .calls
@@ -409,8 +403,8 @@ impl Link {
 
 /// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A
 /// receiver that is gone wants no answer.
-fn deliver(mail: &Sender<Mail>, call: CallId, reply: Reply) {
-    if mail.try_send(Mail { call, reply }).is_err() {
+fn deliver(mail: &MailSender, call: CallId, reply: Reply) {
+    if !mail.post(call, reply) {
         log::debug!("answer dropped call={call}: its connection is gone");
     }
 }

@@ -377,8 +377,8 @@ impl Owner {
     fn subscribe_again(&self, link: &Link) {
         for uri in self.server.subscribed_uris() {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
-            let (mail, _) = crate::upstream::call::mailbox(1);
-            if let Err(error) = link.request("resources/subscribe", &params, &mail) {
+            let mail = crate::upstream::call::Mailbox::new(1);
+            if let Err(error) = link.request("resources/subscribe", &params, mail.sender()) {
                 log::warn!(
                     "subscription lost server={:?}: {}",
                     link.server(),

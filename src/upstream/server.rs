@@ -489,8 +489,8 @@ pub fn send_level(link: &Link, level: Level) {
         return;
     }
     let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-    let (mail, _) = crate::upstream::call::mailbox(1);
-    if let Err(error) = link.request("logging/setLevel", &params, &mail) {
+    let mail = crate::upstream::call::Mailbox::new(1);
+    if let Err(error) = link.request("logging/setLevel", &params, mail.sender()) {
         log::debug!(
             "level not set server={:?}: {}",
             link.server(),
