@@ -2,3 +2,7 @@
 
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod repo;
+#[cfg(test)]
+mod tidy;
