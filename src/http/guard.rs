@@ -310,9 +310,11 @@ mod tests {
 
     #[test]
     fn preflight_names_what_a_page_may_send() {
-        let bytes = b"OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:6274\r\n\
+        let bytes =
+            b"OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:6274\r\n\
             Access-Control-Request-Method: POST\r\n\
-            Access-Control-Request-Headers: content-type, mcp-param-Region,x-other, Mcp-Param-b\r\n\r\n";
+            Access-Control-Request-Headers: content-type, mcp-param-Region,x-other, \
+            Mcp-Param-b\r\n\r\n";
         let mut fields = no_fields();
         let Parsed::Complete(head) = Head::parse(bytes, &mut fields) else {
             panic!("refused")

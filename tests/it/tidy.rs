@@ -283,7 +283,11 @@ fn lines_are_short() {
 #[test]
 fn functions_are_short() {
     let mut all = product();
-    all.extend(code().into_iter().filter(|file| file.path.starts_with("fixtures/")));
+    all.extend(
+        code()
+            .into_iter()
+            .filter(|file| file.path.starts_with("fixtures/")),
+    );
     check(&all, |file, found| {
         for position in word_positions(&file.text, "fn") {
             let rest = &file.text[position..];
