@@ -411,7 +411,9 @@ fn no_async_runtime_is_in_the_tree() {
 /// Files that are compiled, and whether only for tests.
 fn declared_files() -> Vec<(String, bool)> {
     let manifest = read("Cargo.toml");
-    let roots = manifest.lines().filter_map(|line| line.strip_prefix("path = \""));
+    let roots = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("path = \""));
     let roots = roots.map(|rest| (rest.trim_end_matches('"').to_owned(), false));
     let mut open: Vec<(String, bool)> = roots.collect();
     open.push(("src/lib.rs".to_owned(), false));
