@@ -1,6 +1,8 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod repo;

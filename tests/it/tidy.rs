@@ -514,8 +514,8 @@ fn architecture_is_short_and_names_tests_that_exist() {
             .nth(1)
             .unwrap_or_else(|| panic!("no test: {item}"));
         for path in tested.split('`').skip(1).step_by(2) {
-            let known = tests.contains(path)
-                || path.starts_with("scripts/") && root().join(path).is_file();
+            let known =
+                tests.contains(path) || path.starts_with("scripts/") && root().join(path).is_file();
             assert!(known, "ARCHITECTURE.md names no test of ours: {path}");
             named += 1;
         }
