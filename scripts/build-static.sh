@@ -47,11 +47,15 @@ choose_target() {
 }
 
 build() {
-    local flags=${RUSTFLAGS:-}
-    case $target in *-gnu) flags="$flags -C target-feature=+crt-static" ;; esac
+    local flags=()
+    read -ra flags <<<"${RUSTFLAGS:-}"
+    case $target in *-gnu) flags+=(-C target-feature=+crt-static) ;; esac
     # Nothing of this machine's folders belongs into the binary.
-    flags="$flags --remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
-    RUSTFLAGS=$flags cargo build --locked --release --target "$target" --bin onemcp >&2
+    flags+=("--remap-path-prefix=$PWD=onemcp")
+    flags+=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo")
+    # Separated by what no path holds.
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}") \
+        cargo build --locked --release --target "$target" --bin onemcp >&2
 }
 
 # A dynamic executable names its loader in an INTERP segment.
@@ -89,6 +93,10 @@ check_size() {
     ! $limited || [ "$bytes" -le "$limit" ] || fail "$binary is larger than $limit bytes"
 }
 
+check_paths() {
+    ! grep -qaF "${HOME:-/nowhere}/" "$binary" || fail "$binary names a folder of this machine"
+}
+
 target=$(choose_target)
 build
 folder=${CARGO_TARGET_DIR:-target}
@@ -96,6 +104,7 @@ case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
 binary=$folder/$target/release/onemcp
 bytes=$(stat -c %s "$binary")
 check_static
+check_paths
 check_runs
 check_size
 echo "$binary $bytes"

@@ -187,7 +187,15 @@ fn threads_are_made_in_one_file() {
                 "import base::thread, or one item of std::thread",
             ));
         }
-        if text.contains("use std::thread::{") && text.contains("spawn,") {
+        let flat: String = text.split_whitespace().collect();
+        let hidden = flat.contains("usestd::{")
+            || flat.split("usestd::thread::{").skip(1).any(|rest| {
+                let names = rest.split('}').next().unwrap_or_default();
+                names
+                    .split(',')
+                    .any(|name| name == "spawn" || name == "self")
+            });
+        if hidden {
             found.push(format!(
                 "{}: threads are made by base::thread::spawn",
                 file.path
