@@ -94,7 +94,10 @@ check_size() {
 }
 
 check_paths() {
-    ! grep -qaF "${HOME:-/nowhere}/" "$binary" || fail "$binary names a folder of this machine"
+    local path
+    for path in "$PWD/" "${CARGO_HOME:-$HOME/.cargo}/"; do
+        ! grep -qaF "$path" "$binary" || fail "$binary names a folder of this machine: $path"
+    done
 }
 
 target=$(choose_target)
