@@ -6,6 +6,7 @@
 #
 # Prints one line per requirement set and ends with 1 on any failure or warning.
 # Needs cargo, npm and the npm registry (first run only). Settings by environment:
+#   ONEMCP_BIN             a gateway to use instead of building one
 #   CONFORMANCE_PROFILE    release (default) or dev: which gateway to build
 #   CONFORMANCE_INSTANCES  session (default) or shared: how the gateway runs the server
 set -euo pipefail
@@ -68,7 +69,11 @@ build() {
     dev) gateway=$target/debug/onemcp ;;
     *) fail "CONFORMANCE_PROFILE=$profile: use release or dev" ;;
     esac
-    cargo build --quiet --profile "$profile" --bin onemcp
+    if [ -n "${ONEMCP_BIN:-}" ]; then
+        gateway=$ONEMCP_BIN
+    else
+        cargo build --quiet --profile "$profile" --bin onemcp
+    fi
     cargo build --quiet --example everything
     everything=$target/debug/examples/everything
 }

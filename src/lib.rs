@@ -1,8 +1,8 @@
 //! onemcp: one endpoint for all MCP servers.
 //!
 //! Dependency order, outermost first; a module may use only modules to its right
-//! (`tests/it/tidy.rs` fails on a wrong arrow):
-//! `cli > gateway > front > relay > upstream > journal > config > model > mcp > http > wire > base`.
+//! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > relay > upstream >
+//! journal > config > model > mcp > http > wire > base`.
 
 pub mod base;
 pub mod cli;

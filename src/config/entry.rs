@@ -30,7 +30,7 @@ pub const KEYS: &[&str] = &[
 ];
 
 /// Keys that are known and not carried out, with what happens instead.
-const NOT_CARRIED_OUT: &[(&str, &str)] = &[
+pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
     (
         "restartOnExit",
         "a server that ends is always started again",

@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::base::time;
 use crate::config::settings::HealthInfoLevel;
 use crate::http::{Head, Peer, Reply};
-use crate::relay::world::Hub;
+use crate::model::catalog::Clash;
+use crate::relay::world::{Hub, World};
 use crate::upstream::server::{Server, State, Status};
 
 pub struct Health {
@@ -152,15 +153,6 @@ impl Health {
         let status = counts.verdict(draining);
         let uptime = self.started.elapsed().as_secs();
         let minimal = detail == Detail::Minimal;
-        let clashes = world.catalog.clashes.iter().map(|clash| {
-            let name = |index: usize| world.servers()[index].name();
-            format!(
-                "{}: {} keeps it, {} is refused",
-                clash.public,
-                name(clash.kept),
-                name(clash.refused)
-            )
-        });
         let body = Body {
             status,
             timestamp: time::now_rfc3339(),
@@ -200,7 +192,7 @@ impl Health {
                     disabled_count: servers.len() - counts.total,
                     auth_enabled: false,
                     transport: "http",
-                    name_clashes: clashes.collect(),
+                    name_clashes: clash_lines(&world),
                 },
             },
         };
@@ -256,6 +248,19 @@ impl Health {
             }
         }
     }
+}
+
+fn clash_lines(world: &World) -> Vec<String> {
+    let name = |index: usize| world.servers()[index].name();
+    let line = |clash: &Clash| {
+        format!(
+            "{}: {} keeps it, {} is refused",
+            clash.public,
+            name(clash.kept),
+            name(clash.refused)
+        )
+    };
+    world.catalog.clashes.iter().map(line).collect()
 }
 
 fn probe(code: u16, status: &str) -> Reply {

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::http::{Admit, Handler, Head, Peer, Reply, Responder, Server, ServerOptions};
 
@@ -33,7 +33,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn start(options: ServerOptions) -> Self {
-        let (event_sender, events) = unbounded();
+        let (event_sender, events) = bounded(1024);
         let (gate, gate_receiver) = bounded(64);
         let echo = Arc::new(Echo {
             canaries: Mutex::default(),

@@ -352,7 +352,8 @@ impl Owner {
             self.subscribe_again(link);
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
-                "server ready server={:?} revision={} tools={} prompts={} resources={} templates={}",
+                "server ready server={:?} revision={} tools={} prompts={} resources={} \
+                 templates={}",
                 self.server.name(),
                 link.hello().map_or("", |hello| hello.revision.as_str()),
                 counts[0],

@@ -90,24 +90,9 @@ impl fmt::Display for Cause {
                  on a disk that is not mounted noexec",
                 file.display()
             ),
-            Cause::NoInterpreter {
-                file,
-                interpreter: Some(interpreter),
-            } => write!(
-                f,
-                "the interpreter {interpreter} named in the first line of {} is not there; \
-                 install it, or name the interpreter as \"command\" and the script in \"args\"",
-                file.display()
-            ),
-            Cause::NoInterpreter {
-                file,
-                interpreter: None,
-            } => write!(
-                f,
-                "{} is there, but its dynamic loader is not; use a build for this system \
-                 (glibc or musl)",
-                file.display()
-            ),
+            Cause::NoInterpreter { file, interpreter } => {
+                no_interpreter(f, file, interpreter.as_deref())
+            }
             Cause::NotAProgram { file } => write!(
                 f,
                 "{} is not a program for this machine; check its architecture, or start a \
@@ -144,6 +129,26 @@ impl fmt::Display for Cause {
                 )
             }
         }
+    }
+}
+
+fn no_interpreter(
+    f: &mut fmt::Formatter<'_>,
+    file: &Path,
+    interpreter: Option<&str>,
+) -> fmt::Result {
+    let file = file.display();
+    match interpreter {
+        Some(interpreter) => write!(
+            f,
+            "the interpreter {interpreter} named in the first line of {file} is not there; \
+             install it, or name the interpreter as \"command\" and the script in \"args\""
+        ),
+        None => write!(
+            f,
+            "{file} is there, but its dynamic loader is not; use a build for this system \
+             (glibc or musl)"
+        ),
     }
 }
 

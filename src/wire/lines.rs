@@ -255,7 +255,9 @@ mod tests {
     fn skips_long_lines_and_names_their_id() {
         let filler = "x".repeat(50_000);
         let text = format!(
-            "{{\"id\":1,\"result\":\"{filler}\"}}\nok\n{{\"result\":{{\"id\":9,\"t\":\"\\\"{filler}\"}},\"jsonrpc\":\"2.0\",\"id\": 42}}\nend\n{filler}\n"
+            "{{\"id\":1,\"result\":\"{filler}\"}}\nok\n\
+             {{\"result\":{{\"id\":9,\"t\":\"\\\"{filler}\"}},\"jsonrpc\":\"2.0\",\"id\": 42}}\n\
+             end\n{filler}\n"
         );
         for step in [1000, 4096, 70_000] {
             let found = lines(text.as_bytes(), step, 20_000);
