@@ -408,7 +408,7 @@ fn call(target: &str, args: Option<&str>, client: ClientFlags) -> Result<Command
 }
 
 /// The text itself is kept, so that numbers and key order reach the tool as written.
-fn object(text: &str) -> Result<String, UsageError> {
+pub fn object(text: &str) -> Result<String, UsageError> {
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {

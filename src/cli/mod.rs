@@ -3,17 +3,30 @@
 //! 69 unreachable, 75 timeout, 77 refused, 78 configuration.
 
 pub mod args;
+pub mod call;
 pub mod check;
+pub mod client;
+pub mod deadline;
+pub mod demo;
 pub mod demo_server;
+pub mod gateway_url;
 pub mod help;
+pub mod list;
+pub mod local;
+pub mod outcome;
 pub mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use log::LevelFilter;
+
 use crate::base::sys;
 use crate::cli::args::{Command, DemoKind, EXIT_USAGE, Invocation};
+use crate::cli::outcome::Failure;
 use crate::config::process_environment;
+use crate::config::settings::{Origin, Settings};
+use crate::journal;
 
 /// Parses the command line and carries it out.
 pub fn main() -> ExitCode {
@@ -49,7 +62,27 @@ fn run(invocation: Invocation) -> ExitCode {
             sys::prepare_process();
             serve::run(&flags)
         }
-        Command::Demo | Command::List { .. } | Command::Call { .. } => ExitCode::FAILURE,
+        Command::Demo => {
+            sys::prepare_process();
+            demo::run(&flags)
+        }
+        Command::List { server, client } => ExitCode::from(list::run(
+            server.as_deref(),
+            &client,
+            &flags,
+            &mut std::io::stdout(),
+        )),
+        Command::Call {
+            target,
+            arguments,
+            client,
+        } => ExitCode::from(call::run(
+            &target,
+            &arguments,
+            &client,
+            &flags,
+            &mut std::io::stdout(),
+        )),
     }
 }
 
@@ -64,4 +97,23 @@ fn print(text: &str) -> ExitCode {
 /// One line for a person. A closed stderr is no reason to fail.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// For commands whose answer people came to read: warnings only, unless more is asked for.
+pub fn quieten(settings: &mut Settings) {
+    if *settings.origin("logging.level") == Origin::Default {
+        settings.log_level = LevelFilter::Warn;
+    }
+}
+
+/// Runs `body` with the log on stderr, and writes what is queued before it returns.
+pub fn with_log<T>(
+    settings: &Settings,
+    body: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let log = journal::log::start(settings.log_level, settings.log_format)
+        .map_err(|error| Failure::Unreachable(format!("failed to start the log: {error}")))?;
+    let result = body();
+    log.finish();
+    result
 }

@@ -8,6 +8,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::{limits, sys, thread};
 use crate::cli::say;
+use crate::config::problem::Problem;
 use crate::config::settings::Flags;
 use crate::config::{Config, LoadError, load, process_environment};
 use crate::gateway::run::{Gateway, StartError};
@@ -43,12 +44,7 @@ pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
         }
     };
     sys::log_refusals();
-    for problem in &config.problems {
-        match problem.is_error() {
-            true => log::error!("{problem}"),
-            false => log::warn!("{problem}"),
-        }
-    }
+    log_problems(&config.problems);
     let code = match serve_logged(config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,6 +55,16 @@ pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
     sys::finish_watcher();
     log.finish();
     code
+}
+
+/// What was found in the configuration and stops nothing.
+pub fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        match problem.is_error() {
+            true => log::error!("{problem}"),
+            false => log::warn!("{problem}"),
+        }
+    }
 }
 
 fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartError> {

@@ -1,0 +1,394 @@
+//! An MCP client over Streamable HTTP for `list --url` and `call --url`: opens sessions at a
+//! running gateway, asks one thing at a time, and closes what it opened. It declares no
+//! capabilities, so every question of a server is refused. Runs on the main thread; a second
+//! thread closes the sessions when a signal ends the command. Deliberately absent: resuming
+//! a stream that broke, credentials, redirects.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::base::{limits, thread};
+use crate::cli::deadline::Deadline;
+use crate::cli::gateway_url::GatewayUrl;
+use crate::cli::outcome::{Failure, member};
+use crate::cli::{quieten, with_log};
+use crate::config::settings::Flags;
+use crate::config::{load_settings, process_environment};
+use crate::front::streamable::SESSION_HEADER;
+use crate::mcp::error::{METHOD_NOT_FOUND, RpcError, result_response};
+use crate::mcp::list::ListKind;
+use crate::mcp::method::INITIALIZED;
+use crate::mcp::revision::Revision;
+use crate::model::listing::{Item, parse_page};
+use crate::wire::json::{quoted, string_value};
+use crate::wire::message::{Envelope, FROM_SERVER, Kind};
+use crate::wire::sse::Parser;
+
+/// The way to one gateway.
+pub struct Client {
+    pub url: GatewayUrl,
+    agent: Agent,
+    deadline: Deadline,
+    open: Arc<Mutex<Vec<Open>>>,
+    signals: Option<(Handle, JoinHandle<()>)>,
+}
+
+/// A session that must be closed.
+struct Open {
+    endpoint: String,
+    id: String,
+}
+
+/// One session at one endpoint.
+pub struct Session<'c> {
+    client: &'c Client,
+    endpoint: String,
+    id: Option<String>,
+    revision: Revision,
+    /// Raw JSON.
+    capabilities: String,
+    next_id: u64,
+}
+
+/// Runs `body` with a client of the gateway at `url`, and with the log.
+pub fn with_client(
+    url: &str,
+    timeout: Option<Duration>,
+    flags: &Flags,
+    body: impl FnOnce(&Client) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    let config = load_settings(flags, &process_environment());
+    let mut config = config.map_err(Failure::Configuration)?;
+    quieten(&mut config.settings);
+    with_log(&config.settings, || body(&Client::new(url, timeout)?))
+}
+
+fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    fn new(url: &str, timeout: Option<Duration>) -> Result<Client, Failure> {
+        let url = GatewayUrl::parse(url)?;
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("onemcp/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(limits::CLIENT_CONNECT))
+            .timeout_per_read(Some(limits::CLIENT_SILENCE));
+        if url.is_loopback() {
+            config = config.proxy(None);
+        }
+        let agent = config.build().new_agent();
+        let open: Arc<Mutex<Vec<Open>>> = Arc::default();
+        let signals = close_at_signal(agent.clone(), open.clone()).map_err(|error| {
+            Failure::Unreachable(format!("failed to start the client: {error}"))
+        })?;
+        Ok(Client {
+            url,
+            agent,
+            deadline: Deadline::after(timeout.unwrap_or(limits::CLIENT_DEADLINE)),
+            open,
+            signals: Some(signals),
+        })
+    }
+
+    /// Opens a session at one endpoint of the gateway.
+    pub fn open(&self, endpoint: String) -> Result<Session<'_>, Failure> {
+        let mut session = Session {
+            client: self,
+            endpoint,
+            id: None,
+            revision: Revision::NEWEST,
+            capabilities: "{}".to_owned(),
+            next_id: 1,
+        };
+        session.initialize()?;
+        Ok(session)
+    }
+
+    /// A plain GET; the body whatever the status, if it is not too large.
+    pub fn get(&self, url: &str) -> Option<String> {
+        let left = self.deadline.left().ok()?;
+        let request = self.agent.get(url).config().timeout_global(Some(left));
+        let mut response = request.build().call().ok()?;
+        let body = response.body_mut().with_config();
+        let bytes = body.limit(limits::LINE_BYTES as u64).read_to_vec().ok()?;
+        String::from_utf8(bytes).ok()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some((handle, thread)) = self.signals.take() {
+            handle.close();
+            if thread.join().is_err() {
+                log::error!("signal thread panicked");
+            }
+        }
+    }
+}
+
+/// A gateway keeps a session, and works on its calls, until it is closed.
+fn close_at_signal(
+    agent: Agent,
+    open: Arc<Mutex<Vec<Open>>>,
+) -> std::io::Result<(Handle, JoinHandle<()>)> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT])?;
+    let handle = signals.handle();
+    let thread = thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
+        if let Some(signal) = signals.forever().next() {
+            let sessions: Vec<Open> = lock(&open).drain(..).collect();
+            sessions.iter().for_each(|session| close(&agent, session));
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok((handle, thread))
+}
+
+/// If it fails, the gateway closes the session when it has been idle for long enough.
+fn close(agent: &Agent, session: &Open) {
+    let request = agent.delete(&session.endpoint).config();
+    let request = request.timeout_global(Some(limits::CLIENT_CLOSE)).build();
+    if let Err(error) = request.header(SESSION_HEADER, &session.id).call() {
+        log::debug!("session not closed: {error}");
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let Some(id) = &self.id else { return };
+        let mine = {
+            let mut open = lock(&self.client.open);
+            let at = open.iter().position(|session| session.id == *id);
+            at.map(|at| open.swap_remove(at))
+        };
+        if let Some(session) = mine {
+            close(&self.client.agent, &session);
+        }
+    }
+}
+
+impl Session<'_> {
+    fn initialize(&mut self) -> Result<(), Failure> {
+        let params = format!(
+            "{{\"protocolVersion\":\"{}\",\"capabilities\":{{}},\
+             \"clientInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}}}",
+            self.revision.as_str(),
+            env!("CARGO_PKG_VERSION")
+        );
+        let result = self.request("initialize", &params)?;
+        let text = |key: &str| member(&result, key);
+        let version = text("protocolVersion").unwrap_or_default();
+        let version = string_value(&version).unwrap_or_default();
+        let Some(revision) = Revision::parse(&version) else {
+            return Err(self.nonsense(&format!(
+                "speaks protocol revision {version:?}, which is not known here"
+            )));
+        };
+        self.revision = revision;
+        self.capabilities = text("capabilities").unwrap_or_default();
+        let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{INITIALIZED}\"}}");
+        self.post(&message).map(drop)
+    }
+
+    /// Asks one thing and waits for its result, which is raw JSON.
+    pub fn request(&mut self, method: &str, params: &str) -> Result<String, Failure> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let message = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}"
+        );
+        let mut response = self.post(&message)?;
+        if method == "initialize" {
+            self.remember_session(&response);
+        }
+        if response.body().mime_type() == Some("text/event-stream") {
+            return self.read_stream(response.into_body(), id);
+        }
+        let body = response.body_mut().with_config();
+        let bytes = body.limit(limits::LINE_BYTES as u64).read_to_vec();
+        let bytes = bytes.map_err(|error| self.broken(error))?;
+        match self.take(&String::from_utf8_lossy(&bytes), id)? {
+            Some(result) => Ok(result),
+            None => Err(self.nonsense("answered with something that is not a response")),
+        }
+    }
+
+    /// Every entry of a list, if the server declares it.
+    pub fn list(&mut self, kind: ListKind) -> Result<Vec<Item>, Failure> {
+        if member(&self.capabilities, kind.capability()).is_none() {
+            return Ok(Vec::new());
+        }
+        let (mut items, mut seen) = (Vec::new(), HashSet::new());
+        let mut params = "{}".to_owned();
+        for _ in 0..limits::LIST_PAGES {
+            let result = self.request(kind.method(), &params)?;
+            let Some(page) = parse_page(&result, kind) else {
+                return Err(self.nonsense(&format!("answered {} without a list", kind.method())));
+            };
+            items.extend(page.items);
+            match page.next_cursor {
+                Some(next) if items.len() < limits::ENTRIES && seen.insert(next.clone()) => {
+                    params = format!("{{\"cursor\":{}}}", quoted(&next));
+                }
+                _ => break,
+            }
+        }
+        Ok(items)
+    }
+
+    fn remember_session(&mut self, response: &Response<Body>) {
+        let id = response.headers().get(SESSION_HEADER);
+        let Some(id) = id.and_then(|id| id.to_str().ok()) else {
+            return;
+        };
+        self.id = Some(id.to_owned());
+        lock(&self.client.open).push(Open {
+            endpoint: self.endpoint.clone(),
+            id: id.to_owned(),
+        });
+    }
+
+    /// Sends one message. Gives the response if its status says that all is well.
+    fn post(&self, message: &str) -> Result<Response<Body>, Failure> {
+        let left = self.client.deadline.left()?;
+        let request = self.client.agent.post(&self.endpoint).config();
+        let mut request = request
+            .timeout_global(Some(left))
+            .build()
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json, text/event-stream");
+        if let Some(id) = &self.id {
+            request = request
+                .header(SESSION_HEADER, id)
+                .header("MCP-Protocol-Version", self.revision.as_str());
+        }
+        let sent = request.send(message.as_bytes());
+        let mut response = sent.map_err(|error| self.broken(error))?;
+        match response.status().as_u16() {
+            200..=299 => Ok(response),
+            status => Err(self.refused(status, &mut response)),
+        }
+    }
+
+    fn refused(&self, status: u16, response: &mut Response<Body>) -> Failure {
+        let body = response.body_mut().with_config();
+        let body = body.limit(limits::STDERR_LINE_BYTES as u64).read_to_vec();
+        let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        let error = member(&body, "error").filter(|error| error.starts_with('{'));
+        let text = error.as_deref().unwrap_or(&body);
+        let text: String = text.chars().take(300).collect();
+        let said = format!("{} answers HTTP {status}: {text}", self.endpoint);
+        match status {
+            401 | 403 => Failure::Refused(said),
+            404 if self.id.is_none() => Failure::NoEndpoint(said),
+            400..=499 => error.map_or(Failure::Unreachable(said), Failure::Answered),
+            300..=399 => {
+                let to = response.headers().get("Location");
+                let to = to.and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+                let remedy = format!("{} redirects to {to}; give that URL", self.endpoint);
+                Failure::Unreachable(remedy)
+            }
+            _ => Failure::Unreachable(said),
+        }
+    }
+
+    /// Reads events until the response to `id` is among them.
+    fn read_stream(&self, body: Body, id: u64) -> Result<String, Failure> {
+        let mut reader = body.into_reader();
+        let mut parser = Parser::default();
+        let mut buffer = [0; 8192];
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => return Err(self.nonsense("ended the stream before the answer")),
+                Ok(count) => count,
+                Err(error) => return Err(self.broken(ureq::Error::from(error))),
+            };
+            for event in parser.feed(&buffer[..count]) {
+                if event.data.is_empty() {
+                    continue;
+                }
+                if let Some(result) = self.take(&event.data, id)? {
+                    return Ok(result);
+                }
+            }
+            if parser.held_bytes() > limits::LINE_BYTES {
+                return Err(self.nonsense("sent an event that is too large"));
+            }
+        }
+    }
+
+    /// The result, if this message is the response to `id`.
+    fn take(&self, message: &str, id: u64) -> Result<Option<String>, Failure> {
+        let envelope = Envelope::parse(message, FROM_SERVER)
+            .map_err(|error| self.nonsense(&format!("sent an unusable message: {error}")))?;
+        let own = id.to_string();
+        match &envelope.kind {
+            Kind::Result { id, result } if *id == own => Ok(Some((*result).to_owned())),
+            Kind::Error { id, error } if id.is_none_or(|id| id == own) => {
+                Err(Failure::Answered((*error).to_owned()))
+            }
+            Kind::Request { id, method } => {
+                self.answer(id, method);
+                Ok(None)
+            }
+            Kind::Notification { method } => {
+                let params = envelope.params.unwrap_or_default();
+                log::info!("notification method={method} params={params}");
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Answers a question: this client can do nothing but say that it is there.
+    fn answer(&self, id: &str, method: &str) {
+        let response = match method {
+            "ping" => result_response(id, "{}"),
+            _ => RpcError::new(
+                METHOD_NOT_FOUND,
+                format!("onemcp does not support {method}"),
+            )
+            .response(Some(id)),
+        };
+        if let Err(failure) = self.post(&String::from_utf8_lossy(&response)) {
+            log::warn!("answer to a question lost method={method}: {failure}");
+        }
+    }
+
+    fn nonsense(&self, what: &str) -> Failure {
+        Failure::Unreachable(format!("{} {what}", self.endpoint))
+    }
+
+    fn broken(&self, error: ureq::Error) -> Failure {
+        use ureq::Timeout;
+        match error {
+            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                self.nonsense("cannot be reached: no connection in time; is the gateway running?")
+            }
+            ureq::Error::Timeout(Timeout::PerRead) => Failure::Timeout(format!(
+                "{} has been silent for {} s",
+                self.endpoint,
+                limits::CLIENT_SILENCE.as_secs()
+            )),
+            ureq::Error::Timeout(_) => self.client.deadline.passed(),
+            ureq::Error::BodyExceedsLimit(limit) => {
+                self.nonsense(&format!("sent an answer of more than {limit} bytes"))
+            }
+            error => {
+                let what = format!("cannot be reached: {error}; is the gateway running?");
+                self.nonsense(&what)
+            }
+        }
+    }
+}
