@@ -18,7 +18,7 @@ use crate::config::settings::Flags;
 use crate::front::face::Abilities;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
-use crate::upstream::call::{Answer, Asked, CallId, Mail, Outgoing, Reply, mailbox};
+use crate::upstream::call::{Answer, Asked, CallId, Mailbox, Outgoing, Reply};
 use crate::upstream::link::Link;
 use crate::upstream::server::{Server, State, Status};
 use crate::wire::json::quoted;
@@ -118,7 +118,7 @@ struct LocalCall<'a> {
     local: &'a Local,
     link: Arc<Link>,
     call: CallId,
-    mail: crossbeam_channel::Receiver<Mail>,
+    mail: Mailbox,
     /// Of the server, for the error.
     timeout: Duration,
     /// When it ends unless there is progress, and when it ends anyhow.
@@ -152,8 +152,8 @@ impl<'a> LocalCall<'a> {
             return Err(RpcError::new(INVALID_PARAMS, message).into());
         }
         let text = request(tool, arguments);
-        let (sender, mail) = mailbox(1);
-        let call = link.call(&text.outgoing(), &sender)?;
+        let mail = Mailbox::new(1);
+        let call = link.call(&text.outgoing(), mail.sender())?;
         let timeout = server.config.request_timeout;
         let now = Instant::now();
         Ok(LocalCall {
@@ -175,7 +175,7 @@ impl<'a> LocalCall<'a> {
             let until = self.ends.min(hard);
             let timeout = after(until.saturating_duration_since(Instant::now()));
             let outcome = select! {
-                recv(self.mail) -> mail => match mail {
+                recv(self.mail.receiver()) -> mail => match mail {
                     Ok(mail) => self.receive(mail.reply),
                     Err(_) => Some(Err(self.gateway_error(Reason::Crashed, "is gone"))),
                 },

@@ -1,10 +1,16 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod fidelity;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod repo;
+#[cfg(test)]
+mod support;
 #[cfg(test)]
 mod tidy;
