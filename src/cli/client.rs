@@ -13,6 +13,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use ureq::http::Response;
+pub use ureq::http::Uri;
 use ureq::{Agent, Body};
 
 use crate::base::{limits, thread};

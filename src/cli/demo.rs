@@ -83,7 +83,9 @@ A first request, with curl (a session, then the list of tools):
 SESSION=$(curl -sS -D - -o /dev/null '{url}' \
   -H 'Content-Type: application/json' \
   -H 'Accept: application/json, text/event-stream' \
-  -d '{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{{}},"clientInfo":{{"name":"curl","version":"1"}}}}}}' \
+  -d '{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{
+        "protocolVersion":"2025-11-25","capabilities":{{}},
+        "clientInfo":{{"name":"curl","version":"1"}}}}}}' \
   | tr -d '\r' | sed -n 's/^[Mm]cp-[Ss]ession-[Ii]d: *//p')
 curl -sS '{url}' \
   -H "Mcp-Session-Id: $SESSION" \

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ureq::http::Uri;
+use crate::cli::client::Uri;
 
 use crate::cli::outcome::Failure;
 

@@ -386,7 +386,10 @@ mod tests {
         let item = tool(r#"{"x":1.10,"name":"a","kind":"odd","inputSchema":{"b":1,"a":2}}"#);
         assert_eq!(
             entry_line(ListKind::Tools, Some("s"), Some("s_1mcp_a"), &item),
-            r#"{"kind":"tool","server":"s","tool":"a","name":"s_1mcp_a","x":1.10,"inputSchema":{"b":1,"a":2}}"#
+            concat!(
+                r#"{"kind":"tool","server":"s","tool":"a","name":"s_1mcp_a","#,
+                r#""x":1.10,"inputSchema":{"b":1,"a":2}}"#
+            )
         );
         assert_eq!(
             entry_line(ListKind::Tools, None, None, &item),
@@ -412,7 +415,10 @@ mod tests {
         };
         assert_eq!(
             line.json(),
-            r#"{"kind":"server","server":"a\"b","status":"failed","error":"why","tools":1,"prompts":2,"resources":3,"resourceTemplates":4,"tags":["x"]}"#
+            concat!(
+                r#"{"kind":"server","server":"a\"b","status":"failed","error":"why","#,
+                r#""tools":1,"prompts":2,"resources":3,"resourceTemplates":4,"tags":["x"]}"#
+            )
         );
     }
 

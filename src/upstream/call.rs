@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, Thread};
+use std::thread::{Thread, current, park_timeout};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -109,7 +109,7 @@ impl Mailbox {
         Mailbox {
             sender: MailSender {
                 queue,
-                owner: thread::current(),
+                owner: current(),
             },
             receiver,
         }
@@ -135,7 +135,7 @@ impl Mailbox {
                 return None;
             }
             // Returns early at once if mail came after the look above.
-            thread::park_timeout(left);
+            park_timeout(left);
         }
     }
 }
