@@ -216,10 +216,10 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     fn end(&self, call: &Outstanding, success: bool) {
-        if let Effect::Subscribe { server, uri } = &call.effect {
-            if !success || !self.session.add_subscription(uri, server.index) {
-                drop_subscription(server, uri);
-            }
+        if let Effect::Subscribe { server, uri } = &call.effect
+            && (!success || !self.session.add_subscription(uri, server.index))
+        {
+            drop_subscription(server, uri);
         }
         let error = ask::over("the call it belonged to has ended");
         for (_, open) in self.session.end(call.call) {

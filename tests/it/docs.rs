@@ -224,17 +224,17 @@ impl Constants<'_> {
 
 fn duration(ms: u64) -> String {
     match ms {
-        _ if ms == 0 || ms % 1000 != 0 => format!("{ms} ms"),
-        _ if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 && ms > 60_000 => format!("{} min", ms / 60_000),
+        _ if ms == 0 || !ms.is_multiple_of(1000) => format!("{ms} ms"),
+        _ if ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) && ms > 60_000 => format!("{} min", ms / 60_000),
         _ => format!("{} s", ms / 1000),
     }
 }
 
 fn bytes(count: u64) -> String {
     match count {
-        _ if count % (1 << 20) == 0 => format!("{} MiB", count >> 20),
-        _ if count % (1 << 10) == 0 => format!("{} KiB", count >> 10),
+        _ if count.is_multiple_of(1 << 20) => format!("{} MiB", count >> 20),
+        _ if count.is_multiple_of(1 << 10) => format!("{} KiB", count >> 10),
         _ => format!("{count} bytes"),
     }
 }
