@@ -152,9 +152,8 @@ pub const STOP_TERM: Duration = Duration::from_secs(3);
 /// A killed process is gone in milliseconds; one that is not by then sleeps in the kernel
 /// (a dead network disk) and is left to the reaper.
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
-/// Processes of one server in mode `instances: session`, and their idle time.
+/// Processes of one server in mode `instances: session`.
 pub const INSTANCES_PER_SERVER: usize = 64;
-pub const INSTANCE_IDLE: Duration = Duration::from_secs(30 * 60);
 
 // Catalogue.
 
