@@ -105,7 +105,12 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "URL",
         "A running gateway; without it the servers of the file are started",
     ),
-    ("timeout", "MS", "Give up after so long (exit code 75)"),
+    (
+        "timeout",
+        "MS",
+        "Give up after so long in all (exit code 75); without it the time limits of \
+         the servers count, and 610000 with --url",
+    ),
 ];
 /// Of `call` alone.
 pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(

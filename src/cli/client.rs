@@ -383,6 +383,9 @@ impl Session<'_> {
                 limits::CLIENT_SILENCE.as_secs()
             )),
             ureq::Error::Timeout(_) => self.client.deadline.passed(),
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Failure::Usage(format!("{} is not a URL that can be asked", self.endpoint))
+            }
             ureq::Error::BodyExceedsLimit(limit) => {
                 self.nonsense(&format!("sent an answer of more than {limit} bytes"))
             }

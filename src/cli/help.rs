@@ -41,7 +41,7 @@ Usage: onemcp demo [flags]
 
 Starts the gateway on two small servers that are part of the binary (a clock and
 a notebook) and prints its URL, snippets for clients and a first request. It
-needs no file and takes the flags of onemcp serve.
+needs no file and takes the flags of onemcp serve. Ctrl-C ends it.
 ";
 
 const CHECK: &str = "\
@@ -56,14 +56,37 @@ Exit code 0 without errors (warnings are none), else 78.
 const LIST: &str = "\
 Usage: onemcp list [SERVER] [flags]
 
-Prints one JSON object per line: every server, or every tool of one server.
+Prints one JSON object per line. Without SERVER: every server, each followed by
+its tools. With SERVER: that server, its tools, prompts, resources and resource
+templates. The member \"kind\" says what a line is: server, tool, prompt, resource
+or template; \"name\" is what clients of the gateway call a tool or prompt, what
+the server said about it follows unchanged. Logs go to stderr.
+
+Without --url the servers are started as onemcp serve would start them (it takes
+--config, --filter and --log-level too) and ended again.
+
+Exit code 0 when every enabled server is ready, 69 when one is not, 1 when there
+is no such server; the others as in onemcp --help.
 ";
 
 const CALL: &str = "\
 Usage: onemcp call SERVER/TOOL [flags]
 
-Calls one tool and prints its result as one JSON object. Exit code 1 when the
-tool reports an error.
+Calls one tool by its own name and prints its result as one JSON object; a
+server's name may hold slashes. What goes wrong is printed as {\"error\":{...}}.
+Progress and logs go to stderr (--log-level info).
+
+Without --url the server is started as onemcp serve would start it (it takes
+--config, --filter and --log-level too) and ended again.
+
+Exit codes:
+  0   the tool has done its work
+  1   the result has \"isError\", the server refused, or there is no such tool
+  64  the command line or the arguments are wrong
+  69  the gateway or the server cannot be reached or did not start
+  75  no answer in time
+  77  the gateway refused (HTTP 401 or 403)
+  78  the configuration is wrong
 ";
 
 /// The help text of a topic, at most 80 columns wide.

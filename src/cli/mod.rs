@@ -44,7 +44,7 @@ fn run(invocation: Invocation) -> ExitCode {
     let Invocation { command, flags } = invocation;
     match command {
         Command::Help(topic) => print(&help::text(topic)),
-        Command::Version => print(&help::version()),
+        Command::Version => print(&format!("{}\n", help::version())),
         Command::DemoServer(kind) => demo_server::run(match kind {
             DemoKind::Clock => "clock",
             DemoKind::Notes => "notes",

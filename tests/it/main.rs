@@ -1,6 +1,10 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod cli_support;
+#[cfg(test)]
 mod codes;
 #[cfg(test)]
 mod docs;
