@@ -99,7 +99,8 @@ fn format_line(format: LogFormat, now: &str, level: log::Level, text: &str) -> S
 }
 
 fn write_lines(lines: &Receiver<Line>, lost: &AtomicU64) {
-    let mut stderr = io::stderr().lock();
+    // Locked for each line only: other threads say things to a person now and then.
+    let mut stderr = io::stderr();
     while let Ok(Line::Text(text)) = lines.recv() {
         // A closed stderr is no reason to stop serving.
         let _ = stderr.write_all(&text);
