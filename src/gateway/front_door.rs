@@ -17,31 +17,21 @@ pub struct FrontDoor {
     pub health: Arc<Health>,
 }
 
-/// What the head of a request comes to.
-enum Entry<'h> {
-    Endpoint {
-        endpoint: Endpoint,
-        cors: Option<&'h str>,
-        trusted_host: bool,
-    },
-    Answer(Reply),
-}
-
 impl FrontDoor {
-    fn enter<'h>(&self, head: &Head<'h>) -> Entry<'h> {
+    /// The answer to a head that must not, or need not, go further.
+    fn refuse(&self, head: &Head<'_>) -> Option<Reply> {
         let found = endpoints::find(head.path);
-        let trusted_host = self.policy.allows_host(&head.host);
         let checked = match found {
             Some((_, Access::Probe)) => self.policy.check_origin(head),
             _ => self.policy.check(head),
         };
         let cors = match checked {
             Checked::Pass { cors } => cors,
-            Checked::BadHost => return Entry::Answer(refusal(403, "Forbidden host header")),
-            Checked::BadOrigin => return Entry::Answer(refusal(403, "Forbidden origin header")),
+            Checked::BadHost => return Some(refusal(403, "Forbidden host header")),
+            Checked::BadOrigin => return Some(refusal(403, "Forbidden origin header")),
         };
         let Some((endpoint, _)) = found else {
-            return Entry::Answer(refusal(404, "Not found"));
+            return Some(refusal(404, "Not found"));
         };
         let answer = match (&endpoint, head.method) {
             (_, Method::Options) => Some(HostPolicy::preflight(head, cors)),
@@ -52,35 +42,28 @@ impl FrontDoor {
             (_, Method::Get | Method::Head) => None,
             _ => Some(not_allowed("GET, HEAD, OPTIONS")),
         };
-        match answer {
-            Some(reply) => Entry::Answer(with_cors(reply, cors)),
-            None => Entry::Endpoint {
-                endpoint,
-                cors,
-                trusted_host,
-            },
-        }
+        answer.map(|reply| with_cors(reply, cors))
     }
 }
 
 impl Handler for FrontDoor {
     fn admit(&self, head: &Head<'_>, _peer: &Peer) -> Admit {
-        match self.enter(head) {
-            Entry::Answer(reply) => Admit::Answer(reply),
-            Entry::Endpoint { .. } => Admit::Body {
+        match self.refuse(head) {
+            Some(reply) => Admit::Answer(reply),
+            None => Admit::Body {
                 max_bytes: self.body_bytes,
             },
         }
     }
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
-        let (endpoint, cors, trusted_host) = match self.enter(head) {
-            Entry::Answer(reply) => return out.reply(&reply),
-            Entry::Endpoint {
-                endpoint,
-                cors,
-                trusted_host,
-            } => (endpoint, cors, trusted_host),
+        // `admit` has let this head in; what is left is where to and for whom.
+        let Some((endpoint, _)) = endpoints::find(head.path) else {
+            return out.reply(&refusal(404, "Not found"));
+        };
+        let cors = match self.policy.check_origin(head) {
+            Checked::Pass { cors } => cors,
+            Checked::BadHost | Checked::BadOrigin => None,
         };
         let headers = cors
             .map(|origin| cors_headers(origin).to_vec())
@@ -88,7 +71,7 @@ impl Handler for FrontDoor {
         let scope = match endpoint {
             Endpoint::Mcp(scope) => scope,
             Endpoint::Health => {
-                let detail = match trusted_host {
+                let detail = match self.policy.allows_host(&head.host) {
                     true => self.health.detail_for(head, peer),
                     false => Detail::Minimal,
                 };
