@@ -109,6 +109,10 @@ pub const LINE_BYTES: usize = 16 * MIB;
 /// Bytes queued for one child's stdin before callers wait.
 pub const OUTLET_BYTES: usize = 4 * MIB;
 pub const OUTLET_LINES: usize = 4096;
+/// Lines gathered into one write.
+pub const OUTLET_BATCH_BYTES: usize = 64 * KIB;
+/// Rounds in which a caller drains the queue for others before it leaves that to the writer.
+pub const OUTLET_DIRECT_ROUNDS: usize = 8;
 /// A child that takes nothing for so long is restarted.
 pub const OUTLET_STALL: Duration = Duration::from_secs(30);
 pub const STDERR_LINE_BYTES: usize = 8 * KIB;
@@ -195,6 +199,8 @@ pub const FILTER_DEPTH: usize = 32;
 // The gateway itself.
 
 pub const ROUTER_EVENTS: usize = 1024;
+/// How often idle sessions and ended processes are looked for.
+pub const SWEEP: Duration = Duration::from_secs(5);
 /// Lists and `initialize` are held until every server settled, but not longer than this.
 pub const SYNC_START: Duration = Duration::from_secs(30);
 pub const SHUTDOWN: Duration = Duration::from_secs(25);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::base::limits;
 use crate::front::ask;
 use crate::front::sessions::Sessions;
 use crate::mcp::list::ListKind;
@@ -28,9 +29,6 @@ pub struct Router {
     pub settle_by: Instant,
 }
 
-/// How often idle sessions and ended processes are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
-
 /// What the router knows beyond the published world.
 struct Desk {
     generation: u64,
@@ -48,7 +46,7 @@ impl Router {
             generation: 0,
             offers: vec![None; self.fixed.servers.len()],
             window_ends: None,
-            next_sweep: Instant::now() + SWEEP,
+            next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
         };
         self.look_if_settled();
@@ -79,7 +77,7 @@ impl Router {
             self.hub.settle();
         }
         if desk.next_sweep <= now {
-            desk.next_sweep = now + SWEEP;
+            desk.next_sweep = now + limits::SWEEP;
             self.sessions.sweep(&self.fixed.servers);
             self.fixed
                 .servers

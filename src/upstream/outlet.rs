@@ -39,11 +39,6 @@ struct Pipe {
     sent: usize,
 }
 
-/// Lines gathered into one write.
-const BATCH_BYTES: usize = 64 * 1024;
-/// Rounds in which a caller drains the queue for others before it leaves that to the writer.
-const DIRECT_ROUNDS: usize = 8;
-
 impl Outlet {
     pub fn new(stdin: OwnedFd) -> Outlet {
         let (queue, queued) = bounded(limits::OUTLET_LINES);
@@ -113,7 +108,7 @@ impl Outlet {
         // Pairs with the fence in `after_unlock`: either we find the pipe free, or its holder
         // finds our line.
         fence(Ordering::SeqCst);
-        for _ in 0..DIRECT_ROUNDS {
+        for _ in 0..limits::OUTLET_DIRECT_ROUNDS {
             let Ok(mut pipe) = self.pipe.try_lock() else {
                 return Ok(());
             };
@@ -165,7 +160,7 @@ impl Outlet {
 
     /// Takes queued lines into `rest`. False when there was nothing.
     fn gather(&self, pipe: &mut Pipe) -> bool {
-        while pipe.rest.len() < BATCH_BYTES {
+        while pipe.rest.len() < limits::OUTLET_BATCH_BYTES {
             let Ok(line) = self.queued.try_recv() else {
                 break;
             };
@@ -263,7 +258,7 @@ impl Pipe {
             }
         }
         self.rest.clear();
-        self.rest.shrink_to(BATCH_BYTES);
+        self.rest.shrink_to(limits::OUTLET_BATCH_BYTES);
         self.sent = 0;
         Ok(true)
     }
