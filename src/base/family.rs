@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -292,6 +293,26 @@ pub fn poll_in(fd: impl AsFd, timeout: Duration) -> bool {
     };
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     matches!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(1..))
+}
+
+/// The pipes in the place of stdin, stdout and stderr, as `/proc` writes them. Empty when the
+/// process is gone or may not be looked at.
+pub fn standard_pipes(pid: i32) -> Vec<PathBuf> {
+    let link = |file| fs::read_link(format!("/proc/{pid}/fd/{file}")).ok();
+    let is_pipe = |target: &PathBuf| target.to_str().is_some_and(|t| t.starts_with("pipe:"));
+    (0..3).filter_map(link).filter(is_pipe).collect()
+}
+
+/// Whether a process has one of these pipes open.
+pub fn holds_any(pid: i32, pipes: &[PathBuf]) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    files
+        .flatten()
+        .take(limits::FOREIGN_FILES)
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .any(|target| pipes.contains(&target))
 }
 
 pub(crate) fn own_pid() -> i32 {

@@ -206,6 +206,8 @@ pub const SYNC_START: Duration = Duration::from_secs(30);
 pub const SHUTDOWN: Duration = Duration::from_secs(25);
 /// Between two looks at the process table for members of a family that left their group.
 pub const FAMILY_LOOK: Duration = Duration::from_secs(15);
+/// The watcher's first look at a new group.
+pub const FAMILY_FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks where the kernel has no event for the end of a process (no pidfd).
 pub const PROCESS_POLL: Duration = Duration::from_millis(20);
 /// Processes read from the process table at once; the kernel's own ceiling is 4 Mi.

@@ -7,9 +7,11 @@
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -131,39 +133,98 @@ pub fn finish() {
     }
 }
 
+/// What the watcher knows.
+#[derive(Default)]
+struct Watch {
+    family: Family,
+    /// The pipes of each group's leader. Who holds one belongs to the group, even if it left
+    /// it and its parent ended together with the gateway, before anybody saw the two.
+    pipes: BTreeMap<i32, Vec<PathBuf>>,
+    next_look: Option<Instant>,
+}
+
+impl Watch {
+    fn apply(&mut self, line: &[u8]) {
+        let Some((sign, digits)) = line.split_first() else {
+            return;
+        };
+        let pgid = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
+        match (sign, pgid) {
+            (b'+', Some(pgid)) => {
+                self.family.add_group(pgid);
+                self.pipes.insert(pgid, family::standard_pipes(pgid));
+                let soon = Instant::now() + limits::FAMILY_FIRST_LOOK;
+                self.next_look = Some(self.next_look.map_or(soon, |at| at.min(soon)));
+            }
+            (b'-', Some(pgid)) => {
+                self.family.remove_group(pgid);
+                self.pipes.remove(&pgid);
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers who belongs to the groups, while the chain of parents shows it.
+    fn look(&mut self) {
+        self.learn_pipes();
+        self.next_look = match self.family.is_empty() {
+            true => None,
+            false => {
+                self.family.look();
+                Some(Instant::now() + limits::FAMILY_LOOK)
+            }
+        };
+    }
+
+    /// Before its `exec` a leader may not let itself be looked at.
+    fn learn_pipes(&mut self) {
+        for (pgid, pipes) in self.pipes.iter_mut().filter(|(_, pipes)| pipes.is_empty()) {
+            *pipes = family::standard_pipes(*pgid);
+        }
+    }
+
+    /// The gateway is gone.
+    fn end(&mut self) {
+        if self.family.is_empty() {
+            return;
+        }
+        self.learn_pipes();
+        let pipes: Vec<PathBuf> = self.pipes.values().flatten().cloned().collect();
+        let own = family::own_pid();
+        for member in family::processes() {
+            let other = member.pid > 1 && member.pid != own && !member.dead;
+            if other && family::holds_any(member.pid, &pipes) {
+                self.family.adopt(&member);
+            }
+        }
+        if !self.family.terminate(limits::STOP_TERM) {
+            self.family.kill();
+        }
+    }
+}
+
 /// The life of the watcher process.
 fn watch(pipe: &OwnedFd) -> ! {
     sys::become_background(c"onemcp-watch", pipe.as_fd());
-    let mut family = Family::default();
+    let mut watch = Watch::default();
     let mut pending = Vec::new();
-    let mut next_look = Instant::now() + limits::FAMILY_LOOK;
-    while !read_lines(pipe, &mut pending, next_look, &mut family) {
-        if Instant::now() >= next_look {
-            if !family.is_empty() {
-                family.look();
-            }
-            next_look = Instant::now() + limits::FAMILY_LOOK;
+    while !read_lines(pipe, &mut pending, &mut watch) {
+        if watch.next_look.is_some_and(|at| at <= Instant::now()) {
+            watch.look();
         }
     }
-    if !family.is_empty() && !family.terminate(limits::STOP_TERM) {
-        family.kill();
-    }
+    watch.end();
     sys::exit_now(0)
 }
 
 /// Takes in what the gateway says. True when it says nothing any more.
-fn read_lines(
-    pipe: &OwnedFd,
-    pending: &mut Vec<u8>,
-    next_look: Instant,
-    family: &mut Family,
-) -> bool {
+fn read_lines(pipe: &OwnedFd, pending: &mut Vec<u8>, watch: &mut Watch) -> bool {
     // With nothing to look after it sleeps long: an idle gateway costs no wake-ups.
-    let wait = if family.is_empty() {
-        Duration::from_secs(3600)
-    } else {
-        next_look.saturating_duration_since(Instant::now())
-    };
+    let wait = watch.next_look.map_or(Duration::from_secs(3600), |at| {
+        at.saturating_duration_since(Instant::now())
+    });
     if !family::poll_in(pipe, wait) {
         return false;
     }
@@ -175,26 +236,12 @@ fn read_lines(
         Err(_) => return true,
     }
     while let Some(end) = memchr::memchr(b'\n', pending) {
-        apply(&pending[..end], family);
+        watch.apply(&pending[..end]);
         pending.drain(..=end);
     }
     // No line is so long: whatever this is, it did not come from `tell`.
     pending.truncate(64);
     false
-}
-
-fn apply(line: &[u8], family: &mut Family) {
-    let Some((sign, digits)) = line.split_first() else {
-        return;
-    };
-    let pgid = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|digits| digits.parse().ok());
-    match (sign, pgid) {
-        (b'+', Some(pgid)) => family.add_group(pgid),
-        (b'-', Some(pgid)) => family.remove_group(pgid),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

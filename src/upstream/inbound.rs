@@ -12,12 +12,12 @@ use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Ask};
-use crate::upstream::call::{Answer, Asked, Notice};
+use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
 use crate::upstream::link::Link;
 use crate::upstream::owner::OwnerEvent;
 use crate::wire::json::{elements, string_value};
-use crate::wire::lines::{Line, LineReader};
+use crate::wire::lines::{Line, LineReader, find_id};
 use crate::wire::members::{Edit, Members, span_in, splice};
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 
@@ -63,6 +63,7 @@ impl Inbound {
 
     fn line(&self, line: &[u8]) {
         let Ok(text) = std::str::from_utf8(line) else {
+            self.spoilt(line, "not UTF-8");
             return self.noise(line);
         };
         let text = text.trim();
@@ -82,11 +83,27 @@ impl Inbound {
     }
 
     fn message(&self, text: &str) {
-        let Ok(envelope) = Envelope::parse(text, FROM_SERVER) else {
-            return self.noise(text.as_bytes());
+        let envelope = match Envelope::parse(text, FROM_SERVER) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                // Broken JSON may be half a line, of a process that is about to end.
+                if !error.is_syntax() {
+                    self.spoilt(text.as_bytes(), &error.to_string());
+                }
+                return self.noise(text.as_bytes());
+            }
         };
         match &envelope.kind {
+            Kind::Result { id, result } if !result.starts_with('{') => {
+                self.malformed(id.parse().ok(), "\"result\" is not an object");
+            }
             Kind::Result { id, .. } => self.response(text, id, false),
+            Kind::Error {
+                id: Some(id),
+                error,
+            } if !is_error_object(error) => {
+                self.malformed(id.parse().ok(), "\"error\" has no code and message");
+            }
             Kind::Error { id: Some(id), .. } => self.response(text, id, true),
             Kind::Error { id: None, error } => {
                 log::warn!(
@@ -112,6 +129,26 @@ impl Inbound {
             }
             Err(_) => bump(&self.link.counters.unknown_ids),
         }
+    }
+
+    /// A response of which no more than the id can be read: its call need not wait. A log line
+    /// that happens to be JSON, or a request, whose id is the server's own, is none.
+    fn spoilt(&self, line: &[u8], why: &str) {
+        let has = |word: &[u8]| memchr::memmem::find(line, word).is_some();
+        if !has(b"\"jsonrpc\"") || has(b"\"method\"") {
+            return;
+        }
+        self.malformed(find_id(line), why);
+    }
+
+    /// Clients drop what their schema does not know and would wait in vain, so they are told.
+    fn malformed(&self, id: Option<CallId>, why: &str) {
+        let Some(id) = id else {
+            return bump(&self.link.counters.unknown_ids);
+        };
+        let detail = format!("malformed answer: {why}");
+        let error = RpcError::gateway(Reason::BadUpstream, self.link.server(), &detail);
+        self.link.failed(id, error);
     }
 
     /// Stdout must hold messages only, but many servers print banners there: tolerated.
@@ -322,6 +359,14 @@ fn refusal(client_calls: usize) -> &'static str {
 
 fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What JSON-RPC demands of an error, and clients check.
+fn is_error_object(error: &str) -> bool {
+    Members::parse(error, 0, FROM_SERVER).is_ok_and(|members| {
+        let code = members.get("code").unwrap_or("");
+        code.parse::<i64>().is_ok() && members.string("message").is_some()
+    })
 }
 
 /// At most 200 characters of foreign text, for a log line.

@@ -6,7 +6,6 @@
 //! ends, not when the program does. Deliberately absent: reading, writing, restarting.
 
 use std::fmt;
-use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -306,7 +305,7 @@ impl Process {
         };
         for member in family::processes().iter().filter(|member| is_stray(member)) {
             let elsewhere = reaper::is_owned(member.pid) || reaper::is_owned(member.group);
-            if !elsewhere && holds_any(member.pid, &self.pipes) {
+            if !elsewhere && family::holds_any(member.pid, &self.pipes) {
                 self.family.adopt(member);
             }
         }
@@ -321,17 +320,6 @@ impl Drop for Process {
 
 fn own_group(own: i32) -> i32 {
     family::member(own).map_or(0, |member| member.group)
-}
-
-fn holds_any(pid: i32, pipes: &[PathBuf]) -> bool {
-    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    files
-        .flatten()
-        .take(limits::FOREIGN_FILES)
-        .filter_map(|file| fs::read_link(file.path()).ok())
-        .any(|target| pipes.contains(&target))
 }
 
 fn start(spec: &Spec) -> Result<Process, Cause> {

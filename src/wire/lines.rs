@@ -132,6 +132,13 @@ fn trim_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
+/// The top-level integer id of a line, even if the line is not JSON as a whole.
+pub fn find_id(line: &[u8]) -> Option<u64> {
+    let mut finder = IdFinder::default();
+    finder.feed(line);
+    finder.id()
+}
+
 /// Finds the integer member `id` of the outermost object in text that streams by.
 #[derive(Default)]
 struct IdFinder {

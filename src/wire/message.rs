@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::base::limits;
-use crate::wire::json::{JsonError, Rules, string_value};
+use crate::wire::json::{Fault, JsonError, Rules, string_value};
 use crate::wire::members::{Members, MembersError};
 
 /// Rules for messages from clients: lone surrogates are refused, because two parsers may read
@@ -67,6 +67,13 @@ impl fmt::Display for EnvelopeError {
             EnvelopeError::Json(error) => error.fmt(f),
             EnvelopeError::Invalid { reason, .. } => f.write_str(reason),
         }
+    }
+}
+
+impl EnvelopeError {
+    /// The text is no JSON at all.
+    pub fn is_syntax(&self) -> bool {
+        matches!(self, EnvelopeError::Json(error) if error.fault == Fault::Syntax)
     }
 }
 

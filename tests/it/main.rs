@@ -1,6 +1,10 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod asks;
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_support;
@@ -9,12 +13,32 @@ mod codes;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod fidelity;
+#[cfg(test)]
+mod guard;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod notices;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
+mod revisions;
+#[cfg(test)]
+mod starting;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod trouble;
+#[cfg(test)]
+mod views;

@@ -392,6 +392,9 @@ impl Stream {
     /// True when the answer is over, without another message.
     #[track_caller]
     pub(crate) fn is_over(&mut self) -> bool {
+        if !self.head.is_events() {
+            return self.connection.framing == Framing::Ended;
+        }
         while let Some(event) = self.event(PATIENCE) {
             assert_eq!(event.message(), None, "a message after the last one");
         }

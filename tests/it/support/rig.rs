@@ -194,6 +194,17 @@ impl Rig {
         pid.unwrap_or_else(|| panic!("no process: {server}")) as i32
     }
 
+    /// Kills the process of a server and waits until another one serves in its place.
+    #[track_caller]
+    pub(crate) fn kill(&self, name: &str) {
+        let before = self.pid_of(name);
+        signal(before, Signal::KILL);
+        eventually("another process is up", || {
+            let server = self.server(name);
+            server["status"] == "connected" && server["pid"] != before
+        });
+    }
+
     pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }
