@@ -16,7 +16,7 @@ use crate::model::catalog::Clash;
 use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, SessionMessage};
 use crate::upstream::link::Link;
-use crate::upstream::server::State;
+use crate::upstream::server::{Server, State};
 
 pub struct Router {
     pub fixed: Arc<Fixed>,
@@ -49,7 +49,7 @@ impl Router {
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
         };
-        self.look_if_settled();
+        self.look_if_settled(&desk.offers);
         loop {
             let mut wake = desk
                 .next_sweep
@@ -138,19 +138,20 @@ impl Router {
         if gone && desk.offers[server].take().is_some() {
             self.publish(desk);
         }
-        self.look_if_settled();
+        self.look_if_settled(&desk.offers);
     }
 
-    fn look_if_settled(&self) {
+    /// A server may be ready while the lists that it reported still wait here: it is settled when
+    /// they are served.
+    fn look_if_settled(&self, offers: &[Option<Offer>]) {
         if self.hub.is_settled() {
             return;
         }
-        if self
-            .fixed
-            .servers
-            .iter()
-            .all(|server| server.status().state.is_settled())
-        {
+        let is_settled = |(server, offer): (&Arc<Server>, &Option<Offer>)| {
+            let state = server.status().state;
+            state.is_settled() && (state != State::Ready || offer.is_some())
+        };
+        if self.fixed.servers.iter().zip(offers).all(is_settled) {
             self.hub.settle();
         }
     }

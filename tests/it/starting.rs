@@ -22,6 +22,23 @@ fn by_default_a_client_sees_all_servers_from_the_start() {
 }
 
 #[test]
+fn the_first_list_is_whole_and_no_news_follows() {
+    for _ in 0..4 {
+        let servers: serde_json::Map<_, _> = (0..6)
+            .map(|number| (format!("s{number}"), everything(&[])))
+            .collect();
+        let rig = Plan::new(servers.into()).start_unready();
+        let mut session = rig.session();
+        let mut stream = session.listen();
+        assert_eq!(session.names("tools").len(), 6 * 51);
+        session.call("s0_1mcp_test_trigger_prompt_change", json!({}));
+        let first = stream.message();
+        assert_eq!(first["method"], "notifications/prompts/list_changed");
+        rig.stop();
+    }
+}
+
+#[test]
 fn with_async_loading_a_client_starts_at_once_and_is_told_of_late_servers() {
     let rig = slow("1000").arg("--enable-async-loading").start_unready();
     let mut session = rig.session();
