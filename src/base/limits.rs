@@ -87,6 +87,10 @@ pub const SESSION_CALLS: usize = 256;
 pub const SESSION_SUBSCRIPTIONS: usize = 1024;
 /// GET streams that one session may hold open.
 pub const SESSION_LISTENERS: usize = 4;
+/// Bytes of events that all streams of all sessions keep for resumption, and how long a stream
+/// that is complete is kept.
+pub const REPLAY_TOTAL_BYTES: usize = 16 * MIB;
+pub const REPLAY_FINISHED: Duration = Duration::from_secs(60);
 /// Events kept for resumption: of one stream, their bytes, and streams of one session.
 pub const REPLAY_EVENTS: usize = 256;
 pub const REPLAY_BYTES: usize = MIB;
@@ -95,6 +99,8 @@ pub const REPLAY_STREAMS: usize = 16;
 /// fewer than `MAILBOX_SOFT` wait, so that there is always room for asks and answers.
 pub const MAILBOX: usize = 64;
 pub const MAILBOX_SOFT: usize = 48;
+/// Bytes of notices and questions that wait for one connection thread.
+pub const MAILBOX_BYTES: usize = 4 * MIB;
 /// Silence after which an undecided answer becomes an event stream.
 pub const UNDECIDED: Duration = Duration::from_secs(1);
 /// Comment that keeps a quiet stream open and finds a client that is gone.
@@ -124,6 +130,9 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// A call that was taken back may still make its server ask or say something: for so long such
+/// a message is not given to another session's call.
+pub const ABANDONED: Duration = Duration::from_secs(5);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".

@@ -153,7 +153,7 @@ impl<'a> LocalCall<'a> {
         }
         let text = request(tool, arguments);
         let mail = Mailbox::new(1);
-        let call = link.call(&text.outgoing(), mail.sender())?;
+        let call = link.call(&text.outgoing(), 0, mail.sender())?;
         let timeout = server.config.request_timeout;
         let now = Instant::now();
         Ok(LocalCall {

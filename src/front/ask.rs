@@ -52,7 +52,7 @@ pub fn relay(
     if let (Ask::Elicitation, Some(params)) = (asked.ask, &params)
         && let Some(id) = params.get("elicitationId").and_then(string_value)
     {
-        session.note_elicitation(id.into_owned());
+        session.note_elicitation(link.server(), id.into_owned());
     }
     let number = next_ask_id();
     let pending = PendingAsk {

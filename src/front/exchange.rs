@@ -162,14 +162,17 @@ impl<'a, 'c> Exchange<'a, 'c> {
             Reply::Failed(error) => {
                 let call = calls.swap_remove(at);
                 self.end(&call, false);
-                self.respond(error.response(Some(&call.client_id)));
+                self.respond(&call, error.response(Some(&call.client_id)));
             }
             Reply::Cancelled => {
                 let call = calls.swap_remove(at);
                 self.end(&call, false);
             }
             Reply::Notice(notice) => {
-                calls[at].extend();
+                if notice.level.is_none() {
+                    // Progress; a log message says nothing about this call's end.
+                    calls[at].extend();
+                }
                 self.notice(notice);
             }
             Reply::Asked(asked) => {
@@ -179,7 +182,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             Reply::AskAnswered => calls[at].extend(),
             Reply::AskWithdrawn { upstream_id } => {
                 if let Some(id) = self.session.withdraw_ask(&upstream_id, &calls[at].link) {
-                    self.event(ask::withdrawal(id));
+                    self.event(ask::withdrawal(id), None);
                 }
             }
         }
@@ -201,23 +204,24 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 .send(200, &with_type(self.headers, "application/json"), &parts);
             return true;
         }
-        self.respond(parts.concat());
+        self.respond(call, parts.concat());
         false
     }
 
     /// One complete response: an event, or kept until all are there.
-    fn respond(&mut self, mut response: Vec<u8>) {
+    fn respond(&mut self, call: &Outstanding, response: Vec<u8>) {
         if self.stream.is_none() {
             self.done.push(response);
             return;
         }
-        blank_line_breaks(&mut response);
-        self.event(response);
+        let detail = "answered, but the answer is too large to keep for a client that is away";
+        let error = RpcError::gateway(Reason::TooLarge, call.link.server(), detail);
+        self.event(response, Some(error.response(Some(&call.client_id))));
     }
 
     fn end(&self, call: &Outstanding, success: bool) {
         if let Effect::Subscribe { server, uri } = &call.effect
-            && (!success || !self.session.add_subscription(uri, server.index))
+            && !self.subscribed(success, server, uri)
         {
             drop_subscription(server, uri);
         }
@@ -227,9 +231,17 @@ impl<'a, 'c> Exchange<'a, 'c> {
         }
     }
 
+    /// True when the session has the subscription now.
+    fn subscribed(&self, agreed: bool, server: &Server, uri: &str) -> bool {
+        if agreed {
+            server.confirm_subscription(uri);
+        }
+        agreed && self.session.add_subscription(uri, server.index)
+    }
+
     fn notice(&mut self, notice: Notice) {
         if self.accepts.stream && self.session.wants(notice.level) {
-            self.event(notice.text);
+            self.event(notice.text, None);
         }
     }
 
@@ -242,7 +254,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             .certain
             .then(|| (call.call, self.mailbox.sender().clone()));
         if let Some(text) = ask::relay(self.session, &call.link, asked, belongs_to) {
-            self.event(text);
+            self.event(text, None);
         }
     }
 
@@ -269,7 +281,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 call.timeout.as_secs_f64()
             );
             let error = RpcError::gateway(Reason::Timeout, call.link.server(), &detail);
-            self.respond(error.response(Some(&call.client_id)));
+            self.respond(&call, error.response(Some(&call.client_id)));
         }
     }
 
@@ -313,28 +325,36 @@ impl<'a, 'c> Exchange<'a, 'c> {
         }
         self.stream = Some(stream);
         for response in std::mem::take(&mut self.done) {
-            self.respond(response);
+            let instead = response.clone();
+            self.event(response, Some(instead));
         }
     }
 
-    /// Writes one event and keeps it. Opens the stream if need be.
-    fn event(&mut self, mut data: Vec<u8>) {
+    /// Writes one event and keeps it. Opens the stream if need be. `instead`: set for a
+    /// response, to be kept in its place if it is too large.
+    fn event(&mut self, mut data: Vec<u8>, instead: Option<Vec<u8>>) {
         self.open_stream();
         let Some(stream) = &mut self.stream else {
             return;
         };
         blank_line_breaks(&mut data);
         let mut event = Vec::new();
-        let id = stream.log.number();
         // Kept first: if the write fails, the client finds the event when it resumes.
-        let (seq, write_it) = stream.log.push(data.clone(), Some(stream.own));
+        let (seq, write_it) = match &instead {
+            Some(instead) => stream
+                .log
+                .push_response(data.clone(), stream.own, instead.clone()),
+            None => stream.log.push(data.clone(), Some(stream.own)),
+        };
         if !stream.connected || !write_it {
             return;
         }
-        sse::write_event(Some(&event_id(id, seq)), None, &data, &mut event);
+        let id = event_id(stream.log.number(), seq);
+        sse::write_event(Some(&id), None, &data, &mut event);
         stream.connected = self.out.write_stream(&event);
         if !stream.connected {
             stream.log.detach(stream.own);
+            stream.log.not_delivered(seq, instead);
         }
     }
 
@@ -347,6 +367,9 @@ impl<'a, 'c> Exchange<'a, 'c> {
         }
         if self.done.is_empty() {
             // Every request was cancelled: there is nothing to say, and nothing must be said.
+            if !self.accepts.stream {
+                return self.out.send(202, self.headers, &[]);
+            }
             self.out
                 .start_stream(200, &with_type(self.headers, "text/event-stream"));
             self.out.finish_stream();

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::base::limits;
 use crate::front::exchange::with_type;
@@ -23,13 +24,6 @@ pub fn run(
     headers: &[(&str, &str)],
     out: &mut Responder<'_>,
 ) {
-    let waker = match session.take_waker() {
-        Ok(waker) => waker,
-        Err(error) => {
-            log::warn!("stream not opened: {error}");
-            return out.reply(&Reply::empty(503).with("Retry-After", "1"));
-        }
-    };
     let resumed = last_event_id.and_then(parse_event_id);
     let call_stream = resumed.and_then(|(number, _)| session.stream(number));
     let (stream, after) = match (&call_stream, resumed) {
@@ -37,34 +31,52 @@ pub fn run(
         (None, Some((0, seq))) => (&session.listener, Some(seq)),
         _ => (&session.listener, None),
     };
+    // An id of an event that has not been: kept from an earlier session.
+    let after = after.filter(|seq| stream.has_seen(*seq));
     if call_stream.is_none() && session.listener.attached() >= limits::SESSION_LISTENERS {
         return out.reply(&Reply::json(
             409,
             "{\"error\":\"the session has too many streams open\"}",
         ));
     }
+    let (waker, bell) = match new_waker() {
+        Ok(pair) => pair,
+        Err(error) => {
+            log::warn!("stream not opened: {error}");
+            return out.reply(&Reply::empty(503).with("Retry-After", "1"));
+        }
+    };
     if !out.start_stream(200, &with_type(headers, "text/event-stream")) {
         return;
     }
-    let token = stream.attach(Some(waker.clone()), after.is_some());
+    let token = stream.attach(Some(bell), after.is_some());
     let listener = Listener {
         session,
         stream,
         waker: &waker,
-        after: after.unwrap_or(stream.sent()),
+        after,
     };
     listener.serve(token, out);
     stream.detach(token);
-    session.return_waker(waker);
     session.touch();
     out.finish_stream();
+}
+
+/// Two descriptors of one eventfd: to wait at, and to ring. Not shared on the heap, because the
+/// thread of a quiet stream had better allocate nothing: its first allocation costs it many
+/// pages.
+fn new_waker() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let bell = fcntl_dupfd_cloexec(&waker, 0)?;
+    Ok((waker, bell))
 }
 
 struct Listener<'a> {
     session: &'a Session,
     stream: &'a EventStream,
     waker: &'a OwnedFd,
-    after: u64,
+    /// What the client asked to go on from; only until it has that.
+    after: Option<u64>,
 }
 
 impl Listener<'_> {
@@ -76,10 +88,10 @@ impl Listener<'_> {
         loop {
             match self.stream.next(token, self.after) {
                 Next::Events(events) => {
+                    self.after = None;
                     for (seq, data) in events {
-                        self.after = seq;
                         if !self.write(seq, &data, out) {
-                            return;
+                            return self.stream.not_delivered(seq, None);
                         }
                     }
                     last_write = Instant::now();
@@ -113,11 +125,8 @@ impl Listener<'_> {
         let mut event = [0; 96];
         let mut rest = &mut event[..];
         let (number, retry) = (self.stream.number(), limits::STREAM_RETRY_MS);
-        let written = write!(
-            rest,
-            "id: {number}-{}\nretry: {retry}\ndata: \n\n",
-            self.after
-        );
+        let after = self.after.unwrap_or_else(|| self.stream.sent());
+        let written = write!(rest, "id: {number}-{after}\nretry: {retry}\ndata: \n\n",);
         let left = rest.len();
         // Three numbers of at most twenty digits fit.
         written.is_ok() && out.write_stream(&event[..event.len() - left])

@@ -4,12 +4,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::limits;
 use crate::front::face::{Abilities, Initialize};
@@ -28,6 +25,8 @@ use crate::wire::message::canonical_id;
 
 pub struct Session {
     pub id: String,
+    /// Tells sessions apart where the id must not go.
+    pub number: u64,
     pub revision: Revision,
     pub abilities: Abilities,
     pub view: View,
@@ -41,9 +40,6 @@ pub struct Session {
     state: Mutex<State>,
     /// Unsolicited messages go here; the GET streams of the session read it.
     pub listener: EventStream,
-    /// Wakes the first GET stream. Made with the session, because the thread of a quiet stream
-    /// had better allocate nothing: its first allocation costs it many pages.
-    waker: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 #[derive(Default)]
@@ -57,7 +53,8 @@ struct State {
     streams: VecDeque<Arc<EventStream>>,
     next_stream: u64,
     digests: [u64; 3],
-    elicitations: VecDeque<String>,
+    /// Server and id of questions that are answered in a browser.
+    elicitations: VecDeque<(String, String)>,
     closed: bool,
 }
 
@@ -84,24 +81,19 @@ pub struct Remains {
     pub subscriptions: HashMap<String, usize>,
 }
 
-fn new_waker() -> std::io::Result<Arc<OwnedFd>> {
-    Ok(Arc::new(eventfd(
-        0,
-        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-    )?))
-}
-
 /// The three kinds a client is told about: resources and templates are one.
 pub const ANNOUNCED: [ListKind; 3] = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
 
 impl Session {
     pub fn new(id: String, client: &Initialize, view: View, address: IpAddr) -> Session {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let face = ClientFace {
             revision: client.revision,
             capabilities: client.capabilities.clone(),
             info: client.info.clone(),
         };
         Session {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             revision: client.revision,
             abilities: client.abilities,
             view,
@@ -117,26 +109,11 @@ impl Session {
             visible: Mutex::new(None),
             state: Mutex::default(),
             listener: EventStream::new(0),
-            waker: Mutex::new(new_waker().ok()),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An eventfd for one GET stream; give it back with `return_waker`.
-    pub fn take_waker(&self) -> std::io::Result<Arc<OwnedFd>> {
-        let kept = self
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        kept.map_or_else(new_waker, Ok)
-    }
-
-    pub fn return_waker(&self, waker: Arc<OwnedFd>) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
 
     pub fn touch(&self) {
@@ -300,8 +277,21 @@ impl Session {
         self.state().subscriptions.len() < limits::SESSION_SUBSCRIPTIONS
     }
 
-    pub fn remove_subscription(&self, uri: &str) -> bool {
-        self.state().subscriptions.remove(uri).is_some()
+    /// The server it was subscribed at, which may not be the one that has `uri` now.
+    pub fn remove_subscription(&self, uri: &str) -> Option<usize> {
+        self.state().subscriptions.remove(uri)
+    }
+
+    /// Forgets streams that are complete and old, or, when memory is short, complete.
+    pub fn prune_streams(&self, short_of_memory: bool) {
+        let keep = if short_of_memory {
+            Duration::ZERO
+        } else {
+            limits::REPLAY_FINISHED
+        };
+        self.state()
+            .streams
+            .retain(|stream| !stream.is_finished_for(keep));
     }
 
     /// A stream for the answer of one POST.
@@ -311,7 +301,10 @@ impl Session {
         let stream = Arc::new(EventStream::new(state.next_stream));
         if state.streams.len() >= limits::REPLAY_STREAMS {
             // The oldest that is complete; a stream still in work is kept.
-            let at = state.streams.iter().position(|stream| stream.is_finished());
+            let at = state
+                .streams
+                .iter()
+                .position(|stream| stream.is_finished_for(Duration::ZERO));
             if let Some(at) = at {
                 state.streams.remove(at);
             }
@@ -331,18 +324,19 @@ impl Session {
     }
 
     /// Remembers a question that is answered in a browser, so that its end can be told.
-    pub fn note_elicitation(&self, id: String) {
+    pub fn note_elicitation(&self, server: &str, id: String) {
         let mut state = self.state();
         if state.elicitations.len() >= limits::SESSION_CALLS {
             state.elicitations.pop_front();
         }
-        state.elicitations.push_back(id);
+        state.elicitations.push_back((server.to_owned(), id));
     }
 
     /// True, once, for the session that was asked.
-    pub fn take_elicitation(&self, id: &str) -> bool {
+    pub fn take_elicitation(&self, server: &str, id: &str) -> bool {
         let mut state = self.state();
-        let at = state.elicitations.iter().position(|known| known == id);
+        let known = |(by, known): &(String, String)| by == server && known == id;
+        let at = state.elicitations.iter().position(known);
         at.is_some_and(|at| state.elicitations.remove(at).is_some())
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::base::{limits, sys};
 use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
+use crate::front::stream::short_of_memory;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
@@ -100,7 +101,9 @@ impl Sessions {
 
     /// For the router's clock: ends sessions that nobody has used for long.
     pub fn sweep(&self, servers: &[Arc<Server>]) {
+        let short_of_memory = short_of_memory();
         for session in self.all() {
+            session.prune_streams(short_of_memory);
             if session.is_idle(limits::SESSION_IDLE) {
                 log::info!("session ended after being idle");
                 self.close(&session.id, servers);

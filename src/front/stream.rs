@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::base::limits;
 
@@ -19,7 +21,7 @@ struct Inner {
     next: u64,
     /// The newest event that was handed to a connection.
     sent: u64,
-    finished: bool,
+    finished: Option<Instant>,
     /// The first one writes; the others wait until it is gone.
     attached: VecDeque<Attached>,
     next_token: u64,
@@ -28,12 +30,22 @@ struct Inner {
 struct Kept {
     seq: u64,
     data: Arc<[u8]>,
+    /// A response must not be lost; a notification may be.
+    is_response: bool,
+}
+
+/// Bytes that all streams keep together.
+static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// More than half of what all streams may keep is used.
+pub fn short_of_memory() -> bool {
+    KEPT_BYTES.load(Ordering::Relaxed) > limits::REPLAY_TOTAL_BYTES / 2
 }
 
 struct Attached {
     token: u64,
     /// An eventfd. A producer that writes its own stream needs none.
-    waker: Option<Arc<OwnedFd>>,
+    waker: Option<OwnedFd>,
 }
 
 /// A place among the connections of a stream.
@@ -57,7 +69,7 @@ impl EventStream {
             bytes: 0,
             next: 1,
             sent: 0,
-            finished: false,
+            finished: None,
             // Made here, because the thread of a quiet stream had better allocate nothing: its
             // first allocation costs it many pages.
             attached: VecDeque::with_capacity(limits::SESSION_LISTENERS),
@@ -78,7 +90,7 @@ impl EventStream {
     }
 
     /// `take_over`: a client that resumes is the one that is really there.
-    pub fn attach(&self, waker: Option<Arc<OwnedFd>>, take_over: bool) -> Token {
+    pub fn attach(&self, waker: Option<OwnedFd>, take_over: bool) -> Token {
         let mut inner = self.lock();
         let token = inner.next_token;
         inner.next_token += 1;
@@ -100,29 +112,47 @@ impl EventStream {
         self.lock().attached.len()
     }
 
-    /// Appends an event and returns its number, and whether `own` is the one to write it.
+    /// Appends a notification or question. Returns its number, and whether `own` is the one to
+    /// write it. When there is no room it is not kept, and lost to a client that is away.
     pub fn push(&self, data: Vec<u8>, own: Option<Token>) -> (u64, bool) {
+        self.append(data, own, None)
+    }
+
+    /// Appends a response. If there is no room to keep it for a client that is away, `instead`
+    /// is kept, which must be small: each request gets its one answer.
+    pub fn push_response(&self, data: Vec<u8>, own: Token, instead: Vec<u8>) -> (u64, bool) {
+        self.append(data, Some(own), Some(instead))
+    }
+
+    fn append(&self, data: Vec<u8>, own: Option<Token>, instead: Option<Vec<u8>>) -> (u64, bool) {
         let mut inner = self.lock();
         let seq = inner.next;
         inner.next += 1;
-        inner.bytes += data.len();
-        inner.events.push_back(Kept {
-            seq,
-            data: data.into(),
-        });
-        while inner.events.len() > limits::REPLAY_EVENTS || inner.bytes > limits::REPLAY_BYTES {
-            let Some(oldest) = inner.events.pop_front() else {
-                break;
-            };
-            inner.bytes -= oldest.data.len();
-        }
         let own_first = own.is_some_and(|own| inner.is_first(own));
+        let is_response = instead.is_some();
+        if inner.make_room(data.len(), is_response) {
+            inner.keep(seq, data, is_response);
+        } else if let (false, Some(instead)) = (own_first, instead) {
+            inner.keep(seq, instead, true);
+        }
         if own_first {
             inner.sent = seq;
         } else {
             inner.wake_first();
         }
         (seq, own_first)
+    }
+
+    /// The connection did not take event `seq`: it waits for the next one. `instead` is kept if
+    /// the event itself was too large to keep.
+    pub fn not_delivered(&self, seq: u64, instead: Option<Vec<u8>>) {
+        let mut inner = self.lock();
+        inner.sent = inner.sent.min(seq.saturating_sub(1));
+        let kept = inner.events.iter().any(|event| event.seq == seq);
+        if let (false, Some(instead)) = (kept, instead) {
+            inner.keep(seq, instead, true);
+        }
+        inner.wake_first();
     }
 
     /// Whether an event with just this data still waits to be sent.
@@ -142,27 +172,30 @@ impl EventStream {
         seq
     }
 
-    /// Everything after `after` that the connection may write now.
-    pub fn next(&self, token: Token, after: u64) -> Next {
+    /// What the connection may write now: everything after event `after`, or everything that no
+    /// connection has been given yet.
+    pub fn next(&self, token: Token, after: Option<u64>) -> Next {
         let mut inner = self.lock();
         if !inner.is_first(token) {
             return Next::Wait;
         }
-        let found: Vec<(u64, Arc<[u8]>)> = inner
-            .events
-            .iter()
-            .filter(|kept| kept.seq > after)
-            .map(|kept| (kept.seq, kept.data.clone()))
-            .collect();
+        let after = after.unwrap_or(inner.sent);
+        let later = inner.events.iter().filter(|kept| kept.seq > after);
+        let found: Vec<(u64, Arc<[u8]>)> =
+            later.map(|kept| (kept.seq, kept.data.clone())).collect();
         if let Some((last, _)) = found.last() {
             inner.sent = inner.sent.max(*last);
             return Next::Events(found);
         }
-        if inner.finished {
-            Next::Finished
-        } else {
-            Next::Wait
+        match inner.finished {
+            Some(_) => Next::Finished,
+            None => Next::Wait,
         }
+    }
+
+    /// Whether `seq` is the number of an event that there has been.
+    pub fn has_seen(&self, seq: u64) -> bool {
+        seq < self.lock().next
     }
 
     pub fn sent(&self) -> u64 {
@@ -171,16 +204,56 @@ impl EventStream {
 
     pub fn finish(&self) {
         let mut inner = self.lock();
-        inner.finished = true;
+        inner.finished.get_or_insert_with(Instant::now);
         inner.attached.iter().for_each(Attached::wake);
     }
 
-    pub fn is_finished(&self) -> bool {
-        self.lock().finished
+    /// Complete for at least so long, and nobody is reading it.
+    pub fn is_finished_for(&self, time: Duration) -> bool {
+        let inner = self.lock();
+        inner.attached.is_empty() && inner.finished.is_some_and(|since| since.elapsed() >= time)
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        KEPT_BYTES.fetch_sub(self.lock().bytes, Ordering::Relaxed);
     }
 }
 
 impl Inner {
+    /// Forgets old events until `bytes` more fit. A response that no connection has been given
+    /// is not forgotten. False when there is no room.
+    fn make_room(&mut self, bytes: usize, is_response: bool) -> bool {
+        while self.events.len() >= limits::REPLAY_EVENTS
+            || self.bytes + bytes > limits::REPLAY_BYTES
+        {
+            let sent = self.sent;
+            let at = self
+                .events
+                .iter()
+                .position(|event| !event.is_response || event.seq <= sent);
+            let Some(event) = at.and_then(|at| self.events.remove(at)) else {
+                break;
+            };
+            self.bytes -= event.data.len();
+            KEPT_BYTES.fetch_sub(event.data.len(), Ordering::Relaxed);
+        }
+        // One large response may exceed a stream's share, but not everybody's.
+        let fits_here = self.bytes + bytes <= limits::REPLAY_BYTES || is_response;
+        fits_here && KEPT_BYTES.load(Ordering::Relaxed) + bytes <= limits::REPLAY_TOTAL_BYTES
+    }
+
+    fn keep(&mut self, seq: u64, data: Vec<u8>, is_response: bool) {
+        self.bytes += data.len();
+        KEPT_BYTES.fetch_add(data.len(), Ordering::Relaxed);
+        self.events.push_back(Kept {
+            seq,
+            data: data.into(),
+            is_response,
+        });
+    }
+
     fn is_first(&self, token: Token) -> bool {
         self.attached
             .front()
@@ -232,14 +305,14 @@ mod tests {
         let first = stream.attach(None, false);
         let second = stream.attach(None, false);
         stream.push(b"a".to_vec(), None);
-        assert!(numbers(stream.next(second, 0)).is_empty());
-        assert_eq!(numbers(stream.next(first, 0)), [1]);
+        assert!(numbers(stream.next(second, Some(0))).is_empty());
+        assert_eq!(numbers(stream.next(first, Some(0))), [1]);
         stream.detach(first);
         stream.push(b"b".to_vec(), None);
-        assert_eq!(numbers(stream.next(second, stream.sent())), [2]);
+        assert_eq!(numbers(stream.next(second, None)), [2]);
         let resumed = stream.attach(None, true);
-        assert!(numbers(stream.next(second, 0)).is_empty());
-        assert_eq!(numbers(stream.next(resumed, 1)), [2]);
+        assert!(numbers(stream.next(second, Some(0))).is_empty());
+        assert_eq!(numbers(stream.next(resumed, Some(1))), [2]);
     }
 
     #[test]
@@ -250,12 +323,16 @@ mod tests {
         }
         assert!(stream.has_unsent(&[b'x'; 10]));
         let token = stream.attach(None, false);
-        assert_eq!(numbers(stream.next(token, 0)).len(), limits::REPLAY_EVENTS);
+        assert_eq!(
+            numbers(stream.next(token, Some(0))).len(),
+            limits::REPLAY_EVENTS
+        );
         assert!(!stream.has_unsent(&[b'x'; 10]));
+        // Too large for a notification: not kept, and the others stay out of its way.
         stream.push(vec![0; limits::REPLAY_BYTES + 1], None);
-        assert!(numbers(stream.next(token, 0)).is_empty());
+        assert!(numbers(stream.next(token, None)).is_empty());
         stream.finish();
-        assert!(matches!(stream.next(token, 0), Next::Finished));
+        assert!(matches!(stream.next(token, Some(0)), Next::Finished));
     }
 
     #[test]
@@ -265,7 +342,46 @@ mod tests {
         assert_eq!(stream.push(b"a".to_vec(), Some(own)), (1, true));
         let resumed = stream.attach(None, true);
         assert_eq!(stream.push(b"b".to_vec(), Some(own)), (2, false));
-        assert_eq!(numbers(stream.next(resumed, 1)), [2]);
+        assert_eq!(numbers(stream.next(resumed, Some(1))), [2]);
+    }
+
+    #[test]
+    fn a_response_waits_for_a_client_that_is_away() {
+        let stream = EventStream::new(1);
+        let own = stream.attach(None, false);
+        let large = vec![b'x'; limits::REPLAY_BYTES * 2];
+        let (seq, write) = stream.push_response(large.clone(), own, b"instead".to_vec());
+        assert!(write);
+        stream.detach(own);
+        stream.not_delivered(seq, Some(b"instead".to_vec()));
+        for _ in 0..limits::REPLAY_EVENTS * 2 {
+            stream.push(b"notice".to_vec(), None);
+        }
+        let resumed = stream.attach(None, true);
+        let Next::Events(events) = stream.next(resumed, Some(0)) else {
+            panic!("nothing was kept")
+        };
+        assert_eq!(events[0].1.len(), large.len());
+        let huge = vec![b'x'; limits::REPLAY_TOTAL_BYTES + 1];
+        let (_, write) = stream.push_response(huge, own, b"instead".to_vec());
+        assert!(!write);
+        let Next::Events(events) = stream.next(resumed, None) else {
+            panic!("nothing was kept")
+        };
+        assert_eq!(&*events.last().expect("an event").1, b"instead");
+    }
+
+    #[test]
+    fn a_connection_that_waited_its_turn_repeats_nothing() {
+        let stream = EventStream::new(0);
+        let first = stream.attach(None, false);
+        let second = stream.attach(None, false);
+        stream.push(b"a".to_vec(), None);
+        assert_eq!(numbers(stream.next(first, None)), [1]);
+        stream.detach(first);
+        assert!(numbers(stream.next(second, None)).is_empty());
+        stream.push(b"b".to_vec(), None);
+        assert_eq!(numbers(stream.next(second, None)), [2]);
     }
 
     #[test]

@@ -110,11 +110,7 @@ fn accepts(head: &Head<'_>) -> Accepts {
         for range in value.split(',') {
             any = true;
             let media = range.split(';').next().unwrap_or_default().trim();
-            if range
-                .split(';')
-                .skip(1)
-                .any(|p| matches!(p.trim(), "q=0" | "q=0.0" | "q=0.00"))
-            {
+            if range.split(';').skip(1).any(is_zero_quality) {
                 continue;
             }
             let is = |text: &str| media.eq_ignore_ascii_case(text);
@@ -128,6 +124,27 @@ fn accepts(head: &Head<'_>) -> Accepts {
         Accepts {
             json: true,
             stream: true,
+        }
+    }
+}
+
+/// `q=0` in any spelling: the client does not want this type (RFC 9110 12.4.2).
+fn is_zero_quality(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else {
+        return false;
+    };
+    name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0)
+}
+
+/// A header that decides something must not have two values: a proxy may read the other one.
+fn single<'h>(head: &Head<'h>, name: &str) -> Result<Option<&'h str>, (u16, RpcError)> {
+    let mut values = head.header_values(name);
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => {
+            let message = format!("header {name} is given twice");
+            Err((400, RpcError::new(INVALID_REQUEST, message)))
         }
     }
 }
@@ -231,7 +248,7 @@ impl Streamable {
 
     /// Finds the session of a request and checks what its head says.
     fn enter(&self, call: &Call<'_>) -> Result<(Arc<Session>, Option<Filter>), (u16, RpcError)> {
-        if let Some(version) = call.head.header(VERSION_HEADER)
+        if let Some(version) = single(call.head, VERSION_HEADER)?
             && Revision::parse(version).is_none()
         {
             let known: Vec<&str> = Revision::ALL.iter().map(|known| known.as_str()).collect();
@@ -239,7 +256,7 @@ impl Streamable {
             let message = format!("unsupported protocol version {version:?}; known: {known}");
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         }
-        let Some(id) = call.head.header(SESSION_HEADER) else {
+        let Some(id) = single(call.head, SESSION_HEADER)? else {
             let message = "header Mcp-Session-Id is missing; send initialize first";
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         };
@@ -518,7 +535,24 @@ impl Streamable {
         key: Named<'_>,
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
-        let (server, native) = self.find(seat, &key)?;
+        let target = self.find(seat, &key)?;
+        self.relay_to(seat, envelope, id, params, target, key.raw, mail)
+    }
+
+    /// The same to a server that is known. `target`: the server, and its own name for what
+    /// stands at `raw`.
+    #[expect(clippy::too_many_arguments, reason = "one request and where it goes")]
+    fn relay_to(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        id: &str,
+        params: &Params<'_>,
+        target: (Arc<Server>, Option<String>),
+        raw: &str,
+        mail: &Mailbox,
+    ) -> Result<Step, RpcError> {
+        let (server, native) = target;
         if self.draining.load(Ordering::Acquire) {
             let detail = "cannot be called: the gateway is shutting down";
             return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
@@ -527,12 +561,12 @@ impl Streamable {
         let outgoing = Outgoing {
             text: envelope.text,
             id: span_in(envelope.text, id),
-            rename: native.map(|name| (span_in(envelope.text, key.raw), quoted(&name))),
+            rename: native.map(|name| (span_in(envelope.text, raw), quoted(&name))),
             progress_token: params
                 .progress_token()?
                 .map(|raw| span_in(envelope.text, raw)),
         };
-        let call = link.call(&outgoing, mail.sender())?;
+        let call = link.call(&outgoing, seat.session.number, mail.sender())?;
         if !seat.session.begin(id, call, &link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
@@ -599,7 +633,8 @@ impl Streamable {
         Ok(Step::Done(result_response(id, "{}")))
     }
 
-    /// The first session that wants a resource subscribes at its server; the others are counted.
+    /// The first session that wants a resource subscribes at its server; once that has agreed,
+    /// the others are counted.
     fn subscribe(
         &self,
         seat: &Seat<'_>,
@@ -618,8 +653,12 @@ impl Streamable {
             let message = "the session has too many subscriptions";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
-        let first = server.subscribe(&uri);
-        if !first && server.config.instances == Instances::Shared {
+        // The URI may have moved to another server since this session subscribed to it.
+        if let Some(old) = seat.session.remove_subscription(&uri) {
+            drop_subscription(&seat.world.servers()[old], &uri);
+        }
+        let undecided = server.subscribe(&uri);
+        if !undecided && server.config.instances == Instances::Shared {
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
@@ -646,13 +685,15 @@ impl Streamable {
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
-        let (server, _) = self.find(seat, &key)?;
-        if !seat.session.remove_subscription(&key.value) {
+        let Some(owner) = seat.session.remove_subscription(&key.value) else {
+            // Never subscribed: still an error when there is no such resource to be seen.
+            self.find(seat, &key)?;
             return Ok(Step::Done(result_response(id, "{}")));
-        }
+        };
+        let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
         if last || server.config.instances == Instances::Session {
-            return self.relay(seat, envelope, id, params, key, mail);
+            return self.relay_to(seat, envelope, id, params, (server, None), key.raw, mail);
         }
         Ok(Step::Done(result_response(id, "{}")))
     }

@@ -31,7 +31,7 @@ impl FrontDoor {
             Checked::BadOrigin => return Some(refusal(403, "Forbidden origin header")),
         };
         let Some((endpoint, _)) = found else {
-            return Some(refusal(404, "Not found"));
+            return Some(with_cors(refusal(404, "Not found"), cors));
         };
         let answer = match (&endpoint, head.method) {
             (_, Method::Options) => Some(HostPolicy::preflight(head, cors)),
@@ -77,9 +77,9 @@ impl Handler for FrontDoor {
                 };
                 return out.reply(&with_cors(self.health.whole(detail), cors));
             }
-            Endpoint::HealthLive => return out.reply(&self.health.live()),
-            Endpoint::HealthReady => return out.reply(&self.health.ready()),
-            Endpoint::HealthStartup => return out.reply(&self.health.startup()),
+            Endpoint::HealthLive => return out.reply(&with_cors(self.health.live(), cors)),
+            Endpoint::HealthReady => return out.reply(&with_cors(self.health.ready(), cors)),
+            Endpoint::HealthStartup => return out.reply(&with_cors(self.health.startup(), cors)),
         };
         let call = Call {
             head,

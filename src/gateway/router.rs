@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::session::Session;
 use crate::front::sessions::Sessions;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Clash;
@@ -116,8 +117,17 @@ impl Router {
             } => {
                 self.updated(server, session.as_deref(), &uri, &text);
             }
-            Event::ElicitationComplete { id, text } => {
-                let asked = |s: &Arc<crate::front::session::Session>| s.take_elicitation(&id);
+            Event::ElicitationComplete {
+                server,
+                session: only,
+                id,
+                text,
+            } => {
+                let server = self.fixed.servers[server].name();
+                let asked = |session: &Arc<Session>| {
+                    only.as_ref().is_none_or(|only| *only == session.id)
+                        && session.take_elicitation(server, &id)
+                };
                 if let Some(session) = self.sessions.all().into_iter().find(asked) {
                     session.listener.push(text, None);
                 }

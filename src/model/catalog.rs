@@ -29,7 +29,8 @@ pub struct Entry {
     pub item: Item,
     /// What clients of the aggregate call it; the URI itself for resources.
     pub public: Arc<str>,
-    /// Another server that comes earlier offers the same URI.
+    /// Another server that comes earlier offers the same name or URI: shown only where that one
+    /// is not.
     pub shadowed: bool,
     fingerprint: u64,
 }
@@ -63,8 +64,7 @@ impl Visible {
 #[derive(Debug, Default)]
 struct List {
     entries: Vec<Entry>,
-    /// Public name to the entries that have it, in configuration order (only URIs can have
-    /// more than one).
+    /// Public name to the entries that have it, in configuration order.
     by_public: HashMap<Arc<str>, Vec<u32>>,
     /// Native name, for each server.
     by_native: HashMap<usize, HashMap<Arc<str>, u32>>,
@@ -126,7 +126,7 @@ impl Catalog {
                 refused,
             };
             self.clashes.push(clash);
-            if named || kept == refused {
+            if kept == refused {
                 return false;
             }
         }

@@ -39,6 +39,8 @@ pub fn parse_query(query: Option<&str>, world: &World) -> Result<Option<Filter>,
     let mut found: Option<(&str, &str)> = None;
     for pair in query.unwrap_or_default().split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        // A key may be written with escapes; unread it would be a filter that does not count.
+        let key = percent_decode(key).unwrap_or_default();
         let Some(name) = FILTERS.into_iter().find(|name| *name == key) else {
             continue;
         };

@@ -2,7 +2,8 @@
 //! that can come back for it.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{Thread, current, park_timeout};
 use std::time::Instant;
 
@@ -49,6 +50,17 @@ pub enum Reply {
     AskWithdrawn {
         upstream_id: String,
     },
+}
+
+impl Reply {
+    /// Bytes that count against the mailbox: those of messages a server may send at will.
+    fn loose_bytes(&self) -> usize {
+        match self {
+            Reply::Notice(notice) => notice.text.len(),
+            Reply::Asked(asked) => asked.text.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A server's response line and where its id stands: to be replaced by the client's.
@@ -100,19 +112,21 @@ pub struct Mailbox {
 pub struct MailSender {
     queue: Sender<Mail>,
     owner: Thread,
+    /// Of notices and questions that wait.
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Mailbox {
     /// For the current thread, which alone may wait at it. `calls`: how many may be in flight.
     pub fn new(calls: usize) -> Mailbox {
         let (queue, receiver) = bounded(limits::MAILBOX + calls);
-        Mailbox {
-            sender: MailSender {
-                queue,
-                owner: current(),
-            },
-            receiver,
-        }
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let sender = MailSender {
+            queue,
+            owner: current(),
+            bytes,
+        };
+        Mailbox { sender, receiver }
     }
 
     pub fn sender(&self) -> &MailSender {
@@ -128,6 +142,8 @@ impl Mailbox {
     pub fn wait(&self, deadline: Instant) -> Option<Mail> {
         loop {
             if let Ok(mail) = self.receiver.try_recv() {
+                let bytes = mail.reply.loose_bytes();
+                self.sender.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 return Some(mail);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -141,9 +157,19 @@ impl Mailbox {
 }
 
 impl MailSender {
-    /// False when the queue is full, or nobody will read it any more.
+    /// False when the queue is full, or nobody will read it any more. Notices and questions are
+    /// refused too while `limits::MAILBOX_BYTES` of them wait.
     pub fn post(&self, call: CallId, reply: Reply) -> bool {
+        let bytes = reply.loose_bytes();
+        let waiting = self.bytes.load(Ordering::Relaxed);
+        if bytes > 0 && waiting > 0 && waiting + bytes > limits::MAILBOX_BYTES {
+            return false;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let taken = self.queue.try_send(Mail { call, reply }).is_ok();
+        if !taken {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
         self.owner.unpark();
         taken
     }

@@ -13,14 +13,9 @@ use crate::upstream::link::Link;
 
 pub enum Event {
     /// A server's state changed; read it from the server.
-    Status {
-        server: usize,
-    },
+    Status { server: usize },
     /// All lists of a server that has just become ready.
-    Listing {
-        server: usize,
-        listing: Listing,
-    },
+    Listing { server: usize, listing: Listing },
     /// One list that was read again.
     List {
         server: usize,
@@ -35,6 +30,8 @@ pub enum Event {
         text: Vec<u8>,
     },
     ElicitationComplete {
+        server: usize,
+        session: Option<String>,
         id: String,
         text: Vec<u8>,
     },

@@ -339,8 +339,12 @@ impl Inbound {
             .and_then(string_value);
         if let Some(id) = id {
             let text = envelope.text.as_bytes().to_vec();
+            let (server, session) = (self.outlook.server, self.outlook.session.clone());
+            let id = id.into_owned();
             self.outlook.send(Event::ElicitationComplete {
-                id: id.into_owned(),
+                server,
+                session,
+                id,
                 text,
             });
         }

@@ -48,6 +48,9 @@ struct Pending {
     calls: HashMap<CallId, Waiting>,
     /// Calls of clients; the gateway's own (handshake, lists) are not counted.
     client_calls: usize,
+    /// Calls that were taken back but that the server may still be working on: what it asks or
+    /// says meanwhile may be theirs.
+    abandoned: HashMap<CallId, Abandoned>,
     /// Set once, when the process is gone: no call may be added any more.
     closed: Option<(Reason, String)>,
 }
@@ -56,6 +59,11 @@ struct Waiting {
     mail: MailSender,
     progress_token: Option<String>,
     caller: Caller,
+}
+
+struct Abandoned {
+    since: Instant,
+    session: u64,
 }
 
 /// A call that a message was found to belong to.
@@ -69,7 +77,10 @@ pub struct Attributed {
 /// On whose behalf a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    Client,
+    /// `session`: a number that tells sessions apart.
+    Client {
+        session: u64,
+    },
     Gateway,
 }
 
@@ -108,7 +119,12 @@ impl Link {
     }
 
     /// Sends a client's request on, under our id and with our progress token.
-    pub fn call(&self, request: &Outgoing<'_>, mail: &MailSender) -> Result<CallId, RpcError> {
+    pub fn call(
+        &self,
+        request: &Outgoing<'_>,
+        session: u64,
+        mail: &MailSender,
+    ) -> Result<CallId, RpcError> {
         let id = next_call_id();
         let wire_id = id.to_string();
         let mut edits = vec![Edit {
@@ -136,7 +152,7 @@ impl Link {
             .progress_token
             .clone()
             .map(|span| request.text[span].to_owned());
-        self.submit(id, line, Caller::Client, token, mail)
+        self.submit(id, line, Caller::Client { session }, token, mail)
     }
 
     /// A request of the gateway itself. `params` is raw JSON.
@@ -169,7 +185,7 @@ impl Link {
             if pending.calls.len() >= limits::CALLS_PER_SERVER {
                 return Err(self.busy("has too many calls in flight"));
             }
-            pending.client_calls += usize::from(caller == Caller::Client);
+            pending.client_calls += usize::from(caller != Caller::Gateway);
             pending.calls.insert(
                 id,
                 Waiting {
@@ -217,7 +233,7 @@ impl Link {
 
     /// Takes a call back: a later answer is dropped, and the server is told.
     pub fn cancel(&self, id: CallId, reason: &str) -> bool {
-        let known = self.take(id).is_some();
+        let known = self.abandon(id);
         if known {
             let reason = crate::wire::json::quoted(reason);
             let params = format!("{{\"requestId\":{id},\"reason\":{reason}}}");
@@ -263,14 +279,35 @@ impl Link {
     fn take(&self, id: CallId) -> Option<Waiting> {
         let mut pending = self.pending();
         let waiting = pending.calls.remove(&id)?;
-        pending.client_calls -= usize::from(waiting.caller == Caller::Client);
+        pending.client_calls -= usize::from(waiting.caller != Caller::Gateway);
         Some(waiting)
+    }
+
+    /// Takes a call out whose answer nobody waits for, and remembers that the server may still
+    /// be at it.
+    fn abandon(&self, id: CallId) -> bool {
+        let mut pending = self.pending();
+        let Some(waiting) = pending.calls.remove(&id) else {
+            return false;
+        };
+        if let Caller::Client { session } = waiting.caller {
+            pending.client_calls -= 1;
+            let since = Instant::now();
+            pending
+                .abandoned
+                .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
+            if pending.abandoned.len() < limits::CALLS_PER_SERVER {
+                pending.abandoned.insert(id, Abandoned { since, session });
+            }
+        }
+        true
     }
 
     /// The one answer of a call. Called by the reader thread only.
     pub fn answered(&self, id: CallId, answer: Answer) {
         match self.take(id) {
             Some(waiting) => deliver(&waiting.mail, id, Reply::Answer(answer)),
+            None if self.pending().abandoned.remove(&id).is_some() => {}
             None => bump(&self.counters.unknown_ids),
         }
     }
@@ -334,19 +371,27 @@ impl Link {
 
     /// The call that a message without a call's name belongs to: the only client call in
     /// flight. Anything else would be a guess, unless every call here is of one session
-    /// (`one_session`): then the newest one stands for the session.
+    /// (`one_session`): then the newest one stands for the session. A call that was taken back
+    /// counts until the server is done with it, or for `limits::ABANDONED`.
     pub fn attribute(&self, one_session: bool) -> Option<Attributed> {
-        let pending = self.pending();
-        let certain = pending.client_calls == 1;
-        if !certain && !one_session {
-            return None;
-        }
+        let mut pending = self.pending();
+        pending
+            .abandoned
+            .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
         let clients = pending
             .calls
             .iter()
-            .filter(|(_, w)| w.caller == Caller::Client);
+            .filter(|(_, w)| w.caller != Caller::Gateway);
         let (call, waiting) = clients.max_by_key(|(id, _)| **id)?;
-        Some(Attributed {
+        let same_session = |left: &Abandoned| {
+            waiting.caller
+                == Caller::Client {
+                    session: left.session,
+                }
+        };
+        let certain = pending.client_calls == 1 && pending.abandoned.is_empty();
+        let its_session = pending.client_calls == 1 && pending.abandoned.values().all(same_session);
+        (certain || its_session || one_session).then(|| Attributed {
             call: *call,
             mail: waiting.mail.clone(),
             certain,
@@ -376,7 +421,7 @@ impl Link {
             let clients = pending
                 .calls
                 .iter()
-                .filter(|(_, w)| w.caller == Caller::Client);
+                .filter(|(_, w)| w.caller != Caller::Gateway);
             clients.map(|(id, w)| (*id, w.mail.clone())).collect()
         };
         for (id, mail) in calls {

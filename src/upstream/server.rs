@@ -101,6 +101,13 @@ struct Slot {
     hello: Option<Hello>,
 }
 
+/// Who wants to hear of one resource.
+#[derive(Default)]
+struct Subscription {
+    sessions: usize,
+    agreed: bool,
+}
+
 /// One entry of `mcpServers`.
 pub struct Server {
     pub index: usize,
@@ -110,8 +117,8 @@ pub struct Server {
     sessions: Mutex<HashMap<String, Arc<Instance>>>,
     router: Sender<Event>,
     starts: Arc<Gate>,
-    /// Resource subscriptions of all sessions: URI to how many want it.
-    subscriptions: Mutex<HashMap<String, usize>>,
+    /// Resource subscriptions of all sessions, by URI.
+    subscriptions: Mutex<HashMap<String, Subscription>>,
     level: Mutex<Option<Level>>,
 }
 
@@ -417,30 +424,34 @@ impl Server {
         }
     }
 
-    /// Counts one more session that wants `uri`. True when it is the first.
+    /// Counts one more session that wants `uri`. True when the server has not agreed to anybody
+    /// yet: then this session asks it too.
     pub fn subscribe(&self, uri: &str) -> bool {
         let mut subscriptions = lock(&self.subscriptions);
-        let count = subscriptions.entry(uri.to_owned()).or_insert(0);
-        *count += 1;
-        *count == 1
+        let subscription = subscriptions.entry(uri.to_owned()).or_default();
+        subscription.sessions += 1;
+        !subscription.agreed
+    }
+
+    /// The server has agreed to the subscription.
+    pub fn confirm_subscription(&self, uri: &str) {
+        if let Some(subscription) = lock(&self.subscriptions).get_mut(uri) {
+            subscription.agreed = true;
+        }
     }
 
     /// Counts one less. True when it was the last.
     pub fn unsubscribe(&self, uri: &str) -> bool {
         let mut subscriptions = lock(&self.subscriptions);
-        let Some(count) = subscriptions.get_mut(uri) else {
+        let Some(subscription) = subscriptions.get_mut(uri) else {
             return false;
         };
-        *count -= 1;
-        if *count > 0 {
+        subscription.sessions -= 1;
+        if subscription.sessions > 0 {
             return false;
         }
         subscriptions.remove(uri);
         true
-    }
-
-    pub fn is_subscribed(&self, uri: &str) -> bool {
-        lock(&self.subscriptions).contains_key(uri)
     }
 
     pub(crate) fn subscribed_uris(&self) -> Vec<String> {

@@ -285,6 +285,7 @@ pub fn elements(text: &str, rules: Rules) -> Option<Vec<&str>> {
     scanner.expect(b'[').ok()?;
     let mut found = Vec::new();
     if scanner.take(b']') {
+        scanner.expect_end().ok()?;
         return Some(found);
     }
     loop {
@@ -292,6 +293,7 @@ pub fn elements(text: &str, rules: Rules) -> Option<Vec<&str>> {
         found.push(&text[start..end]);
         if !scanner.take(b',') {
             scanner.expect(b']').ok()?;
+            scanner.expect_end().ok()?;
             return Some(found);
         }
     }
@@ -457,7 +459,9 @@ mod tests {
             Some(vec!["1", "{\"a\":[2]}", "\"x\""])
         );
         assert_eq!(elements(" [ ] ", RULES), Some(vec![]));
-        assert_eq!(elements("{}", RULES), None);
+        for bad in ["{}", "[1] x", "[]]", "[1]{}", "[1"] {
+            assert_eq!(elements(bad, RULES), None, "{bad}");
+        }
         assert_eq!(string_value("\"a\\u0062\"").as_deref(), Some("ab"));
         assert_eq!(string_value("1"), None);
         assert_eq!(quoted("a\"\n"), "\"a\\\"\\n\"");

@@ -215,8 +215,19 @@ fn a_question_that_could_be_of_two_calls_is_refused() {
         let text = watcher.text("ev_1mcp_whoami", json!({}));
         serde_json::from_str::<Value>(&text).unwrap()["calls"] == 1
     });
-    let mut stream = asked.stream(body);
-    let question = question(&mut stream, "elicitation/create");
+    // For a while a question may still be that of the call that was taken back: refused, not
+    // shown to somebody else.
+    let mut passed_on = None;
+    eventually("the call that was taken back is forgotten", || {
+        let mut stream = asked.stream(body.clone());
+        let message = stream.message();
+        let is_question = message["method"] == "elicitation/create";
+        if is_question {
+            passed_on = Some((stream, message));
+        }
+        is_question
+    });
+    let (mut stream, question) = passed_on.unwrap();
     asked.answer(&question["id"], json!({"action": "decline"}));
     assert_eq!(
         end(&mut stream),
@@ -243,6 +254,31 @@ fn an_answer_from_another_session_is_not_taken() {
         json!({"action": "accept", "content": {"name": "owner"}}),
     );
     assert_eq!(end(&mut stream), "Hello, owner!");
+    rig.stop();
+}
+
+#[test]
+fn a_question_of_a_call_that_was_taken_back_reaches_nobody_else() {
+    // Answers nothing at once; asks a moment after the first call, whatever was cancelled.
+    let script = r#"while read -r line; do
+        id=$(printf %s "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+        case $line in
+        *initialize\"*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}\n' "$id" ;;
+        *tools/list*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}}\n' "$id" ;;
+        *SECOND*) printf '{"jsonrpc":"2.0","id":77,"method":"elicitation/create","params":{"message":"for the first","requestedSchema":{"type":"object","properties":{}}}}\n'
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' "$id" ;;
+        esac
+    done"#;
+    let rig = Rig::start(json!({"sh": {"command": "sh", "args": ["-c", script]}}));
+    let mut first = rig.session_with(able());
+    let second = rig.session_with(able());
+    let running = first.send(tool_call(&json!(9), "sh_1mcp_t", &json!({"who": "FIRST"})));
+    first.notify("notifications/cancelled", json!({"requestId": 9}));
+    let mut stream = second.stream(tool_call(&json!(1), "sh_1mcp_t", &json!({"who": "SECOND"})));
+    let (before, answer) = stream.answer();
+    assert_eq!(before, Vec::<Value>::new(), "another client's question");
+    assert_eq!(answer["id"], 1);
+    drop(running);
     rig.stop();
 }
 
