@@ -259,18 +259,8 @@ fn an_answer_from_another_session_is_not_taken() {
 
 #[test]
 fn a_question_of_a_call_that_was_taken_back_reaches_nobody_else() {
-    // Goes on after a cancel, and asks while the next client's call is in flight.
-    let script = r#"while read -r line; do
-        id=$(printf %s "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
-        case $line in
-        *initialize\"*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}\n' "$id" ;;
-        *tools/list*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}}\n' "$id" ;;
-        *FIRST*) printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"begun"}}\n' ;;
-        *SECOND*) printf '{"jsonrpc":"2.0","id":77,"method":"elicitation/create","params":{"message":"for the first","requestedSchema":{"type":"object","properties":{}}}}\n'
-            printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' "$id" ;;
-        esac
-    done"#;
-    let rig = Rig::start(json!({"sh": {"command": "sh", "args": ["-c", script]}}));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/late-asker.sh");
+    let rig = Rig::start(json!({"sh": {"command": "sh", "args": [script]}}));
     let mut first = rig.session_with(able());
     let second = rig.session_with(able());
     let mut running = first.stream(tool_call(&json!(9), "sh_1mcp_t", &json!({"who": "FIRST"})));
