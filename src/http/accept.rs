@@ -177,7 +177,7 @@ impl Acceptor {
     fn spawn(&self, id: u64, link: &Arc<Link>, peer: Peer) -> io::Result<JoinHandle<()>> {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(link));
         let buffers = Buffers::new();
-        thread::spawn(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
+        thread::spawn_lean(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
             let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer, buffers));
             if catch_unwind(run).is_err() {
                 log::error!("connection thread panicked peer={}", peer.address);
