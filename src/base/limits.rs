@@ -36,6 +36,8 @@ pub const BODY_BYTES_PER_SECOND: usize = 64 * KIB;
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two requests of one connection.
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
+/// A connection keeps a large buffer for so long in case the next body is as large.
+pub const LARGE_BUFFER_WAIT: Duration = Duration::from_millis(50);
 /// Unread request bytes that are read and thrown away before a connection is closed.
 pub const DRAIN_BYTES: usize = 64 * KIB;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::limits::{
-    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, HEALTH_FIRST_BYTE, KEPT_BUFFER_BYTES,
+    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, HEALTH_FIRST_BYTE, KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT,
 };
 use crate::http::chunked::{BODY_TOO_BIG, Chunked};
 use crate::http::head::{Framing, Head, Method, Parsed, Refusal, check_length, no_fields};
@@ -214,8 +214,18 @@ impl Connection<'_> {
         Next::Linger
     }
 
+    /// Gives large buffers back, unless the next request follows at once: a client that sends
+    /// one large body after the other would pay for fresh memory each time.
     fn shrink(&mut self) {
         self.outbox.shrink();
+        let capacity = self.spill.body.capacity().max(self.inbox.capacity());
+        if capacity > KEPT_BUFFER_BYTES
+            && socket::readable_within(&self.context.link.socket, LARGE_BUFFER_WAIT)
+        {
+            self.spill.body.clear();
+            self.spill.raw.clear();
+            return;
+        }
         for buffer in [&mut self.spill.body, &mut self.spill.raw] {
             buffer.clear();
             if buffer.capacity() > KEPT_BUFFER_BYTES {

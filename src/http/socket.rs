@@ -88,6 +88,16 @@ pub(super) fn send_slices(
     true
 }
 
+/// Whether bytes, or the end, arrive within `patience`.
+pub(super) fn readable_within(socket: &TcpStream, patience: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&timeout)), Ok(1))
+}
+
 /// Whether the peer has hung up. `half`: that it ended its own direction is enough.
 pub(super) fn hung_up(socket: &TcpStream, half: bool) -> bool {
     let asked = if half {

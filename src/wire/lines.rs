@@ -21,10 +21,15 @@ pub struct LineReader<R> {
     start: usize,
     end: usize,
     limit: usize,
+    /// Lines in a row for which a small buffer would have done.
+    short_lines: usize,
 }
 
 const FIRST_BYTES: usize = 16 * 1024;
 const IDLE_BYTES: usize = 256 * 1024;
+/// A large buffer is given back after so many short lines: large ones often come in a row, and
+/// fresh memory for each of them costs more than the copy.
+const SHORT_LINES: usize = 16;
 
 impl<R: Read> LineReader<R> {
     pub fn new(source: R, limit: usize) -> LineReader<R> {
@@ -34,6 +39,7 @@ impl<R: Read> LineReader<R> {
             start: 0,
             end: 0,
             limit,
+            short_lines: 0,
         }
     }
 
@@ -49,6 +55,10 @@ impl<R: Read> LineReader<R> {
             if let Some(found) = newline {
                 let line = self.start..searched + found;
                 self.start = searched + found + 1;
+                self.short_lines = match line.len() > IDLE_BYTES / 2 {
+                    true => 0,
+                    false => self.short_lines + 1,
+                };
                 return Ok(Some(Line::Text(trim_return(&self.buffer[line]))));
             }
             searched = self.end - self.make_room();
@@ -89,7 +99,7 @@ impl<R: Read> LineReader<R> {
             self.end -= moved;
             self.start = 0;
         }
-        if self.end == 0 && self.buffer.len() > IDLE_BYTES {
+        if self.end == 0 && self.buffer.len() > IDLE_BYTES && self.short_lines >= SHORT_LINES {
             self.buffer.truncate(IDLE_BYTES);
             self.buffer.shrink_to_fit();
         }
