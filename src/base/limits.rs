@@ -133,8 +133,9 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// A call that was taken back may still make its server ask or say something: for so long such
-/// a message is not given to another session's call.
-pub const ABANDONED: Duration = Duration::from_secs(5);
+/// a message is not given to another session's call, unless it comes at once after that began.
+pub const ABANDONED: Duration = Duration::from_secs(30);
+pub const AT_ONCE: Duration = Duration::from_millis(250);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".

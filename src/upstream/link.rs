@@ -59,6 +59,7 @@ struct Waiting {
     mail: MailSender,
     progress_token: Option<String>,
     caller: Caller,
+    since: Instant,
 }
 
 struct Abandoned {
@@ -186,14 +187,14 @@ impl Link {
                 return Err(self.busy("has too many calls in flight"));
             }
             pending.client_calls += usize::from(caller != Caller::Gateway);
-            pending.calls.insert(
-                id,
-                Waiting {
-                    mail: mail.clone(),
-                    progress_token,
-                    caller,
-                },
-            );
+            let since = Instant::now();
+            let waiting = Waiting {
+                mail: mail.clone(),
+                progress_token,
+                caller,
+                since,
+            };
+            pending.calls.insert(id, waiting);
         }
         match self.outlet.send(line, Instant::now() + limits::QUEUE_WAIT) {
             Ok(()) => Ok(id),
@@ -371,8 +372,11 @@ impl Link {
 
     /// The call that a message without a call's name belongs to: the only client call in
     /// flight. Anything else would be a guess, unless every call here is of one session
-    /// (`one_session`): then the newest one stands for the session. A call that was taken back
-    /// counts until the server is done with it, or for `limits::ABANDONED`.
+    /// (`one_session`): then the newest one stands for the session.
+    ///
+    /// A call that another session took back may still be at work (`limits::ABANDONED`). Then
+    /// only what comes at once after the call in flight began is taken for that call's: the wire
+    /// says no more, and a process for each session is the way to be sure.
     pub fn attribute(&self, one_session: bool) -> Option<Attributed> {
         let mut pending = self.pending();
         pending
@@ -390,8 +394,10 @@ impl Link {
                 }
         };
         let certain = pending.client_calls == 1 && pending.abandoned.is_empty();
-        let its_session = pending.client_calls == 1 && pending.abandoned.values().all(same_session);
-        (certain || its_session || one_session).then(|| Attributed {
+        let likely = pending.client_calls == 1
+            && (pending.abandoned.values().all(same_session)
+                || waiting.since.elapsed() < limits::AT_ONCE);
+        (certain || likely || one_session).then(|| Attributed {
             call: *call,
             mail: waiting.mail.clone(),
             certain,
