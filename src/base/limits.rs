@@ -141,8 +141,6 @@ pub const CALLS_PER_SERVER: usize = 4096;
 pub const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long a call waits for a server that is starting or restarting.
 pub const START_WAIT: Duration = Duration::from_secs(10);
-/// Events that wait for one owner thread.
-pub const OWNER_EVENTS: usize = 64;
 /// How long the threads of an ended process may take to see its end.
 pub const THREADS_END: Duration = Duration::from_secs(5);
 /// An owner looks after its child at least so often.
@@ -159,8 +157,10 @@ pub const RESTART_RESET: Duration = Duration::from_secs(300);
 pub const BREAKER_DEATHS: usize = 5;
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
-/// Servers that start at the same time.
+/// Servers that start at the same time, and how long each of them counts at most: one that
+/// hangs in its start must not hold up the others.
 pub const CONCURRENT_STARTS: usize = 5;
+pub const START_TURN: Duration = Duration::from_secs(2);
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);

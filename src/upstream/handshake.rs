@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, select};
+use crossbeam_channel::{Receiver, Select};
 
 use crate::base::limits;
 use crate::mcp::error::METHOD_NOT_FOUND;
@@ -16,7 +16,7 @@ use crate::mcp::revision::Revision;
 use crate::model::listing::{Item, Listing, parse_page};
 use crate::upstream::call::{CallId, Mail, Mailbox, Reply};
 use crate::upstream::link::{Hello, Link};
-use crate::upstream::owner::OwnerEvent;
+use crate::upstream::signals::{End, Watch};
 use crate::wire::json::quoted;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
@@ -26,8 +26,8 @@ use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 pub enum Fault {
     /// The gateway is stopping this server.
     Stopped,
-    /// The process ended or closed its output.
-    Gone,
+    /// The process ended, or one of its pipes is closed.
+    Gone(End),
     Timeout(Duration),
     /// It answered, but not as a server of the session era does.
     Bad(String),
@@ -37,7 +37,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Stopped => f.write_str("stopped"),
-            Fault::Gone => f.write_str("ended"),
+            Fault::Gone(_) => f.write_str("ended"),
             Fault::Timeout(limit) => write!(
                 f,
                 "gave no answer within {} s; raise \"connectionTimeout\" if it needs longer",
@@ -75,14 +75,14 @@ impl ClientFace {
 }
 
 /// One exchange at a time with a server, on behalf of its owner.
-pub struct Dialogue<'a> {
+pub struct Dialogue<'a, 'g> {
     pub link: &'a Link,
-    pub control: &'a Receiver<OwnerEvent>,
+    pub watch: &'a mut Watch<'g>,
 }
 
-impl Dialogue<'_> {
+impl Dialogue<'_, '_> {
     /// The handshake. Accepts revisions 2024-11-05 to 2025-11-25.
-    pub fn initialize(&self, face: &ClientFace, limit: Duration) -> Result<Hello, Fault> {
+    pub fn initialize(&mut self, face: &ClientFace, limit: Duration) -> Result<Hello, Fault> {
         let params = format!(
             "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             face.revision.as_str(),
@@ -98,7 +98,7 @@ impl Dialogue<'_> {
     }
 
     /// Reads every list that the server declares. A list that it refuses stays empty.
-    pub fn read_all(&self, capabilities: &str, limit: Duration) -> Result<Listing, Fault> {
+    pub fn read_all(&mut self, capabilities: &str, limit: Duration) -> Result<Listing, Fault> {
         let mut listing = Listing::default();
         let declared = Members::parse(capabilities, 0, FROM_SERVER);
         for kind in ListKind::ALL {
@@ -113,7 +113,7 @@ impl Dialogue<'_> {
     }
 
     /// All pages of one list.
-    pub fn read_list(&self, kind: ListKind, limit: Duration) -> Result<Vec<Item>, Fault> {
+    pub fn read_list(&mut self, kind: ListKind, limit: Duration) -> Result<Vec<Item>, Fault> {
         let mut items: Vec<Item> = Vec::new();
         let mut keys = HashSet::new();
         let mut seen = HashSet::new();
@@ -184,7 +184,7 @@ impl Dialogue<'_> {
 
     /// One request; the result, or the server's error, as raw JSON.
     fn ask(
-        &self,
+        &mut self,
         method: &str,
         params: &str,
         limit: Duration,
@@ -193,7 +193,7 @@ impl Dialogue<'_> {
         let call = self
             .link
             .request(method, params, mailbox.sender())
-            .map_err(|_| Fault::Gone)?;
+            .map_err(|_| Fault::Gone(End::OutputClosed))?;
         let fault = match self.wait(call, mailbox.receiver(), Instant::now() + limit) {
             Ok(mail) => return outcome(mail),
             Err(Fault::Timeout(_)) => Fault::Timeout(limit),
@@ -203,25 +203,33 @@ impl Dialogue<'_> {
         Err(fault)
     }
 
-    fn wait(&self, call: CallId, mail: &Receiver<Mail>, deadline: Instant) -> Result<Reply, Fault> {
+    fn wait(
+        &mut self,
+        call: CallId,
+        mail: &Receiver<Mail>,
+        deadline: Instant,
+    ) -> Result<Reply, Fault> {
+        let bell = self.watch.bell();
         loop {
-            let timeout = after(deadline.saturating_duration_since(Instant::now()));
-            select! {
-                recv(mail) -> mail => match mail {
-                    Ok(mail) if mail.call == call => return Ok(mail.reply),
-                    Ok(_) => {}
-                    Err(_) => return Err(Fault::Gone),
-                },
-                recv(self.control) -> event => match event {
-                    Ok(OwnerEvent::Stop) | Err(_) => return Err(Fault::Stopped),
-                    Ok(OwnerEvent::OutputClosed | OwnerEvent::WriterEnded(_)) => {
-                        return Err(Fault::Gone);
-                    }
-                    // Marks stay set and are looked at after the handshake.
-                    Ok(OwnerEvent::ListChanged | OwnerEvent::LookAtChild) => {}
-                },
-                recv(timeout) -> _ => return Err(Fault::Timeout(Duration::ZERO)),
+            // First what has come: a server may answer and close its output at once.
+            while let Ok(mail) = mail.try_recv() {
+                if mail.call == call {
+                    return Ok(mail.reply);
+                }
             }
+            match self.watch.look() {
+                Some(End::Stop) => return Err(Fault::Stopped),
+                Some(end) => return Err(Fault::Gone(end)),
+                None if Instant::now() >= deadline => return Err(Fault::Timeout(Duration::ZERO)),
+                None => {}
+            }
+            let mut ready = Select::new();
+            ready.recv(mail);
+            ready.recv(&bell);
+            // A timeout, too, is a reason to look.
+            let _ = ready.ready_deadline(deadline.min(self.watch.next_look()));
+            // Heard: what it rang for is looked at next.
+            let _ = bell.try_recv();
         }
     }
 }

@@ -5,8 +5,6 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Sender;
-
 use crate::base::limits;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
@@ -15,7 +13,7 @@ use crate::mcp::method::{self, Ask};
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
 use crate::upstream::link::Link;
-use crate::upstream::owner::OwnerEvent;
+use crate::upstream::signals::ProcessSignals;
 use crate::wire::json::{elements, string_value};
 use crate::wire::lines::{Line, LineReader, find_id};
 use crate::wire::members::{Edit, Members, span_in, splice};
@@ -24,7 +22,7 @@ use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 /// Where the reader thread sends what does not belong to a call.
 pub struct Inbound {
     pub link: Arc<Link>,
-    pub owner: Sender<OwnerEvent>,
+    pub signals: Arc<ProcessSignals>,
     pub outlook: Outlook,
 }
 
@@ -39,8 +37,7 @@ impl Inbound {
                 Ok(None) | Err(_) => break,
             }
         }
-        // The owner may have stopped already; then nobody needs to know.
-        let _ = self.owner.try_send(OwnerEvent::OutputClosed);
+        self.signals.output_closed();
     }
 
     fn too_long(&self, bytes: u64, id: Option<u64>) {
@@ -242,8 +239,7 @@ impl Inbound {
         if kind == ListKind::Resources {
             self.link.mark_dirty(ListKind::Templates);
         }
-        // A full queue already holds a reason to look at the marks.
-        let _ = self.owner.try_send(OwnerEvent::ListChanged);
+        self.signals.lists_changed();
     }
 
     fn progress(&self, envelope: &Envelope<'_>) {

@@ -14,4 +14,5 @@ pub mod owner;
 pub mod process;
 mod program;
 pub mod server;
+pub mod signals;
 pub mod stderr;

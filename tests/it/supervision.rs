@@ -1,0 +1,114 @@
+//! What an owner must notice whatever its server sends: stops, closed pipes, a dead leader; and
+//! that servers which hang in their start hold up nobody.
+//!
+//! The servers here are shell scripts, because each is made for one way to misbehave.
+
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::rig::{Plan, Rig};
+use crate::support::servers::{everything, hostile, with};
+
+/// Functions for the arms of a server, and the part before them.
+const HEAD: &str = r#"
+    changed() {
+        printf '%s%s\n' '{"jsonrpc":"2.0",' '"method":"notifications/tools/list_changed"}'
+    }
+    answer() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$1"; }
+    result() { answer "\"result\":$1"; }
+    error() { answer '"error":{"code":-32000,"message":"not now"}'; }
+    while IFS= read -r line; do
+        id=$${line#*'"id":'}
+        id=$${id%%,*}
+        case $line in"#;
+
+const TAIL: &str = r#"
+        *'"initialize"'*)
+            caps='{"tools":{"listChanged":true},"logging":{}}'
+            info='"serverInfo":{"name":"s","version":"1"}'
+            result '{"protocolVersion":"2025-11-25","capabilities":'"$caps,$info}" ;;
+        *'"tools/list"'*)
+            result '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}' ;;
+        *'"tools/call"'*)
+            result '{"content":[{"type":"text","text":"gone"}]}' ;;
+        esac
+    done"#;
+
+/// A server whose answers are arms of a `case` over the request; `arms` come before the usual
+/// ones. `$${` stands for `${`, which the gateway would replace.
+fn script(arms: &str) -> Value {
+    json!({"command": "sh", "args": ["-c", format!("{HEAD} {arms} {TAIL}")]})
+}
+
+fn is_served_by_another(rig: &Rig, name: &str, pid: i32) -> bool {
+    let server = rig.server(name);
+    server["status"] == "connected" && server["pid"] != pid
+}
+
+#[test]
+fn the_process_of_a_session_ends_with_it_however_much_it_says() {
+    let flood = "*initialized*) while :; do changed; done & ;;";
+    let rig = Rig::start(json!({"s": with(script(flood), json!({"instances": "session"}))}));
+    let before = rig.bearers().len();
+    let mut session = rig.session();
+    session.text("s_1mcp_go", json!({}));
+    assert!(rig.bearers().len() > before);
+    assert!(session.delete().status() < 300);
+    eventually("its process is gone", || rig.bearers().len() <= before);
+    rig.stop();
+}
+
+#[test]
+fn a_closed_output_is_noticed_behind_a_flood_of_news() {
+    let arms = "*tools/call*) i=0; while [ $i -lt 3000 ]; do changed; i=$((i+1)); done
+                exec >&-; sleep 300 ;;";
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    let call = json!({"name": "s_1mcp_go", "arguments": {}});
+    let error = session.refused("tools/call", call);
+    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
+    eventually("another one serves", || {
+        is_served_by_another(&rig, "s", pid)
+    });
+    rig.stop();
+}
+
+#[test]
+fn a_dead_leader_is_noticed_although_its_child_goes_on_talking() {
+    let arms = "*tools/call*) while :; do changed; sleep 0.02; done & kill -9 $$ ;;";
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    let call = json!({"name": "s_1mcp_go", "arguments": {}});
+    let error = session.refused("tools/call", call);
+    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
+    eventually("another one serves", || {
+        is_served_by_another(&rig, "s", pid)
+    });
+    rig.stop();
+}
+
+#[test]
+fn an_exit_during_the_handshake_is_noticed_although_the_pipes_are_held() {
+    let rig = Plan::new(json!({"s": script("*'\"initialize\"'*) sleep 300 & exit 7 ;;")}))
+        .start_unready();
+    eventually("its exit is shown", || {
+        let server = rig.server("s");
+        server["status"] == "error" && server["lastError"].as_str().unwrap().contains("code 7")
+    });
+    rig.stop();
+}
+
+#[test]
+fn servers_that_hang_in_their_start_hold_up_no_other() {
+    let mut servers: serde_json::Map<_, _> = (0..6)
+        .map(|number| (format!("a{number}"), hostile(&["--bad-handshake=silent"])))
+        .collect();
+    servers.insert("ev".to_owned(), everything(&[]));
+    let rig = Plan::new(servers.into()).start_unready();
+    eventually("the good one is up", || {
+        rig.server("ev")["status"] == "connected"
+    });
+    rig.stop();
+}
