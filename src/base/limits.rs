@@ -175,6 +175,10 @@ pub const INSTANCES_PER_SERVER: usize = 64;
 pub const TOOLS_PER_SERVER: usize = 10_000;
 pub const ENTRIES: usize = 20_000;
 pub const ENTRY_BYTES: usize = 256 * KIB;
+/// All entries of all lists of one server.
+pub const LISTING_BYTES_PER_SERVER: usize = 32 * MIB;
+/// Instructions of one server: the rest is cut off.
+pub const INSTRUCTIONS_BYTES: usize = 64 * KIB;
 /// Pages read from one server for one list.
 pub const LIST_PAGES: usize = 1000;
 /// Entries in one page of ours.
@@ -185,6 +189,9 @@ pub const TOMBSTONES: usize = 1024;
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// A server that announces changes more often is read once per window.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
+/// A list that could not be read is tried again after the first, then ever later.
+pub const RELIST_FIRST: Duration = Duration::from_secs(1);
+pub const RELIST_CEILING: Duration = Duration::from_secs(300);
 pub const SERVER_NAME_BYTES: usize = 128;
 /// Bytes of a public tool or prompt name, unless configured otherwise; the least and the most
 /// that may be configured (a shortened name needs room for its hash); bytes of the separator.

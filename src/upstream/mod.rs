@@ -4,6 +4,7 @@
 //! writer, the reader and the stderr reader. A call goes from a connection thread straight to
 //! the child's stdin and comes back from the reader thread; the owner only supervises.
 
+pub mod agenda;
 pub mod call;
 pub mod event;
 pub mod handshake;

@@ -2,6 +2,7 @@
 //! anything. Runs on the owner thread, which lives as long as the child (its death signal is
 //! bound to the thread that started it).
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
 use crate::model::listing::Listing;
+use crate::upstream::agenda::Agenda;
 use crate::upstream::event::Event;
-use crate::upstream::handshake::{ClientFace, Dialogue, Fault};
+use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read};
 use crate::upstream::inbound::Inbound;
 use crate::upstream::link::Link;
 use crate::upstream::outlet::{Outlet, WriterEnd};
@@ -24,6 +26,8 @@ use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::wire::members::Members;
+use crate::wire::message::FROM_SERVER;
 
 /// Whose process this is.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Owner {
     server: Arc<Server>,
     role: Role,
     instance: Arc<Instance>,
+    /// The lists as they were read last: what cannot be read again stays as it was.
+    known: RefCell<Listing>,
 }
 
 /// Why a process is over.
@@ -55,6 +61,7 @@ enum Ending {
 struct Running<'a> {
     watch: Watch<'a>,
     link: Arc<Link>,
+    agenda: Agenda,
     /// Disconnected when all its threads have ended.
     ended: Receiver<()>,
 }
@@ -65,6 +72,7 @@ impl Owner {
             server,
             role,
             instance,
+            known: RefCell::default(),
         }
     }
 
@@ -102,6 +110,7 @@ impl Owner {
                 status.last_error = Some(why);
                 status.retry_at = Some(Instant::now() + wait.delay);
                 status.pid = None;
+                status.lists = None;
                 status.restarts += 1;
             });
             if self.signals().wait_for_stop(Instant::now() + wait.delay) {
@@ -116,6 +125,7 @@ impl Owner {
             *link = None;
             status.state = State::Stopped;
             status.pid = None;
+            status.lists = None;
             status.retry_at = None;
             status.last_error = why.or(status.last_error.take());
         });
@@ -138,7 +148,7 @@ impl Owner {
         };
         self.update(|status, _| status.pid = Some(running.watch.process.pid()));
         match self.connect(&mut running, self.server.config.connection_timeout) {
-            Ok(listing) => self.ready(&running.link, listing),
+            Ok(()) => self.ready(&running),
             Err(Fault::Stopped) => {
                 self.end(running, Reason::Draining, "is stopping");
                 return Ending::Stopped;
@@ -244,6 +254,7 @@ impl Owner {
         Ok(Running {
             watch: Watch::new(process, signals, turn),
             link,
+            agenda: Agenda::default(),
             ended,
         })
     }
@@ -293,11 +304,7 @@ impl Owner {
     }
 
     /// Handshake and, for the shared process, the lists.
-    fn connect(
-        &self,
-        running: &mut Running<'_>,
-        limit: Duration,
-    ) -> Result<Option<Listing>, Fault> {
+    fn connect(&self, running: &mut Running<'_>, limit: Duration) -> Result<(), Fault> {
         let link = &running.link;
         let mut dialogue = Dialogue {
             link,
@@ -308,25 +315,80 @@ impl Owner {
             Role::Shared => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
-        let hello = dialogue.initialize(&face, limit)?;
-        let capabilities = hello.capabilities.clone();
+        let key = "connectionTimeout";
+        let hello = dialogue.initialize(&face, Limit { time: limit, key })?;
+        let declared = Members::parse(&hello.capabilities, 0, FROM_SERVER);
+        let is_declared = |kind: &ListKind| {
+            declared
+                .as_ref()
+                .is_ok_and(|members| members.get(kind.capability()).is_some())
+        };
+        let kinds = ListKind::ALL.into_iter().filter(is_declared);
+        let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
         if matches!(self.role, Role::Session(_)) {
-            return Ok(None);
+            return Ok(());
         }
-        let left = limit
+        let time = limit
             .saturating_sub(started.elapsed())
             .max(Duration::from_secs(1));
         let _ = link.take_dirty();
-        dialogue.read_all(&capabilities, left).map(Some)
+        let undeclared = ListKind::ALL.into_iter().filter(|k| !kinds.contains(k));
+        undeclared.for_each(|kind| self.known.borrow_mut().set(kind, Vec::new()));
+        for kind in kinds {
+            match self.read(running, kind, Limit { time, key }) {
+                // It says nothing at all: that is no start.
+                Err(Fault::Timeout(..)) => return Err(Fault::Timeout(limit, key)),
+                outcome => outcome?,
+            };
+        }
+        Ok(())
     }
 
-    fn ready(&self, link: &Arc<Link>, listing: Option<Listing>) {
+    /// Reads one list. True when it is known anew; otherwise the old one stays, and it is read
+    /// again later. An error means that the process is over, or is silent.
+    fn read(&self, running: &mut Running<'_>, kind: ListKind, limit: Limit) -> Result<bool, Fault> {
+        let mut dialogue = Dialogue {
+            link: &running.link,
+            watch: &mut running.watch,
+        };
+        let room = running.agenda.room(kind);
+        let (server, method) = (self.server.name(), kind.method());
+        let fault = match dialogue.read_list(kind, room, limit) {
+            Ok(Read { items, bytes, flaw }) => {
+                if let Some(flaw) = &flaw {
+                    log::warn!("list incomplete server={server:?} method={method}: it {flaw}");
+                }
+                running.agenda.read(kind, bytes, flaw, Instant::now());
+                self.known.borrow_mut().set(kind, items);
+                return Ok(true);
+            }
+            Err(fault @ (Fault::Stopped | Fault::Gone(_))) => return Err(fault),
+            Err(fault) => fault,
+        };
+        let why = fault.to_string();
+        let (delay, is_news) = running.agenda.failed(kind, why, Instant::now());
+        if is_news {
+            let delay_s = delay.as_secs();
+            log::warn!(
+                "list not read, the old one stays server={server:?} method={method} \
+                 next_try_s={delay_s}: it {fault}"
+            );
+        }
+        match fault {
+            Fault::Timeout(..) => Err(fault),
+            _ => Ok(false),
+        }
+    }
+
+    fn ready(&self, running: &Running<'_>) {
+        let link = &running.link;
         if let Some(level) = self.server.level() {
             send_level(link, level);
         }
-        if let Some(listing) = listing {
+        if matches!(self.role, Role::Shared) {
             self.subscribe_again(link);
+            let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
                 "server ready server={:?} revision={} tools={} prompts={} resources={} \
@@ -348,6 +410,7 @@ impl Owner {
             status.state = State::Ready;
             status.last_connected = connected_now();
             status.last_error = None;
+            status.lists = running.agenda.note();
         });
     }
 
@@ -369,64 +432,64 @@ impl Owner {
     /// Until the process dies or must stop: `Some` says why it died.
     fn serve(&self, running: &mut Running<'_>) -> Option<String> {
         let bell = running.watch.bell();
-        let mut last_refresh = Instant::now();
-        let mut refresh_due = false;
         loop {
-            match running.watch.look() {
-                Some(End::Stop) => return None,
-                Some(end) => return Some(words(end, &mut running.watch.process)),
-                None => {}
-            }
-            refresh_due |= running.watch.signals().take_lists_changed();
-            let window_ends = last_refresh + limits::REFRESH_WINDOW;
-            if refresh_due && window_ends <= Instant::now() {
-                refresh_due = false;
-                match self.refresh(running) {
-                    Ok(()) => {}
-                    Err(Fault::Stopped) => return None,
-                    Err(Fault::Gone(end)) => {
-                        return Some(words(end, &mut running.watch.process));
-                    }
-                    Err(fault) => {
-                        log::warn!(
-                            "list not read again server={:?}: {fault}",
-                            self.server.name()
-                        );
-                    }
-                }
-                last_refresh = Instant::now();
-                continue;
+            let turn = match running.watch.look() {
+                Some(end) => Err(end),
+                None => self.refresh(running),
+            };
+            match turn {
+                Err(End::Stop) => return None,
+                Err(end) => return Some(words(end, &mut running.watch.process)),
+                // The bell may have rung meanwhile, and was heard there.
+                Ok(true) => continue,
+                Ok(false) => {}
             }
             let look = running.watch.next_look();
-            let wake = if refresh_due {
-                look.min(window_ends)
-            } else {
-                look
-            };
+            let wake = running.agenda.next().map_or(look, |due| due.min(look));
             // A timeout, too, is a reason to look.
             let _ = bell.recv_deadline(wake);
         }
     }
 
-    /// Reads the lists that the server said have changed, one after the other.
-    fn refresh(&self, running: &mut Running<'_>) -> Result<(), Fault> {
+    /// Reads one list that is due. False when there is none.
+    fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
+        let is_news = running.watch.signals().take_lists_changed();
         if matches!(self.role, Role::Session(_)) {
-            return Ok(());
+            return Ok(false);
         }
-        let link = &running.link;
-        let mut dialogue = Dialogue {
-            link,
-            watch: &mut running.watch,
+        let now = Instant::now();
+        if is_news {
+            let dirty = running.link.take_dirty();
+            dirty
+                .into_iter()
+                .for_each(|kind| running.agenda.changed(kind, now));
+        }
+        let Some(kind) = running.agenda.due(now) else {
+            return Ok(false);
         };
-        for kind in link.take_dirty() {
-            let items = dialogue.read_list(kind, self.server.config.request_timeout)?;
-            self.server.send(Event::List {
-                server: self.server.index,
-                kind,
-                items,
-            });
+        let limit = Limit {
+            time: self.server.config.request_timeout,
+            key: "requestTimeout",
+        };
+        let before = running.agenda.note();
+        match self.read(running, kind, limit) {
+            Ok(true) => {
+                let items = self.known.borrow().of(kind).to_vec();
+                self.server.send(Event::List {
+                    server: self.server.index,
+                    kind,
+                    items,
+                });
+            }
+            Ok(false) | Err(Fault::Timeout(..)) => {}
+            Err(Fault::Gone(end)) => return Err(end),
+            Err(_) => return Err(End::Stop),
         }
-        Ok(())
+        let note = running.agenda.note();
+        if note != before {
+            self.update(|status, _| status.lists = note);
+        }
+        Ok(true)
     }
 
     /// The last line of stderr often says why a start failed.

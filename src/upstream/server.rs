@@ -60,6 +60,8 @@ impl State {
 pub struct Status {
     pub state: State,
     pub last_error: Option<String>,
+    /// What is wrong with its lists although it is connected.
+    pub lists: Option<String>,
     /// RFC 3339.
     pub last_connected: Option<String>,
     pub restarts: u32,
@@ -72,6 +74,7 @@ impl Status {
         Status {
             state,
             last_error: None,
+            lists: None,
             last_connected: None,
             restarts: 0,
             retry_at: None,

@@ -112,3 +112,54 @@ fn servers_that_hang_in_their_start_hold_up_no_other() {
     });
     rig.stop();
 }
+
+/// Lists with an error while `bad` is set; every call turns that round.
+const MOODY: &str = r#"
+        *'"tools/call"'*)
+            [ "$bad" ] && bad= || bad=1
+            changed
+            result '{"content":[{"type":"text","text":"turned"}]}' ;;
+        *'"tools/list"'*)
+            if [ "$bad" ]; then error
+            else result '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}'; fi ;;"#;
+
+#[test]
+fn a_list_that_cannot_be_read_again_stays_and_is_shown_so() {
+    let rig = Rig::start(json!({"s": script(MOODY)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    assert_eq!(session.text("s_1mcp_go", json!({})), "turned");
+    eventually("health shows it", || {
+        let lists = rig.server("s")["lists"].clone();
+        lists
+            .as_str()
+            .is_some_and(|lists| lists.contains("tools/list"))
+    });
+    assert_eq!(rig.server("s")["status"], "connected");
+    assert_eq!(session.names("tools"), ["s_1mcp_go"]);
+    assert_eq!(session.text("s_1mcp_go", json!({})), "turned");
+    eventually("it is whole again", || rig.server("s")["lists"].is_null());
+    assert_eq!(rig.pid_of("s"), pid);
+    rig.stop();
+}
+
+#[test]
+fn a_first_list_that_is_refused_is_read_again() {
+    let rig = Rig::start(json!({"s": script("*'\"tools/list\"'*) error ;;")}));
+    let server = rig.server("s");
+    assert_eq!(server["status"], "connected", "{server}");
+    assert!(server["lists"].is_string(), "{server}");
+    let mut session = rig.session();
+    assert!(session.names("tools").is_empty());
+    rig.stop();
+    let once = r#"*'"tools/list"'*)
+            if [ "$once" ]; then result '{"tools":[{"name":"go","inputSchema":{}}]}'
+            else error; once=1; fi ;;"#;
+    let rig = Rig::start(json!({"s": script(once)}));
+    let mut session = rig.session();
+    eventually("the list is there", || {
+        session.names("tools") == ["s_1mcp_go"]
+    });
+    eventually("the note is gone", || rig.server("s")["lists"].is_null());
+    rig.stop();
+}
