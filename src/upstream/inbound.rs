@@ -12,7 +12,7 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Ask};
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
-use crate::upstream::link::Link;
+use crate::upstream::link::{Link, count};
 use crate::upstream::signals::ProcessSignals;
 use crate::wire::json::{elements, string_value};
 use crate::wire::lines::{Line, LineReader, find_id};
@@ -103,11 +103,13 @@ impl Inbound {
             }
             Kind::Error { id: Some(id), .. } => self.response(text, id, true),
             Kind::Error { id: None, error } => {
-                log::warn!(
-                    "server reports an error without a request server={:?}: {}",
-                    self.link.server(),
-                    cut(error)
-                );
+                if let Some(seen) = count(&self.link.counters.stray_errors) {
+                    log::warn!(
+                        "server reports an error without a request server={:?} seen={seen}: {}",
+                        self.link.server(),
+                        cut(error)
+                    );
+                }
             }
             Kind::Request { id, method } => self.request(&envelope, id, method),
             Kind::Notification { method } => self.notification(&envelope, method),
@@ -150,16 +152,10 @@ impl Inbound {
 
     /// Stdout must hold messages only, but many servers print banners there: tolerated.
     fn noise(&self, line: &[u8]) {
-        let seen = self
-            .link
-            .counters
-            .noise_lines
-            .fetch_add(1, Ordering::Relaxed);
-        if seen < 5 || seen.is_power_of_two() {
+        if let Some(seen) = count(&self.link.counters.noise_lines) {
             log::warn!(
-                "line that is not a message on stdout server={:?} seen={} line={:?}",
+                "line that is not a message on stdout server={:?} seen={seen} line={:?}",
                 self.link.server(),
-                seen + 1,
                 cut(&String::from_utf8_lossy(line))
             );
         }

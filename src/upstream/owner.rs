@@ -16,6 +16,7 @@ use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
 use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
+use crate::upstream::call::{CallId, next_call_id};
 use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read};
 use crate::upstream::inbound::Inbound;
@@ -62,6 +63,8 @@ struct Running<'a> {
     watch: Watch<'a>,
     link: Arc<Link>,
     agenda: Agenda,
+    /// Calls before this one are older than this.
+    older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
     ended: Receiver<()>,
 }
@@ -255,6 +258,7 @@ impl Owner {
             watch: Watch::new(process, signals, turn),
             link,
             agenda: Agenda::default(),
+            older: (Instant::now(), next_call_id()),
             ended,
         })
     }
@@ -444,10 +448,26 @@ impl Owner {
                 Ok(true) => continue,
                 Ok(false) => {}
             }
+            self.expire_calls(running);
             let look = running.watch.next_look();
             let wake = running.agenda.next().map_or(look, |due| due.min(look));
             // A timeout, too, is a reason to look.
             let _ = bell.recv_deadline(wake);
+        }
+    }
+
+    /// Takes back requests of ours that a server leaves unanswered, such as a change of its log
+    /// level. Not while a list is read: that one is waited for.
+    fn expire_calls(&self, running: &mut Running<'_>) {
+        let patience = self
+            .server
+            .config
+            .request_timeout
+            .min(limits::CALL_DEADLINE);
+        let (since, first) = running.older;
+        if since.elapsed() >= patience {
+            running.link.expire_gateway_calls(first);
+            running.older = (Instant::now(), next_call_id());
         }
     }
 

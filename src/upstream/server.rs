@@ -464,7 +464,7 @@ impl Server {
     }
 }
 
-/// Fire and forget: the answer goes to a mailbox that nobody reads.
+/// Tells a server that declares logging.
 pub fn send_level(link: &Link, level: Level) {
     let declares_logging = link.hello().is_some_and(|hello| {
         crate::wire::members::Members::parse(
@@ -477,15 +477,7 @@ pub fn send_level(link: &Link, level: Level) {
     if !declares_logging {
         return;
     }
-    let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-    let mail = crate::upstream::call::Mailbox::new(1);
-    if let Err(error) = link.request("logging/setLevel", &params, mail.sender()) {
-        log::debug!(
-            "level not set server={:?}: {}",
-            link.server(),
-            error.message
-        );
-    }
+    link.tell_level(level);
 }
 
 /// For the status of a server that has just become ready.

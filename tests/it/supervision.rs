@@ -3,11 +3,15 @@
 //!
 //! The servers here are shell scripts, because each is made for one way to misbehave.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
-use crate::support::rig::{Plan, Rig};
-use crate::support::servers::{everything, hostile, with};
+use crate::support::rig::{Plan, Rig, signal};
+use crate::support::servers::{everything, gateway_binary, hostile, with};
 
 /// Functions for the arms of a server, and the part before them.
 const HEAD: &str = r#"
@@ -162,4 +166,48 @@ fn a_first_list_that_is_refused_is_read_again() {
     });
     eventually("the note is gone", || rig.server("s")["lists"].is_null());
     rig.stop();
+}
+
+#[test]
+fn a_flood_of_errors_without_an_id_does_not_flood_the_log() {
+    let arms = r#"*'"tools/call"'*)
+        i=0
+        while [ $i -lt 5000 ]; do
+            printf '%s\n' '{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}'
+            i=$((i+1))
+        done
+        result '{"content":[{"type":"text","text":"done"}]}' ;;"#;
+    let rig = Rig::start(json!({"s": script(arms)}));
+    assert_eq!(rig.session().text("s_1mcp_go", json!({})), "done");
+    let lines = rig.stderr().lines().count();
+    assert!(lines < 200, "{lines} lines in the log");
+    rig.stop();
+}
+
+#[test]
+fn a_full_stdout_that_nobody_reads_holds_up_no_signal() {
+    let (_unread, stdout) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+    while rustix::io::write(&stdout, &[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&stdout, false).unwrap();
+    let folder = std::env::temp_dir().join(format!("unread-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let config = folder.join("mcp.json");
+    std::fs::write(&config, r#"{"mcpServers":{}}"#).unwrap();
+    let mut gateway = Command::new(gateway_binary())
+        .args(["--port", "0", "--config"])
+        .arg(&config)
+        .env_clear()
+        .env("HOME", &folder)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(gateway.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("http://127.0.0.1:")));
+    signal(gateway.id().try_into().unwrap(), Signal::TERM);
+    eventually("it ends", || gateway.try_wait().unwrap().is_some());
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
