@@ -142,8 +142,6 @@ pub const CALLS_PER_SERVER: usize = 4096;
 pub const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long a call waits for a server that is starting or restarting.
 pub const START_WAIT: Duration = Duration::from_secs(10);
-/// Events that wait for one owner thread.
-pub const OWNER_EVENTS: usize = 64;
 /// How long the threads of an ended process may take to see its end.
 pub const THREADS_END: Duration = Duration::from_secs(5);
 /// An owner looks after its child at least so often.
@@ -160,8 +158,10 @@ pub const RESTART_RESET: Duration = Duration::from_secs(300);
 pub const BREAKER_DEATHS: usize = 5;
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
-/// Servers that start at the same time.
+/// Servers that start at the same time, and how long each of them counts at most: one that
+/// hangs in its start must not hold up the others.
 pub const CONCURRENT_STARTS: usize = 5;
+pub const START_TURN: Duration = Duration::from_secs(2);
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
@@ -176,6 +176,10 @@ pub const INSTANCES_PER_SERVER: usize = 64;
 pub const TOOLS_PER_SERVER: usize = 10_000;
 pub const ENTRIES: usize = 20_000;
 pub const ENTRY_BYTES: usize = 256 * KIB;
+/// All entries of all lists of one server.
+pub const LISTING_BYTES_PER_SERVER: usize = 32 * MIB;
+/// Instructions of one server: the rest is cut off.
+pub const INSTRUCTIONS_BYTES: usize = 64 * KIB;
 /// Pages read from one server for one list.
 pub const LIST_PAGES: usize = 1000;
 /// Entries in one page of ours.
@@ -186,6 +190,9 @@ pub const TOMBSTONES: usize = 1024;
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// A server that announces changes more often is read once per window.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
+/// A list that could not be read is tried again after the first, then ever later.
+pub const RELIST_FIRST: Duration = Duration::from_secs(1);
+pub const RELIST_CEILING: Duration = Duration::from_secs(300);
 pub const SERVER_NAME_BYTES: usize = 128;
 /// Bytes of a public tool or prompt name, unless configured otherwise; the least and the most
 /// that may be configured (a shortened name needs room for its hash); bytes of the separator.

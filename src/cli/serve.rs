@@ -84,14 +84,20 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartE
     Ok(())
 }
 
-/// The one line on stdout that scripts read.
+/// The one line on stdout that scripts read. A thread of its own writes it, because a full pipe
+/// that nobody reads must hold up neither signals nor the end; it is not waited for.
 fn announce(gateway: &Gateway) {
     let (url, port) = (gateway.url(), gateway.address.port());
     log::info!("listening url={url}");
     let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
-    let mut out = std::io::stdout().lock();
-    // Nobody may be reading; the gateway serves all the same.
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    let write = move || {
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading; the gateway serves all the same.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    };
+    if let Err(error) = thread::spawn("announce", limits::STACK_WORKER_BYTES, write) {
+        log::error!("listening not announced on stdout: {error}");
+    }
 }
 
 /// Waits for TERM, INT or QUIT. A second one ends the process at once: the watcher then ends

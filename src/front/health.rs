@@ -81,6 +81,8 @@ struct ServerDetail {
     last_connected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lists: Option<String>,
     tags: Vec<String>,
     restarts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +287,7 @@ fn server_detail(server: &Server, status: &Status, detail: Detail) -> ServerDeta
         healthy: status.state == State::Ready,
         last_connected: status.last_connected.clone(),
         last_error: status.last_error.as_ref().map(|error| sanitised(error)),
+        lists: status.lists.as_ref().map(|note| sanitised(note)),
         tags: server.config.tags.clone(),
         restarts: status.restarts,
         pid: status.pid.filter(|_| detail == Detail::Full),

@@ -4,19 +4,20 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, select};
+use crossbeam_channel::{Receiver, Select};
 
 use crate::base::limits;
-use crate::mcp::error::METHOD_NOT_FOUND;
+use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
-use crate::model::listing::{Item, Listing, parse_page};
+use crate::model::listing::{Item, Page, parse_page};
 use crate::upstream::call::{CallId, Mail, Mailbox, Reply};
 use crate::upstream::link::{Hello, Link};
-use crate::upstream::owner::OwnerEvent;
+use crate::upstream::signals::{End, Watch};
 use crate::wire::json::quoted;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
@@ -26,9 +27,14 @@ use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 pub enum Fault {
     /// The gateway is stopping this server.
     Stopped,
-    /// The process ended or closed its output.
-    Gone,
-    Timeout(Duration),
+    /// The process ended, or one of its pipes is closed.
+    Gone(End),
+    /// The limit, and the key that sets it.
+    Timeout(Duration, &'static str),
+    /// Nothing could be asked: it does not read, or is asked too much already.
+    Busy(String),
+    /// It answered with an error, or with something that could not be read.
+    Refused(String),
     /// It answered, but not as a server of the session era does.
     Bad(String),
 }
@@ -37,13 +43,14 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Stopped => f.write_str("stopped"),
-            Fault::Gone => f.write_str("ended"),
-            Fault::Timeout(limit) => write!(
+            Fault::Gone(_) => f.write_str("ended"),
+            Fault::Timeout(limit, key) => write!(
                 f,
-                "gave no answer within {} s; raise \"connectionTimeout\" if it needs longer",
+                "gave no answer within {} s; raise {key:?} if it needs longer",
                 limit.as_secs_f64()
             ),
-            Fault::Bad(what) => f.write_str(what),
+            Fault::Refused(error) => write!(f, "was answered with an error: {error}"),
+            Fault::Busy(what) | Fault::Bad(what) => f.write_str(what),
         }
     }
 }
@@ -74,174 +81,238 @@ impl ClientFace {
     }
 }
 
-/// One exchange at a time with a server, on behalf of its owner.
-pub struct Dialogue<'a> {
-    pub link: &'a Link,
-    pub control: &'a Receiver<OwnerEvent>,
+/// One list as far as it could be read.
+#[derive(Debug, Default)]
+pub struct Read {
+    pub items: Vec<Item>,
+    pub bytes: usize,
+    /// What was left out.
+    pub flaw: Option<String>,
 }
 
-impl Dialogue<'_> {
+/// How long an answer may take, and the key that sets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    pub time: Duration,
+    pub key: &'static str,
+}
+
+/// One exchange at a time with a server, on behalf of its owner.
+pub struct Dialogue<'a, 'g> {
+    pub link: &'a Link,
+    pub watch: &'a mut Watch<'g>,
+}
+
+impl Dialogue<'_, '_> {
     /// The handshake. Accepts revisions 2024-11-05 to 2025-11-25.
-    pub fn initialize(&self, face: &ClientFace, limit: Duration) -> Result<Hello, Fault> {
+    pub fn initialize(&mut self, face: &ClientFace, limit: Limit) -> Result<Hello, Fault> {
         let params = format!(
             "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             face.revision.as_str(),
             face.capabilities,
             face.info
         );
-        let result = self
-            .ask("initialize", &params, limit)?
-            .map_err(|error| Fault::Bad(format!("refused initialize: {error}")))?;
-        let hello = parse_hello(&result)?;
+        let result = match self.ask("initialize", &params, limit) {
+            Err(Fault::Refused(error)) => {
+                return Err(Fault::Bad(format!("refused initialize: {error}")));
+            }
+            other => other?,
+        };
+        let mut hello = parse_hello(&result)?;
+        if let Some(bytes) = cut_instructions(&mut hello) {
+            let (server, limit) = (self.link.server(), limits::INSTRUCTIONS_BYTES);
+            log::warn!("instructions cut short server={server:?} bytes={bytes} limit={limit}");
+        }
         self.link.notify(INITIALIZED, "{}");
         Ok(hello)
     }
 
-    /// Reads every list that the server declares. A list that it refuses stays empty.
-    pub fn read_all(&self, capabilities: &str, limit: Duration) -> Result<Listing, Fault> {
-        let mut listing = Listing::default();
-        let declared = Members::parse(capabilities, 0, FROM_SERVER);
-        for kind in ListKind::ALL {
-            let offers = declared
-                .as_ref()
-                .is_ok_and(|c| c.get(kind.capability()).is_some());
-            if offers {
-                listing.set(kind, self.read_list(kind, limit)?);
-            }
-        }
-        Ok(listing)
-    }
-
-    /// All pages of one list.
-    pub fn read_list(&self, kind: ListKind, limit: Duration) -> Result<Vec<Item>, Fault> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut keys = HashSet::new();
-        let mut seen = HashSet::new();
+    /// All pages of one list. `room`: bytes that its entries may have.
+    pub fn read_list(&mut self, kind: ListKind, room: usize, limit: Limit) -> Result<Read, Fault> {
+        let mut reading = Reading::new(room);
         let mut cursor: Option<String> = None;
         for _ in 0..limits::LIST_PAGES {
             let params = match &cursor {
                 Some(cursor) => format!("{{\"cursor\":{}}}", quoted(cursor)),
                 None => "{}".to_owned(),
             };
-            let result = match self.ask(kind.method(), &params, limit)? {
-                Ok(result) => result,
-                Err(error) => {
-                    self.refused(kind, &error);
-                    return Ok(items);
+            let result = match self.ask(kind.method(), &params, limit) {
+                Err(Fault::Refused(error)) if is_missing(kind, &error) => {
+                    return Ok(Read::default());
                 }
+                other => other?,
             };
             let Some(page) = parse_page(&result, kind) else {
-                self.warn(kind, "the result holds no list");
-                return Ok(items);
+                return Err(Fault::Bad("was answered without a list".to_owned()));
             };
-            if page.dropped > 0 {
-                self.warn(
-                    kind,
-                    &format!("{} entries without a usable name dropped", page.dropped),
-                );
-            }
-            let before = items.len() + page.items.len();
-            items.extend(
-                page.items
-                    .into_iter()
-                    .filter(|item| keys.insert(item.key.clone())),
-            );
-            if items.len() < before {
-                self.warn(kind, "an entry appears twice; the first one is kept");
-            }
-            if items.len() > limits::TOOLS_PER_SERVER {
-                items.truncate(limits::TOOLS_PER_SERVER);
-                self.warn(kind, "more entries than the bound; the rest is left out");
-                return Ok(items);
-            }
-            match page.next_cursor {
-                None => return Ok(items),
-                Some(next) if !seen.insert(next.clone()) => {
-                    self.warn(kind, "a cursor came twice; the rest is left out");
-                    return Ok(items);
-                }
+            match reading.take(page) {
                 Some(next) => cursor = Some(next),
+                None => return Ok(reading.end()),
             }
         }
-        self.warn(kind, "more pages than the bound; the rest is left out");
-        Ok(items)
+        reading.flaw("has more pages than the bound; the rest is left out".to_owned());
+        Ok(reading.end())
     }
 
-    fn refused(&self, kind: ListKind, error: &str) {
-        // Declaring resources without templates is common; that is no reason for a warning.
-        if kind != ListKind::Templates || !error.contains(&METHOD_NOT_FOUND.to_string()) {
-            self.warn(kind, error);
-        }
-    }
-
-    fn warn(&self, kind: ListKind, what: &str) {
-        let server = self.link.server();
-        log::warn!(
-            "list incomplete server={server:?} method={}: {what}",
-            kind.method()
-        );
-    }
-
-    /// One request; the result, or the server's error, as raw JSON.
-    fn ask(
-        &self,
-        method: &str,
-        params: &str,
-        limit: Duration,
-    ) -> Result<Result<String, String>, Fault> {
+    /// One request; the result as raw JSON.
+    fn ask(&mut self, method: &str, params: &str, limit: Limit) -> Result<String, Fault> {
         let mailbox = Mailbox::new(1);
         let call = self
             .link
             .request(method, params, mailbox.sender())
-            .map_err(|_| Fault::Gone)?;
-        let fault = match self.wait(call, mailbox.receiver(), Instant::now() + limit) {
-            Ok(mail) => return outcome(mail),
-            Err(Fault::Timeout(_)) => Fault::Timeout(limit),
+            .map_err(|error| self.not_asked(error))?;
+        let fault = match self.wait(call, mailbox.receiver(), limit) {
+            Ok(reply) => return outcome(reply),
             Err(fault) => fault,
         };
         self.link.cancel(call, "the gateway no longer waits");
         Err(fault)
     }
 
-    fn wait(&self, call: CallId, mail: &Receiver<Mail>, deadline: Instant) -> Result<Reply, Fault> {
+    /// Only a closed link means that the process is over.
+    fn not_asked(&self, error: RpcError) -> Fault {
+        let busy = RpcError::gateway(Reason::Busy, self.link.server(), "");
+        match error.data == busy.data {
+            true => Fault::Busy(error.message),
+            false => Fault::Gone(End::OutputClosed),
+        }
+    }
+
+    fn wait(&mut self, call: CallId, mail: &Receiver<Mail>, limit: Limit) -> Result<Reply, Fault> {
+        let deadline = Instant::now() + limit.time;
+        let bell = self.watch.bell();
         loop {
-            let timeout = after(deadline.saturating_duration_since(Instant::now()));
-            select! {
-                recv(mail) -> mail => match mail {
-                    Ok(mail) if mail.call == call => return Ok(mail.reply),
-                    Ok(_) => {}
-                    Err(_) => return Err(Fault::Gone),
-                },
-                recv(self.control) -> event => match event {
-                    Ok(OwnerEvent::Stop) | Err(_) => return Err(Fault::Stopped),
-                    Ok(OwnerEvent::OutputClosed | OwnerEvent::WriterEnded(_)) => {
-                        return Err(Fault::Gone);
-                    }
-                    // Marks stay set and are looked at after the handshake.
-                    Ok(OwnerEvent::ListChanged | OwnerEvent::LookAtChild) => {}
-                },
-                recv(timeout) -> _ => return Err(Fault::Timeout(Duration::ZERO)),
+            // First what has come: a server may answer and close its output at once.
+            while let Ok(mail) = mail.try_recv() {
+                if mail.call == call {
+                    return Ok(mail.reply);
+                }
             }
+            match self.watch.look() {
+                Some(End::Stop) => return Err(Fault::Stopped),
+                Some(end) => return Err(Fault::Gone(end)),
+                None if Instant::now() >= deadline => {
+                    return Err(Fault::Timeout(limit.time, limit.key));
+                }
+                None => {}
+            }
+            let mut ready = Select::new();
+            ready.recv(mail);
+            ready.recv(&bell);
+            // A timeout, too, is a reason to look.
+            let _ = ready.ready_deadline(deadline.min(self.watch.next_look()));
+            // Heard: what it rang for is looked at next.
+            let _ = bell.try_recv();
         }
     }
 }
 
-fn outcome(reply: Reply) -> Result<Result<String, String>, Fault> {
+/// Declaring resources without templates is common; that is no reason for a warning.
+fn is_missing(kind: ListKind, error: &str) -> bool {
+    kind == ListKind::Templates && error.contains(&METHOD_NOT_FOUND.to_string())
+}
+
+/// The pages of one list put together.
+struct Reading {
+    read: Read,
+    room: usize,
+    keys: HashSet<Arc<str>>,
+    cursors: HashSet<String>,
+    flaws: Vec<String>,
+    dropped: usize,
+    twice: usize,
+}
+
+impl Reading {
+    fn new(room: usize) -> Reading {
+        Reading {
+            read: Read::default(),
+            room,
+            keys: HashSet::new(),
+            cursors: HashSet::new(),
+            flaws: Vec::new(),
+            dropped: 0,
+            twice: 0,
+        }
+    }
+
+    fn flaw(&mut self, what: String) {
+        self.flaws.push(what);
+    }
+
+    /// Adds a page; gives the cursor of the next one that is wanted.
+    fn take(&mut self, page: Page) -> Option<String> {
+        self.dropped += page.dropped;
+        for item in page.items {
+            if !self.keys.insert(item.key.clone()) {
+                self.twice += 1;
+                continue;
+            }
+            let bytes = self.read.bytes + item.raw.len();
+            if bytes > self.room || self.read.items.len() >= limits::TOOLS_PER_SERVER {
+                self.flaw("has more entries than the bound; the rest is left out".to_owned());
+                return None;
+            }
+            self.read.bytes = bytes;
+            self.read.items.push(item);
+        }
+        let next = page.next_cursor?;
+        if !self.cursors.insert(next.clone()) {
+            self.flaw("gave a cursor twice; the rest is left out".to_owned());
+            return None;
+        }
+        Some(next)
+    }
+
+    fn end(mut self) -> Read {
+        if self.dropped > 0 {
+            self.flaw(format!(
+                "has {} entries without a usable name",
+                self.dropped
+            ));
+        }
+        if self.twice > 0 {
+            self.flaw(format!(
+                "has {} entries twice; the first is kept",
+                self.twice
+            ));
+        }
+        self.read.flaw = (!self.flaws.is_empty()).then(|| self.flaws.join(", "));
+        self.read
+    }
+}
+
+fn outcome(reply: Reply) -> Result<String, Fault> {
     let answer = match reply {
         Reply::Answer(answer) => answer,
-        Reply::Failed(error) => return Ok(Err(error.message)),
+        Reply::Failed(error) => return Err(Fault::Refused(error.message)),
         _ => {
             return Err(Fault::Bad("answered out of turn".to_owned()));
         }
     };
     let envelope = Envelope::from_bytes(&answer.line, FROM_SERVER);
     match envelope.map(|envelope| envelope.kind) {
-        Ok(Kind::Result { result, .. }) => Ok(Ok(result.to_owned())),
-        Ok(Kind::Error { error, .. }) => Ok(Err(error.chars().take(300).collect())),
+        Ok(Kind::Result { result, .. }) => Ok(result.to_owned()),
+        Ok(Kind::Error { error, .. }) => Err(Fault::Refused(error.chars().take(300).collect())),
         _ => Err(Fault::Bad(
             "answered with something that is not a response".to_owned(),
         )),
     }
+}
+
+/// Gives the bytes that there were, if there were too many.
+fn cut_instructions(hello: &mut Hello) -> Option<usize> {
+    let text = hello.instructions.as_mut()?;
+    let bytes = text.len();
+    if bytes <= limits::INSTRUCTIONS_BYTES {
+        return None;
+    }
+    // Zero is always one.
+    let mut ends = (0..=limits::INSTRUCTIONS_BYTES).rev();
+    let end = ends.find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
+    text.shrink_to_fit();
+    Some(bytes)
 }
 
 fn parse_hello(result: &str) -> Result<Hello, Fault> {
@@ -271,8 +342,11 @@ fn parse_hello(result: &str) -> Result<Hello, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, parse_hello};
+    use super::{Fault, Reading, cut_instructions, parse_hello};
+    use crate::base::limits;
+    use crate::mcp::list::ListKind;
     use crate::mcp::revision::Revision;
+    use crate::model::listing::parse_page;
 
     #[test]
     fn reads_results_of_all_revisions() {
@@ -301,5 +375,38 @@ mod tests {
                 "{result}"
             );
         }
+    }
+
+    #[test]
+    fn cuts_long_instructions_between_characters() {
+        let long = "é".repeat(limits::INSTRUCTIONS_BYTES);
+        let result = format!("{{\"protocolVersion\":\"2025-06-18\",\"instructions\":\"x{long}\"}}");
+        let mut hello = parse_hello(&result).expect("a hello");
+        assert_eq!(
+            cut_instructions(&mut hello),
+            Some(2 * limits::INSTRUCTIONS_BYTES + 1)
+        );
+        let kept = hello.instructions.as_ref().map(String::len);
+        assert_eq!(kept, Some(limits::INSTRUCTIONS_BYTES - 1));
+        assert_eq!(cut_instructions(&mut hello), None);
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_its_flaws_are_told_once() {
+        let page = |text: &str| parse_page(text, ListKind::Tools).expect("a page");
+        let mut reading = Reading::new(1000);
+        let one = r#"{"tools":[{"name":"a"},{"name":"a"},7],"nextCursor":"c"}"#;
+        assert_eq!(reading.take(page(one)).as_deref(), Some("c"));
+        assert_eq!(reading.take(page(one)), None);
+        let read = reading.end();
+        assert_eq!((read.items.len(), read.bytes), (1, 12));
+        assert_eq!(read.flaw.map(|flaw| flaw.matches("twice").count()), Some(2));
+        let mut small = Reading::new(20);
+        assert_eq!(
+            small.take(page(r#"{"tools":[{"name":"a"},{"name":"b"}]}"#)),
+            None
+        );
+        let read = small.end();
+        assert_eq!((read.items.len(), read.flaw.is_some()), (1, true));
     }
 }

@@ -5,8 +5,6 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Sender;
-
 use crate::base::limits;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
@@ -14,8 +12,8 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Ask};
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
-use crate::upstream::link::Link;
-use crate::upstream::owner::OwnerEvent;
+use crate::upstream::link::{Link, count};
+use crate::upstream::signals::ProcessSignals;
 use crate::wire::json::{elements, string_value};
 use crate::wire::lines::{Line, LineReader, find_id};
 use crate::wire::members::{Edit, Members, span_in, splice};
@@ -24,7 +22,7 @@ use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 /// Where the reader thread sends what does not belong to a call.
 pub struct Inbound {
     pub link: Arc<Link>,
-    pub owner: Sender<OwnerEvent>,
+    pub signals: Arc<ProcessSignals>,
     pub outlook: Outlook,
 }
 
@@ -39,8 +37,7 @@ impl Inbound {
                 Ok(None) | Err(_) => break,
             }
         }
-        // The owner may have stopped already; then nobody needs to know.
-        let _ = self.owner.try_send(OwnerEvent::OutputClosed);
+        self.signals.output_closed();
     }
 
     fn too_long(&self, bytes: u64, id: Option<u64>) {
@@ -106,11 +103,13 @@ impl Inbound {
             }
             Kind::Error { id: Some(id), .. } => self.response(text, id, true),
             Kind::Error { id: None, error } => {
-                log::warn!(
-                    "server reports an error without a request server={:?}: {}",
-                    self.link.server(),
-                    cut(error)
-                );
+                if let Some(seen) = count(&self.link.counters.stray_errors) {
+                    log::warn!(
+                        "server reports an error without a request server={:?} seen={seen}: {}",
+                        self.link.server(),
+                        cut(error)
+                    );
+                }
             }
             Kind::Request { id, method } => self.request(&envelope, id, method),
             Kind::Notification { method } => self.notification(&envelope, method),
@@ -153,16 +152,10 @@ impl Inbound {
 
     /// Stdout must hold messages only, but many servers print banners there: tolerated.
     fn noise(&self, line: &[u8]) {
-        let seen = self
-            .link
-            .counters
-            .noise_lines
-            .fetch_add(1, Ordering::Relaxed);
-        if seen < 5 || seen.is_power_of_two() {
+        if let Some(seen) = count(&self.link.counters.noise_lines) {
             log::warn!(
-                "line that is not a message on stdout server={:?} seen={} line={:?}",
+                "line that is not a message on stdout server={:?} seen={seen} line={:?}",
                 self.link.server(),
-                seen + 1,
                 cut(&String::from_utf8_lossy(line))
             );
         }
@@ -242,8 +235,7 @@ impl Inbound {
         if kind == ListKind::Resources {
             self.link.mark_dirty(ListKind::Templates);
         }
-        // A full queue already holds a reason to look at the marks.
-        let _ = self.owner.try_send(OwnerEvent::ListChanged);
+        self.signals.lists_changed();
     }
 
     fn progress(&self, envelope: &Envelope<'_>) {

@@ -8,9 +8,12 @@ use std::time::Instant;
 
 use crate::base::limits;
 use crate::mcp::error::{Reason, RpcError, result_response};
+use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::revision::Revision;
-use crate::upstream::call::{Answer, Asked, CallId, MailSender, Outgoing, Reply, next_call_id};
+use crate::upstream::call::{
+    Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
+};
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::wire::members::{Edit, splice};
 use crate::wire::message::blank_line_breaks;
@@ -32,6 +35,8 @@ pub struct Link {
     /// Lists that the server said have changed, one bit for each `ListKind`.
     dirty: AtomicU8,
     pub counters: Counters,
+    /// The log level it was asked for, plus one; 0 for none.
+    told_level: AtomicU8,
 }
 
 /// What a server did that it should not have done. For health and logs.
@@ -41,6 +46,8 @@ pub struct Counters {
     pub unknown_ids: AtomicU64,
     pub dropped_notices: AtomicU64,
     pub too_long_lines: AtomicU64,
+    pub stray_errors: AtomicU64,
+    pub lost_answers: AtomicU64,
 }
 
 #[derive(Default)]
@@ -94,6 +101,7 @@ impl Link {
             hello: OnceLock::new(),
             dirty: AtomicU8::new(0),
             counters: Counters::default(),
+            told_level: AtomicU8::new(0),
         }
     }
 
@@ -269,9 +277,11 @@ impl Link {
     fn send_answer(&self, mut line: Vec<u8>) {
         blank_line_breaks(&mut line);
         line.push(b'\n');
-        if self.outlet.try_send(line).is_err() {
+        if self.outlet.try_send(line).is_err()
+            && let Some(seen) = count(&self.counters.lost_answers)
+        {
             log::warn!(
-                "answer to a question lost server={:?}: it does not read",
+                "answer to a question lost server={:?} seen={seen}: it does not read",
                 self.server
             );
         }
@@ -450,6 +460,37 @@ impl Link {
             .filter(|kind| bits & (1 << *kind as u8) != 0)
             .collect()
     }
+
+    /// Asks for log messages of `level` and above, unless it did so last. The answer goes to a
+    /// mailbox that nobody reads.
+    pub fn tell_level(&self, level: Level) {
+        let code = level as u8 + 1;
+        if self.told_level.swap(code, Ordering::AcqRel) == code {
+            return;
+        }
+        let params = format!("{{\"level\":\"{}\"}}", level.as_str());
+        let mail = Mailbox::new(1);
+        if let Err(error) = self.request("logging/setLevel", &params, mail.sender()) {
+            self.told_level.store(0, Ordering::Release);
+            log::debug!("level not set server={:?}: {}", self.server, error.message);
+        }
+    }
+
+    /// Takes back calls of the gateway itself that are older than call `first`: nobody waits for
+    /// them, and a server that never answers them must not run out of room.
+    pub fn expire_gateway_calls(&self, first: CallId) {
+        let old: Vec<CallId> = {
+            let pending = self.pending();
+            let is_old = |(id, waiting): &(&CallId, &Waiting)| {
+                **id < first && waiting.caller == Caller::Gateway
+            };
+            let calls = pending.calls.iter().filter(is_old);
+            calls.map(|(id, _)| *id).collect()
+        };
+        for id in old {
+            self.cancel(id, "the gateway no longer waits");
+        }
+    }
 }
 
 /// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A
@@ -460,6 +501,74 @@ fn deliver(mail: &MailSender, call: CallId, reply: Reply) {
     }
 }
 
+/// Counts something that may come in floods. Gives the count when it is worth a log line: the
+/// first ones, then ever fewer.
+pub(crate) fn count(counter: &AtomicU64) -> Option<u64> {
+    let seen = counter.fetch_add(1, Ordering::Relaxed) + 1;
+    (seen <= 5 || seen.is_power_of_two()).then_some(seen)
+}
+
 fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, count};
+    use crate::mcp::level::Level;
+    use crate::upstream::call::{Mailbox, next_call_id};
+    use crate::upstream::outlet::Outlet;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicU64;
+
+    fn link() -> (Link, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        (Link::new("s", Outlet::new(OwnedFd::from(writer))), reader)
+    }
+
+    fn said(link: &Link, mut reader: std::io::PipeReader) -> String {
+        link.outlet().close();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        text
+    }
+
+    #[test]
+    fn tells_a_level_only_when_it_changed() {
+        let (link, reader) = link();
+        for level in [
+            Level::Info,
+            Level::Info,
+            Level::Debug,
+            Level::Debug,
+            Level::Info,
+        ] {
+            link.tell_level(level);
+        }
+        assert_eq!(said(&link, reader).lines().count(), 3);
+    }
+
+    #[test]
+    fn takes_back_old_calls_of_its_own() {
+        let (link, reader) = link();
+        link.tell_level(Level::Info);
+        let border = next_call_id();
+        let mail = Mailbox::new(1);
+        let young = link.request("ping", "{}", mail.sender()).expect("a call");
+        link.expire_gateway_calls(border);
+        assert_eq!(
+            link.pending().calls.keys().copied().collect::<Vec<_>>(),
+            [young]
+        );
+        let text = said(&link, reader);
+        assert!(text.contains("notifications/cancelled"), "{text}");
+    }
+
+    #[test]
+    fn floods_are_logged_ever_less() {
+        let counter = AtomicU64::new(0);
+        let logged = (0..100_000).filter(|_| count(&counter).is_some()).count();
+        assert!((5..30).contains(&logged), "{logged}");
+    }
 }

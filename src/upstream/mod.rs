@@ -4,6 +4,7 @@
 //! writer, the reader and the stderr reader. A call goes from a connection thread straight to
 //! the child's stdin and comes back from the reader thread; the owner only supervises.
 
+pub mod agenda;
 pub mod call;
 pub mod event;
 pub mod handshake;
@@ -14,4 +15,5 @@ pub mod owner;
 pub mod process;
 mod program;
 pub mod server;
+pub mod signals;
 pub mod stderr;

@@ -2,36 +2,33 @@
 //! anything. Runs on the owner thread, which lives as long as the child (its death signal is
 //! bound to the thread that started it).
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
 use crate::model::listing::Listing;
+use crate::upstream::agenda::Agenda;
+use crate::upstream::call::{CallId, next_call_id};
 use crate::upstream::event::Event;
-use crate::upstream::handshake::{ClientFace, Dialogue, Fault};
+use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read};
 use crate::upstream::inbound::Inbound;
 use crate::upstream::link::Link;
 use crate::upstream::outlet::{Outlet, WriterEnd};
 use crate::upstream::process::{Graces, Process, Spec};
-use crate::upstream::server::{Server, SessionFace, State, connected_now, send_level};
-
-/// What wakes an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnerEvent {
-    /// The child closed its output.
-    OutputClosed,
-    WriterEnded(WriterEnd),
-    ListChanged,
-    /// Some child of ours ended; perhaps this one.
-    LookAtChild,
-    Stop,
-}
+use crate::upstream::server::{
+    Instance, Server, SessionFace, State, Status, connected_now, send_level,
+};
+use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::wire::members::Members;
+use crate::wire::message::FROM_SERVER;
 
 /// Whose process this is.
 #[derive(Debug, Clone)]
@@ -45,7 +42,9 @@ pub enum Role {
 pub struct Owner {
     server: Arc<Server>,
     role: Role,
-    events: Receiver<OwnerEvent>,
+    instance: Arc<Instance>,
+    /// The lists as they were read last: what cannot be read again stays as it was.
+    known: RefCell<Listing>,
 }
 
 /// Why a process is over.
@@ -60,20 +59,32 @@ enum Ending {
 }
 
 /// A running process and the threads that serve it.
-struct Running {
-    process: Process,
+struct Running<'a> {
+    watch: Watch<'a>,
     link: Arc<Link>,
+    agenda: Agenda,
+    /// Calls before this one are older than this.
+    older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
     ended: Receiver<()>,
 }
 
 impl Owner {
-    pub fn new(server: Arc<Server>, role: Role, events: Receiver<OwnerEvent>) -> Owner {
+    pub(crate) fn new(server: Arc<Server>, role: Role, instance: Arc<Instance>) -> Owner {
         Owner {
             server,
             role,
-            events,
+            instance,
+            known: RefCell::default(),
         }
+    }
+
+    fn signals(&self) -> &Arc<OwnerSignals> {
+        self.instance.signals()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
+        self.server.update(&self.role, &self.instance, change);
     }
 
     pub fn run(&self) {
@@ -92,7 +103,7 @@ impl Owner {
             let wait = supervision.died(up_for, Instant::now(), random_fraction());
             let delay_s = wait.delay.as_secs_f64();
             log::warn!("server down server={name:?} next_try_s={delay_s:.1}: {why}");
-            self.server.update(&self.role, |status, link| {
+            self.update(|status, link| {
                 *link = None;
                 status.state = match (wait.breaker_open, ready || status.last_connected.is_some()) {
                     (true, _) => State::CrashLoop,
@@ -102,9 +113,10 @@ impl Owner {
                 status.last_error = Some(why);
                 status.retry_at = Some(Instant::now() + wait.delay);
                 status.pid = None;
+                status.lists = None;
                 status.restarts += 1;
             });
-            if self.wait_for_stop(wait.delay) {
+            if self.signals().wait_for_stop(Instant::now() + wait.delay) {
                 break;
             }
         }
@@ -112,25 +124,14 @@ impl Owner {
     }
 
     fn stopped(&self, why: Option<String>) {
-        self.server.update(&self.role, |status, link| {
+        self.update(|status, link| {
             *link = None;
             status.state = State::Stopped;
             status.pid = None;
+            status.lists = None;
             status.retry_at = None;
             status.last_error = why.or(status.last_error.take());
         });
-    }
-
-    /// True when the server must stop.
-    fn wait_for_stop(&self, delay: Duration) -> bool {
-        let deadline = Instant::now() + delay;
-        loop {
-            match self.events.recv_deadline(deadline) {
-                Ok(OwnerEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return false,
-            }
-        }
     }
 
     /// One process from its start to its end.
@@ -140,49 +141,40 @@ impl Owner {
             ready: false,
             up_for: Duration::ZERO,
         };
-        let mut running = {
-            // The permit ends with this block's `connect`: a slow server holds it until it is
-            // ready or has failed, so that not all start at once.
-            let limit = self.server.config.connection_timeout;
-            let Some(_permit) = self.enter_starts() else {
-                return Ending::Stopped;
-            };
-            self.loading();
-            let mut running = match self.spawn() {
-                Ok(running) => running,
-                Err(why) => return died(why),
-            };
-            self.server.update(&self.role, |status, _| {
-                status.pid = Some(running.process.pid())
-            });
-            match self.connect(&running.link, limit) {
-                Ok(listing) => {
-                    self.ready(&running.link, listing);
-                    running
-                }
-                Err(Fault::Stopped) => {
-                    self.end(running, Reason::Draining, "is stopping");
-                    return Ending::Stopped;
-                }
-                Err(fault) => {
-                    // A process that has just ended gets a moment, so that its code is known.
-                    let exit = match fault {
-                        Fault::Gone => running.process.wait_exit(soon()),
-                        _ => None,
-                    };
-                    self.end(running, Reason::BadUpstream, "failed to start");
-                    return died(match exit {
-                        Some(exit) => format!("{exit} before it was ready{}", self.last_words()),
-                        None => format!("{fault}{}", self.last_words()),
-                    });
-                }
-            }
+        let Some(turn) = self.enter_starts() else {
+            return Ending::Stopped;
         };
+        self.loading();
+        let mut running = match self.spawn(turn) {
+            Ok(running) => running,
+            Err(why) => return died(why),
+        };
+        self.update(|status, _| status.pid = Some(running.watch.process.pid()));
+        match self.connect(&mut running, self.server.config.connection_timeout) {
+            Ok(()) => self.ready(&running),
+            Err(Fault::Stopped) => {
+                self.end(running, Reason::Draining, "is stopping");
+                return Ending::Stopped;
+            }
+            Err(fault) => {
+                // A process that has just ended gets a moment, so that its code is known.
+                let why = match fault {
+                    Fault::Gone(end) => format!(
+                        "{} before it was ready",
+                        words(end, &mut running.watch.process)
+                    ),
+                    fault => fault.to_string(),
+                };
+                self.end(running, Reason::BadUpstream, "failed to start");
+                return died(format!("{why}{}", self.last_words()));
+            }
+        }
+        running.watch.end_turn();
         let since = Instant::now();
         supervision.became_ready(since);
         let fault = self.serve(&mut running);
         // Callers learn at once that the process is gone; ending the rest of it may take longer.
-        self.server.update(&self.role, |status, link| {
+        self.update(|status, link| {
             *link = None;
             if fault.is_some() {
                 status.state = State::Restarting;
@@ -206,24 +198,18 @@ impl Owner {
     }
 
     /// Waits for a turn to start, watching for a stop.
-    fn enter_starts(&self) -> Option<crate::base::gate::Permit<'_>> {
-        loop {
+    fn enter_starts(&self) -> Option<Permit<'_>> {
+        while !self.signals().must_stop() {
             let slice = Instant::now() + Duration::from_millis(100);
             if let Some(permit) = self.server.starts().enter(slice) {
                 return Some(permit);
             }
-            if self
-                .events
-                .try_iter()
-                .any(|event| event == OwnerEvent::Stop)
-            {
-                return None;
-            }
         }
+        None
     }
 
     fn loading(&self) {
-        self.server.update(&self.role, |status, _| {
+        self.update(|status, _| {
             // A server that was ready before stays "restarting" until it is ready again.
             if matches!(status.state, State::Pending | State::Failed) {
                 status.state = State::Loading;
@@ -232,7 +218,7 @@ impl Owner {
         });
     }
 
-    fn spawn(&self) -> Result<Running, String> {
+    fn spawn<'a>(&self, turn: Permit<'a>) -> Result<Running<'a>, String> {
         let Some(spec) = self.server.config.process.as_ref() else {
             return Err("has no command".to_owned());
         };
@@ -261,13 +247,18 @@ impl Owner {
             self.server.name(),
             Outlet::new(OwnedFd::from(stdin)),
         ));
-        let ended = self.start_threads(&link, stdout, stderr).map_err(|error| {
-            link.close(Reason::Busy, "cannot be served");
-            format!("cannot start its threads: {error}")
-        })?;
+        let signals = Arc::new(ProcessSignals::new(self.signals().clone()));
+        let ended = self
+            .start_threads(&link, &signals, stdout, stderr)
+            .map_err(|error| {
+                link.close(Reason::Busy, "cannot be served");
+                format!("cannot start its threads: {error}")
+            })?;
         Ok(Running {
-            process,
+            watch: Watch::new(process, signals, turn),
             link,
+            agenda: Agenda::default(),
+            older: (Instant::now(), next_call_id()),
             ended,
         })
     }
@@ -275,17 +266,15 @@ impl Owner {
     fn start_threads(
         &self,
         link: &Arc<Link>,
+        signals: &Arc<ProcessSignals>,
         stdout: std::process::ChildStdout,
         stderr: std::process::ChildStderr,
     ) -> std::io::Result<Receiver<()>> {
         let name = self.server.name().to_owned();
-        let Some(owner) = self.server.control(&self.role) else {
-            return Err(std::io::ErrorKind::NotFound.into());
-        };
         let (alive, ended): (Sender<()>, Receiver<()>) = bounded(0);
         let inbound = Inbound {
             link: link.clone(),
-            owner: owner.clone(),
+            signals: signals.clone(),
             outlook: self.server.outlook(&self.role),
         };
         let held = alive.clone();
@@ -297,14 +286,12 @@ impl Owner {
                 drop(held);
             },
         )?;
-        let (writer, held) = (link.clone(), alive.clone());
+        let (writer, signals, held) = (link.clone(), signals.clone(), alive.clone());
         thread::spawn(
             &format!("wr:{name}"),
             limits::STACK_WORKER_BYTES,
             move || {
-                let end = writer.outlet().run_writer();
-                // The owner is gone or ending when its queue takes nothing.
-                let _ = owner.try_send(OwnerEvent::WriterEnded(end));
+                signals.writer_ended(writer.outlet().run_writer());
                 drop(held);
             },
         )?;
@@ -321,35 +308,91 @@ impl Owner {
     }
 
     /// Handshake and, for the shared process, the lists.
-    fn connect(&self, link: &Arc<Link>, limit: Duration) -> Result<Option<Listing>, Fault> {
-        let dialogue = Dialogue {
+    fn connect(&self, running: &mut Running<'_>, limit: Duration) -> Result<(), Fault> {
+        let link = &running.link;
+        let mut dialogue = Dialogue {
             link,
-            control: &self.events,
+            watch: &mut running.watch,
         };
         let started = Instant::now();
         let face = match &self.role {
             Role::Shared => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
-        let hello = dialogue.initialize(&face, limit)?;
-        let capabilities = hello.capabilities.clone();
+        let key = "connectionTimeout";
+        let hello = dialogue.initialize(&face, Limit { time: limit, key })?;
+        let declared = Members::parse(&hello.capabilities, 0, FROM_SERVER);
+        let is_declared = |kind: &ListKind| {
+            declared
+                .as_ref()
+                .is_ok_and(|members| members.get(kind.capability()).is_some())
+        };
+        let kinds = ListKind::ALL.into_iter().filter(is_declared);
+        let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
         if matches!(self.role, Role::Session(_)) {
-            return Ok(None);
+            return Ok(());
         }
-        let left = limit
+        let time = limit
             .saturating_sub(started.elapsed())
             .max(Duration::from_secs(1));
         let _ = link.take_dirty();
-        dialogue.read_all(&capabilities, left).map(Some)
+        let undeclared = ListKind::ALL.into_iter().filter(|k| !kinds.contains(k));
+        undeclared.for_each(|kind| self.known.borrow_mut().set(kind, Vec::new()));
+        for kind in kinds {
+            match self.read(running, kind, Limit { time, key }) {
+                // It says nothing at all: that is no start.
+                Err(Fault::Timeout(..)) => return Err(Fault::Timeout(limit, key)),
+                outcome => outcome?,
+            };
+        }
+        Ok(())
     }
 
-    fn ready(&self, link: &Arc<Link>, listing: Option<Listing>) {
+    /// Reads one list. True when it is known anew; otherwise the old one stays, and it is read
+    /// again later. An error means that the process is over, or is silent.
+    fn read(&self, running: &mut Running<'_>, kind: ListKind, limit: Limit) -> Result<bool, Fault> {
+        let mut dialogue = Dialogue {
+            link: &running.link,
+            watch: &mut running.watch,
+        };
+        let room = running.agenda.room(kind);
+        let (server, method) = (self.server.name(), kind.method());
+        let fault = match dialogue.read_list(kind, room, limit) {
+            Ok(Read { items, bytes, flaw }) => {
+                if let Some(flaw) = &flaw {
+                    log::warn!("list incomplete server={server:?} method={method}: it {flaw}");
+                }
+                running.agenda.read(kind, bytes, flaw, Instant::now());
+                self.known.borrow_mut().set(kind, items);
+                return Ok(true);
+            }
+            Err(fault @ (Fault::Stopped | Fault::Gone(_))) => return Err(fault),
+            Err(fault) => fault,
+        };
+        let why = fault.to_string();
+        let (delay, is_news) = running.agenda.failed(kind, why, Instant::now());
+        if is_news {
+            let delay_s = delay.as_secs();
+            log::warn!(
+                "list not read, the old one stays server={server:?} method={method} \
+                 next_try_s={delay_s}: it {fault}"
+            );
+        }
+        match fault {
+            Fault::Timeout(..) => Err(fault),
+            _ => Ok(false),
+        }
+    }
+
+    fn ready(&self, running: &Running<'_>) {
+        let link = &running.link;
         if let Some(level) = self.server.level() {
             send_level(link, level);
         }
-        if let Some(listing) = listing {
+        if matches!(self.role, Role::Shared) {
             self.subscribe_again(link);
+            let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
                 "server ready server={:?} revision={} tools={} prompts={} resources={} \
@@ -366,11 +409,12 @@ impl Owner {
                 listing,
             });
         }
-        self.server.update(&self.role, |status, slot| {
+        self.update(|status, slot| {
             *slot = Some(link.clone());
             status.state = State::Ready;
             status.last_connected = connected_now();
             status.last_error = None;
+            status.lists = running.agenda.note();
         });
     }
 
@@ -390,77 +434,82 @@ impl Owner {
     }
 
     /// Until the process dies or must stop: `Some` says why it died.
-    fn serve(&self, running: &mut Running) -> Option<String> {
-        let mut last_refresh = Instant::now();
-        let mut last_observed = Instant::now();
-        let mut refresh_due = false;
+    fn serve(&self, running: &mut Running<'_>) -> Option<String> {
+        let bell = running.watch.bell();
         loop {
-            let wait = match refresh_due {
-                true => limits::REFRESH_WINDOW.saturating_sub(last_refresh.elapsed()),
-                false => limits::OWNER_LOOK,
+            let turn = match running.watch.look() {
+                Some(end) => Err(end),
+                None => self.refresh(running),
             };
-            match self.events.recv_timeout(wait) {
-                Ok(OwnerEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-                Ok(OwnerEvent::OutputClosed) => return Some(self.exit_words(running)),
-                Ok(OwnerEvent::WriterEnded(WriterEnd::Stalled)) => {
-                    let seconds = limits::OUTLET_STALL.as_secs();
-                    return Some(format!("took none of its input for {seconds} s"));
-                }
-                Ok(OwnerEvent::WriterEnded(_)) => return Some(self.exit_words(running)),
-                Ok(OwnerEvent::ListChanged) => refresh_due = true,
-                Ok(OwnerEvent::LookAtChild) | Err(RecvTimeoutError::Timeout) => {
-                    if let Some(exit) = running.process.try_exit() {
-                        return Some(exit.to_string());
-                    }
-                    if last_observed.elapsed() >= limits::FAMILY_LOOK {
-                        running.process.observe();
-                        last_observed = Instant::now();
-                    }
-                }
+            match turn {
+                Err(End::Stop) => return None,
+                Err(end) => return Some(words(end, &mut running.watch.process)),
+                // The bell may have rung meanwhile, and was heard there.
+                Ok(true) => continue,
+                Ok(false) => {}
             }
-            if refresh_due && last_refresh.elapsed() >= limits::REFRESH_WINDOW {
-                refresh_due = false;
-                match self.refresh(&running.link) {
-                    Ok(()) => {}
-                    Err(Fault::Stopped) => return None,
-                    Err(Fault::Gone) => return Some(self.exit_words(running)),
-                    Err(fault) => {
-                        log::warn!(
-                            "list not read again server={:?}: {fault}",
-                            self.server.name()
-                        );
-                    }
-                }
-                last_refresh = Instant::now();
-            }
+            self.expire_calls(running);
+            let look = running.watch.next_look();
+            let wake = running.agenda.next().map_or(look, |due| due.min(look));
+            // A timeout, too, is a reason to look.
+            let _ = bell.recv_deadline(wake);
         }
     }
 
-    /// Reads the lists that the server said have changed, one after the other.
-    fn refresh(&self, link: &Arc<Link>) -> Result<(), Fault> {
+    /// Takes back requests of ours that a server leaves unanswered, such as a change of its log
+    /// level. Not while a list is read: that one is waited for.
+    fn expire_calls(&self, running: &mut Running<'_>) {
+        let patience = self
+            .server
+            .config
+            .request_timeout
+            .min(limits::CALL_DEADLINE);
+        let (since, first) = running.older;
+        if since.elapsed() >= patience {
+            running.link.expire_gateway_calls(first);
+            running.older = (Instant::now(), next_call_id());
+        }
+    }
+
+    /// Reads one list that is due. False when there is none.
+    fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
+        let is_news = running.watch.signals().take_lists_changed();
         if matches!(self.role, Role::Session(_)) {
-            return Ok(());
+            return Ok(false);
         }
-        let dialogue = Dialogue {
-            link,
-            control: &self.events,
+        let now = Instant::now();
+        if is_news {
+            let dirty = running.link.take_dirty();
+            dirty
+                .into_iter()
+                .for_each(|kind| running.agenda.changed(kind, now));
+        }
+        let Some(kind) = running.agenda.due(now) else {
+            return Ok(false);
         };
-        for kind in link.take_dirty() {
-            let items = dialogue.read_list(kind, self.server.config.request_timeout)?;
-            self.server.send(Event::List {
-                server: self.server.index,
-                kind,
-                items,
-            });
+        let limit = Limit {
+            time: self.server.config.request_timeout,
+            key: "requestTimeout",
+        };
+        let before = running.agenda.note();
+        match self.read(running, kind, limit) {
+            Ok(true) => {
+                let items = self.known.borrow().of(kind).to_vec();
+                self.server.send(Event::List {
+                    server: self.server.index,
+                    kind,
+                    items,
+                });
+            }
+            Ok(false) | Err(Fault::Timeout(..)) => {}
+            Err(Fault::Gone(end)) => return Err(end),
+            Err(_) => return Err(End::Stop),
         }
-        Ok(())
-    }
-
-    fn exit_words(&self, running: &mut Running) -> String {
-        match running.process.wait_exit(soon()) {
-            Some(exit) => exit.to_string(),
-            None => "closed its output".to_owned(),
+        let note = running.agenda.note();
+        if note != before {
+            self.update(|status, _| status.lists = note);
         }
+        Ok(true)
     }
 
     /// The last line of stderr often says why a start failed.
@@ -475,26 +524,34 @@ impl Owner {
     }
 
     /// Answers what is pending, ends the process and waits for its threads.
-    fn end(&self, mut running: Running, reason: Reason, detail: &str) {
+    fn end(&self, mut running: Running<'_>, reason: Reason, detail: &str) {
+        running.watch.end_turn();
         running.link.close(reason, detail);
-        running.process.stop(Graces::default());
+        running.watch.process.stop(Graces::default());
         if running.ended.recv_timeout(limits::THREADS_END) != Err(RecvTimeoutError::Disconnected) {
             log::error!(
                 "threads of an ended server do not end server={:?}",
                 self.server.name()
             );
         }
-        // Events of the process that is over must not be taken for the next one's.
-        let stop = self
-            .events
-            .try_iter()
-            .filter(|event| *event == OwnerEvent::Stop)
-            .count();
-        if stop > 0
-            && let Some(control) = self.server.control(&self.role)
-        {
-            let _ = control.try_send(OwnerEvent::Stop);
+    }
+}
+
+/// Why the process is no longer served. One that has just ended gets a moment, so that its code
+/// is known.
+fn words(end: End, process: &mut Process) -> String {
+    let seconds = limits::OUTLET_STALL.as_secs();
+    let seen = match end {
+        End::Exited(exit) => return exit.to_string(),
+        End::Writer(WriterEnd::Stalled) => {
+            return format!("took none of its input for {seconds} s");
         }
+        End::Writer(WriterEnd::Broken) => "closed its input",
+        End::Stop | End::OutputClosed | End::Writer(_) => "closed its output",
+    };
+    match process.wait_exit(soon()) {
+        Some(exit) => exit.to_string(),
+        None => seen.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
 
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
@@ -16,7 +16,8 @@ use crate::mcp::level::Level;
 use crate::upstream::event::{Event, Outlook};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
-use crate::upstream::owner::{Owner, OwnerEvent, Role};
+use crate::upstream::owner::{Owner, Role};
+use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
 
 /// Where a server is in its life. The names of health, logs and `onemcp list`.
@@ -59,6 +60,8 @@ impl State {
 pub struct Status {
     pub state: State,
     pub last_error: Option<String>,
+    /// What is wrong with its lists although it is connected.
+    pub lists: Option<String>,
     /// RFC 3339.
     pub last_connected: Option<String>,
     pub restarts: u32,
@@ -71,6 +74,7 @@ impl Status {
         Status {
             state,
             last_error: None,
+            lists: None,
             last_connected: None,
             restarts: 0,
             retry_at: None,
@@ -87,10 +91,10 @@ pub struct SessionFace {
 }
 
 /// One process (and its successors) with its own four threads.
-struct Instance {
+pub(crate) struct Instance {
     slot: Mutex<Slot>,
     changed: Condvar,
-    control: Sender<OwnerEvent>,
+    signals: Arc<OwnerSignals>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -113,7 +117,7 @@ pub struct Server {
     pub index: usize,
     pub config: ServerConfig,
     pub tail: Tail,
-    shared: Instance,
+    shared: Arc<Instance>,
     sessions: Mutex<HashMap<String, Arc<Instance>>>,
     router: Sender<Event>,
     starts: Arc<Gate>,
@@ -127,23 +131,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Instance {
-    fn new(state: State) -> (Instance, crossbeam_channel::Receiver<OwnerEvent>) {
-        let (control, events) = bounded(limits::OWNER_EVENTS);
+    fn new(state: State) -> Arc<Instance> {
         let slot = Mutex::new(Slot {
             status: Status::new(state),
             link: None,
             hello: None,
         });
-        let thread = Mutex::new(None);
-        (
-            Instance {
-                slot,
-                changed: Condvar::new(),
-                control,
-                thread,
-            },
-            events,
-        )
+        Arc::new(Instance {
+            slot,
+            changed: Condvar::new(),
+            signals: Arc::default(),
+            thread: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn signals(&self) -> &Arc<OwnerSignals> {
+        &self.signals
     }
 
     fn status(&self) -> Status {
@@ -183,11 +186,6 @@ impl Instance {
         }
     }
 
-    fn stop(&self) {
-        // Blocking, because a stop must arrive; the owner reads its events all the time.
-        let _ = self.control.send(OwnerEvent::Stop);
-    }
-
     fn join(&self) {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
@@ -210,7 +208,7 @@ impl Server {
             ServerState::Disabled => State::Disabled,
             ServerState::Invalid(_) => State::Failed,
         };
-        let (shared, events) = Instance::new(state);
+        let shared = Instance::new(state);
         if let ServerState::Invalid(reason) = &config.state {
             lock(&shared.slot).status.last_error = Some(reason.clone());
         }
@@ -226,7 +224,7 @@ impl Server {
             level: Mutex::new(None),
         });
         if state == State::Pending {
-            let owner = Owner::new(server.clone(), Role::Shared, events);
+            let owner = Owner::new(server.clone(), Role::Shared, server.shared.clone());
             let name = format!("own:{}", server.config.name);
             let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
             *lock(&server.shared.thread) = Some(thread);
@@ -294,10 +292,9 @@ impl Server {
             let detail = "has as many processes as it may have; end a session first";
             return Err(RpcError::gateway(Reason::Busy, self.name(), detail));
         }
-        let (instance, events) = Instance::new(State::Pending);
-        let instance = Arc::new(instance);
+        let instance = Instance::new(State::Pending);
         let role = Role::Session(session.clone());
-        let owner = Owner::new(self.clone(), role, events);
+        let owner = Owner::new(self.clone(), role, instance.clone());
         let name = format!("own:{}", self.config.name);
         let spawned = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run());
         match spawned {
@@ -324,8 +321,7 @@ impl Server {
     pub fn end_session(&self, session: &str) {
         let instance = lock(&self.sessions).get(session).cloned();
         if let Some(instance) = instance {
-            // A full queue means that the owner is ending already.
-            let _ = instance.control.try_send(OwnerEvent::Stop);
+            instance.signals.stop();
         }
     }
 
@@ -395,33 +391,17 @@ impl Server {
     pub(crate) fn update(
         &self,
         role: &Role,
+        instance: &Instance,
         change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>),
     ) {
-        match role {
-            Role::Shared => {
-                self.shared.update(change);
-                let _ = self.router.send(Event::Status { server: self.index });
-            }
-            Role::Session(face) => {
-                let instance = lock(&self.sessions).get(&face.session).cloned();
-                if let Some(instance) = instance {
-                    instance.update(change);
-                }
-            }
+        instance.update(change);
+        if matches!(role, Role::Shared) {
+            let _ = self.router.send(Event::Status { server: self.index });
         }
     }
 
     pub(crate) fn send(&self, event: Event) {
         let _ = self.router.send(event);
-    }
-
-    pub(crate) fn control(&self, role: &Role) -> Option<Sender<OwnerEvent>> {
-        match role {
-            Role::Shared => Some(self.shared.control.clone()),
-            Role::Session(face) => lock(&self.sessions)
-                .get(&face.session)
-                .map(|i| i.control.clone()),
-        }
     }
 
     /// Counts one more session that wants `uri`. True when the server has not agreed to anybody
@@ -473,10 +453,8 @@ impl Server {
     /// Tells every process of this server to end; `join` waits for them.
     pub fn stop(&self) {
         let sessions: Vec<Arc<Instance>> = lock(&self.sessions).values().cloned().collect();
-        sessions.iter().for_each(|instance| instance.stop());
-        if lock(&self.shared.thread).is_some() {
-            self.shared.stop();
-        }
+        sessions.iter().for_each(|instance| instance.signals.stop());
+        self.shared.signals.stop();
     }
 
     pub fn join(&self) {
@@ -486,7 +464,7 @@ impl Server {
     }
 }
 
-/// Fire and forget: the answer goes to a mailbox that nobody reads.
+/// Tells a server that declares logging.
 pub fn send_level(link: &Link, level: Level) {
     let declares_logging = link.hello().is_some_and(|hello| {
         crate::wire::members::Members::parse(
@@ -499,15 +477,7 @@ pub fn send_level(link: &Link, level: Level) {
     if !declares_logging {
         return;
     }
-    let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-    let mail = crate::upstream::call::Mailbox::new(1);
-    if let Err(error) = link.request("logging/setLevel", &params, mail.sender()) {
-        log::debug!(
-            "level not set server={:?}: {}",
-            link.server(),
-            error.message
-        );
-    }
+    link.tell_level(level);
 }
 
 /// For the status of a server that has just become ready.

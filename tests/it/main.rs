@@ -35,6 +35,8 @@ mod starting;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod supervision;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;

@@ -1,0 +1,231 @@
+//! What an owner thread is told, and how it looks after its process. Anybody may raise a signal;
+//! only the owner reads them. They are flags beside a bell of one slot, not a queue: whatever a
+//! server sends and however much, no signal is lost and none waits behind others.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::gate::Permit;
+use crate::base::limits;
+use crate::upstream::outlet::WriterEnd;
+use crate::upstream::process::{Exit, Process};
+
+/// For one owner, over all its processes.
+pub struct OwnerSignals {
+    stop: AtomicBool,
+    ring: Sender<()>,
+    bell: Receiver<()>,
+}
+
+impl Default for OwnerSignals {
+    fn default() -> OwnerSignals {
+        let (ring, bell) = bounded(1);
+        OwnerSignals {
+            stop: AtomicBool::new(false),
+            ring,
+            bell,
+        }
+    }
+}
+
+impl OwnerSignals {
+    /// The owner must end its process and itself.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Rings when a signal was raised: then look at all of them.
+    pub fn bell(&self) -> &Receiver<()> {
+        &self.bell
+    }
+
+    /// True when the owner must stop; false at the deadline.
+    pub fn wait_for_stop(&self, deadline: Instant) -> bool {
+        while !self.must_stop() {
+            // Other signals are of a process that is over.
+            if self.bell.recv_deadline(deadline).is_err() {
+                return self.must_stop();
+            }
+        }
+        true
+    }
+
+    fn ring(&self) {
+        // A bell that rings already is heard after the flag was raised.
+        let _ = self.ring.try_send(());
+    }
+}
+
+/// For one process: signals of one that is over are never taken for those of the next.
+pub struct ProcessSignals {
+    owner: Arc<OwnerSignals>,
+    output_closed: AtomicBool,
+    writer_end: OnceLock<WriterEnd>,
+    lists_changed: AtomicBool,
+}
+
+impl ProcessSignals {
+    pub fn new(owner: Arc<OwnerSignals>) -> ProcessSignals {
+        ProcessSignals {
+            owner,
+            output_closed: AtomicBool::new(false),
+            writer_end: OnceLock::new(),
+            lists_changed: AtomicBool::new(false),
+        }
+    }
+
+    /// The child closed its output.
+    pub fn output_closed(&self) {
+        self.output_closed.store(true, Ordering::Release);
+        self.owner.ring();
+    }
+
+    pub fn writer_ended(&self, end: WriterEnd) {
+        // There is one writer and it ends once.
+        let _ = self.writer_end.set(end);
+        self.owner.ring();
+    }
+
+    /// The marks at the link say which lists.
+    pub fn lists_changed(&self) {
+        // Rings once, not for every line of a flood.
+        if !self.lists_changed.swap(true, Ordering::AcqRel) {
+            self.owner.ring();
+        }
+    }
+
+    /// True once after the lists changed.
+    pub fn take_lists_changed(&self) -> bool {
+        self.lists_changed.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Why an owner must let go of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stop,
+    Exited(Exit),
+    OutputClosed,
+    Writer(WriterEnd),
+}
+
+/// A process under the eyes of its owner.
+pub struct Watch<'a> {
+    pub process: Process,
+    signals: Arc<ProcessSignals>,
+    /// The permit to start, and until when it is kept.
+    turn: Option<(Permit<'a>, Instant)>,
+    looked: Instant,
+    observed: Instant,
+}
+
+impl<'a> Watch<'a> {
+    /// `turn` goes to the next server after `limits::START_TURN`, so that one that hangs in its
+    /// start holds up nobody.
+    pub fn new(process: Process, signals: Arc<ProcessSignals>, turn: Permit<'a>) -> Watch<'a> {
+        let now = Instant::now();
+        Watch {
+            process,
+            signals,
+            turn: Some((turn, now + limits::START_TURN)),
+            looked: now,
+            observed: now,
+        }
+    }
+
+    pub fn signals(&self) -> &ProcessSignals {
+        &self.signals
+    }
+
+    pub fn bell(&self) -> Receiver<()> {
+        self.signals.owner.bell.clone()
+    }
+
+    /// The start is over, one way or the other.
+    pub fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
+    /// When to look again, even if no bell rings.
+    pub fn next_look(&self) -> Instant {
+        let look = self.looked + limits::OWNER_LOOK;
+        self.turn.as_ref().map_or(look, |(_, end)| look.min(*end))
+    }
+
+    /// Looks at every signal and, once in `limits::OWNER_LOOK`, at the child itself: it may be
+    /// dead although somebody holds its pipes open and goes on talking.
+    pub fn look(&mut self) -> Option<End> {
+        let now = Instant::now();
+        if self.turn.as_ref().is_some_and(|(_, end)| *end <= now) {
+            self.turn = None;
+        }
+        if self.signals.owner.must_stop() {
+            return Some(End::Stop);
+        }
+        if self.signals.output_closed.load(Ordering::Acquire) {
+            return Some(End::OutputClosed);
+        }
+        if let Some(end) = self.signals.writer_end.get() {
+            return Some(End::Writer(*end));
+        }
+        if now < self.looked + limits::OWNER_LOOK {
+            return None;
+        }
+        self.looked = now;
+        if let Some(exit) = self.process.try_exit() {
+            return Some(End::Exited(exit));
+        }
+        if now >= self.observed + limits::FAMILY_LOOK {
+            self.process.observe();
+            self.observed = now;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OwnerSignals, ProcessSignals};
+    use crate::upstream::outlet::WriterEnd;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_flood_of_news_hides_no_other_signal() {
+        let owner = Arc::new(OwnerSignals::default());
+        let process = ProcessSignals::new(owner.clone());
+        for _ in 0..10_000 {
+            process.lists_changed();
+        }
+        process.output_closed();
+        process.writer_ended(WriterEnd::Broken);
+        owner.stop();
+        assert!(owner.bell().try_recv().is_ok());
+        assert!(owner.must_stop());
+        assert!(process.output_closed.load(Ordering::Acquire));
+        assert_eq!(process.writer_end.get(), Some(&WriterEnd::Broken));
+        assert!(process.take_lists_changed());
+        assert!(!process.take_lists_changed());
+    }
+
+    #[test]
+    fn waits_for_a_stop_and_for_nothing_else() {
+        let owner = Arc::new(OwnerSignals::default());
+        let process = ProcessSignals::new(owner.clone());
+        process.lists_changed();
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(!owner.wait_for_stop(soon));
+        owner.stop();
+        assert!(owner.wait_for_stop(Instant::now()));
+    }
+}

@@ -1,0 +1,213 @@
+//! What an owner must notice whatever its server sends: stops, closed pipes, a dead leader; and
+//! that servers which hang in their start hold up nobody.
+//!
+//! The servers here are shell scripts, because each is made for one way to misbehave.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::rig::{Plan, Rig, signal};
+use crate::support::servers::{everything, gateway_binary, hostile, with};
+
+/// Functions for the arms of a server, and the part before them.
+const HEAD: &str = r#"
+    changed() {
+        printf '%s%s\n' '{"jsonrpc":"2.0",' '"method":"notifications/tools/list_changed"}'
+    }
+    answer() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$1"; }
+    result() { answer "\"result\":$1"; }
+    error() { answer '"error":{"code":-32000,"message":"not now"}'; }
+    while IFS= read -r line; do
+        id=$${line#*'"id":'}
+        id=$${id%%,*}
+        case $line in"#;
+
+const TAIL: &str = r#"
+        *'"initialize"'*)
+            caps='{"tools":{"listChanged":true},"logging":{}}'
+            info='"serverInfo":{"name":"s","version":"1"}'
+            result '{"protocolVersion":"2025-11-25","capabilities":'"$caps,$info}" ;;
+        *'"tools/list"'*)
+            result '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}' ;;
+        *'"tools/call"'*)
+            result '{"content":[{"type":"text","text":"gone"}]}' ;;
+        esac
+    done"#;
+
+/// A server whose answers are arms of a `case` over the request; `arms` come before the usual
+/// ones. `$${` stands for `${`, which the gateway would replace.
+fn script(arms: &str) -> Value {
+    json!({"command": "sh", "args": ["-c", format!("{HEAD} {arms} {TAIL}")]})
+}
+
+fn is_served_by_another(rig: &Rig, name: &str, pid: i32) -> bool {
+    let server = rig.server(name);
+    server["status"] == "connected" && server["pid"] != pid
+}
+
+#[test]
+fn the_process_of_a_session_ends_with_it_however_much_it_says() {
+    let flood = "*initialized*) while :; do changed; done & ;;";
+    let rig = Rig::start(json!({"s": with(script(flood), json!({"instances": "session"}))}));
+    let before = rig.bearers().len();
+    let mut session = rig.session();
+    session.text("s_1mcp_go", json!({}));
+    assert!(rig.bearers().len() > before);
+    assert!(session.delete().status() < 300);
+    eventually("its process is gone", || rig.bearers().len() <= before);
+    rig.stop();
+}
+
+#[test]
+fn a_closed_output_is_noticed_behind_a_flood_of_news() {
+    let arms = "*tools/call*) i=0; while [ $i -lt 3000 ]; do changed; i=$((i+1)); done
+                exec >&-; sleep 300 ;;";
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    let call = json!({"name": "s_1mcp_go", "arguments": {}});
+    let error = session.refused("tools/call", call);
+    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
+    eventually("another one serves", || {
+        is_served_by_another(&rig, "s", pid)
+    });
+    rig.stop();
+}
+
+#[test]
+fn a_dead_leader_is_noticed_although_its_child_goes_on_talking() {
+    let arms = "*tools/call*) while :; do changed; sleep 0.02; done & kill -9 $$ ;;";
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    let call = json!({"name": "s_1mcp_go", "arguments": {}});
+    let error = session.refused("tools/call", call);
+    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
+    eventually("another one serves", || {
+        is_served_by_another(&rig, "s", pid)
+    });
+    rig.stop();
+}
+
+#[test]
+fn an_exit_during_the_handshake_is_noticed_although_the_pipes_are_held() {
+    let rig = Plan::new(json!({"s": script("*'\"initialize\"'*) sleep 300 & exit 7 ;;")}))
+        .start_unready();
+    eventually("its exit is shown", || {
+        let server = rig.server("s");
+        server["status"] == "error" && server["lastError"].as_str().unwrap().contains("code 7")
+    });
+    rig.stop();
+}
+
+#[test]
+fn servers_that_hang_in_their_start_hold_up_no_other() {
+    let mut servers: serde_json::Map<_, _> = (0..6)
+        .map(|number| (format!("a{number}"), hostile(&["--bad-handshake=silent"])))
+        .collect();
+    servers.insert("ev".to_owned(), everything(&[]));
+    let rig = Plan::new(servers.into()).start_unready();
+    eventually("the good one is up", || {
+        rig.server("ev")["status"] == "connected"
+    });
+    rig.stop();
+}
+
+/// Lists with an error while `bad` is set; every call turns that round.
+const MOODY: &str = r#"
+        *'"tools/call"'*)
+            [ "$bad" ] && bad= || bad=1
+            changed
+            result '{"content":[{"type":"text","text":"turned"}]}' ;;
+        *'"tools/list"'*)
+            if [ "$bad" ]; then error
+            else result '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}'; fi ;;"#;
+
+#[test]
+fn a_list_that_cannot_be_read_again_stays_and_is_shown_so() {
+    let rig = Rig::start(json!({"s": script(MOODY)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    assert_eq!(session.text("s_1mcp_go", json!({})), "turned");
+    eventually("health shows it", || {
+        let lists = rig.server("s")["lists"].clone();
+        lists
+            .as_str()
+            .is_some_and(|lists| lists.contains("tools/list"))
+    });
+    assert_eq!(rig.server("s")["status"], "connected");
+    assert_eq!(session.names("tools"), ["s_1mcp_go"]);
+    assert_eq!(session.text("s_1mcp_go", json!({})), "turned");
+    eventually("it is whole again", || rig.server("s")["lists"].is_null());
+    assert_eq!(rig.pid_of("s"), pid);
+    rig.stop();
+}
+
+#[test]
+fn a_first_list_that_is_refused_is_read_again() {
+    let rig = Rig::start(json!({"s": script("*'\"tools/list\"'*) error ;;")}));
+    let server = rig.server("s");
+    assert_eq!(server["status"], "connected", "{server}");
+    assert!(server["lists"].is_string(), "{server}");
+    let mut session = rig.session();
+    assert!(session.names("tools").is_empty());
+    rig.stop();
+    let once = r#"*'"tools/list"'*)
+            if [ "$once" ]; then result '{"tools":[{"name":"go","inputSchema":{}}]}'
+            else error; once=1; fi ;;"#;
+    let rig = Rig::start(json!({"s": script(once)}));
+    let mut session = rig.session();
+    eventually("the list is there", || {
+        session.names("tools") == ["s_1mcp_go"]
+    });
+    eventually("the note is gone", || rig.server("s")["lists"].is_null());
+    rig.stop();
+}
+
+#[test]
+fn a_flood_of_errors_without_an_id_does_not_flood_the_log() {
+    let arms = r#"*'"tools/call"'*)
+        i=0
+        while [ $i -lt 5000 ]; do
+            printf '%s\n' '{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}'
+            i=$((i+1))
+        done
+        result '{"content":[{"type":"text","text":"done"}]}' ;;"#;
+    let rig = Rig::start(json!({"s": script(arms)}));
+    assert_eq!(rig.session().text("s_1mcp_go", json!({})), "done");
+    let lines = rig.stderr().lines().count();
+    assert!(lines < 200, "{lines} lines in the log");
+    rig.stop();
+}
+
+#[test]
+fn a_full_stdout_that_nobody_reads_holds_up_no_signal() {
+    let (_unread, stdout) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+    while rustix::io::write(&stdout, &[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&stdout, false).unwrap();
+    let folder = std::env::temp_dir().join(format!("unread-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let config = folder.join("mcp.json");
+    std::fs::write(&config, r#"{"mcpServers":{}}"#).unwrap();
+    let mut gateway = Command::new(gateway_binary())
+        .args(["--port", "0", "--config"])
+        .arg(&config)
+        .env_clear()
+        .env("HOME", &folder)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(gateway.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("http://127.0.0.1:")));
+    signal(gateway.id().try_into().unwrap(), Signal::TERM);
+    eventually("it ends", || gateway.try_wait().unwrap().is_some());
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
