@@ -20,7 +20,7 @@ use crate::relay::world::World;
 use crate::upstream::call::{CallId, MailSender, Reply};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::Link;
-use crate::upstream::server::SessionFace;
+use crate::upstream::server::{SessionFace, Wanted};
 use crate::wire::message::canonical_id;
 
 pub struct Session {
@@ -100,6 +100,8 @@ impl Session {
             face: SessionFace {
                 session: id.clone(),
                 face,
+                wanted: Wanted::default(),
+                ended: Arc::default(),
             },
             id,
             address,
@@ -270,7 +272,11 @@ impl Session {
     /// True when it is new.
     pub fn add_subscription(&self, uri: &str, server: usize) -> bool {
         let mut state = self.state();
-        !state.closed && state.subscriptions.insert(uri.to_owned(), server).is_none()
+        if state.closed || state.subscriptions.insert(uri.to_owned(), server).is_some() {
+            return false;
+        }
+        self.face.wanted.add(uri, server);
+        true
     }
 
     pub fn has_room_for_subscription(&self) -> bool {
@@ -279,6 +285,7 @@ impl Session {
 
     /// The server it was subscribed at, which may not be the one that has `uri` now.
     pub fn remove_subscription(&self, uri: &str) -> Option<usize> {
+        self.face.wanted.remove(uri);
         self.state().subscriptions.remove(uri)
     }
 
@@ -358,6 +365,7 @@ impl Session {
     /// Ends the session: calls are cancelled at their servers, questions answered with an error,
     /// streams finished.
     pub fn close(&self) -> Remains {
+        self.face.ended.store(true, Ordering::Release);
         let (calls, asks, streams, subscriptions) = {
             let mut state = self.state();
             state.closed = true;

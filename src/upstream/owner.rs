@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
+use crate::config::server::Instances;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
@@ -390,8 +391,8 @@ impl Owner {
         if let Some(level) = self.server.level() {
             send_level(link, level);
         }
+        self.subscribe_again(link);
         if matches!(self.role, Role::Shared) {
-            self.subscribe_again(link);
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
@@ -420,7 +421,13 @@ impl Owner {
 
     /// What sessions subscribed to before a restart.
     fn subscribe_again(&self, link: &Link) {
-        for uri in self.server.subscribed_uris() {
+        let uris = match (&self.role, self.server.config.instances) {
+            (Role::Session(session), _) => session.wanted.at(self.server.index),
+            (Role::Shared, Instances::Shared) => self.server.subscribed_uris(),
+            // Only the sessions' own processes are asked.
+            (Role::Shared, Instances::Session) => Vec::new(),
+        };
+        for uri in uris {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
             let mail = crate::upstream::call::Mailbox::new(1);
             if let Err(error) = link.request("resources/subscribe", &params, mail.sender()) {

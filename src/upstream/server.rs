@@ -3,6 +3,7 @@
 //! the state.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,30 @@ impl Status {
 pub struct SessionFace {
     pub session: String,
     pub face: ClientFace,
+    pub wanted: Wanted,
+    /// Set before its processes are ended: no other one is started for it.
+    pub ended: Arc<AtomicBool>,
+}
+
+/// The resources that a session is subscribed to, and at which server: a process that takes the
+/// place of another one of the session is told them again.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Wanted {
+    pub fn add(&self, uri: &str, server: usize) {
+        lock(&self.0).insert(uri.to_owned(), server);
+    }
+
+    pub fn remove(&self, uri: &str) {
+        lock(&self.0).remove(uri);
+    }
+
+    pub fn at(&self, server: usize) -> Vec<String> {
+        let wanted = lock(&self.0);
+        let here = wanted.iter().filter(|(_, at)| **at == server);
+        here.map(|(uri, _)| uri.clone()).collect()
+    }
 }
 
 /// One process (and its successors) with its own four threads.
@@ -119,6 +144,8 @@ pub struct Server {
     pub tail: Tail,
     shared: Arc<Instance>,
     sessions: Mutex<HashMap<String, Arc<Instance>>>,
+    /// No process is started any more. Changes under the lock of `sessions`.
+    stopping: AtomicBool,
     router: Sender<Event>,
     starts: Arc<Gate>,
     /// Resource subscriptions of all sessions, by URI.
@@ -151,6 +178,10 @@ impl Instance {
 
     fn status(&self) -> Status {
         lock(&self.slot).status.clone()
+    }
+
+    fn is_living(&self) -> bool {
+        lock(&self.slot).status.state != State::Stopped
     }
 
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
@@ -218,6 +249,7 @@ impl Server {
             tail: Tail::default(),
             shared,
             sessions: Mutex::default(),
+            stopping: AtomicBool::new(false),
             router,
             starts,
             subscriptions: Mutex::default(),
@@ -265,17 +297,25 @@ impl Server {
     /// An error that names the server, its state and what comes next.
     pub fn link_for(self: &Arc<Self>, session: &SessionFace) -> Result<Arc<Link>, RpcError> {
         let deadline = Instant::now() + limits::START_WAIT;
-        let shared = self
-            .shared
-            .link(deadline)
-            .map_err(|status| self.unavailable(&status))?;
+        let unavailable = |status: Status| self.unavailable(&status);
+        // A living process of the session's own needs nobody else.
+        if let Some(own) = self.living_instance(&session.session) {
+            return own.link(deadline).map_err(unavailable);
+        }
+        let shared = self.shared.link(deadline).map_err(unavailable)?;
         if self.config.instances == Instances::Shared {
             return Ok(shared);
         }
         let instance = self.session_instance(session)?;
-        instance
-            .link(deadline)
-            .map_err(|status| self.unavailable(&status))
+        instance.link(deadline).map_err(unavailable)
+    }
+
+    fn living_instance(&self, session: &str) -> Option<Arc<Instance>> {
+        let sessions = lock(&self.sessions);
+        sessions
+            .get(session)
+            .filter(|instance| instance.is_living())
+            .cloned()
     }
 
     fn session_instance(
@@ -284,11 +324,20 @@ impl Server {
     ) -> Result<Arc<Instance>, RpcError> {
         let mut sessions = lock(&self.sessions);
         if let Some(instance) = sessions.get(&session.session)
-            && instance.status().state != State::Stopped
+            && instance.is_living()
         {
             return Ok(instance.clone());
         }
-        if sessions.len() >= limits::INSTANCES_PER_SERVER {
+        if session.ended.load(Ordering::Acquire) {
+            let detail = "is not started for a session that has ended";
+            return Err(RpcError::gateway(Reason::Draining, self.name(), detail));
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            let detail = "is stopped: the gateway is shutting down";
+            return Err(RpcError::gateway(Reason::Draining, self.name(), detail));
+        }
+        let living = sessions.values().filter(|instance| instance.is_living());
+        if living.count() >= limits::INSTANCES_PER_SERVER {
             let detail = "has as many processes as it may have; end a session first";
             return Err(RpcError::gateway(Reason::Busy, self.name(), detail));
         }
@@ -304,7 +353,10 @@ impl Server {
                 return Err(RpcError::gateway(Reason::Busy, self.name(), &detail));
             }
         }
-        if let Some(old) = sessions.insert(session.session.clone(), instance.clone()) {
+        let old = sessions.insert(session.session.clone(), instance.clone());
+        drop(sessions);
+        // It has ended; this is the moment that its thread takes to return.
+        if let Some(old) = old {
             old.join();
         }
         Ok(instance)
@@ -331,7 +383,7 @@ impl Server {
             let mut sessions = lock(&self.sessions);
             let names: Vec<String> = sessions
                 .iter()
-                .filter(|(_, instance)| instance.status().state == State::Stopped)
+                .filter(|(_, instance)| !instance.is_living())
                 .map(|(name, _)| name.clone())
                 .collect();
             names
@@ -343,7 +395,11 @@ impl Server {
     }
 
     pub fn session_instances(&self) -> usize {
-        lock(&self.sessions).len()
+        let sessions = lock(&self.sessions);
+        sessions
+            .values()
+            .filter(|instance| instance.is_living())
+            .count()
     }
 
     fn unavailable(&self, status: &Status) -> RpcError {
@@ -452,7 +508,11 @@ impl Server {
 
     /// Tells every process of this server to end; `join` waits for them.
     pub fn stop(&self) {
-        let sessions: Vec<Arc<Instance>> = lock(&self.sessions).values().cloned().collect();
+        let sessions: Vec<Arc<Instance>> = {
+            let sessions = lock(&self.sessions);
+            self.stopping.store(true, Ordering::Relaxed);
+            sessions.values().cloned().collect()
+        };
         sessions.iter().for_each(|instance| instance.signals.stop());
         self.shared.signals.stop();
     }

@@ -211,3 +211,47 @@ fn a_full_stdout_that_nobody_reads_holds_up_no_signal() {
     assert_eq!(gateway.wait().unwrap().code(), Some(0));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// Counts in what it says to a call: how often it was asked to subscribe.
+const COUNTING: &str = r#"
+        *'"initialize"'*)
+            caps='{"tools":{},"resources":{"subscribe":true}}'
+            info='"serverInfo":{"name":"s","version":"1"}'
+            result '{"protocolVersion":"2025-11-25","capabilities":'"$caps,$info}" ;;
+        *'"resources/list"'*) result '{"resources":[{"uri":"x://1","name":"one"}]}' ;;
+        *'"resources/templates/list"'*) result '{"resourceTemplates":[]}' ;;
+        *'"resources/subscribe"'*) n=$((n+1)); result '{}' ;;
+        *'"die"'*) kill -9 $$ ;;
+        *'"tools/call"'*)
+            result '{"content":[{"type":"text","text":"'"$n"'"}]}' ;;"#;
+
+#[test]
+fn a_new_process_of_a_session_is_told_its_subscriptions_again() {
+    let rig = Rig::start(json!({"s": with(script(COUNTING), json!({"instances": "session"}))}));
+    let mut session = rig.session();
+    session.get("resources/subscribe", json!({"uri": "x://1"}));
+    assert_eq!(session.text("s_1mcp_go", json!({})), "1");
+    let die = json!({"name": "s_1mcp_go", "arguments": {"way": "die"}});
+    session.refused("tools/call", die);
+    eventually("another one knows the subscription", || {
+        let call = json!({"name": "s_1mcp_go", "arguments": {}});
+        let answer = session.ask("tools/call", call);
+        answer["result"]["content"][0]["text"] == "1"
+    });
+    assert_eq!(rig.session().text("s_1mcp_go", json!({})), "");
+    rig.stop();
+}
+
+#[test]
+fn a_session_keeps_its_own_process_while_the_shared_one_is_down() {
+    let rig = Rig::start(json!({"s": with(script(COUNTING), json!({"instances": "session"}))}));
+    let mut session = rig.session();
+    session.text("s_1mcp_go", json!({}));
+    for _ in 0..3 {
+        signal(rig.pid_of("s"), Signal::KILL);
+        eventually("it is down", || rig.server("s")["status"] != "connected");
+        assert_eq!(session.text("s_1mcp_go", json!({})), "");
+        eventually("it is up", || rig.server("s")["status"] == "connected");
+    }
+    rig.stop();
+}
