@@ -29,7 +29,9 @@ pub fn refused(error: &LoadError) -> ExitCode {
     {
         say(&format!("onemcp: {problem}"));
     }
-    say(&format!("onemcp: {error}"));
+    for line in error.to_string().lines() {
+        say(&format!("onemcp: {line}"));
+    }
     ExitCode::from(error.exit_code())
 }
 

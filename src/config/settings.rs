@@ -542,7 +542,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        help: "Without async loading: lists wait at most so long for servers to start",
+        help: "Without async loading: clients wait at most so long for servers to start",
         ..row(
             "syncStartTimeout",
             "ONE_MCP_SYNC_START_TIMEOUT",
