@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,6 @@ pub struct Session {
     pub view: View,
     pub face: SessionFace,
     pub address: IpAddr,
-    pub initialized: AtomicBool,
     opened: Instant,
     /// Milliseconds after `opened`.
     last_used_ms: AtomicU64,
@@ -105,7 +104,6 @@ impl Session {
             },
             id,
             address,
-            initialized: AtomicBool::new(false),
             opened: Instant::now(),
             last_used_ms: AtomicU64::new(0),
             visible: Mutex::new(None),

@@ -432,7 +432,8 @@ impl Streamable {
     fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
         let members = params.and_then(|params| Members::parse(params, 1, FROM_CLIENT).ok());
         match method {
-            method::INITIALIZED => session.initialized.store(true, Ordering::Release),
+            // Nothing of ours waits for it; servers get theirs in their own handshake.
+            method::INITIALIZED => {}
             method::CANCELLED => {
                 let Some(members) = members else { return };
                 let Some(id) = members.get("requestId") else {

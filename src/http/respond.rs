@@ -125,11 +125,6 @@ impl<'c> Responder<'c> {
         self.close = true;
     }
 
-    /// Whether something of an answer was sent already.
-    pub fn is_answered(&self) -> bool {
-        self.progress != Progress::Nothing
-    }
-
     /// Answers with `reply`.
     pub fn reply(&mut self, reply: &Reply) {
         let headers = reply

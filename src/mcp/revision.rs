@@ -56,10 +56,6 @@ impl Revision {
     pub fn has_completions_capability(self) -> bool {
         self >= Revision::V2025_03_26
     }
-
-    pub fn has_elicitation(self) -> bool {
-        self >= Revision::V2025_06_18
-    }
 }
 
 #[cfg(test)]

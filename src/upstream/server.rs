@@ -394,14 +394,6 @@ impl Server {
         ended.iter().for_each(|instance| instance.join());
     }
 
-    pub fn session_instances(&self) -> usize {
-        let sessions = lock(&self.sessions);
-        sessions
-            .values()
-            .filter(|instance| instance.is_living())
-            .count()
-    }
-
     fn unavailable(&self, status: &Status) -> RpcError {
         let cause = status.last_error.as_deref().unwrap_or("no cause is known");
         let again = match status

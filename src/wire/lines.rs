@@ -72,11 +72,6 @@ impl<R: Read> LineReader<R> {
         }
     }
 
-    /// True when another whole line is already here, so that work can be batched.
-    pub fn has_buffered_line(&self) -> bool {
-        memchr::memchr(b'\n', &self.buffer[self.start..self.end]).is_some()
-    }
-
     fn fill(&mut self) -> io::Result<usize> {
         loop {
             match self.source.read(&mut self.buffer[self.end..]) {

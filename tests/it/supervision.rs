@@ -49,6 +49,20 @@ fn is_served_by_another(rig: &Rig, name: &str, pid: i32) -> bool {
     server["status"] == "connected" && server["pid"] != pid
 }
 
+/// The call that makes a server die is answered so, and another process takes its place.
+fn dies_in_its_call(arms: &str) {
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let pid = rig.pid_of("s");
+    let mut session = rig.session();
+    let call = json!({"name": "s_1mcp_go", "arguments": {}});
+    let error = session.refused("tools/call", call);
+    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
+    eventually("another one serves", || {
+        is_served_by_another(&rig, "s", pid)
+    });
+    rig.stop();
+}
+
 #[test]
 fn the_process_of_a_session_ends_with_it_however_much_it_says() {
     let flood = "*initialized*) while :; do changed; done & ;;";
@@ -66,31 +80,13 @@ fn the_process_of_a_session_ends_with_it_however_much_it_says() {
 fn a_closed_output_is_noticed_behind_a_flood_of_news() {
     let arms = "*tools/call*) i=0; while [ $i -lt 3000 ]; do changed; i=$((i+1)); done
                 exec >&-; sleep 300 ;;";
-    let rig = Rig::start(json!({"s": script(arms)}));
-    let pid = rig.pid_of("s");
-    let mut session = rig.session();
-    let call = json!({"name": "s_1mcp_go", "arguments": {}});
-    let error = session.refused("tools/call", call);
-    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
-    eventually("another one serves", || {
-        is_served_by_another(&rig, "s", pid)
-    });
-    rig.stop();
+    dies_in_its_call(arms);
 }
 
 #[test]
 fn a_dead_leader_is_noticed_although_its_child_goes_on_talking() {
     let arms = "*tools/call*) while :; do changed; sleep 0.02; done & kill -9 $$ ;;";
-    let rig = Rig::start(json!({"s": script(arms)}));
-    let pid = rig.pid_of("s");
-    let mut session = rig.session();
-    let call = json!({"name": "s_1mcp_go", "arguments": {}});
-    let error = session.refused("tools/call", call);
-    assert_eq!(error["data"]["onemcp"]["reason"], "crashed", "{error}");
-    eventually("another one serves", || {
-        is_served_by_another(&rig, "s", pid)
-    });
-    rig.stop();
+    dies_in_its_call(arms);
 }
 
 #[test]
