@@ -13,6 +13,7 @@ use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread};
 use crate::config::Config;
 use crate::config::settings::Settings;
+use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::sessions::Sessions;
 use crate::front::streamable::Streamable;
@@ -209,13 +210,15 @@ fn front_door(
         },
         body_bytes: settings.max_body_bytes,
         streamable: Streamable {
-            hub,
             sessions: sessions.clone(),
-            hold: match settings.enable_async_loading {
-                true => Duration::ZERO,
-                false => settings.sync_start_timeout,
+            desk: Desk {
+                hub,
+                hold: match settings.enable_async_loading {
+                    true => Duration::ZERO,
+                    false => settings.sync_start_timeout,
+                },
+                draining: draining.clone(),
             },
-            draining: draining.clone(),
         },
         health: health.clone(),
     }

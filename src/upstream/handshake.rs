@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select};
 
 use crate::base::limits;
+use crate::mcp::era::Era;
 use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
@@ -333,7 +334,7 @@ fn parse_hello(result: &str) -> Result<Hello, Fault> {
             .unwrap_or("{}")
     };
     Ok(Hello {
-        revision,
+        era: Era::Session(revision),
         capabilities: object("capabilities").to_owned(),
         instructions: members.string("instructions").map(|text| text.into_owned()),
         server_info: object("serverInfo").to_owned(),
@@ -344,6 +345,7 @@ fn parse_hello(result: &str) -> Result<Hello, Fault> {
 mod tests {
     use super::{Fault, Reading, cut_instructions, parse_hello};
     use crate::base::limits;
+    use crate::mcp::era::Era;
     use crate::mcp::list::ListKind;
     use crate::mcp::revision::Revision;
     use crate::model::listing::parse_page;
@@ -356,7 +358,7 @@ mod tests {
                 revision.as_str()
             );
             let hello = parse_hello(&result).expect("a hello");
-            assert_eq!(hello.revision, revision);
+            assert_eq!(hello.era, Era::Session(revision));
             assert_eq!(hello.capabilities, "{\"tools\":{}}");
             assert_eq!(hello.server_info, "{}");
         }

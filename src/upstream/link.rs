@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::base::limits;
+use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
-use crate::mcp::revision::Revision;
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
@@ -21,7 +21,7 @@ use crate::wire::message::blank_line_breaks;
 /// What a server said about itself in the handshake. Capabilities are raw JSON.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    pub revision: Revision,
+    pub era: Era,
     pub capabilities: String,
     pub instructions: Option<String>,
     pub server_info: String,
@@ -140,12 +140,10 @@ impl Link {
             span: request.id.clone(),
             text: &wire_id,
         }];
-        if let Some((span, text)) = &request.rename {
-            edits.push(Edit {
-                span: span.clone(),
-                text,
-            });
-        }
+        edits.extend(request.edits.iter().map(|(span, text)| Edit {
+            span: span.clone(),
+            text,
+        }));
         if let Some(span) = &request.progress_token {
             edits.push(Edit {
                 span: span.clone(),

@@ -6,6 +6,7 @@
 
 pub mod agenda;
 pub mod call;
+pub mod caller;
 pub mod event;
 pub mod handshake;
 pub mod inbound;

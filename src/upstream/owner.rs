@@ -399,7 +399,7 @@ impl Owner {
                 "server ready server={:?} revision={} tools={} prompts={} resources={} \
                  templates={}",
                 self.server.name(),
-                link.hello().map_or("", |hello| hello.revision.as_str()),
+                link.hello().map_or("", |hello| hello.era.as_str()),
                 counts[0],
                 counts[1],
                 counts[2],

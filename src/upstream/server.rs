@@ -14,6 +14,7 @@ use crate::base::{limits, thread, time};
 use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
+use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::event::{Event, Outlook};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
@@ -290,13 +291,28 @@ impl Server {
         &self.starts
     }
 
-    /// The link that a call of `session` must use. Waits for a start that is under way, but not
+    /// The link that a call must use. Waits for a start that is under way, but not
     /// for a restart.
     ///
     /// # Errors
     /// An error that names the server, its state and what comes next.
-    pub fn link_for(self: &Arc<Self>, session: &SessionFace) -> Result<Arc<Link>, RpcError> {
+    pub fn link_for(self: &Arc<Self>, caller: &Caller<'_>) -> Result<Lease, RpcError> {
         let deadline = Instant::now() + limits::START_WAIT;
+        let link = match caller {
+            Caller::Session(session) => self.link_for_session(session, deadline)?,
+            Caller::Stateless => {
+                let link = self.shared.link(deadline);
+                link.map_err(|status| self.unavailable(&status))?
+            }
+        };
+        Ok(Lease::shared(link))
+    }
+
+    fn link_for_session(
+        self: &Arc<Self>,
+        session: &SessionFace,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, RpcError> {
         let unavailable = |status: Status| self.unavailable(&status);
         // A living process of the session's own needs nobody else.
         if let Some(own) = self.living_instance(&session.session) {
