@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::config::server::Instances;
 use crate::front::ask;
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
@@ -659,7 +658,7 @@ impl Streamable {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
         let undecided = server.subscribe(&uri);
-        if !undecided && server.config.instances == Instances::Shared {
+        if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
@@ -693,7 +692,7 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
-        if last || server.config.instances == Instances::Session {
+        if last || server.config.instances.is_per_session() {
             return self.relay_to(seat, envelope, id, params, (server, None), key.raw, mail);
         }
         Ok(Step::Done(result_response(id, "{}")))
