@@ -176,6 +176,10 @@ pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
 /// How long a question waits for the answer of a stateless client, and the least to be set.
 pub const PARKED: Duration = Duration::from_secs(5 * 60);
 pub const PARKED_LEAST_MS: u64 = 1000;
+/// Calls that wait for stateless clients to come back, in all.
+pub const PARKED_CALLS: usize = 1024;
+/// How long questions of one call are gathered, so that the client gets them together.
+pub const GATHER: Duration = Duration::from_millis(25);
 /// How often a call that waits for a process of its own looks whether one has become quiet.
 pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.

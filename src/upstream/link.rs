@@ -312,6 +312,18 @@ impl Link {
         true
     }
 
+    /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
+    /// when the call is over: then its answer is where it was to go before.
+    pub fn redirect(&self, id: CallId, mail: &MailSender, token: Option<&str>) -> bool {
+        let mut pending = self.pending();
+        let Some(waiting) = pending.calls.get_mut(&id) else {
+            return false;
+        };
+        waiting.mail = mail.clone();
+        waiting.progress_token = token.map(str::to_owned);
+        true
+    }
+
     /// The one answer of a call. Called by the reader thread only.
     pub fn answered(&self, id: CallId, answer: Answer) {
         match self.take(id) {
