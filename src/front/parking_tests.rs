@@ -62,7 +62,7 @@ fn a_client_comes_back_once_with_its_own_state() {
     assert!(parking.take(b"me", "x", Some(YES)).is_err());
     let malformed = r#"{"r1":{"action":"maybe"}}"#;
     assert!(parking.take(b"me", &state, Some(malformed)).is_err());
-    let back = parking.take(b"me", &state, Some(YES)).ok().expect("parked");
+    let back = parking.take(b"me", &state, Some(YES)).expect("parked");
     assert_eq!(back.answers.len(), 1);
     assert_eq!(back.answers[0].0, "\"q\"");
     assert!(back.parked.questions.is_empty());
@@ -79,7 +79,7 @@ fn missing_answers_leave_their_questions_open() {
         Some(r#"{"user_name":{"action":"cancel"}}"#),
     ] {
         let (state, _link, _reader) = parked(&parking);
-        let back = parking.take(b"me", &state, responses).ok().expect("parked");
+        let back = parking.take(b"me", &state, responses).expect("parked");
         assert!(back.answers.is_empty());
         assert_eq!(back.parked.questions.len(), 1);
     }

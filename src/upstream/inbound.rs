@@ -191,7 +191,7 @@ impl Inbound {
                 }
             }
             None if self.outlook.is_one_session() => self.unsolicited_ask(asked),
-            None if ask == Ask::Roots => self.link.answer_result(id, "{\"roots\":[]}"),
+            None if ask == Ask::Roots => self.link.answer_result(id, &self.outlook.roots),
             None => self.refuse(id, refusal(self.link.client_calls())),
         }
     }
