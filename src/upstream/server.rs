@@ -21,6 +21,7 @@ use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
+use crate::upstream::verdict::Memory;
 
 /// Where a server is in its life. The names of health, logs and `onemcp list`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,8 @@ pub struct Server {
     pub index: usize,
     pub config: ServerConfig,
     pub tail: Tail,
+    /// Which era it spoke when it was last started.
+    pub(crate) era: Memory,
     shared: Arc<Instance>,
     sessions: Mutex<HashMap<String, Arc<Instance>>>,
     /// No process is started any more. Changes under the lock of `sessions`.
@@ -248,6 +251,7 @@ impl Server {
             index,
             config,
             tail: Tail::default(),
+            era: Memory::default(),
             shared,
             sessions: Mutex::default(),
             stopping: AtomicBool::new(false),
