@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
-use crate::config::server::Instances;
 use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
@@ -478,9 +477,9 @@ impl Owner {
     fn subscribe_again(&self, link: &Link) {
         let uris = match (&self.role, self.server.config.instances) {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
-            (Role::Shared, Instances::Shared) => self.server.subscribed_uris(),
+            (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
-            (Role::Shared, Instances::Session) => Vec::new(),
+            (Role::Shared, _) => Vec::new(),
         };
         for uri in uris {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
-use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::server::{ServerConfig, ServerState};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::upstream::caller::{Caller, Lease};
@@ -323,7 +323,7 @@ impl Server {
             return own.link(deadline).map_err(unavailable);
         }
         let shared = self.shared.link(deadline).map_err(unavailable)?;
-        if self.config.instances == Instances::Shared {
+        if !self.config.instances.is_per_session() {
             return Ok(shared);
         }
         let instance = self.session_instance(session)?;
