@@ -129,6 +129,9 @@ pub const STDERR_KEPT_LINES: usize = 50;
 pub const STDERR_WINDOW_LINES: usize = 20;
 pub const STDERR_WINDOW: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may think about `server/discover` before it is taken for one that has
+/// never heard of it; less when its handshake must be over sooner.
+pub const PROBE: Duration = Duration::from_secs(3);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);

@@ -23,6 +23,7 @@ use crate::upstream::owner::{Owner, Role};
 use crate::upstream::pool::{NoSeat, Pool, Whose};
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
+use crate::upstream::verdict::Memory;
 use crate::wire::json::quoted;
 
 /// Where a server is in its life. The names of health, logs and `onemcp list`.
@@ -173,6 +174,8 @@ pub struct Server {
     pub index: usize,
     pub config: ServerConfig,
     pub tail: Tail,
+    /// Which era it spoke when it was last started.
+    pub(crate) era: Memory,
     shared: Arc<Instance>,
     /// Processes beside the shared one.
     pool: Pool,
@@ -283,6 +286,7 @@ impl Server {
             index,
             config,
             tail: Tail::default(),
+            era: Memory::default(),
             shared,
             pool: Pool::default(),
             asked: Arc::default(),
