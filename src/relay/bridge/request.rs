@@ -235,7 +235,9 @@ mod tests {
         let params = r#","params":{"requestState":0}"#;
         assert_eq!(
             stateless(params, Some(&both)),
-            message(r#","params":{"inputResponses":{"a":{}},"requestState":"\u0041",META}"#)
+            message(
+                r#","params":{"inputResponses":{"a":{}},"requestState":"\u0041","_meta":{"S":0}}"#
+            )
         );
         let state = retry("{}", Some("\"s\""));
         assert_eq!(
