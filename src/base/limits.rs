@@ -139,6 +139,13 @@ pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// a message is not given to another session's call, unless it comes at once after that began.
 pub const ABANDONED: Duration = Duration::from_secs(30);
 pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often one call may come back from a stateless server for more input, and how much one
+/// result may ask.
+pub const ROUNDS: usize = 10;
+pub const INPUT_REQUESTS: usize = 32;
+/// Before a request that needs no input is sent again; doubles each time.
+pub const ROUND_WAIT: Duration = Duration::from_millis(100);
+pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".

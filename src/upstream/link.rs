@@ -157,7 +157,8 @@ impl Link {
                 text: &wire_id,
             });
         }
-        edits.sort_by_key(|edit| edit.span.start);
+        // What is inserted comes before what is replaced at the same place.
+        edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
         let mut line = Vec::with_capacity(request.text.len() + 32);
         splice(request.text, &edits, &mut line);
         blank_line_breaks(&mut line);
