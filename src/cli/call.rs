@@ -278,7 +278,7 @@ impl Request {
         Outgoing {
             text: &self.text,
             id: self.id..self.id + 1,
-            rename: None,
+            edits: Vec::new(),
             progress_token: Some(self.token..self.token + 1),
         }
     }

@@ -14,6 +14,7 @@ use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
+use crate::upstream::caller::Lease;
 use crate::upstream::link::Link;
 use crate::upstream::server::Server;
 use crate::wire::message::blank_line_breaks;
@@ -31,7 +32,8 @@ pub struct Outstanding {
     pub call: CallId,
     /// Raw JSON.
     pub client_id: String,
-    pub link: Arc<Link>,
+    /// The link it was sent on, and the right to use it.
+    pub lease: Lease,
     pub timeout: Duration,
     pub deadline: Instant,
     /// Extensions end here.
@@ -50,14 +52,14 @@ pub enum Effect {
 }
 
 impl Outstanding {
-    pub fn new(call: CallId, client_id: &str, link: Arc<Link>, timeout: Duration) -> Outstanding {
+    pub fn new(call: CallId, client_id: &str, lease: Lease, timeout: Duration) -> Outstanding {
         let now = Instant::now();
         let longest = timeout.max(limits::CALL_DEADLINE_MAX);
         let client_id = client_id.to_owned();
         Outstanding {
             call,
             client_id,
-            link,
+            lease,
             timeout,
             deadline: now + timeout,
             ceiling: now + longest,
@@ -65,7 +67,11 @@ impl Outstanding {
         }
     }
 
-    fn extend(&mut self) {
+    pub fn link(&self) -> &Arc<Link> {
+        &self.lease.link
+    }
+
+    pub fn extend(&mut self) {
         self.deadline = self
             .deadline
             .max((Instant::now() + self.timeout).min(self.ceiling));
@@ -181,7 +187,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
             Reply::AskAnswered => calls[at].extend(),
             Reply::AskWithdrawn { upstream_id } => {
-                if let Some(id) = self.session.withdraw_ask(&upstream_id, &calls[at].link) {
+                if let Some(id) = self.session.withdraw_ask(&upstream_id, calls[at].link()) {
                     self.event(ask::withdrawal(id), None);
                 }
             }
@@ -215,7 +221,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             return;
         }
         let detail = "answered, but the answer is too large to keep for a client that is away";
-        let error = RpcError::gateway(Reason::TooLarge, call.link.server(), detail);
+        let error = RpcError::gateway(Reason::TooLarge, call.link().server(), detail);
         self.event(response, Some(error.response(Some(&call.client_id))));
     }
 
@@ -248,12 +254,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
     fn asked(&mut self, call: &Outstanding, asked: &Asked) {
         if !self.accepts.stream {
             let error = ask::over("the client accepts no event stream");
-            return call.link.answer_error(&asked.upstream_id, &error);
+            return call.link().answer_error(&asked.upstream_id, &error);
         }
         let belongs_to = asked
             .certain
             .then(|| (call.call, self.mailbox.sender().clone()));
-        if let Some(text) = ask::relay(self.session, &call.link, asked, belongs_to) {
+        if let Some(text) = ask::relay(self.session, call.link(), asked, belongs_to) {
             self.event(text, None);
         }
     }
@@ -267,20 +273,21 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 at += 1;
                 continue;
             }
-            if calls[at].ceiling > now && self.session.has_open_ask(calls[at].call, &calls[at].link)
+            if calls[at].ceiling > now
+                && self.session.has_open_ask(calls[at].call, calls[at].link())
             {
                 calls[at].extend();
                 at += 1;
                 continue;
             }
             let call = calls.swap_remove(at);
-            call.link.cancel(call.call, "timed out");
+            call.link().cancel(call.call, "timed out");
             self.end(&call, false);
             let detail = format!(
                 "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
                 call.timeout.as_secs_f64()
             );
-            let error = RpcError::gateway(Reason::Timeout, call.link.server(), &detail);
+            let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
             self.respond(&call, error.response(Some(&call.client_id)));
         }
     }

@@ -2,11 +2,14 @@
 //! connection threads, one for each client connection.
 
 pub mod ask;
+pub mod desk;
 pub mod endpoints;
 pub mod exchange;
 pub mod face;
 pub mod health;
 pub mod listen;
+pub mod parking;
+pub mod request;
 pub mod session;
 pub mod sessions;
 pub mod stream;

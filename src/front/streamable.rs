@@ -3,18 +3,18 @@
 //! and decides; `exchange` writes answers that come from servers, `listen` the GET stream.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::config::server::Instances;
 use crate::front::ask;
+use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
+use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::mcp::era::Era;
 use crate::mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
     SESSION_NOT_FOUND, result_response,
@@ -24,12 +24,11 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Method};
 use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
-use crate::relay::route::Route;
+use crate::relay::instructions;
 use crate::relay::view::{Filter, Scope, View, parse_query};
-use crate::relay::world::{Hub, World};
-use crate::relay::{instructions, list, route};
+use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
-use crate::upstream::server::Server;
+use crate::upstream::caller::Caller;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -43,11 +42,8 @@ thread_local! {
 }
 
 pub struct Streamable {
-    pub hub: Arc<Hub>,
+    pub desk: Desk,
     pub sessions: Arc<Sessions>,
-    /// Clients are held until servers have started, at most so long; zero with async loading.
-    pub hold: Duration,
-    pub draining: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -74,6 +70,20 @@ struct Seat<'a> {
     world: Arc<World>,
     view: &'a View,
     visible: Arc<Visible>,
+}
+
+impl Seat<'_> {
+    fn place(&self) -> Place<'_> {
+        Place {
+            world: &self.world,
+            view: self.view,
+            visible: &self.visible,
+        }
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller::Session(&self.session.face)
+    }
 }
 
 /// Checks the media types of a POST before its body is read.
@@ -269,13 +279,13 @@ impl Streamable {
             return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
         };
         session.touch();
-        let narrowing = parse_query(call.head.query, &self.hub.world())
+        let narrowing = parse_query(call.head.query, &self.desk.hub.world())
             .map_err(|bad| (400, RpcError::new(INVALID_PARAMS, bad.0)))?;
         Ok((session, narrowing))
     }
 
     fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
-        let world = self.hub.world();
+        let world = self.desk.hub.world();
         let visible = match std::ptr::eq(view, &session.view) {
             true => session.visible(&world),
             false => Arc::new(view.visible(&world)),
@@ -289,7 +299,7 @@ impl Streamable {
     }
 
     fn initialize(&self, call: &Call<'_>, id: &str, params: Option<&str>, out: &mut Responder<'_>) {
-        if self.draining.load(Ordering::Acquire) {
+        if self.desk.is_draining() {
             let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
             return self.refuse(call, 503, &error, Some(id), out);
         }
@@ -304,19 +314,19 @@ impl Streamable {
             }
         };
         if let Scope::Server(name) = &call.scope
-            && self.hub.world().server_named(name).is_none()
+            && self.desk.hub.world().server_named(name).is_none()
         {
             let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
             return self.refuse(call, 404, &error, Some(id), out);
         }
-        let filter = match parse_query(call.head.query, &self.hub.world()) {
+        let filter = match parse_query(call.head.query, &self.desk.hub.world()) {
             Ok(filter) => filter,
             Err(bad) => {
                 let error = RpcError::new(INVALID_PARAMS, bad.0);
                 return self.refuse(call, 400, &error, Some(id), out);
             }
         };
-        self.hub.wait_settled(Instant::now() + self.hold);
+        self.desk.wait_settled();
         let view = View {
             scope: call.scope.clone(),
             filters: filter.into_iter().collect(),
@@ -332,7 +342,7 @@ impl Streamable {
                 return self.refuse(call, 503, &error, Some(id), out);
             }
         };
-        let world = self.hub.world();
+        let world = self.desk.hub.world();
         let visible = session.visible(&world);
         session.update_digests(digests(&world, &visible));
         let result = initialize_result(
@@ -448,7 +458,7 @@ impl Streamable {
                 }
             }
             method::ROOTS_CHANGED => {
-                for server in self.hub.world().servers() {
+                for server in self.desk.hub.world().servers() {
                     if let Some(link) = server.session_link(&session.id) {
                         link.notify(method::ROOTS_CHANGED, "{}");
                     }
@@ -501,29 +511,9 @@ impl Streamable {
         params: &Params<'_>,
         kind: ListKind,
     ) -> Result<Step, RpcError> {
-        let cursor = match params.get("cursor") {
-            None => None,
-            Some(_) => Some(
-                params
-                    .string("cursor")
-                    .ok_or_else(|| RpcError::new(INVALID_PARAMS, "\"cursor\" must be a string"))?,
-            ),
-        };
-        let page = if self.hub.is_settled() {
-            list::page(
-                &seat.world,
-                seat.view,
-                &seat.visible,
-                kind,
-                cursor.as_deref(),
-            )
-        } else {
-            self.hub.wait_settled(Instant::now() + self.hold);
-            let world = self.hub.world();
-            let visible = seat.view.visible(&world);
-            list::page(&world, seat.view, &visible, kind, cursor.as_deref())
-        };
-        Ok(Step::Done(result_response(id, &page?)))
+        let era = Era::Session(seat.session.revision);
+        let page = self.desk.list(&seat.place(), params, era, kind)?;
+        Ok(Step::Done(result_response(id, &page)))
     }
 
     /// Sends a request on to the server it belongs to.
@@ -536,7 +526,7 @@ impl Streamable {
         key: Named<'_>,
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
-        let target = self.find(seat, &key)?;
+        let target = self.desk.find(&seat.place(), &key, &seat.caller())?;
         self.relay_to(seat, envelope, id, params, target, key.raw, mail)
     }
 
@@ -549,63 +539,36 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         params: &Params<'_>,
-        target: (Arc<Server>, Option<String>),
+        target: Target,
         raw: &str,
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
-        let (server, native) = target;
-        if self.draining.load(Ordering::Acquire) {
+        let Target { server, native } = target;
+        if self.desk.is_draining() {
             let detail = "cannot be called: the gateway is shutting down";
             return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
         }
-        let link = server.link_for(&seat.session.face)?;
+        let lease = server.link_for(&seat.caller())?;
+        let link = &lease.link;
         let outgoing = Outgoing {
             text: envelope.text,
             id: span_in(envelope.text, id),
-            rename: native.map(|name| (span_in(envelope.text, raw), quoted(&name))),
+            edits: native
+                .map(|name| (span_in(envelope.text, raw), quoted(&name)))
+                .into_iter()
+                .collect(),
             progress_token: params
                 .progress_token()?
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;
-        if !seat.session.begin(id, call, &link, mail.sender()) {
+        if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         let timeout = server.config.request_timeout;
-        Ok(Step::Relayed(Outstanding::new(call, id, link, timeout)))
-    }
-
-    /// The server of a name, waiting for one that is still coming up.
-    fn find(
-        &self,
-        seat: &Seat<'_>,
-        key: &Named<'_>,
-    ) -> Result<(Arc<Server>, Option<String>), RpcError> {
-        match key.route(&seat.world, seat.view, &seat.visible) {
-            Route::To { server, native } => return Ok((server, native)),
-            Route::Refused(error) if self.hub.is_settled() => return Err(error),
-            // While servers start, an unknown name may become known.
-            Route::Refused(_) => self.hub.wait_settled(Instant::now() + self.hold),
-            Route::Unlisted(server) => {
-                server.link_for(&seat.session.face)?;
-                let deadline = Instant::now() + limits::START_WAIT;
-                let index = server.index;
-                self.hub
-                    .wait_for(deadline, |world| world.offers[index].is_some());
-            }
-        }
-        let world = self.hub.world();
-        match key.route(&world, seat.view, &seat.view.visible(&world)) {
-            Route::To { server, native } => Ok((server, native)),
-            Route::Refused(error) => Err(error),
-            Route::Unlisted(server) => Err(RpcError::gateway(
-                Reason::Starting,
-                server.name(),
-                "has not listed what it offers yet; call again in a moment",
-            )),
-        }
+        Ok(Step::Relayed(Outstanding::new(call, id, lease, timeout)))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -645,7 +608,7 @@ impl Streamable {
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let key = Named::key(params, "uri", ListKind::Resources)?;
-        let (server, _) = self.find(seat, &key)?;
+        let server = self.desk.find(&seat.place(), &key, &seat.caller())?.server;
         let uri = key.value.to_string();
         if seat.session.is_subscribed(&uri, server.index) {
             return Ok(Step::Done(result_response(id, "{}")));
@@ -659,7 +622,7 @@ impl Streamable {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
         let undecided = server.subscribe(&uri);
-        if !undecided && server.config.instances == Instances::Shared {
+        if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
@@ -688,13 +651,17 @@ impl Streamable {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let Some(owner) = seat.session.remove_subscription(&key.value) else {
             // Never subscribed: still an error when there is no such resource to be seen.
-            self.find(seat, &key)?;
+            self.desk.find(&seat.place(), &key, &seat.caller())?;
             return Ok(Step::Done(result_response(id, "{}")));
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
-        if last || server.config.instances == Instances::Session {
-            return self.relay_to(seat, envelope, id, params, (server, None), key.raw, mail);
+        if last || server.config.instances.is_per_session() {
+            let target = Target {
+                server,
+                native: None,
+            };
+            return self.relay_to(seat, envelope, id, params, target, key.raw, mail);
         }
         Ok(Step::Done(result_response(id, "{}")))
     }
@@ -717,84 +684,9 @@ impl Streamable {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
         };
-        self.sessions.close(&session.id, self.hub.world().servers());
+        self.sessions
+            .close(&session.id, self.desk.hub.world().servers());
         out.send(200, &call.headers, &[]);
-    }
-}
-
-/// The parameters of one request.
-struct Params<'a>(Option<Members<'a>>);
-
-impl<'a> Params<'a> {
-    fn read(envelope: &Envelope<'a>) -> Result<Params<'a>, RpcError> {
-        let Some(raw) = envelope.params else {
-            return Ok(Params(None));
-        };
-        let members = Members::parse(raw, 1, FROM_CLIENT)
-            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("params: {error}")))?;
-        Ok(Params(Some(members)))
-    }
-
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.as_ref()?.get(key)
-    }
-
-    fn string(&self, key: &str) -> Option<std::borrow::Cow<'a, str>> {
-        self.0.as_ref()?.string(key)
-    }
-
-    /// The raw progress token, if there is one that can be one.
-    fn progress_token(&self) -> Result<Option<&'a str>, RpcError> {
-        let Some(meta) = self.get("_meta").filter(|raw| raw.starts_with('{')) else {
-            return Ok(None);
-        };
-        let members = Members::parse(meta, 2, FROM_CLIENT)
-            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("_meta: {error}")))?;
-        let token = members.get("progressToken");
-        Ok(token.filter(|raw| {
-            raw.starts_with('"') || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
-        }))
-    }
-}
-
-/// What a request is about.
-struct Named<'a> {
-    kind: ListKind,
-    /// The name or URI, decoded, and its literal in the request.
-    value: std::borrow::Cow<'a, str>,
-    raw: &'a str,
-}
-
-impl<'a> Named<'a> {
-    fn key(params: &Params<'a>, key: &str, kind: ListKind) -> Result<Named<'a>, RpcError> {
-        let missing = || RpcError::new(INVALID_PARAMS, format!("params: {key:?} must be a string"));
-        let value = params.string(key).ok_or_else(missing)?;
-        let raw = params.get(key).ok_or_else(missing)?;
-        Ok(Named { kind, value, raw })
-    }
-
-    /// `ref` of completion/complete: a prompt's name or a template's URI.
-    fn reference(params: &Params<'a>) -> Result<Named<'a>, RpcError> {
-        let bad = |what: &str| RpcError::new(INVALID_PARAMS, format!("params: {what}"));
-        let raw = params.get("ref").ok_or_else(|| bad("\"ref\" is missing"))?;
-        let members = Members::parse(raw, 2, FROM_CLIENT)
-            .map_err(|error| bad(&format!("\"ref\": {error}")))?;
-        let reference = Params(Some(members));
-        match reference.string("type").as_deref() {
-            Some("ref/prompt") => Named::key(&reference, "name", ListKind::Prompts),
-            Some("ref/resource") => Named::key(&reference, "uri", ListKind::Templates),
-            _ => Err(bad("\"ref.type\" must be ref/prompt or ref/resource")),
-        }
-    }
-
-    fn route(&self, world: &World, view: &View, visible: &Visible) -> Route {
-        match self.kind {
-            ListKind::Tools | ListKind::Prompts => {
-                route::named(world, view, visible, self.kind, &self.value)
-            }
-            ListKind::Resources => route::resource(world, view, visible, &self.value),
-            ListKind::Templates => route::template(world, view, visible, &self.value),
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread};
 use crate::config::Config;
 use crate::config::settings::Settings;
+use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::sessions::Sessions;
 use crate::front::streamable::Streamable;
@@ -23,7 +24,7 @@ use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
-use crate::upstream::server::Server;
+use crate::upstream::server::{Server, Surroundings};
 
 /// Why a gateway does not start. Each has its exit code.
 #[derive(Debug)]
@@ -74,9 +75,10 @@ impl Gateway {
         let address = listener.local_addr().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let around = Surroundings::new(events.clone(), starts, &settings.roots);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
-            let started = Server::start(index, server.clone(), events.clone(), starts.clone());
+            let started = Server::start(index, server.clone(), around.clone());
             servers.push(started.map_err(cannot)?);
         }
         let fixed = Arc::new(fixed(&config, servers.clone()));
@@ -209,13 +211,15 @@ fn front_door(
         },
         body_bytes: settings.max_body_bytes,
         streamable: Streamable {
-            hub,
             sessions: sessions.clone(),
-            hold: match settings.enable_async_loading {
-                true => Duration::ZERO,
-                false => settings.sync_start_timeout,
+            desk: Desk {
+                hub,
+                hold: match settings.enable_async_loading {
+                    true => Duration::ZERO,
+                    false => settings.sync_start_timeout,
+                },
+                draining: draining.clone(),
             },
-            draining: draining.clone(),
         },
         health: health.clone(),
     }

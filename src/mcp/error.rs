@@ -9,6 +9,14 @@ pub const INVALID_PARAMS: i32 = -32602;
 pub const INTERNAL_ERROR: i32 = -32603;
 /// Session era only (server/resources).
 pub const RESOURCE_NOT_FOUND: i32 = -32002;
+/// Session era, 2025-11-25 only: URLs must be visited first; they stand in `data.elicitations`.
+pub const URL_ELICITATION_REQUIRED: i32 = -32042;
+/// Stateless era: a header is missing, malformed, or says something else than the body.
+pub const HEADER_MISMATCH: i32 = -32020;
+/// Stateless era: the request needs what its `clientCapabilities` do not declare.
+pub const MISSING_CLIENT_CAPABILITY: i32 = -32021;
+/// Stateless era: `data.supported` and `data.requested` say what would be understood.
+pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// What the official SDKs answer for an unknown session, beside HTTP 404.
 pub const SESSION_NOT_FOUND: i32 = -32001;
 

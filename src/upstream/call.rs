@@ -27,8 +27,9 @@ pub fn next_call_id() -> CallId {
 pub struct Outgoing<'a> {
     pub text: &'a str,
     pub id: Range<usize>,
-    /// The name or URI, and its replacement as a JSON literal.
-    pub rename: Option<(Range<usize>, String)>,
+    /// What else is replaced, removed or inserted, in any order and without overlaps: the
+    /// server's own name for something, or what its era wants to be told.
+    pub edits: Vec<(Range<usize>, String)>,
     /// The progress token's literal.
     pub progress_token: Option<Range<usize>>,
 }
@@ -68,6 +69,8 @@ impl Reply {
 pub struct Answer {
     pub line: Vec<u8>,
     pub id: Range<usize>,
+    /// The result, or the error object.
+    pub payload: Range<usize>,
     pub is_error: bool,
 }
 

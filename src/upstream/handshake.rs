@@ -1,6 +1,6 @@
-//! The first exchange with a server (`initialize`, lifecycle of the session era) and the reading
-//! of its lists. Runs on the owner thread; every wait has a deadline and ends when the server
-//! goes or the gateway stops.
+//! What an owner says to its server: `initialize` (lifecycle of the session era; `probe` has the
+//! other greeting) and the reading of lists. Runs on the owner thread; every wait has a deadline
+//! and ends when the server goes or the gateway stops.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select};
 
 use crate::base::limits;
+use crate::mcp::era::Era;
 use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
@@ -35,8 +36,10 @@ pub enum Fault {
     Busy(String),
     /// It answered with an error, or with something that could not be read.
     Refused(String),
-    /// It answered, but not as a server of the session era does.
+    /// It answered, but not as a server of its era does.
     Bad(String),
+    /// This, and a server that never saw our first request might have done better.
+    Spoilt(Box<Fault>),
 }
 
 impl fmt::Display for Fault {
@@ -51,6 +54,7 @@ impl fmt::Display for Fault {
             ),
             Fault::Refused(error) => write!(f, "was answered with an error: {error}"),
             Fault::Busy(what) | Fault::Bad(what) => f.write_str(what),
+            Fault::Spoilt(fault) => fault.fmt(f),
         }
     }
 }
@@ -118,11 +122,7 @@ impl Dialogue<'_, '_> {
             }
             other => other?,
         };
-        let mut hello = parse_hello(&result)?;
-        if let Some(bytes) = cut_instructions(&mut hello) {
-            let (server, limit) = (self.link.server(), limits::INSTRUCTIONS_BYTES);
-            log::warn!("instructions cut short server={server:?} bytes={bytes} limit={limit}");
-        }
+        let hello = parse_hello(&result)?;
         self.link.notify(INITIALIZED, "{}");
         Ok(hello)
     }
@@ -170,7 +170,7 @@ impl Dialogue<'_, '_> {
     }
 
     /// Only a closed link means that the process is over.
-    fn not_asked(&self, error: RpcError) -> Fault {
+    pub(crate) fn not_asked(&self, error: RpcError) -> Fault {
         let busy = RpcError::gateway(Reason::Busy, self.link.server(), "");
         match error.data == busy.data {
             true => Fault::Busy(error.message),
@@ -178,7 +178,12 @@ impl Dialogue<'_, '_> {
         }
     }
 
-    fn wait(&mut self, call: CallId, mail: &Receiver<Mail>, limit: Limit) -> Result<Reply, Fault> {
+    pub(crate) fn wait(
+        &mut self,
+        call: CallId,
+        mail: &Receiver<Mail>,
+        limit: Limit,
+    ) -> Result<Reply, Fault> {
         let deadline = Instant::now() + limit.time;
         let bell = self.watch.bell();
         loop {
@@ -300,6 +305,14 @@ fn outcome(reply: Reply) -> Result<String, Fault> {
     }
 }
 
+/// Instructions are bounded; the rest is cut off.
+pub(crate) fn bound_instructions(server: &str, hello: &mut Hello) {
+    if let Some(bytes) = cut_instructions(hello) {
+        let limit = limits::INSTRUCTIONS_BYTES;
+        log::warn!("instructions cut short server={server:?} bytes={bytes} limit={limit}");
+    }
+}
+
 /// Gives the bytes that there were, if there were too many.
 fn cut_instructions(hello: &mut Hello) -> Option<usize> {
     let text = hello.instructions.as_mut()?;
@@ -333,7 +346,7 @@ fn parse_hello(result: &str) -> Result<Hello, Fault> {
             .unwrap_or("{}")
     };
     Ok(Hello {
-        revision,
+        era: Era::Session(revision),
         capabilities: object("capabilities").to_owned(),
         instructions: members.string("instructions").map(|text| text.into_owned()),
         server_info: object("serverInfo").to_owned(),
@@ -344,6 +357,7 @@ fn parse_hello(result: &str) -> Result<Hello, Fault> {
 mod tests {
     use super::{Fault, Reading, cut_instructions, parse_hello};
     use crate::base::limits;
+    use crate::mcp::era::Era;
     use crate::mcp::list::ListKind;
     use crate::mcp::revision::Revision;
     use crate::model::listing::parse_page;
@@ -356,7 +370,7 @@ mod tests {
                 revision.as_str()
             );
             let hello = parse_hello(&result).expect("a hello");
-            assert_eq!(hello.revision, revision);
+            assert_eq!(hello.era, Era::Session(revision));
             assert_eq!(hello.capabilities, "{\"tools\":{}}");
             assert_eq!(hello.server_info, "{}");
         }

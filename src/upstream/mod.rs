@@ -6,14 +6,18 @@
 
 pub mod agenda;
 pub mod call;
+pub mod caller;
 pub mod event;
 pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod outlet;
 pub mod owner;
+pub mod pool;
+pub mod probe;
 pub mod process;
 mod program;
 pub mod server;
 pub mod signals;
 pub mod stderr;
+pub mod verdict;
