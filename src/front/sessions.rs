@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::base::{limits, sys};
 use crate::config::server::Instances;
+use crate::front::channel::Channel;
 use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::stream::short_of_memory;
@@ -35,6 +36,7 @@ impl Sessions {
         client: &Initialize,
         view: View,
         address: IpAddr,
+        channel: Option<Arc<Channel>>,
     ) -> Result<Arc<Session>, Full> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= limits::SESSIONS {
@@ -49,7 +51,7 @@ impl Sessions {
                 return Err(Full::Address);
             }
         }
-        let session = Arc::new(Session::new(new_id(), client, view, address));
+        let session = Arc::new(Session::new(new_id(), client, view, address, channel));
         map.insert(session.id.clone(), session.clone());
         Ok(session)
     }
@@ -135,9 +137,7 @@ impl Sessions {
             };
             for kind in session.update_digests(digests) {
                 let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
-                if !session.listener.has_unsent(text.as_bytes()) {
-                    session.listener.push(text.into_bytes(), None);
-                }
+                session.tell_once(text.into_bytes());
             }
         }
     }
@@ -176,7 +176,7 @@ pub fn drop_subscription(server: &Server, uri: &str) {
 }
 
 /// 128 random bits in the form that users of 1MCP know.
-fn new_id() -> String {
+pub fn new_id() -> String {
     let mut bytes = [0; 16];
     sys::random_bytes(&mut bytes);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
