@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::limits;
-use crate::config::server::Instances;
 use crate::front::ask;
 use crate::front::channel::Channel;
 use crate::front::desk::{Desk, Place, Target};
@@ -17,6 +16,7 @@ use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::mcp::era::Era;
 use crate::mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
     SESSION_NOT_FOUND, result_response,
@@ -523,7 +523,8 @@ impl Streamable {
         params: &Params<'_>,
         kind: ListKind,
     ) -> Result<Step, RpcError> {
-        let page = self.desk.list(&seat.place(), params, kind)?;
+        let era = Era::Session(seat.session.revision);
+        let page = self.desk.list(&seat.place(), params, era, kind)?;
         Ok(Step::Done(result_response(id, &page)))
     }
 
@@ -633,7 +634,7 @@ impl Streamable {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
         let undecided = server.subscribe(&uri);
-        if !undecided && server.config.instances == Instances::Shared {
+        if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
@@ -667,7 +668,7 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
-        if last || server.config.instances == Instances::Session {
+        if last || server.config.instances.is_per_session() {
             let target = Target {
                 server,
                 native: None,

@@ -7,4 +7,5 @@ pub mod filter;
 pub mod listing;
 pub mod naming;
 pub mod order;
+pub mod seal;
 pub mod uri_template;

@@ -2,6 +2,7 @@
 //! the line reader, which takes any `Read`. Absent on purpose: a tree of values. Payloads stay
 //! text and are spliced by offset, so that numbers, key order and unknown members survive.
 
+pub mod base64;
 pub mod json;
 pub mod lines;
 pub mod members;
