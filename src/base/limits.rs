@@ -110,6 +110,28 @@ pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it reconnects a stream.
 pub const STREAM_RETRY_MS: u64 = 1000;
 
+// Channels: clients to which every message goes by itself (HTTP+SSE, stdio).
+
+/// Messages, and their bytes, that wait for one client; a single message may be larger.
+pub const CHANNEL_MESSAGES: usize = 1024;
+pub const CHANNEL_BYTES: usize = 4 * MIB;
+/// How long an answer waits for room. The writer cuts the channel of a client that takes nothing
+/// for `WRITE_DEADLINE`, so this is never reached in order.
+pub const CHANNEL_WAIT: Duration = Duration::from_secs(120);
+/// How long a message waits for the one before it to be placed. One that is not by then waits for
+/// a server to start, and the others go ahead.
+pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
+/// Requests at work for all channels together: each has a thread.
+pub const CHANNEL_CALLS: usize = 1024;
+/// How long such a thread waits for more work before it ends.
+pub const WORKER_IDLE: Duration = Duration::from_secs(5);
+/// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread
+/// that keeps the memory of the others small; beyond that it costs them more.
+pub const SSE_ORDERS: usize = 64;
+pub const SSE_QUERY_BYTES: usize = 256;
+/// Bytes of `X-Forwarded-Prefix`.
+pub const PREFIX_BYTES: usize = 256;
+
 // Upstream servers.
 
 /// One line from a child: longer ones are skipped and their call gets an error.
@@ -129,6 +151,9 @@ pub const STDERR_KEPT_LINES: usize = 50;
 pub const STDERR_WINDOW_LINES: usize = 20;
 pub const STDERR_WINDOW: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may think about `server/discover` before it is taken for one that has
+/// never heard of it; less when its handshake must be over sooner.
+pub const PROBE: Duration = Duration::from_secs(3);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -136,6 +161,13 @@ pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// a message is not given to another session's call, unless it comes at once after that began.
 pub const ABANDONED: Duration = Duration::from_secs(30);
 pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often one call may come back from a stateless server for more input, and how much one
+/// result may ask.
+pub const ROUNDS: usize = 10;
+pub const INPUT_REQUESTS: usize = 32;
+/// Before a request that needs no input is sent again; doubles each time.
+pub const ROUND_WAIT: Duration = Duration::from_millis(100);
+pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".
@@ -176,6 +208,16 @@ pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
 /// How long a question waits for the answer of a stateless client, and the least to be set.
 pub const PARKED: Duration = Duration::from_secs(5 * 60);
 pub const PARKED_LEAST_MS: u64 = 1000;
+/// Calls that wait for stateless clients to come back, in all.
+pub const PARKED_CALLS: usize = 1024;
+/// How long questions of one call are gathered, so that the client gets them together.
+pub const GATHER: Duration = Duration::from_millis(25);
+/// How often a call that waits for a process of its own looks whether one has become quiet.
+pub const POOL_LOOK: Duration = Duration::from_millis(50);
+/// A process that a call was taken back from may still be at work: so long it is left alone.
+pub const COOLING: Duration = Duration::from_secs(2);
+/// A call that waits for its client keeps its process so long, whoever else wants one.
+pub const PARKED_AT_LEAST: Duration = Duration::from_secs(10);
 
 // HTTP towards others.
 

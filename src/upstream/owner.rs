@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
+use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
@@ -18,7 +19,7 @@ use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
 use crate::upstream::call::{CallId, next_call_id};
 use crate::upstream::event::Event;
-use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read};
+use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
 use crate::upstream::link::Link;
 use crate::upstream::outlet::{Outlet, WriterEnd};
@@ -27,6 +28,7 @@ use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::upstream::verdict::Verdict;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
 
@@ -37,6 +39,8 @@ pub enum Role {
     Shared,
     /// One session's. Started at its first call, not restarted: the next call starts another.
     Session(SessionFace),
+    /// For calls that stand alone, or of one principal. Started when wanted, not restarted.
+    Beside,
 }
 
 pub struct Owner {
@@ -55,7 +59,12 @@ enum Ending {
         why: String,
         ready: bool,
         up_for: Duration,
+        /// What the next start takes it for.
+        next: Option<Verdict>,
     },
+    /// Our first word may have been too much for it: it is started again at once and greeted as
+    /// every server of the session era knows.
+    Spoilt,
 }
 
 /// A running process and the threads that serve it.
@@ -83,19 +92,38 @@ impl Owner {
         self.instance.signals()
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(self.role, Role::Shared)
+    }
+
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         self.server.update(&self.role, &self.instance, change);
     }
 
     pub fn run(&self) {
         let mut supervision = Supervision::default();
+        let mut known = self.recall();
         loop {
-            let ending = self.run_once(&mut supervision);
-            let Ending::Died { why, ready, up_for } = ending else {
-                break;
-            };
+            let ending = self.run_once(&mut supervision, known);
             let name = self.server.name();
-            if matches!(self.role, Role::Session(_)) {
+            let (why, ready, up_for) = match ending {
+                Ending::Stopped => break,
+                Ending::Spoilt => {
+                    log::info!("started again without server/discover server={name:?}");
+                    known = Some(Verdict::Session);
+                    continue;
+                }
+                Ending::Died {
+                    why,
+                    ready,
+                    up_for,
+                    next,
+                } => {
+                    known = next;
+                    (why, ready, up_for)
+                }
+            };
+            if !self.is_shared() {
                 log::warn!("process of a session ended server={name:?}: {why}");
                 self.stopped(Some(why));
                 return;
@@ -134,39 +162,34 @@ impl Owner {
         });
     }
 
-    /// One process from its start to its end.
-    fn run_once(&self, supervision: &mut Supervision) -> Ending {
-        let died = |why: String| Ending::Died {
-            why,
-            ready: false,
-            up_for: Duration::ZERO,
-        };
+    /// What it spoke when it was started last.
+    fn recall(&self) -> Option<Verdict> {
+        let spec = self.server.config.process.as_ref()?;
+        self.server.era.recall(spec)
+    }
+
+    fn learn(&self, era: Era) {
+        if let Some(spec) = &self.server.config.process {
+            self.server.era.learn(spec, Verdict::of(era));
+        }
+    }
+
+    /// One process from its start to its end. `known`: what it is taken for.
+    fn run_once(&self, supervision: &mut Supervision, known: Option<Verdict>) -> Ending {
         let Some(turn) = self.enter_starts() else {
             return Ending::Stopped;
         };
         self.loading();
         let mut running = match self.spawn(turn) {
             Ok(running) => running,
-            Err(why) => return died(why),
+            Err(why) => return unborn(why, known),
         };
         self.update(|status, _| status.pid = Some(running.watch.process.pid()));
-        match self.connect(&mut running, self.server.config.connection_timeout) {
+        match self.connect(&mut running, known, self.server.config.connection_timeout) {
             Ok(()) => self.ready(&running),
-            Err(Fault::Stopped) => {
-                self.end(running, Reason::Draining, "is stopping");
-                return Ending::Stopped;
-            }
             Err(fault) => {
-                // A process that has just ended gets a moment, so that its code is known.
-                let why = match fault {
-                    Fault::Gone(end) => format!(
-                        "{} before it was ready",
-                        words(end, &mut running.watch.process)
-                    ),
-                    fault => fault.to_string(),
-                };
-                self.end(running, Reason::BadUpstream, "failed to start");
-                return died(format!("{why}{}", self.last_words()));
+                let is_first = supervision.deaths_in_a_row() == 0;
+                return self.failed_start(running, fault, is_first);
             }
         }
         running.watch.end_turn();
@@ -192,9 +215,40 @@ impl Owner {
                     why,
                     ready: true,
                     up_for: since.elapsed(),
+                    next: self.recall(),
                 }
             }
         }
+    }
+
+    /// Ends a process that did not become ready. What a first request may have spoilt is tried
+    /// again at once, but only after a time without failures: starts must stay rare. Later
+    /// failures make the greetings take turns.
+    fn failed_start(&self, mut running: Running<'_>, fault: Fault, is_first: bool) -> Ending {
+        let (fault, is_spoilt) = match fault {
+            Fault::Spoilt(fault) => (*fault, true),
+            fault => (fault, false),
+        };
+        if is_spoilt && is_first {
+            self.end(running, Reason::Starting, "is starting");
+            return Ending::Spoilt;
+        }
+        let why = match fault {
+            Fault::Stopped => {
+                self.end(running, Reason::Draining, "is stopping");
+                return Ending::Stopped;
+            }
+            // A process that has just ended gets a moment, so that its code is known.
+            Fault::Gone(end) => {
+                let seen = words(end, &mut running.watch.process);
+                format!("{seen} before it was ready")
+            }
+            fault => fault.to_string(),
+        };
+        self.server.era.forget();
+        self.end(running, Reason::BadUpstream, "failed to start");
+        let next = is_spoilt.then_some(Verdict::Session);
+        unborn(format!("{why}{}", self.last_words()), next)
     }
 
     /// Waits for a turn to start, watching for a stop.
@@ -308,7 +362,12 @@ impl Owner {
     }
 
     /// Handshake and, for the shared process, the lists.
-    fn connect(&self, running: &mut Running<'_>, limit: Duration) -> Result<(), Fault> {
+    fn connect(
+        &self,
+        running: &mut Running<'_>,
+        known: Option<Verdict>,
+        limit: Duration,
+    ) -> Result<(), Fault> {
         let link = &running.link;
         let mut dialogue = Dialogue {
             link,
@@ -316,11 +375,13 @@ impl Owner {
         };
         let started = Instant::now();
         let face = match &self.role {
-            Role::Shared => ClientFace::shared(),
+            Role::Shared | Role::Beside => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
-        let hello = dialogue.initialize(&face, Limit { time: limit, key })?;
+        let mut hello = dialogue.greet(known, &face, Limit { time: limit, key })?;
+        bound_instructions(self.server.name(), &mut hello);
+        self.learn(hello.era);
         let declared = Members::parse(&hello.capabilities, 0, FROM_SERVER);
         let is_declared = |kind: &ListKind| {
             declared
@@ -330,7 +391,7 @@ impl Owner {
         let kinds = ListKind::ALL.into_iter().filter(is_declared);
         let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(());
         }
         let time = limit
@@ -391,7 +452,7 @@ impl Owner {
             send_level(link, level);
         }
         self.subscribe_again(link);
-        if matches!(self.role, Role::Shared) {
+        if self.is_shared() {
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
@@ -424,7 +485,7 @@ impl Owner {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
             (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
-            (Role::Shared, _) => Vec::new(),
+            (Role::Shared | Role::Beside, _) => Vec::new(),
         };
         for uri in uris {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
@@ -480,7 +541,7 @@ impl Owner {
     /// Reads one list that is due. False when there is none.
     fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
         let is_news = running.watch.signals().take_lists_changed();
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(false);
         }
         let now = Instant::now();
@@ -540,6 +601,16 @@ impl Owner {
                 self.server.name()
             );
         }
+    }
+}
+
+/// The end of a process that never was ready.
+fn unborn(why: String, next: Option<Verdict>) -> Ending {
+    Ending::Died {
+        why,
+        ready: false,
+        up_for: Duration::ZERO,
+        next,
     }
 }
 
