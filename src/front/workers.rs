@@ -155,7 +155,7 @@ fn join(thread: JoinHandle<()>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
     use std::time::Instant;
 
     use super::Workers;
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn threads_are_reused_bounded_and_joined() {
         let workers = Workers::default();
-        let (done, finished) = channel();
+        let (done, finished) = sync_channel(1);
         for _ in 0..50 {
             let done = done.clone();
             let names = move || {
@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(finished.recv().expect("done").as_deref(), Some("call"));
         }
         assert!(workers.len() <= 2, "{}", workers.len());
-        let (release, held) = channel::<()>();
+        let (release, held) = sync_channel::<()>(1);
         let held = std::sync::Arc::new(std::sync::Mutex::new(held));
         let mut taken = 0;
         loop {
