@@ -170,6 +170,18 @@ pub const STOP_TERM: Duration = Duration::from_secs(3);
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// Processes of one server in mode `instances: session`.
 pub const INSTANCES_PER_SERVER: usize = 64;
+/// Instances of one server in every other mode, and how long one that nobody uses is kept.
+pub const INSTANCES_PER_POOL: usize = 8;
+pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
+/// How long a question waits for the answer of a stateless client, and the least to be set.
+pub const PARKED: Duration = Duration::from_secs(5 * 60);
+pub const PARKED_LEAST_MS: u64 = 1000;
+/// How often a call that waits for a process of its own looks whether one has become quiet.
+pub const POOL_LOOK: Duration = Duration::from_millis(50);
+/// A process that a call was taken back from may still be at work: so long it is left alone.
+pub const COOLING: Duration = Duration::from_secs(2);
+/// A call that waits for its client keeps its process so long, whoever else wants one.
+pub const PARKED_AT_LEAST: Duration = Duration::from_secs(10);
 
 // Catalogue.
 
@@ -252,6 +264,9 @@ pub const INHERITED_FILES: i32 = 4096;
 pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 pub const CONFIG_SERVERS: usize = 1024;
 pub const CONFIG_PRESETS: usize = 1024;
+/// Headers that one entry may send, and the bytes of one value.
+pub const REMOTE_HEADERS: usize = 64;
+pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
 /// Tags of one server.
 pub const SERVER_TAGS: usize = 50;
 /// Operators inside each other in the query of a preset.

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::base::limits;
-use crate::config::server::Instances;
 use crate::front::ask;
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
@@ -621,7 +620,7 @@ impl Streamable {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
         let undecided = server.subscribe(&uri);
-        if !undecided && server.config.instances == Instances::Shared {
+        if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
@@ -655,7 +654,7 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
-        if last || server.config.instances == Instances::Session {
+        if last || server.config.instances.is_per_session() {
             let target = Target {
                 server,
                 native: None,

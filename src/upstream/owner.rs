@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
-use crate::config::server::Instances;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
@@ -38,6 +37,8 @@ pub enum Role {
     Shared,
     /// One session's. Started at its first call, not restarted: the next call starts another.
     Session(SessionFace),
+    /// For calls that stand alone, or of one principal. Started when wanted, not restarted.
+    Beside,
 }
 
 pub struct Owner {
@@ -84,6 +85,10 @@ impl Owner {
         self.instance.signals()
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(self.role, Role::Shared)
+    }
+
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         self.server.update(&self.role, &self.instance, change);
     }
@@ -96,7 +101,7 @@ impl Owner {
                 break;
             };
             let name = self.server.name();
-            if matches!(self.role, Role::Session(_)) {
+            if !self.is_shared() {
                 log::warn!("process of a session ended server={name:?}: {why}");
                 self.stopped(Some(why));
                 return;
@@ -317,7 +322,7 @@ impl Owner {
         };
         let started = Instant::now();
         let face = match &self.role {
-            Role::Shared => ClientFace::shared(),
+            Role::Shared | Role::Beside => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
@@ -331,7 +336,7 @@ impl Owner {
         let kinds = ListKind::ALL.into_iter().filter(is_declared);
         let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(());
         }
         let time = limit
@@ -392,7 +397,7 @@ impl Owner {
             send_level(link, level);
         }
         self.subscribe_again(link);
-        if matches!(self.role, Role::Shared) {
+        if self.is_shared() {
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
@@ -423,9 +428,9 @@ impl Owner {
     fn subscribe_again(&self, link: &Link) {
         let uris = match (&self.role, self.server.config.instances) {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
-            (Role::Shared, Instances::Shared) => self.server.subscribed_uris(),
+            (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
-            (Role::Shared, Instances::Session) => Vec::new(),
+            (Role::Shared | Role::Beside, _) => Vec::new(),
         };
         for uri in uris {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
@@ -481,7 +486,7 @@ impl Owner {
     /// Reads one list that is due. False when there is none.
     fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
         let is_news = running.watch.signals().take_lists_changed();
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(false);
         }
         let now = Instant::now();
