@@ -110,6 +110,28 @@ pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it reconnects a stream.
 pub const STREAM_RETRY_MS: u64 = 1000;
 
+// Channels: clients to which every message goes by itself (HTTP+SSE, stdio).
+
+/// Messages, and their bytes, that wait for one client; a single message may be larger.
+pub const CHANNEL_MESSAGES: usize = 1024;
+pub const CHANNEL_BYTES: usize = 4 * MIB;
+/// How long an answer waits for room. The writer cuts the channel of a client that takes nothing
+/// for `WRITE_DEADLINE`, so this is never reached in order.
+pub const CHANNEL_WAIT: Duration = Duration::from_secs(120);
+/// How long a message waits for the one before it to be placed. One that is not by then waits for
+/// a server to start, and the others go ahead.
+pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
+/// Requests at work for all channels together: each has a thread.
+pub const CHANNEL_CALLS: usize = 1024;
+/// How long such a thread waits for more work before it ends.
+pub const WORKER_IDLE: Duration = Duration::from_secs(5);
+/// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread
+/// that keeps the memory of the others small; beyond that it costs them more.
+pub const SSE_ORDERS: usize = 64;
+pub const SSE_QUERY_BYTES: usize = 256;
+/// Bytes of `X-Forwarded-Prefix`.
+pub const PREFIX_BYTES: usize = 256;
+
 // Upstream servers.
 
 /// One line from a child: longer ones are skipped and their call gets an error.

@@ -136,10 +136,9 @@ fn questions_lose_what_only_a_session_could_carry() {
         "url":"https://x/","elicitationId":"e","message":"m","task":{},
         "_meta":{"progressToken":1}}}"#;
     let url = input_request(&asked(Ask::Elicitation, text)).expect("a request");
-    assert_eq!(
-        url,
-        r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://x/","message":"m"}}"#
-    );
+    let params = r#"{"mode":"url","url":"https://x/","message":"m"}"#;
+    let expected = format!(r#"{{"method":"elicitation/create","params":{params}}}"#);
+    assert_eq!(url, expected);
     let roots = r#"{"jsonrpc":"2.0","id":5,"method":"roots/list"}"#;
     let roots = input_request(&asked(Ask::Roots, roots)).expect("a request");
     assert_eq!(roots, r#"{"method":"roots/list"}"#);
