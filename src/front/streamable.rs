@@ -557,7 +557,7 @@ impl Streamable {
                 .into_iter()
                 .collect(),
             progress_token: params
-                .progress_token()?
+                .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;

@@ -58,6 +58,11 @@ impl Ask {
     }
 }
 
+/// Stateless era.
+pub const DISCOVER: &str = "server/discover";
+pub const LISTEN: &str = "subscriptions/listen";
+pub const LISTENING: &str = "notifications/subscriptions/acknowledged";
+
 pub const INITIALIZED: &str = "notifications/initialized";
 pub const CANCELLED: &str = "notifications/cancelled";
 pub const PROGRESS: &str = "notifications/progress";

@@ -510,7 +510,8 @@ impl Server {
         }
     }
 
-    pub(crate) fn level(&self) -> Option<Level> {
+    /// What the shared process was told last.
+    pub fn level(&self) -> Option<Level> {
         *lock(&self.level)
     }
 
