@@ -2,7 +2,7 @@
 //!
 //! Dependency order, outermost first; a module may use only modules to its right
 //! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > relay > upstream >
-//! journal > config > model > mcp > http > wire > base`.
+//! journal > config > model > mcp > http > net > wire > base`.
 
 pub mod base;
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod http;
 pub mod journal;
 pub mod mcp;
 pub mod model;
+pub mod net;
 pub mod relay;
 pub mod upstream;
 pub mod wire;

@@ -144,6 +144,9 @@ pub const STDERR_KEPT_LINES: usize = 50;
 pub const STDERR_WINDOW_LINES: usize = 20;
 pub const STDERR_WINDOW: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may think about `server/discover` before it is taken for one that has
+/// never heard of it; less when its handshake must be over sooner.
+pub const PROBE: Duration = Duration::from_secs(3);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -151,6 +154,13 @@ pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// a message is not given to another session's call, unless it comes at once after that began.
 pub const ABANDONED: Duration = Duration::from_secs(30);
 pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often one call may come back from a stateless server for more input, and how much one
+/// result may ask.
+pub const ROUNDS: usize = 10;
+pub const INPUT_REQUESTS: usize = 32;
+/// Before a request that needs no input is sent again; doubles each time.
+pub const ROUND_WAIT: Duration = Duration::from_millis(100);
+pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".
@@ -185,6 +195,12 @@ pub const STOP_TERM: Duration = Duration::from_secs(3);
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// Processes of one server in mode `instances: session`.
 pub const INSTANCES_PER_SERVER: usize = 64;
+/// Instances of one server in every other mode, and how long one that nobody uses is kept.
+pub const INSTANCES_PER_POOL: usize = 8;
+pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
+/// How long a question waits for the answer of a stateless client, and the least to be set.
+pub const PARKED: Duration = Duration::from_secs(5 * 60);
+pub const PARKED_LEAST_MS: u64 = 1000;
 
 // Catalogue.
 
@@ -267,6 +283,9 @@ pub const INHERITED_FILES: i32 = 4096;
 pub const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 pub const CONFIG_SERVERS: usize = 1024;
 pub const CONFIG_PRESETS: usize = 1024;
+/// Headers that one entry may send, and the bytes of one value.
+pub const REMOTE_HEADERS: usize = 64;
+pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
 /// Tags of one server.
 pub const SERVER_TAGS: usize = 50;
 /// Operators inside each other in the query of a preset.

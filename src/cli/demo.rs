@@ -40,12 +40,15 @@ fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
             env: env.collect(),
             cwd: None,
         }),
+        remote: None,
         connection_timeout: limits::HANDSHAKE_DEADLINE,
         request_timeout: limits::CALL_DEADLINE,
         disabled_tools: BTreeSet::new(),
         instruction_override: None,
         tool_description_overrides: BTreeMap::new(),
         instances: Instances::Shared,
+        max_instances: limits::INSTANCES_PER_POOL,
+        instance_idle: limits::INSTANCE_IDLE,
     }
 }
 

@@ -120,13 +120,6 @@ fn read_root(
             },
         }
     }
-    for spot in &defaults.http_only {
-        spot.warn(
-            notes,
-            "has no effect yet",
-            "HTTP servers arrive with the next release",
-        );
-    }
     let Some(servers) = servers else {
         let remedy = "add \"mcpServers\": {...}";
         root.spot.warn(

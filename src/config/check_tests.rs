@@ -156,7 +156,19 @@ fn other_fields() {
     );
     assert_eq!(plain.connection_timeout, limits::HANDSHAKE_DEADLINE);
     assert_eq!(plain.request_timeout, limits::CALL_DEADLINE);
-    assert_eq!(plain.instances, Instances::Shared);
+    assert_eq!(plain.instances, Instances::Auto);
+    assert_eq!(plain.max_instances, limits::INSTANCES_PER_POOL);
+    assert_eq!(plain.instance_idle, limits::INSTANCE_IDLE);
+    assert_eq!(one.max_instances, limits::INSTANCES_PER_SERVER);
+    let own = server(
+        r#"{"command": "x", "instances": "principal", "maxInstances": 3,
+            "instanceIdleTimeout": 7}"#,
+    );
+    assert_eq!(
+        (own.instances, own.max_instances),
+        (Instances::Principal, 3)
+    );
+    assert_eq!(own.instance_idle.as_millis(), 7);
     assert_eq!(plain.state, ServerState::Enabled);
 }
 
@@ -293,7 +305,10 @@ fn bad_entries_are_invalid_and_named() {
         );
         assert_eq!((one.name.as_str(), &one.process), ("a", &None), "{text}");
     };
-    check("{}", "mcp.json:1:17: mcpServers.a: has no command; add");
+    check(
+        "{}",
+        "mcp.json:1:17: mcpServers.a: has neither a command nor a url; add",
+    );
     check("[]", "mcpServers.a: expected an object, found an array");
     check("\"npx\"", "expected an object, found a string");
     check(
@@ -433,24 +448,16 @@ fn bad_entries_are_invalid_and_named() {
         "envFilter[0]: is not a pattern",
     );
     check(
-        r#"{"command": "x", "instances": "auto"}"#,
-        "write shared or session",
+        r#"{"command": "x", "instances": "many"}"#,
+        "write auto, shared, session or principal",
+    );
+    check(
+        r#"{"command": "x", "maxInstances": 65}"#,
+        "a whole number from 1 to 64",
     );
     check(
         r#"{"command": "x", "type": "pipe"}"#,
         "type: is no known type",
-    );
-    check(
-        r#"{"type": "http", "url": "http://h/mcp"}"#,
-        "HTTP servers arrive with the next release",
-    );
-    check(
-        r#"{"type": "streamableHttp", "url": "http://h/mcp"}"#,
-        "a.type: is reached over HTTP",
-    );
-    check(
-        r#"{"url": "http://h/mcp", "headers": {"X": "y"}}"#,
-        "a.url: is reached over HTTP",
     );
     check(
         r#"{"type": "stdio", "url": "http://h/mcp"}"#,

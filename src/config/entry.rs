@@ -1,5 +1,5 @@
 //! One entry of `mcpServers` (or `serverDefaults`) as it is written: typed, every key known,
-//! nothing expanded. What it means for a process is said in `server`.
+//! nothing expanded. What it means is said in `server` and `remote`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,8 @@ use crate::base::limits;
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
+use crate::config::remote::{HeaderItem, header_items};
+use crate::config::server::Instances;
 
 /// Keys of a server entry that are carried out.
 pub const KEYS: &[&str] = &[
@@ -16,6 +18,9 @@ pub const KEYS: &[&str] = &[
     "env",
     "cwd",
     "url",
+    "headers",
+    "caFile",
+    "proxy",
     "tags",
     "disabled",
     "timeout",
@@ -27,6 +32,8 @@ pub const KEYS: &[&str] = &[
     "inheritParentEnv",
     "envFilter",
     "instances",
+    "maxInstances",
+    "instanceIdleTimeout",
 ];
 
 /// Keys that are known and not carried out, with what happens instead.
@@ -48,10 +55,15 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
         "template",
         "server templates per client are not carried out",
     ),
+    (
+        "oauth",
+        "authorization at servers is not there yet; write a token in headers",
+    ),
 ];
 
-/// These belong to HTTP servers: silent there, a warning elsewhere.
-const HTTP_KEYS: &[&str] = &["headers", "oauth"];
+/// These belong to servers with a `url`, and these to servers with a `command`.
+const REMOTE_KEYS: &[&str] = &["url", "headers", "caFile", "proxy"];
+const PROCESS_KEYS: &[&str] = &["args", "env", "cwd", "inheritParentEnv", "envFilter"];
 
 /// Keys that `serverDefaults` may hold.
 pub const DEFAULT_KEYS: &[&str] = &[
@@ -97,7 +109,10 @@ pub struct Entry<'d> {
     pub args: Vec<Written<'d>>,
     pub env: Option<Env<'d>>,
     pub cwd: Option<Written<'d>>,
-    pub url: Option<Spot<'d>>,
+    pub url: Option<Written<'d>>,
+    pub headers: Option<Vec<HeaderItem<'d>>>,
+    pub ca_file: Option<Written<'d>>,
+    pub proxy: Option<Written<'d>>,
     pub tags: Vec<String>,
     pub disabled: bool,
     pub timeout_ms: Option<u64>,
@@ -108,9 +123,12 @@ pub struct Entry<'d> {
     pub tool_description_overrides: BTreeMap<String, String>,
     pub inherit_parent_env: Option<bool>,
     pub env_filter: Vec<String>,
-    pub session_instances: bool,
-    /// Keys that only an HTTP server can use.
-    pub http_only: Vec<Spot<'d>>,
+    pub instances: Option<Instances>,
+    pub max_instances: Option<u64>,
+    pub instance_idle_timeout_ms: Option<u64>,
+    /// Given keys that only a server with a `url`, or only one with a `command` can use.
+    pub remote_only: Vec<Spot<'d>>,
+    pub process_only: Vec<Spot<'d>>,
 }
 
 /// Reads one entry; whatever is wrong is noted and left out.
@@ -143,13 +161,21 @@ pub fn read_defaults<'d>(node: &Node<'d>, notes: &mut Notes) -> Entry<'d> {
 
 fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes) {
     let node = &member.node;
+    if REMOTE_KEYS.contains(&member.name) {
+        entry.remote_only.push(member.spot.clone());
+    } else if PROCESS_KEYS.contains(&member.name) {
+        entry.process_only.push(member.spot.clone());
+    }
     match member.name {
         "type" => entry.kind = written(node, notes),
         "command" => entry.command = command(node, notes),
         "args" => entry.args = texts(node, notes),
         "env" => entry.env = env(node, notes),
         "cwd" => entry.cwd = written(node, notes),
-        "url" => entry.url = node.text(notes).map(|_| member.spot.clone()),
+        "url" => entry.url = written(node, notes),
+        "headers" => entry.headers = header_items(node, notes),
+        "caFile" => entry.ca_file = written(node, notes),
+        "proxy" => entry.proxy = written(node, notes),
         "tags" => entry.tags = tags(node, notes),
         "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
         "timeout" => {
@@ -171,8 +197,11 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         }
         "inheritParentEnv" => entry.inherit_parent_env = node.switch(notes),
         "envFilter" => entry.env_filter = env_filter(node, notes),
-        "instances" => entry.session_instances = instances(node, notes),
-        name if HTTP_KEYS.contains(&name) => entry.http_only.push(member.spot.clone()),
+        "instances" => entry.instances = instances(node, notes),
+        "maxInstances" => {
+            entry.max_instances = node.count(notes, 1, limits::INSTANCES_PER_SERVER as u64);
+        }
+        "instanceIdleTimeout" => entry.instance_idle_timeout_ms = millis(node, notes),
         _ => read_other(member, notes),
     }
 }
@@ -182,7 +211,7 @@ fn read_other(member: &Member<'_>, notes: &mut Notes) {
         .iter()
         .find(|(name, _)| *name == member.name);
     let Some((name, instead)) = row else {
-        let known = KEYS.iter().chain(HTTP_KEYS).copied();
+        let known = KEYS.iter().copied();
         let known = known.chain(NOT_CARRIED_OUT.iter().map(|(name, _)| *name));
         let remedy = did_you_mean(member.name, known, "remove it");
         member.spot.warn(notes, "unknown key", remedy);
@@ -346,14 +375,16 @@ fn env_filter(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
         .collect()
 }
 
-fn instances(node: &Node<'_>, notes: &mut Notes) -> bool {
-    match node.text(notes) {
-        Some("session") => true,
-        None | Some("shared") => false,
-        Some(_) => {
-            node.spot
-                .error(notes, "is no known mode", "write shared or session");
-            false
+fn instances(node: &Node<'_>, notes: &mut Notes) -> Option<Instances> {
+    match node.text(notes)? {
+        "auto" => Some(Instances::Auto),
+        "shared" => Some(Instances::Shared),
+        "session" => Some(Instances::Session),
+        "principal" => Some(Instances::Principal),
+        _ => {
+            let remedy = "write auto, shared, session or principal";
+            node.spot.error(notes, "is no known mode", remedy);
+            None
         }
     }
 }

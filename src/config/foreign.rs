@@ -51,12 +51,6 @@ const fn switch(
 
 pub static FOREIGN: &[Foreign] = &[
     Foreign {
-        short: Some('t'),
-        quiet: &["http"],
-        keys: &["transport"],
-        ..value("transport", "only Streamable HTTP is served")
-    },
-    Foreign {
         short: Some('u'),
         ..value(
             "external-url",

@@ -13,6 +13,7 @@ pub mod locate;
 pub mod near;
 pub mod preset;
 pub mod problem;
+pub mod remote;
 pub mod server;
 pub mod settings;
 

@@ -1,5 +1,5 @@
 //! One server: its entry merged with the defaults, expanded, and turned into what the
-//! supervisor needs. A bad entry becomes `Invalid` and keeps its place and its name.
+//! upstream side needs. A bad entry becomes `Invalid` and keeps its place and its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,9 +11,10 @@ use crate::base::secret::Secret;
 use crate::config::Environment;
 use crate::config::child::inherited;
 use crate::config::document::{Member, Notes, Spot};
-use crate::config::entry::{Entry, Env, EnvItem, read};
+use crate::config::entry::{Entry, Env, EnvItem, Written, read};
 use crate::config::expand::expand;
 use crate::config::problem::{Problem, Scope};
+use crate::config::remote::{RemoteKind, RemoteSpec, remote};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -21,8 +22,10 @@ pub struct ServerConfig {
     /// Lower case, without repetition, in the order of the file.
     pub tags: Vec<String>,
     pub state: ServerState,
-    /// `None` when the state is `Invalid`, and for a disabled server that could not start.
+    /// A usable server has exactly one of the two; one that is `Invalid` has none, and so has
+    /// a disabled one that could not start.
     pub process: Option<ProcessSpec>,
+    pub remote: Option<RemoteSpec>,
     pub connection_timeout: Duration,
     pub request_timeout: Duration,
     pub disabled_tools: BTreeSet<String>,
@@ -30,6 +33,10 @@ pub struct ServerConfig {
     pub instruction_override: Option<String>,
     pub tool_description_overrides: BTreeMap<String, String>,
     pub instances: Instances,
+    /// Instances beside the shared one.
+    pub max_instances: usize,
+    /// How long an instance is kept that nobody uses.
+    pub instance_idle: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +47,22 @@ pub enum ServerState {
     Invalid(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who shares one instance of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Instances {
+    /// Everybody, until the server asks its client something.
+    #[default]
+    Auto,
     Shared,
     Session,
+    Principal,
+}
+
+impl Instances {
+    /// True when each session has its own from its first call on.
+    pub fn is_per_session(self) -> bool {
+        self == Instances::Session
+    }
 }
 
 /// How to start a child: its whole environment, nothing to be interpreted by a shell.
@@ -89,7 +108,7 @@ pub fn read_server<'d>(
         return None;
     }
     let entry = read(&member.node, &mut notes);
-    let process = process(&entry, member, around, &mut notes);
+    let means = means(&entry, member, around, &mut notes);
     if entry.disabled {
         notes.soften();
     }
@@ -98,15 +117,15 @@ pub fn read_server<'d>(
         (false, Some(problem)) => ServerState::Invalid(problem.reason()),
         (false, None) => ServerState::Enabled,
     };
-    let process = process.filter(|_| !matches!(state, ServerState::Invalid(_)));
+    let means = means.filter(|_| !matches!(state, ServerState::Invalid(_)));
     problems.append(&mut notes.problems);
-    Some(assemble(
-        member.name,
-        entry,
-        around.defaults,
-        state,
-        process,
-    ))
+    let mut server = assemble(member.name, entry, around.defaults, state);
+    match means {
+        Some(Means::Process(spec)) => server.process = Some(spec),
+        Some(Means::Remote(spec)) => server.remote = Some(spec),
+        None => {}
+    }
+    Some(server)
 }
 
 fn assemble(
@@ -114,7 +133,6 @@ fn assemble(
     entry: Entry<'_>,
     defaults: &Entry<'_>,
     state: ServerState,
-    process: Option<ProcessSpec>,
 ) -> ServerConfig {
     let either = entry.timeout_ms.or(defaults.timeout_ms);
     let timeout = |own: Option<u64>, default: Option<u64>, otherwise: Duration| {
@@ -134,22 +152,31 @@ fn assemble(
         defaults.request_timeout_ms,
         limits::CALL_DEADLINE,
     );
-    let instances = if entry.session_instances {
-        Instances::Session
-    } else {
-        Instances::Shared
+    let instances = entry.instances.unwrap_or_default();
+    let most = match instances {
+        Instances::Session => limits::INSTANCES_PER_SERVER,
+        _ => limits::INSTANCES_PER_POOL,
     };
+    let max_instances = entry
+        .max_instances
+        .map_or(most, |count| usize::try_from(count).unwrap_or(most));
+    let instance_idle = entry
+        .instance_idle_timeout_ms
+        .map_or(limits::INSTANCE_IDLE, Duration::from_millis);
     ServerConfig {
         name: name.to_owned(),
         tags: entry.tags,
         state,
-        process,
+        process: None,
+        remote: None,
         connection_timeout,
         request_timeout,
         disabled_tools: entry.disabled_tools,
         instruction_override: entry.instruction_override,
         tool_description_overrides: entry.tool_description_overrides,
         instances,
+        max_instances,
+        instance_idle,
     }
 }
 
@@ -179,23 +206,90 @@ fn name_fits(member: &Member<'_>, notes: &mut Notes) -> bool {
     true
 }
 
-/// The process of a stdio server, or a note that says why there is none.
+/// How a server is reached.
+enum Means {
+    Process(ProcessSpec),
+    Remote(RemoteSpec),
+}
+
+/// What the entry says about it, or a note that says why that is nothing.
+fn means<'d>(
+    entry: &Entry<'d>,
+    member: &Member<'d>,
+    around: &Surroundings<'_, 'd>,
+    notes: &mut Notes,
+) -> Option<Means> {
+    match way(entry, member, notes)? {
+        Way::Process => {
+            for spot in &entry.remote_only {
+                let message = "has no effect on a server with a command";
+                spot.warn(notes, message, "remove it, or write \"type\": \"http\"");
+            }
+            Some(Means::Process(process(entry, member, around, notes)))
+        }
+        Way::Remote(kind, url) => {
+            let command = entry.command.first().map(|word| &word.spot);
+            for spot in command.into_iter().chain(&entry.process_only) {
+                spot.warn(notes, "has no effect on a server with a url", "remove it");
+            }
+            remote(kind, url, entry, around, notes).map(Means::Remote)
+        }
+    }
+}
+
+enum Way<'e, 'd> {
+    Process,
+    Remote(RemoteKind, &'e Written<'d>),
+}
+
+/// A type decides; without one a command comes before a url.
+fn way<'e, 'd>(
+    entry: &'e Entry<'d>,
+    member: &Member<'d>,
+    notes: &mut Notes,
+) -> Option<Way<'e, 'd>> {
+    let kind = match entry.kind.as_ref() {
+        None if entry.command.is_empty() && entry.url.is_some() => RemoteKind::Auto,
+        None => return has_command(entry, member, notes).then_some(Way::Process),
+        Some(word) => match word.text {
+            "stdio" => return has_command(entry, member, notes).then_some(Way::Process),
+            "http" => RemoteKind::Auto,
+            "streamableHttp" | "streamable-http" | "streamable_http" => RemoteKind::Streamable,
+            "sse" => RemoteKind::Sse,
+            _ => {
+                let remedy = "write stdio, http, streamableHttp or sse, or remove it";
+                word.spot.error(notes, "is no known type", remedy);
+                return None;
+            }
+        },
+    };
+    if entry.url.is_none() && notes.first_error().is_none() {
+        let remedy = "add \"url\": \"https://mcp.example.com/mcp\"";
+        member.spot.error(notes, "has no url", remedy);
+    }
+    entry.url.as_ref().map(|url| Way::Remote(kind, url))
+}
+
+fn has_command(entry: &Entry<'_>, member: &Member<'_>, notes: &mut Notes) -> bool {
+    if entry.command.is_empty() && notes.first_error().is_none() {
+        let (message, remedy) = match entry.kind {
+            Some(_) => ("has no command", "add \"command\": \"program\""),
+            None => (
+                "has neither a command nor a url",
+                "add \"command\": \"program\" or \"url\": \"https://...\"",
+            ),
+        };
+        member.spot.error(notes, message, remedy);
+    }
+    !entry.command.is_empty()
+}
+
 fn process<'d>(
     entry: &Entry<'d>,
     member: &Member<'d>,
     around: &Surroundings<'_, 'd>,
     notes: &mut Notes,
-) -> Option<ProcessSpec> {
-    if !is_stdio(entry, member, notes) {
-        return None;
-    }
-    for spot in entry.url.iter().chain(&entry.http_only) {
-        spot.warn(
-            notes,
-            "has no effect on a server with a command",
-            "remove it",
-        );
-    }
+) -> ProcessSpec {
     let own = own_environment(entry, around, notes);
     let lookup = |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
     let mut words = Vec::new();
@@ -214,52 +308,12 @@ fn process<'d>(
             .error(notes, "the command is empty", "name a program");
     }
     let env = whole_environment(entry, own, around);
-    Some(ProcessSpec {
+    ProcessSpec {
         program,
         args: words.collect(),
         env,
         cwd,
-    })
-}
-
-fn is_stdio<'d>(entry: &Entry<'d>, member: &Member<'d>, notes: &mut Notes) -> bool {
-    let later = "HTTP servers arrive with the next release; until then run a stdio server, \
-                 or a bridge such as npx mcp-remote URL as the command";
-    let kind = entry.kind.as_ref();
-    match kind.map(|word| word.text) {
-        Some("http" | "sse" | "streamableHttp" | "streamable-http" | "streamable_http") => {
-            let spot = kind.map_or(&member.spot, |word| &word.spot);
-            spot.error(
-                notes,
-                "is reached over HTTP, which is not carried out yet",
-                later,
-            );
-            return false;
-        }
-        None | Some("stdio") => {}
-        Some(_) => {
-            let spot = kind.map_or(&member.spot, |word| &word.spot);
-            spot.error(notes, "is no known type", "write stdio, or remove it");
-            return false;
-        }
     }
-    if !entry.command.is_empty() {
-        return true;
-    }
-    match (&entry.url, kind) {
-        (Some(spot), None) => {
-            spot.error(
-                notes,
-                "is reached over HTTP, which is not carried out yet",
-                later,
-            );
-        }
-        _ if notes.first_error().is_some() => {}
-        _ => member
-            .spot
-            .error(notes, "has no command", "add \"command\": \"program\""),
-    }
-    false
 }
 
 /// The `env` of the defaults and of the entry, expanded in their order.
@@ -331,7 +385,7 @@ fn whole_environment(
 
 /// Expands one string and notes what could not be done. `private` values are not quoted, not
 /// even the name behind a bare `$`, which may be a part of a password.
-fn substitute(
+pub fn substitute(
     text: &str,
     spot: &Spot<'_>,
     private: bool,

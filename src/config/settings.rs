@@ -21,6 +21,7 @@ use crate::config::preset::filter_remedy;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::net::egress::Allowed;
 
 /// One row of the table.
 pub struct Setting {
@@ -33,6 +34,8 @@ pub struct Setting {
     pub flag: &'static str,
     pub short: Option<char>,
     pub kind: Kind,
+    /// A word that still works, with what it stands for.
+    pub deprecated: Option<(&'static str, &'static str)>,
     /// In the same form as a flag's value; `None` is "not set".
     pub default: Option<&'static str>,
     /// False for what says where the file is.
@@ -61,13 +64,14 @@ pub enum Kind {
     Hosts,
     Origins,
     Proxies,
+    Egress,
+    Roots,
 }
 
 impl Kind {
     /// What stands for the value in `--help`.
     pub fn placeholder(self) -> String {
         match self {
-            Kind::Switch => String::new(),
             Kind::Number(..) => "N".into(),
             Kind::Millis(..) => "MS".into(),
             Kind::Choice(words) => words.join("|"),
@@ -75,12 +79,18 @@ impl Kind {
             Kind::Host => "ADDRESS".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Separator => "TEXT".into(),
-            Kind::Hosts | Kind::Origins | Kind::Proxies => "LIST".into(),
+            Kind::Switch => String::new(),
+            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
+                "LIST".into()
+            }
         }
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Kind::Hosts | Kind::Origins | Kind::Proxies)
+        matches!(
+            self,
+            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots
+        )
     }
 }
 
@@ -143,6 +153,13 @@ pub enum HealthInfoLevel {
     Minimal,
 }
 
+/// How clients reach the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Http,
+    Stdio,
+}
+
 /// The parts of `Naming` while the table is folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NamingParts {
@@ -173,6 +190,13 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// `loopback`, `linklocal`, `uniquelocal`, `true`, addresses and networks, as given.
     pub trust_proxy: Vec<String>,
+    pub transport: Transport,
+    /// What may be reached although the rules of `net::egress` refuse it.
+    pub egress_allow: Vec<Allowed>,
+    /// `file://` URIs, told to a server that asks for roots while no call is in flight.
+    pub roots: Vec<String>,
+    /// How long a question waits for the answer of a stateless client.
+    pub parking_timeout: Duration,
     naming_parts: NamingParts,
     origins: BTreeMap<&'static str, Origin>,
 }
@@ -229,6 +253,10 @@ impl Default for Settings {
             shutdown_timeout: limits::SHUTDOWN,
             state_dir: None,
             trust_proxy: Vec::new(),
+            transport: Transport::Http,
+            egress_allow: Vec::new(),
+            roots: Vec::new(),
+            parking_timeout: limits::PARKED,
             origins: BTreeMap::new(),
         };
         for row in SETTINGS {
@@ -291,6 +319,7 @@ const fn row(
         flag,
         short: None,
         kind,
+        deprecated: None,
         default,
         in_file: true,
         reloadable: false,
@@ -327,6 +356,26 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Path,
             None,
             |_, _| {},
+        )
+    },
+    Setting {
+        short: Some('t'),
+        deprecated: Some(("sse", "http")),
+        help: "How clients reach the gateway; stdio serves the program that started it",
+        ..row(
+            "transport",
+            "ONE_MCP_TRANSPORT",
+            "transport",
+            Kind::Choice(&["http", "stdio"]),
+            Some("http"),
+            |to, value| {
+                let stdio = value.text() == "stdio";
+                to.transport = if stdio {
+                    Transport::Stdio
+                } else {
+                    Transport::Http
+                };
+            },
         )
     },
     Setting {
@@ -589,6 +638,43 @@ pub static SETTINGS: &[Setting] = &[
             |to, value| to.trust_proxy = value.list(),
         )
     },
+    Setting {
+        help: "Networks and host names that may be reached although they are refused otherwise",
+        ..row(
+            "egress.allow",
+            "ONE_MCP_EGRESS_ALLOW",
+            "egress-allow",
+            Kind::Egress,
+            None,
+            |to, value| {
+                let items = value.list();
+                to.egress_allow = items.iter().filter_map(|one| Allowed::parse(one)).collect();
+            },
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "file:// URIs told to servers that ask for roots while no call is in flight",
+        ..row(
+            "roots",
+            "ONE_MCP_ROOTS",
+            "roots",
+            Kind::Roots,
+            None,
+            |to, value| to.roots = value.list(),
+        )
+    },
+    Setting {
+        help: "A question of a server waits so long for the answer of a stateless client",
+        ..row(
+            "parkingTimeout",
+            "ONE_MCP_PARKING_TIMEOUT",
+            "parking-timeout",
+            Kind::Millis(limits::PARKED_LEAST_MS, limits::SETTING_MS),
+            Some("300000"),
+            |to, value| to.parking_timeout = value.millis(),
+        )
+    },
 ];
 
 /// A value from the file, not checked yet.
@@ -788,6 +874,19 @@ fn checked(
     place: Option<Place>,
     problems: &mut Vec<Problem>,
 ) -> Option<Value> {
+    if let Some((word, instead)) = row.deprecated
+        && word.eq_ignore_ascii_case(text.trim())
+    {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            scope,
+            place,
+            key_path,
+            message: format!("{word} is deprecated and means {instead}"),
+            remedy: format!("write {instead}"),
+        });
+        return parse(row.kind, instead).ok();
+    }
     let remedy = match parse(row.kind, text) {
         Ok(value) => return Some(value),
         Err(remedy) => remedy,
@@ -840,6 +939,16 @@ fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             "write origins such as https://app.example.com",
         ),
         Kind::Proxies => parse_proxies(text),
+        Kind::Egress => parse_list(
+            text,
+            |item| Allowed::parse(item).is_some(),
+            "write networks (10.0.0.0/8), addresses and host names separated by commas",
+        ),
+        Kind::Roots => parse_list(
+            text,
+            is_root,
+            "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
+        ),
     }
 }
 
@@ -907,6 +1016,12 @@ fn is_origin(item: &str) -> bool {
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     !scheme.is_empty() && scheme_fits && !host.is_empty() && is_host_item(host)
+}
+
+fn is_root(item: &str) -> bool {
+    item.len() <= limits::URI_BYTES
+        && item.starts_with("file:///")
+        && item.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn parse_proxies(text: &str) -> Result<Value, String> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{
-    FileValues, Flags, HealthInfoLevel, LogFormat, Origin, SETTINGS, Settings, parse, read_file,
-    resolve,
+    FileValues, Flags, HealthInfoLevel, LogFormat, Origin, SETTINGS, Settings, Transport, parse,
+    read_file, resolve,
 };
 use crate::base::limits;
 use crate::config::Environment;
@@ -13,6 +13,7 @@ use crate::config::document::{self, Lines, Node, Notes};
 use crate::config::foreign::{FOREIGN, variable_of};
 use crate::config::problem::{Problem, Scope};
 use crate::model::naming::{Naming, Prefix};
+use crate::net::egress::Allowed;
 
 /// `port=1 host=x` as flags or variables.
 fn pairs(text: &str) -> Vec<(&str, &str)> {
@@ -83,6 +84,9 @@ fn defaults_agree_with_the_bounds() {
     assert_eq!(settings.sync_start_timeout, limits::SYNC_START);
     assert_eq!(settings.shutdown_timeout, limits::SHUTDOWN);
     assert_eq!(settings.trust_proxy, ["loopback"]);
+    assert_eq!(settings.transport, Transport::Http);
+    assert_eq!(settings.parking_timeout, limits::PARKED);
+    assert!(settings.egress_allow.is_empty() && settings.roots.is_empty());
     assert!(!settings.enable_async_loading && !settings.allow_unauthenticated);
     assert_eq!(settings.origin("port"), &Origin::Default);
 }
@@ -140,6 +144,8 @@ fn values_fill_their_fields() {
         "pageSize": 10, "healthInfoLevel": "full",
         "asyncLoading": {"enabled": true, "batchDelay": 5}, "syncStartTimeout": 0,
         "shutdownTimeout": 1, "stateDir": "/s", "auth": {"trustProxy": "10.0.0.0/8, ::1"},
+        "transport": "stdio", "egress": {"allow": ["10.0.0.0/8", "Vault.internal"]},
+        "roots": ["file:///srv/a", "file:///srv/b%2C"], "parking-timeout": 1000,
     }"#;
     let (settings, problems) = settle("", "", file);
     assert!(problems.is_empty(), "{problems:?}");
@@ -171,6 +177,11 @@ fn values_fill_their_fields() {
         Some(std::path::Path::new("/s"))
     );
     assert_eq!(settings.trust_proxy, ["10.0.0.0/8", "::1"]);
+    assert_eq!(settings.transport, Transport::Stdio);
+    let allowed = ["10.0.0.0/8", "vault.internal"].map(|text| Allowed::parse(text).unwrap());
+    assert_eq!(settings.egress_allow, allowed);
+    assert_eq!(settings.roots, ["file:///srv/a", "file:///srv/b%2C"]);
+    assert_eq!(settings.parking_timeout, Duration::from_secs(1));
     assert_eq!(
         settings.origin("naming.prefix").to_string(),
         "mcp.json:5:49"
@@ -181,10 +192,10 @@ fn values_fill_their_fields() {
 fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
         let text = row.default.filter(|text| !text.is_empty()).unwrap_or("x.y");
-        let text = if row.flag == "allowed-origins" {
-            "http://x.y"
-        } else {
-            text
+        let text = match row.flag {
+            "allowed-origins" => "http://x.y",
+            "roots" => "file:///x",
+            _ => text,
         };
         let (settings, problems) = settle(&format!("{}={text}", row.env), "", "{}");
         assert!(problems.is_empty(), "{problems:?}");
@@ -235,6 +246,10 @@ fn bad_values_name_their_origin() {
     check("", "allowed-hosts=http://x", "{}", "host names");
     check("", "trust-proxy=10.0.0.0/33", "{}", "10.0.0.0/8");
     check("", "trust-proxy=all", "{}", "loopback");
+    check("", "transport=ws", "{}", "write one of http, stdio");
+    check("", "egress-allow=http://h", "{}", "10.0.0.0/8");
+    check("", "roots=/srv", "{}", "file:///srv/data");
+    check("", "parking-timeout=999", "{}", "from 1000 to");
     check("", "filter=((", "{}", "--filter");
     check("", "enable-async-loading=maybe", "{}", "true or false");
     check(
@@ -314,7 +329,19 @@ fn what_is_unknown_or_not_carried_out_is_a_warning() {
         "--enable-lazy-loading",
     );
     check("", "transport=http", "{}", "");
-    check("", "transport=stdio", "{}", "only Streamable HTTP");
+    check("", "transport=stdio", "{}", "");
+    check(
+        "",
+        "transport=sse",
+        "{}",
+        "--transport: sse is deprecated and means http",
+    );
+    check(
+        "",
+        "",
+        "{\"transport\": \"SSE\"}",
+        "mcp.json:1:15: transport: sse is",
+    );
     check(
         "",
         "",

@@ -50,6 +50,12 @@ fn picture(loaded: &Result<Config, LoadError>) -> String {
                     let env = process.env.iter().map(|(name, _)| name.as_str());
                     writeln!(out, "  env {}", env.collect::<Vec<_>>().join(" ")).unwrap();
                 }
+                if let Some(remote) = &server.remote {
+                    writeln!(out, "  ask {:?} {}", remote.kind, remote.url).unwrap();
+                    let headers = remote.headers.iter().map(|(name, _)| name.as_str());
+                    let headers = headers.collect::<Vec<_>>().join(" ");
+                    writeln!(out, "  headers {headers} proxy {:?}", remote.proxy).unwrap();
+                }
             }
             &config.problems
         }

@@ -126,7 +126,11 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 self.relayed.call.extend();
                 true
             }
-            Some(level) => self.relayed.terms.level.is_some_and(|wanted| level >= wanted),
+            Some(level) => self
+                .relayed
+                .terms
+                .level
+                .is_some_and(|wanted| level >= wanted),
         };
         if !is_wanted || !self.output.takes_notices() {
             return Went::On;
@@ -215,10 +219,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         }
         let rest = result.strip_prefix('{').unwrap_or_default();
         let ours = format!("\"_meta\":{{\"{}\":{SERVER_INFO}}}", meta::SERVER_INFO);
-        let response = result_response(
-            &self.relayed.call.client_id,
-            &format!("{{{ours},{rest}"),
-        );
+        let response = result_response(&self.relayed.call.client_id, &format!("{{{ours},{rest}"));
         self.output.respond(200, &[&response]);
     }
 
@@ -251,7 +252,8 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
 
     fn abandon(self) {
         let call = &self.relayed.call;
-        call.link().cancel(call.call, "the client closed its connection");
+        call.link()
+            .cancel(call.call, "the client closed its connection");
     }
 
     fn expire(mut self) {
@@ -295,7 +297,11 @@ fn status_of(code: i32) -> u16 {
 /// The capabilities without which a question cannot be asked.
 fn required(ask: Ask, params: Option<&str>) -> &'static str {
     let members = params.and_then(|params| Members::parse(params, 1, FROM_SERVER).ok());
-    let has = |key: &str| members.as_ref().is_some_and(|members| members.get(key).is_some());
+    let has = |key: &str| {
+        members
+            .as_ref()
+            .is_some_and(|members| members.get(key).is_some())
+    };
     let mode = members.as_ref().and_then(|members| members.string("mode"));
     match ask {
         Ask::Roots => "{\"roots\":{}}",

@@ -136,13 +136,37 @@ mod tests {
     #[test]
     fn headers_repeat_the_body_or_are_refused() {
         let cases = [
-            (vec![("mcp-method", "tools/call"), ("MCP-NAME", " add ")], true),
-            (vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "=?base64?YWRk?=")], true),
-            (vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "=?base64?YWR?=")], false),
-            (vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "=?base64?YW!k?=")], false),
-            (vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "Add")], false),
+            (
+                vec![("mcp-method", "tools/call"), ("MCP-NAME", " add ")],
+                true,
+            ),
+            (
+                vec![
+                    ("Mcp-Method", "tools/call"),
+                    ("Mcp-Name", "=?base64?YWRk?="),
+                ],
+                true,
+            ),
+            (
+                vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "=?base64?YWR?=")],
+                false,
+            ),
+            (
+                vec![
+                    ("Mcp-Method", "tools/call"),
+                    ("Mcp-Name", "=?base64?YW!k?="),
+                ],
+                false,
+            ),
+            (
+                vec![("Mcp-Method", "tools/call"), ("Mcp-Name", "Add")],
+                false,
+            ),
             (vec![("Mcp-Method", "tools/call")], false),
-            (vec![("Mcp-Method", "Tools/call"), ("Mcp-Name", "add")], false),
+            (
+                vec![("Mcp-Method", "Tools/call"), ("Mcp-Name", "add")],
+                false,
+            ),
             (vec![("Mcp-Name", "add")], false),
             (
                 vec![
@@ -165,12 +189,25 @@ mod tests {
 
     #[test]
     fn only_the_whole_sentinel_is_an_encoding() {
-        for text in ["=?base64?SGVsbG8=", "SGVsbG8=?=", "Hello", "=?BASE64?SGVsbG8=?="] {
+        for text in [
+            "=?base64?SGVsbG8=",
+            "SGVsbG8=?=",
+            "Hello",
+            "=?BASE64?SGVsbG8=?=",
+        ] {
             assert_eq!(decoded("N", text).as_deref(), Ok(text));
         }
         assert_eq!(decoded("N", "=?base64?SGVsbG8=?=").as_deref(), Ok("Hello"));
-        for broken in ["=?base64?SGVsbG8?=", "=?base64?SGV%bG8=?=", "=?base64?/w==?="] {
-            assert_eq!(decoded("N", broken).map_err(|e| e.code), Err(-32020), "{broken}");
+        for broken in [
+            "=?base64?SGVsbG8?=",
+            "=?base64?SGV%bG8=?=",
+            "=?base64?/w==?=",
+        ] {
+            assert_eq!(
+                decoded("N", broken).map_err(|e| e.code),
+                Err(-32020),
+                "{broken}"
+            );
         }
     }
 
@@ -203,7 +240,9 @@ mod tests {
             header: "Mcp-Param-Region".to_owned(),
         }];
         let check = |headers: &[(&str, &str)], arguments: &str| {
-            with_head(headers, |head| mirrored(head, &mirrors, Some(arguments)).is_ok())
+            with_head(headers, |head| {
+                mirrored(head, &mirrors, Some(arguments)).is_ok()
+            })
         };
         let eu = [("mcp-param-region", "eu")];
         assert!(check(&eu, r#"{"region":"eu"}"#));

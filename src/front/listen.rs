@@ -142,7 +142,6 @@ impl Listener<'_> {
         );
         out.write_stream(&event)
     }
-
 }
 
 /// Until the bell of `waker` rings, `limit` is over or the client hangs up: then it is false.

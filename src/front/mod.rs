@@ -11,6 +11,7 @@ pub mod headers;
 pub mod health;
 pub mod listen;
 pub mod output;
+pub mod post;
 pub mod request;
 pub mod session;
 pub mod sessions;

@@ -31,8 +31,7 @@ impl<'a> Params<'a> {
         let bad = |what: &str, error: MembersError| {
             RpcError::new(INVALID_PARAMS, format!("{what}: {error}"))
         };
-        let members =
-            Members::parse(raw, 1, FROM_CLIENT).map_err(|error| bad("params", error))?;
+        let members = Members::parse(raw, 1, FROM_CLIENT).map_err(|error| bad("params", error))?;
         let meta = members.get("_meta").filter(|raw| raw.starts_with('{'));
         let meta = meta
             .map(|raw| Members::parse(raw, 2, FROM_CLIENT))

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::base::{limits, sys};
-use crate::config::server::Instances;
 use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::stream::short_of_memory;
@@ -159,7 +158,7 @@ pub fn digests(world: &World, visible: &Visible) -> [u64; 3] {
 /// One session less wants `uri`; the last one takes the subscription at the server with it.
 pub fn drop_subscription(server: &Server, uri: &str) {
     // A process of its own ends with the session and needs no word.
-    if !server.unsubscribe(uri) || server.config.instances == Instances::Session {
+    if !server.unsubscribe(uri) || server.config.instances.is_per_session() {
         return;
     }
     if let Some(link) = server.shared_link() {

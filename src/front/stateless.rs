@@ -15,16 +15,14 @@ use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
-use crate::mcp::error::{
-    INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, UNSUPPORTED_VERSION,
-};
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, UNSUPPORTED_VERSION};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta;
 use crate::mcp::method::{self, Method};
+use crate::relay::bridge::SERVER_INFO;
 use crate::relay::bridge::request::to_session;
 use crate::relay::bridge::result::CacheHint;
-use crate::relay::bridge::SERVER_INFO;
 use crate::relay::instructions;
 use crate::relay::view::View;
 use crate::upstream::call::{Mailbox, Outgoing};
@@ -82,7 +80,8 @@ impl From<RpcError> for Refusal {
 }
 
 impl Refusal {
-    fn malformed(error: RpcError) -> Refusal {
+    /// What HTTP calls a bad request.
+    pub fn malformed(error: RpcError) -> Refusal {
         Refusal { status: 400, error }
     }
 }
@@ -179,7 +178,7 @@ impl<'a> Stateless<'a> {
         let named = |key, kind| Named::key(request.params, key, kind);
         match request.method {
             method::DISCOVER => return Ok(Step::Done(self.discover(&place))),
-            method::LISTEN => return self.listen(request, view),
+            method::LISTEN => return Ok(Step::Listen(Opening::read(request, view)?)),
             _ => {}
         }
         match Method::parse(request.method) {
@@ -252,11 +251,6 @@ impl<'a> Stateless<'a> {
         Ok(Step::Done(format!("{{{},{rest}", self.complete())))
     }
 
-    fn listen(&self, request: &Request<'_>, view: &View) -> Result<Step<'a>, Refusal> {
-        let opening = Opening::read(self.desk, self.subscriptions, request, view)?;
-        Ok(Step::Listen(opening))
-    }
-
     /// Sends a request on to the server it belongs to.
     fn relay(
         &self,
@@ -278,7 +272,10 @@ impl<'a> Stateless<'a> {
         }
         let lease = server.link_for(&Caller::Stateless)?;
         let text = request.envelope.text;
-        let is_stateless = lease.link.hello().is_some_and(|hello| hello.era.is_stateless());
+        let is_stateless = lease
+            .link
+            .hello()
+            .is_some_and(|hello| hello.era.is_stateless());
         let mut edits = match is_stateless {
             true => Vec::new(),
             false => to_session(text, request.params.members())?,
@@ -288,7 +285,10 @@ impl<'a> Stateless<'a> {
             text,
             id: span_in(text, request.id),
             edits,
-            progress_token: request.params.progress_token().map(|raw| span_in(text, raw)),
+            progress_token: request
+                .params
+                .progress_token()
+                .map(|raw| span_in(text, raw)),
         };
         if let (false, Some(level)) = (is_stateless, terms.level) {
             lower_level(&server, level);

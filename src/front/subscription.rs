@@ -107,11 +107,13 @@ impl Opening {
         }
         let uris = match filter.get(RESOURCES) {
             None => Vec::new(),
-            Some(raw) => uris(raw).ok_or_else(|| bad("\"resourceSubscriptions\" must be URIs"))?,
+            Some(raw) => uris(raw).ok_or_else(|| {
+                let most = limits::SESSION_SUBSCRIPTIONS;
+                bad(&format!(
+                    "{RESOURCES:?} must be an array of at most {most} URIs"
+                ))
+            })?,
         };
-        if uris.len() > limits::SESSION_SUBSCRIPTIONS {
-            return Err(bad("\"resourceSubscriptions\" holds too many URIs").into());
-        }
         Ok(Opening {
             id: request.id.to_owned(),
             view: view.clone(),
@@ -122,10 +124,14 @@ impl Opening {
 }
 
 fn uris(raw: &str) -> Option<Vec<String>> {
-    let mut uris: Vec<String> = Vec::new();
-    for element in elements(raw, FROM_CLIENT)? {
+    let listed = elements(raw, FROM_CLIENT)?;
+    if listed.len() > limits::SESSION_SUBSCRIPTIONS {
+        return None;
+    }
+    let mut uris: Vec<String> = Vec::with_capacity(listed.len());
+    for element in listed {
         let uri = string_value(element)?;
-        if !uris.contains(&*uri) {
+        if !uris.iter().any(|known| **known == *uri) {
             uris.push(uri.into_owned());
         }
     }
@@ -196,7 +202,9 @@ impl Subscriptions {
         open.push(subscription);
         drop(open);
         // A world that was published in between is not announced any more.
-        listening.subscription.look(&desk.hub.world(), &mut Vec::new());
+        listening
+            .subscription
+            .look(&desk.hub.world(), &mut Vec::new());
         Ok(listening)
     }
 
@@ -234,7 +242,9 @@ pub struct Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         let number = self.subscription.number;
-        self.subscriptions.open().retain(|open| open.number != number);
+        self.subscriptions
+            .open()
+            .retain(|open| open.number != number);
         for resource in &self.subscription.resources {
             drop_subscription(&resource.server, &resource.uri);
         }

@@ -17,6 +17,7 @@ use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::sessions::Sessions;
 use crate::front::streamable::Streamable;
+use crate::front::subscription::Subscriptions;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::router::Router;
@@ -57,6 +58,7 @@ pub struct Gateway {
     settings: Settings,
     http: HttpServer,
     sessions: Arc<Sessions>,
+    subscriptions: Arc<Subscriptions>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -84,7 +86,9 @@ impl Gateway {
         let offers = vec![None; servers.len()];
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
-        let router = start_router(&settings, fixed, &hub, &sessions, received).map_err(cannot)?;
+        let subscriptions = Arc::new(Subscriptions::default());
+        let told = (&sessions, &subscriptions);
+        let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
@@ -92,7 +96,7 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let door = front_door(&settings, address.ip(), hub, &sessions, &draining, &health);
+        let door = front_door(&settings, address.ip(), hub, told, &draining, &health);
         let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
             .map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address.port(), health);
@@ -101,6 +105,7 @@ impl Gateway {
             settings,
             http,
             sessions,
+            subscriptions,
             servers,
             draining,
             health_socket,
@@ -134,6 +139,7 @@ impl Gateway {
         for session in self.sessions.all() {
             session.listener.finish();
         }
+        self.subscriptions.end_all();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -175,13 +181,14 @@ fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
         fixed,
         hub: hub.clone(),
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -193,7 +200,7 @@ fn front_door(
     settings: &Settings,
     bound: IpAddr,
     hub: Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     draining: &Arc<AtomicBool>,
     health: &Arc<Health>,
 ) -> FrontDoor {
@@ -211,6 +218,7 @@ fn front_door(
         body_bytes: settings.max_body_bytes,
         streamable: Streamable {
             sessions: sessions.clone(),
+            subscriptions: subscriptions.clone(),
             desk: Desk {
                 hub,
                 hold: match settings.enable_async_loading {

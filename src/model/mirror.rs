@@ -73,16 +73,25 @@ impl Walk {
                 "$defs" | "definitions" | "patternProperties" | "dependentSchemas" => {
                     self.named(value, false)?;
                 }
-                "items" | "prefixItems" | "contains" | "additionalProperties" | "oneOf"
-                | "anyOf" | "allOf" | "not" | "if" | "then" | "else" | "propertyNames"
-                | "unevaluatedItems" | "unevaluatedProperties" => {
-                    match elements(value, FROM_SERVER) {
-                        Some(several) => several
-                            .into_iter()
-                            .try_for_each(|one| self.schema(one, false))?,
-                        None => self.schema(value, false)?,
-                    }
-                }
+                "items"
+                | "prefixItems"
+                | "contains"
+                | "additionalProperties"
+                | "oneOf"
+                | "anyOf"
+                | "allOf"
+                | "not"
+                | "if"
+                | "then"
+                | "else"
+                | "propertyNames"
+                | "unevaluatedItems"
+                | "unevaluatedProperties" => match elements(value, FROM_SERVER) {
+                    Some(several) => several
+                        .into_iter()
+                        .try_for_each(|one| self.schema(one, false))?,
+                    None => self.schema(value, false)?,
+                },
                 _ => {}
             }
         }

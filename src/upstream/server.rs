@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
-use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::server::{ServerConfig, ServerState};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::upstream::caller::{Caller, Lease};
@@ -21,6 +21,7 @@ use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
+use crate::upstream::verdict::Memory;
 
 /// Where a server is in its life. The names of health, logs and `onemcp list`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,8 @@ pub struct Server {
     pub index: usize,
     pub config: ServerConfig,
     pub tail: Tail,
+    /// Which era it spoke when it was last started.
+    pub(crate) era: Memory,
     shared: Arc<Instance>,
     sessions: Mutex<HashMap<String, Arc<Instance>>>,
     /// No process is started any more. Changes under the lock of `sessions`.
@@ -248,6 +251,7 @@ impl Server {
             index,
             config,
             tail: Tail::default(),
+            era: Memory::default(),
             shared,
             sessions: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -319,7 +323,7 @@ impl Server {
             return own.link(deadline).map_err(unavailable);
         }
         let shared = self.shared.link(deadline).map_err(unavailable)?;
-        if self.config.instances == Instances::Shared {
+        if !self.config.instances.is_per_session() {
             return Ok(shared);
         }
         let instance = self.session_instance(session)?;

@@ -9,9 +9,9 @@ use crate::repo::{
 };
 
 /// Outermost first: a module may use only itself and those after it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "cli", "gateway", "front", "relay", "upstream", "journal", "config", "model", "mcp", "http",
-    "wire", "base",
+    "net", "wire", "base",
 ];
 const COLUMNS: usize = 100;
 const FUNCTION_LINES: usize = 70;
