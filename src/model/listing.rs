@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::limits;
 use crate::mcp::list::ListKind;
+use crate::model::hint::CacheHint;
 use crate::wire::json::{elements, string_value};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::FROM_SERVER;
@@ -57,6 +58,7 @@ impl Item {
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     lists: [Arc<Vec<Item>>; 4],
+    hints: [Option<CacheHint>; 4],
 }
 
 impl Listing {
@@ -64,8 +66,15 @@ impl Listing {
         &self.lists[kind as usize]
     }
 
-    pub fn set(&mut self, kind: ListKind, items: Vec<Item>) {
+    /// How long and for whom this list may be kept; `None` when the server does not say, as in
+    /// the session era.
+    pub fn hint(&self, kind: ListKind) -> Option<CacheHint> {
+        self.hints[kind as usize]
+    }
+
+    pub fn set(&mut self, kind: ListKind, items: Vec<Item>, hint: Option<CacheHint>) {
         self.lists[kind as usize] = Arc::new(items);
+        self.hints[kind as usize] = hint;
     }
 }
 
@@ -76,6 +85,7 @@ pub struct Page {
     /// Entries that were not usable: no name, not an object, too large.
     pub dropped: usize,
     pub next_cursor: Option<String>,
+    pub hint: Option<CacheHint>,
 }
 
 /// Reads the `result` of a list request. `None` when it is not an object with the list in it.
@@ -94,6 +104,7 @@ pub fn parse_page(result: &str, kind: ListKind) -> Option<Page> {
         items,
         dropped,
         next_cursor,
+        hint: CacheHint::read(&members),
     })
 }
 
