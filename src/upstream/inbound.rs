@@ -96,14 +96,17 @@ impl Inbound {
             Kind::Result { id, result } if !result.starts_with('{') => {
                 self.malformed(id.parse().ok(), "\"result\" is not an object");
             }
-            Kind::Result { id, .. } => self.response(text, id, false),
+            Kind::Result { id, result } => self.response(text, id, result, false),
             Kind::Error {
                 id: Some(id),
                 error,
             } if !is_error_object(error) => {
                 self.malformed(id.parse().ok(), "\"error\" has no code and message");
             }
-            Kind::Error { id: Some(id), .. } => self.response(text, id, true),
+            Kind::Error {
+                id: Some(id),
+                error,
+            } => self.response(text, id, error, true),
             Kind::Error { id: None, error } => {
                 if let Some(seen) = count(&self.link.counters.stray_errors) {
                     log::warn!(
@@ -118,12 +121,13 @@ impl Inbound {
         }
     }
 
-    fn response(&self, text: &str, id: &str, is_error: bool) {
+    fn response(&self, text: &str, id: &str, payload: &str, is_error: bool) {
         match id.parse::<u64>() {
             Ok(number) => {
                 let answer = Answer {
                     line: text.as_bytes().to_vec(),
                     id: span_in(text, id),
+                    payload: span_in(text, payload),
                     is_error,
                 };
                 self.link.answered(number, answer);
@@ -179,6 +183,9 @@ impl Inbound {
                 .link
                 .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
         };
+        if self.link.client_calls() > 0 {
+            self.outlook.note_ask(ask);
+        }
         let asked = Asked {
             ask,
             upstream_id: id.to_owned(),
@@ -196,7 +203,7 @@ impl Inbound {
                 }
             }
             None if self.outlook.is_one_session() => self.unsolicited_ask(asked),
-            None if ask == Ask::Roots => self.link.answer_result(id, "{\"roots\":[]}"),
+            None if ask == Ask::Roots => self.link.answer_result(id, &self.outlook.roots),
             None => self.refuse(id, refusal(self.link.client_calls())),
         }
     }

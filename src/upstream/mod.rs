@@ -14,6 +14,7 @@ pub mod link;
 pub mod listening;
 pub mod outlet;
 pub mod owner;
+pub mod pool;
 pub mod probe;
 pub mod process;
 mod program;

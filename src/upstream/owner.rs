@@ -40,6 +40,8 @@ pub enum Role {
     Shared,
     /// One session's. Started at its first call, not restarted: the next call starts another.
     Session(SessionFace),
+    /// For calls that stand alone, or of one principal. Started when wanted, not restarted.
+    Beside,
 }
 
 pub struct Owner {
@@ -108,6 +110,10 @@ impl Owner {
         self.instance.signals()
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(self.role, Role::Shared)
+    }
+
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         self.server.update(&self.role, &self.instance, change);
     }
@@ -135,7 +141,7 @@ impl Owner {
                     (why, ready, up_for)
                 }
             };
-            if matches!(self.role, Role::Session(_)) {
+            if !self.is_shared() {
                 log::warn!("process of a session ended server={name:?}: {why}");
                 self.stopped(Some(why));
                 return;
@@ -388,7 +394,7 @@ impl Owner {
         };
         let started = Instant::now();
         let face = match &self.role {
-            Role::Shared => ClientFace::shared(),
+            Role::Shared | Role::Beside => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
@@ -402,7 +408,7 @@ impl Owner {
         // Before the lists, so that no change falls between.
         self.wish(running);
         self.attend(running);
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(());
         }
         let time = limit
@@ -471,7 +477,7 @@ impl Owner {
             send_level(link, level);
         }
         self.subscribe_again(link);
-        if matches!(self.role, Role::Shared) {
+        if self.is_shared() {
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
@@ -504,7 +510,7 @@ impl Owner {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
             (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
-            (Role::Shared, _) => Vec::new(),
+            (Role::Shared | Role::Beside, _) => Vec::new(),
         }
     }
 
@@ -515,7 +521,7 @@ impl Owner {
             .hello()
             .filter(|hello| hello.era.is_stateless());
         if let Some(hello) = hello {
-            let lists = matches!(self.role, Role::Shared);
+            let lists = self.is_shared();
             let filter = Filter::of(hello, lists, self.wanted_uris());
             running.subscriber.want(filter);
         }
@@ -527,7 +533,7 @@ impl Owner {
             return;
         }
         let now = Instant::now();
-        if running.subscriber.tend(&running.link, now) && matches!(self.role, Role::Shared) {
+        if running.subscriber.tend(&running.link, now) && self.is_shared() {
             let listed = |kind: &ListKind| {
                 running
                     .link
@@ -607,7 +613,7 @@ impl Owner {
         }
         self.attend(running);
         let is_news = running.watch.signals().take_lists_changed();
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(false);
         }
         let now = Instant::now();

@@ -235,8 +235,10 @@ mod tests {
         fn answers(&self, call: CallId, rest: &str) {
             let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{call},{rest}}}");
             let at = text.find(&call.to_string()).expect("the id");
+            let payload = text.rfind(":{").expect("a payload") + 1;
             let answer = Answer {
                 id: at..at + call.to_string().len(),
+                payload: payload..text.len() - 1,
                 line: text.into_bytes(),
                 is_error: rest.contains("error"),
             };

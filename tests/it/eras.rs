@@ -211,7 +211,8 @@ fn a_tool_that_asks_cannot_be_called_by_a_command() {
     let folder = Folder::new();
     let asks = format!(
         "{STATELESS} *'\"tools/list\"'*) result '{{\"tools\":[{{\"name\":\"t\"}}]}}' ;;
-        *'\"tools/call\"'*) result '{{\"resultType\":\"input_required\",\"requestState\":\"x\"}}' ;;"
+        *'\"tools/call\"'*)
+            result '{{\"resultType\":\"input_required\",\"requestState\":\"x\"}}' ;;"
     );
     let config = json!({"mcpServers": {"s": script("", &asks)}}).to_string();
     folder.write("mcp.json", &config);
@@ -338,7 +339,8 @@ fn a_stateless_server_that_asks_gets_no_answer() {
             say '\"id\":\"q\",\"method\":\"ping\"'
             result '{{\"resources\":[]}}' ;;
         *'\"resources/templates/list\"'*)
-            result '{{\"resourceTemplates\":[{{\"name\":\"t\",\"uriTemplate\":\"'\"$seen\"'\"}}]}}' ;;"
+            entry='{{\"name\":\"t\",\"uriTemplate\":\"'$seen'\"}}'
+            result '{{\"resourceTemplates\":['\"$entry\"']}}' ;;"
     );
     let folder = Folder::new();
     let config = json!({"mcpServers": {"s": script("", &arms)}}).to_string();
