@@ -184,7 +184,8 @@ mod tests {
         }
         let list = [("Mcp-Method", "tools/list")];
         assert!(with_head(&list, |head| agree(head, "tools/list", None)).is_ok());
-        assert_eq!(with_head(&list, version).map_err(|e| e.code), Err(-32020));
+        let missing = with_head(&list, |head| version(head).err());
+        assert_eq!(missing.map(|error| error.code), Some(-32020));
     }
 
     #[test]
