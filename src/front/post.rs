@@ -53,7 +53,7 @@ impl Streamable {
             Kind::Notification { .. } => return out.send(202, &call.headers, &[]),
             Kind::Result { .. } | Kind::Error { .. } => {
                 let error = RpcError::new(INVALID_REQUEST, "no request waits for a response");
-                return refuse(call, &error.into(), None, out);
+                return refuse(call, &Refusal::malformed(error), None, out);
             }
         };
         let params = match params {

@@ -33,6 +33,8 @@ mod revisions;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]
+mod stateless;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod supervision;
