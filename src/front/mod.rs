@@ -14,6 +14,7 @@ pub mod request;
 pub mod session;
 pub mod sessions;
 pub mod sse;
+pub mod stdio;
 pub mod stream;
 pub mod streamable;
 pub mod talk;

@@ -122,7 +122,7 @@ impl Talk {
         let envelope = Envelope::parse(&text, FROM_CLIENT)?;
         match &envelope.kind {
             Kind::Request { id, method } if method == "ping" => {
-                self.channel.push(result_response(id, "{}"));
+                self.channel.send(result_response(id, "{}"));
             }
             Kind::Request { id, method } if method == "initialize" => {
                 let (id, params) = ((*id).to_owned(), envelope.params.map(str::to_owned));
@@ -199,7 +199,10 @@ impl Talk {
 
     /// Puts a wish to work, in its turn.
     fn start(self: &Arc<Talk>, wish: Wish) {
-        let mut state = self.settled();
+        // A client that asks for more than may be at work is held before it is refused.
+        let mut state = self.wait(self.settled(), limits::QUEUE_WAIT, |state| {
+            state.at_work < limits::SESSION_CALLS || state.closed
+        });
         if state.closed {
             return;
         }
@@ -232,7 +235,7 @@ impl Talk {
     }
 
     fn refuse(&self, wish: &Wish, error: &RpcError) {
-        self.channel.push(error.response(wish.id()));
+        self.channel.send(error.response(wish.id()));
     }
 
     /// Ends the talk: calls in flight are cancelled, the session and what servers hold for it is
