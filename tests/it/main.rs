@@ -35,6 +35,8 @@ mod sse;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod supervision;
