@@ -10,8 +10,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::parking::Parking;
 use crate::front::session::Session;
 use crate::front::sessions::Sessions;
+use crate::front::subscription::Subscriptions;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Clash;
 use crate::relay::world::{Fixed, Hub, Offer, World};
@@ -23,6 +25,8 @@ pub struct Router {
     pub fixed: Arc<Fixed>,
     pub hub: Arc<Hub>,
     pub sessions: Arc<Sessions>,
+    pub subscriptions: Arc<Subscriptions>,
+    pub parking: Arc<Parking>,
     pub events: Receiver<Event>,
     /// Length of the window in which changes are gathered.
     pub batch_delay: Duration,
@@ -58,6 +62,7 @@ impl Router {
             if !self.hub.is_settled() {
                 wake = wake.min(self.settle_by);
             }
+            wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
             match self.events.recv_deadline(wake) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => self.handle(event, &mut desk),
@@ -71,12 +76,15 @@ impl Router {
         let now = Instant::now();
         if desk.window_ends.is_some_and(|end| end <= now) {
             desk.window_ends = None;
-            self.sessions.announce(&self.hub.world());
+            let world = self.hub.world();
+            self.sessions.announce(&world);
+            self.subscriptions.announce(&world);
         }
         if !self.hub.is_settled() && now >= self.settle_by {
             log::warn!("start is over although servers are still loading");
             self.hub.settle();
         }
+        self.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
             self.sessions.sweep(&self.fixed.servers);
@@ -203,6 +211,9 @@ impl Router {
     }
 
     fn updated(&self, server: usize, only: Option<&str>, uri: &str, text: &[u8]) {
+        if only.is_none() {
+            self.subscriptions.updated(server, uri);
+        }
         for session in self.sessions.all() {
             if only.is_some_and(|only| only != session.id) {
                 continue;

@@ -16,10 +16,12 @@ use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
+use crate::front::parking::Parking;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::stdio::{End, Stdio};
 use crate::front::streamable::Streamable;
+use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
@@ -65,6 +67,8 @@ pub struct Gateway {
     http: Option<HttpServer>,
     sessions: Arc<Sessions>,
     sse: Arc<Sse>,
+    subscriptions: Arc<Subscriptions>,
+    parking: Arc<Parking>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -97,7 +101,12 @@ impl Gateway {
         let offers = vec![None; servers.len()];
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
-        let router = start_router(&settings, fixed, &hub, &sessions, received).map_err(cannot)?;
+        let subscriptions = Arc::new(Subscriptions::default());
+        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
+        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let parking = Arc::new(parking);
+        let told = (&sessions, &subscriptions, &parking);
+        let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
@@ -105,7 +114,7 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let streamable = streamable(&settings, hub, &sessions, &draining);
+        let streamable = streamable(&settings, hub, told, &draining);
         let sse = Arc::new(Sse {
             talks: Talks::new(Arc::new(Common {
                 streamable: streamable.clone(),
@@ -130,6 +139,8 @@ impl Gateway {
             http,
             sessions,
             sse,
+            subscriptions,
+            parking,
             servers,
             draining,
             health_socket,
@@ -172,10 +183,14 @@ impl Gateway {
         log::info!("shutting down sessions={}", self.sessions.len());
         if let Some(http) = &self.http {
             http.stop_accepting();
-            for session in self.sessions.all() {
-                session.listener.finish();
-            }
-            self.sse.talks.drain();
+        }
+        for session in self.sessions.all() {
+            session.listener.finish();
+        }
+        self.sse.talks.drain();
+        self.subscriptions.end_all();
+        self.parking.close();
+        if let Some(http) = &self.http {
             http.close_idle();
             if !http.wait_empty(calls_end) {
                 let connections = http.connections();
@@ -218,17 +233,22 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Fixed {
     }
 }
 
+/// Clients, and what they are owed.
+type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
+
 fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions, parking): Told<'_>,
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
         fixed,
         hub: hub.clone(),
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -239,11 +259,13 @@ fn start_router(
 fn streamable(
     settings: &Settings,
     hub: Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions, parking): Told<'_>,
     draining: &Arc<AtomicBool>,
 ) -> Arc<Streamable> {
     Arc::new(Streamable {
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
         desk: Desk {
             hub,
             hold: match settings.enable_async_loading {
