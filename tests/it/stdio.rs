@@ -377,3 +377,119 @@ fn threads_of_calls_end() {
     assert!(client.rig.files() <= files);
     client.leave();
 }
+
+/// Parameters of a stateless request.
+fn stateless(params: Value) -> Value {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+        "io.modelcontextprotocol/logLevel": "debug",
+        "progressToken": "t",
+    });
+    with(params, json!({"_meta": meta}))
+}
+
+fn stateless_call(id: &Value, tool: &str, arguments: Value) -> String {
+    let params = stateless(json!({"name": tool, "arguments": arguments}));
+    request(id, "tools/call", &params)
+}
+
+#[test]
+fn stateless_requests_need_no_session() {
+    let mut client = Client::start(plan());
+    let known = client.get("server/discover", stateless(json!({})));
+    assert_eq!(known["supportedVersions"], json!(["2026-07-28"]));
+    let tools = client.get("tools/list", stateless(json!({})));
+    assert!(tools["tools"].as_array().unwrap().len() > 10 && tools["ttlMs"].is_u64());
+    client.send(&stateless_call(
+        &json!(1),
+        "ev_1mcp_slow_progress",
+        json!({"steps": 2, "ms": 5}),
+    ));
+    for step in 1..=2 {
+        let report = client.next();
+        assert_eq!(
+            (
+                &report["params"]["progressToken"],
+                &report["params"]["progress"]
+            ),
+            (&json!("t"), &json!(step))
+        );
+    }
+    let answer = client.next();
+    assert_eq!(answer["result"]["resultType"], "complete");
+    client.send(&stateless_call(
+        &json!(2),
+        "ev_1mcp_log",
+        json!({"level": "info", "text": "w"}),
+    ));
+    assert_eq!(client.next()["params"]["data"], "w");
+    client.answer(&json!(2));
+    // What belongs to sessions does not exist here, and the other way round.
+    for method in ["ping", "initialize", "logging/setLevel"] {
+        assert_eq!(
+            client.ask(method, stateless(json!({})))["error"]["code"],
+            -32601,
+            "{method}"
+        );
+    }
+    assert_eq!(client.ask("tools/list", json!({}))["error"]["code"], -32600);
+    client.leave();
+}
+
+#[test]
+fn a_question_to_a_stateless_client_is_a_result() {
+    let mut client = Client::start(plan());
+    let tool = "ev_1mcp_test_elicitation";
+    client.send(&stateless_call(&json!(1), tool, json!({"message": "Who?"})));
+    let asked = client.answer(&json!(1))["result"].clone();
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let (key, wish) = asked["inputRequests"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .next()
+        .unwrap();
+    assert_eq!(wish["method"], "elicitation/create");
+    let params = stateless(json!({
+        "name": tool,
+        "arguments": {"message": "Who?"},
+        "requestState": asked["requestState"],
+        "inputResponses": {key: {"action": "decline"}},
+    }));
+    let said = text_of(&client.get("tools/call", params));
+    assert!(said.contains("action=decline"), "{said}");
+    client.leave();
+}
+
+#[test]
+fn stateless_requests_are_taken_back_by_a_notification() {
+    let mut client = Client::open(plan(), "2025-11-25", json!({}));
+    client.send(&stateless_call(&json!("x"), SLEEP, json!({"ms": 60_000})));
+    eventually("the call is in work", || in_work(&mut client) == 1);
+    client.notify("notifications/cancelled", json!({"requestId": "x"}));
+    eventually("the call was taken back", || in_work(&mut client) == 0);
+    let wishes = json!({"notifications": {"toolsListChanged": true}});
+    for id in [json!(7), json!("7")] {
+        client.send(&request(
+            &id,
+            "subscriptions/listen",
+            &stateless(wishes.clone()),
+        ));
+        let granted = client.expect("notifications/subscriptions/acknowledged");
+        let key = "io.modelcontextprotocol/subscriptionId";
+        assert_eq!(granted["params"]["_meta"][key], id);
+    }
+    client.notify("notifications/cancelled", json!({"requestId": "7"}));
+    client.text("ev_1mcp_add_tool", json!({"name": "added"}));
+    // One for the session, one for the subscription that is left.
+    let changed = |client: &mut Client| {
+        client.expect("notifications/tools/list_changed")["params"]["_meta"].to_string()
+    };
+    let mut heard = [changed(&mut client), changed(&mut client)];
+    heard.sort();
+    assert_eq!(heard[0], "null");
+    assert!(heard[1].ends_with(":7}"), "{heard:?}");
+    assert_eq!(client.get("ping", json!({})), json!({}));
+    client.leave();
+}
