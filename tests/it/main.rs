@@ -38,6 +38,7 @@ mod sse;
 mod starting;
 #[cfg(test)]
 mod stateless;
+mod stdio;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
