@@ -469,8 +469,8 @@ fn ask(uri: &str, view: &View, desk: &Desk, mail: &Mailbox) -> Option<Asked> {
         value: uri.into(),
         raw: &literal,
     };
-    let server = desk.find(&place, &key, &Caller::Stateless).ok()?.server;
-    let link = server.link_for(&Caller::Stateless).ok()?.link;
+    let server = desk.find(&place, &key, &Caller::NOBODY).ok()?.server;
+    let link = server.link_for(&Caller::NOBODY).ok()?.link;
     let hello = link.hello()?;
     if !tells_of_updates(&hello.capabilities) {
         return None;

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::parking::Parking;
 use crate::front::session::Session;
 use crate::front::sessions::Sessions;
 use crate::front::subscription::Subscriptions;
@@ -25,6 +26,7 @@ pub struct Router {
     pub hub: Arc<Hub>,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
+    pub parking: Arc<Parking>,
     pub events: Receiver<Event>,
     /// Length of the window in which changes are gathered.
     pub batch_delay: Duration,
@@ -60,6 +62,7 @@ impl Router {
             if !self.hub.is_settled() {
                 wake = wake.min(self.settle_by);
             }
+            wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
             match self.events.recv_deadline(wake) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => self.handle(event, &mut desk),
@@ -81,13 +84,14 @@ impl Router {
             log::warn!("start is over although servers are still loading");
             self.hub.settle();
         }
+        self.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
             self.sessions.sweep(&self.fixed.servers);
             self.fixed
                 .servers
                 .iter()
-                .for_each(|server| server.reap_sessions());
+                .for_each(|server| server.reap_instances());
         }
     }
 
@@ -133,7 +137,7 @@ impl Router {
                         && session.take_elicitation(server, &id)
                 };
                 if let Some(session) = self.sessions.all().into_iter().find(asked) {
-                    session.listener.push(text, None);
+                    session.tell(text);
                 }
             }
             Event::ToSession {
@@ -214,8 +218,8 @@ impl Router {
             if only.is_some_and(|only| only != session.id) {
                 continue;
             }
-            if session.is_subscribed(uri, server) && !session.listener.has_unsent(text) {
-                session.listener.push(text.to_vec(), None);
+            if session.is_subscribed(uri, server) {
+                session.tell_once(text.to_vec());
             }
         }
     }
@@ -230,12 +234,12 @@ impl Router {
             (None, SessionMessage::Log(_)) => {}
             (Some(session), SessionMessage::Ask(asked)) => {
                 if let Some(text) = ask::relay(&session, link, &asked, None) {
-                    session.listener.push(text, None);
+                    session.tell(text);
                 }
             }
             (Some(session), SessionMessage::Log(notice)) => {
                 if session.wants(notice.level) {
-                    session.listener.push(notice.text, None);
+                    session.tell(notice.text);
                 }
             }
         }

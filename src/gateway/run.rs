@@ -15,9 +15,14 @@ use crate::config::Config;
 use crate::config::settings::Settings;
 use crate::front::desk::Desk;
 use crate::front::health::Health;
+use crate::front::parking::Parking;
 use crate::front::sessions::Sessions;
+use crate::front::sse::Sse;
 use crate::front::streamable::Streamable;
 use crate::front::subscription::Subscriptions;
+use crate::front::talk::Common;
+use crate::front::talks::Talks;
+use crate::front::workers::Workers;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::router::Router;
@@ -25,7 +30,7 @@ use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
-use crate::upstream::server::Server;
+use crate::upstream::server::{Server, Surroundings};
 
 /// Why a gateway does not start. Each has its exit code.
 #[derive(Debug)]
@@ -58,7 +63,9 @@ pub struct Gateway {
     settings: Settings,
     http: HttpServer,
     sessions: Arc<Sessions>,
+    sse: Arc<Sse>,
     subscriptions: Arc<Subscriptions>,
+    parking: Arc<Parking>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -77,9 +84,10 @@ impl Gateway {
         let address = listener.local_addr().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let around = Surroundings::new(events.clone(), starts, &settings.roots);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
-            let started = Server::start(index, server.clone(), events.clone(), starts.clone());
+            let started = Server::start(index, server.clone(), around.clone());
             servers.push(started.map_err(cannot)?);
         }
         let fixed = Arc::new(fixed(&config, servers.clone()));
@@ -87,7 +95,10 @@ impl Gateway {
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
         let subscriptions = Arc::new(Subscriptions::default());
-        let told = (&sessions, &subscriptions);
+        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
+        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let parking = Arc::new(parking);
+        let told = (&sessions, &subscriptions, &parking);
         let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -96,7 +107,20 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let door = front_door(&settings, address.ip(), hub, told, &draining, &health);
+        let streamable = streamable(&settings, hub, told, &draining);
+        let sse = Arc::new(Sse {
+            talks: Talks::new(Arc::new(Common {
+                streamable: streamable.clone(),
+                workers: Workers::default(),
+            })),
+        });
+        let door = FrontDoor {
+            policy: host_policy(&settings, address.ip()),
+            body_bytes: settings.max_body_bytes,
+            streamable,
+            sse: sse.clone(),
+            health: health.clone(),
+        };
         let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
             .map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address.port(), health);
@@ -105,7 +129,9 @@ impl Gateway {
             settings,
             http,
             sessions,
+            sse,
             subscriptions,
+            parking,
             servers,
             draining,
             health_socket,
@@ -139,7 +165,9 @@ impl Gateway {
         for session in self.sessions.all() {
             session.listener.finish();
         }
+        self.sse.talks.drain();
         self.subscriptions.end_all();
+        self.parking.close();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -153,6 +181,9 @@ impl Gateway {
             .wait_empty(Instant::now() + Duration::from_secs(1));
         self.servers.iter().for_each(|server| server.join());
         self.http.join();
+        self.sse.talks.stop();
+        let workers = &self.sse.talks.common.workers;
+        workers.stop(Instant::now() + Duration::from_secs(1));
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
@@ -177,11 +208,14 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Fixed {
     }
 }
 
+/// Clients, and what they are owed.
+type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
+
 fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
+    (sessions, subscriptions, parking): Told<'_>,
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
@@ -189,6 +223,7 @@ fn start_router(
         hub: hub.clone(),
         sessions: sessions.clone(),
         subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -196,39 +231,37 @@ fn start_router(
     thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
 }
 
-fn front_door(
+fn streamable(
     settings: &Settings,
-    bound: IpAddr,
     hub: Arc<Hub>,
-    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
+    (sessions, subscriptions, parking): Told<'_>,
     draining: &Arc<AtomicBool>,
-    health: &Arc<Health>,
-) -> FrontDoor {
+) -> Arc<Streamable> {
+    Arc::new(Streamable {
+        sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
+        desk: Desk {
+            hub,
+            hold: match settings.enable_async_loading {
+                true => Duration::ZERO,
+                false => settings.sync_start_timeout,
+            },
+            draining: draining.clone(),
+        },
+    })
+}
+
+fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
     let mut allowed_hosts = settings.allowed_hosts.clone();
     if !bound.is_unspecified() {
         // An address cannot be rebound to another one as a name can.
         allowed_hosts.push(bound.to_string());
     }
-    FrontDoor {
-        policy: HostPolicy {
-            allowed_hosts,
-            allowed_origins: settings.allowed_origins.clone(),
-            bound_to_loopback: bound.is_loopback(),
-        },
-        body_bytes: settings.max_body_bytes,
-        streamable: Streamable {
-            sessions: sessions.clone(),
-            subscriptions: subscriptions.clone(),
-            desk: Desk {
-                hub,
-                hold: match settings.enable_async_loading {
-                    true => Duration::ZERO,
-                    false => settings.sync_start_timeout,
-                },
-                draining: draining.clone(),
-            },
-        },
-        health: health.clone(),
+    HostPolicy {
+        allowed_hosts,
+        allowed_origins: settings.allowed_origins.clone(),
+        bound_to_loopback: bound.is_loopback(),
     }
 }
 
