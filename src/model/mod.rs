@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod filter;
 pub mod hint;
 pub mod listing;
+pub mod mirror;
 pub mod naming;
 pub mod order;
 pub mod seal;

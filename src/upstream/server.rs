@@ -358,7 +358,7 @@ impl Server {
     /// ask something stand alone once it has asked: a question names no call on stdio.
     fn whose(&self, caller: &Caller<'_>) -> Option<Whose> {
         let asked = Asks::from_bits(self.asked.load(Ordering::Relaxed));
-        let may_be_asked = asked.meets(caller.asks());
+        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks());
         match (self.config.instances, caller) {
             (Instances::Shared, _) => None,
             (Instances::Session, Caller::Session(face)) => {
@@ -371,8 +371,8 @@ impl Server {
                 let own = Whose::Session(face.session.clone());
                 (may_be_asked || self.pool.living(&own).is_some()).then_some(own)
             }
-            (_, Caller::Stateless(face)) => may_be_asked.then(|| match &face.principal {
-                Some(name) => Whose::Principal(name.clone()),
+            (_, Caller::Stateless(face)) => may_be_asked.then(|| match face.principal {
+                Some(name) => Whose::Principal(name.to_owned()),
                 None => Whose::OneCall(0),
             }),
         }
@@ -530,6 +530,8 @@ impl Server {
         let mut subscriptions = lock(&self.subscriptions);
         let subscription = subscriptions.entry(uri.to_owned()).or_default();
         subscription.sessions += 1;
+        // A stateless server is asked by its owner.
+        self.shared.signals.wishes_changed();
         !subscription.agreed
     }
 
@@ -551,17 +553,14 @@ impl Server {
             return false;
         }
         subscriptions.remove(uri);
+        self.shared.signals.wishes_changed();
         true
     }
 
-    /// The resources that sessions want to hear of are others: for a stateless server that is a
-    /// part of what it is asked to tell. `caller`: whose process is meant beside the shared one.
-    pub fn wishes_changed(&self, caller: Option<&SessionFace>) {
-        self.shared.signals.wishes_changed();
-        let own = caller.and_then(|face| {
-            let whose = Whose::Session(face.session.clone());
-            self.pool.living(&whose)
-        });
+    /// The resources that a session wants to hear of are others: for a process of its own that
+    /// is stateless they are a part of what it is asked to tell.
+    pub fn wishes_changed(&self, session: &str) {
+        let own = self.pool.living(&Whose::Session(session.to_owned()));
         if let Some(instance) = own {
             instance.signals.wishes_changed();
         }
@@ -589,7 +588,8 @@ impl Server {
         }
     }
 
-    pub(crate) fn level(&self) -> Option<Level> {
+    /// What the shared process was told last.
+    pub fn level(&self) -> Option<Level> {
         *lock(&self.level)
     }
 
