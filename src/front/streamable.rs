@@ -13,7 +13,8 @@ use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
-use crate::front::post::{is_stateless, names_stateless};
+use crate::front::parking::Parking;
+use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
 use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
@@ -53,6 +54,8 @@ pub struct Streamable {
     pub desk: Desk,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
+    /// Calls of stateless clients that are to come back.
+    pub parking: Arc<Parking>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -758,6 +761,9 @@ impl Streamable {
     }
 
     pub fn get(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -771,6 +777,9 @@ impl Streamable {
     }
 
     pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),

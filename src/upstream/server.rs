@@ -568,7 +568,9 @@ impl Server {
 
     /// Whether it spoke the stateless revision when it was last up.
     pub fn is_stateless(&self) -> bool {
-        self.hello().is_some_and(|hello| hello.era.is_stateless())
+        let slot = lock(&self.shared.slot);
+        let hello = slot.hello.as_ref();
+        hello.is_some_and(|hello| hello.era.is_stateless())
     }
 
     /// There is no room for another resource in what it is asked to tell of.
