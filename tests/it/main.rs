@@ -15,6 +15,8 @@ mod docs;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod fidelity;
 #[cfg(test)]
 mod guard;
@@ -34,6 +36,8 @@ mod revisions;
 mod sse;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stateless;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]
