@@ -38,6 +38,7 @@ mod sse;
 mod starting;
 #[cfg(test)]
 mod stateless;
+#[cfg(test)]
 mod stdio;
 #[cfg(test)]
 mod streams;
