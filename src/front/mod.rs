@@ -9,6 +9,7 @@ pub mod face;
 pub mod health;
 pub mod listen;
 pub mod request;
+pub mod rounds;
 pub mod session;
 pub mod sessions;
 pub mod stream;

@@ -26,6 +26,10 @@ impl<'a> Params<'a> {
         Ok(Params(Some(members)))
     }
 
+    pub fn members(&self) -> Option<&Members<'a>> {
+        self.0.as_ref()
+    }
+
     pub fn get(&self, key: &str) -> Option<&'a str> {
         self.0.as_ref()?.get(key)
     }

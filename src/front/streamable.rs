@@ -11,6 +11,7 @@ use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
 use crate::front::request::{Named, Params};
+use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::http::{Head, Peer, Reply, Responder};
@@ -459,7 +460,8 @@ impl Streamable {
             }
             method::ROOTS_CHANGED => {
                 for server in self.desk.hub.world().servers() {
-                    if let Some(link) = server.session_link(&session.id) {
+                    let link = server.session_link(&session.id);
+                    if let Some(link) = link.filter(|link| !link.is_stateless()) {
                         link.notify(method::ROOTS_CHANGED, "{}");
                     }
                 }
@@ -550,7 +552,7 @@ impl Streamable {
         }
         let lease = server.link_for(&seat.caller())?;
         let link = &lease.link;
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             text: envelope.text,
             id: span_in(envelope.text, id),
             edits: native
@@ -561,6 +563,11 @@ impl Streamable {
                 .progress_token()?
                 .map(|raw| span_in(envelope.text, raw)),
         };
+        let request = (envelope, params);
+        let translation = match link.is_stateless() {
+            true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
+            false => Translation::within_sessions(seat.session),
+        };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
@@ -568,7 +575,9 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         let timeout = server.config.request_timeout;
-        Ok(Step::Relayed(Outstanding::new(call, id, lease, timeout)))
+        let mut outstanding = Outstanding::new(call, id, lease, timeout);
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {

@@ -56,6 +56,14 @@ impl Ask {
             _ => return None,
         })
     }
+
+    pub fn method(self) -> &'static str {
+        match self {
+            Ask::Sampling => "sampling/createMessage",
+            Ask::Elicitation => "elicitation/create",
+            Ask::Roots => "roots/list",
+        }
+    }
 }
 
 /// Stateless era.

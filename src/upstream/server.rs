@@ -536,8 +536,11 @@ impl Server {
     }
 }
 
-/// Tells a server that declares logging.
+/// Tells a server that declares logging. A stateless one is told with each request.
 pub fn send_level(link: &Link, level: Level) {
+    if link.is_stateless() {
+        return;
+    }
     let declares_logging = link.hello().is_some_and(|hello| {
         crate::wire::members::Members::parse(
             &hello.capabilities,

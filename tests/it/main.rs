@@ -29,6 +29,8 @@ mod process;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
+mod reverse;
+#[cfg(test)]
 mod revisions;
 #[cfg(test)]
 mod starting;
