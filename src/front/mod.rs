@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod face;
 pub mod health;
+pub mod inputs;
 pub mod listen;
 pub mod request;
 pub mod rounds;

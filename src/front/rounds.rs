@@ -3,13 +3,13 @@
 //! server again), and those of clients whose revision lacks kinds of content. Runs on the
 //! connection thread inside `exchange`, which writes; here it is decided what comes next.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
+use crate::front::inputs::{Input, Inputs};
 use crate::front::request::Params;
 use crate::front::session::{PendingAsk, RoundAsk, Session};
 use crate::mcp::error::{INTERNAL_ERROR, Reason, RpcError};
@@ -20,7 +20,7 @@ use crate::relay::bridge::error::{self, Verdict};
 use crate::relay::bridge::input::{InputRequest, InputRequired};
 use crate::relay::bridge::request::{self, Retry};
 use crate::relay::bridge::result::{self, ResultType};
-use crate::upstream::call::{Answer, MailSender, Notice, Outgoing};
+use crate::upstream::call::{Answer, CallId, MailSender, Notice, Outgoing};
 use crate::upstream::caller::Caller;
 use crate::upstream::server::Server;
 use crate::wire::json::quoted;
@@ -83,23 +83,6 @@ struct Question {
     key: String,
     ask: Ask,
     id: u64,
-}
-
-/// What the client answered to the questions of one round. Other connections of the client put
-/// it here, and wake the one that waits.
-#[derive(Default)]
-pub struct Inputs {
-    given: Mutex<Vec<(u64, Input)>>,
-    is_ready: AtomicBool,
-    wanted: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Input {
-    /// Raw JSON of an object.
-    Result(String),
-    /// Why there is none.
-    Refused(String),
 }
 
 /// What comes next for a call.
@@ -176,7 +159,7 @@ impl Translation {
     pub fn is_due(&self) -> bool {
         self.rounds().is_some_and(|rounds| match &rounds.stage {
             Stage::Called => false,
-            Stage::Asking(round) => round.inputs.is_ready.load(Ordering::Acquire),
+            Stage::Asking(round) => round.inputs.is_ready(),
             Stage::Waiting { until, .. } => *until <= Instant::now(),
         })
     }
@@ -230,55 +213,6 @@ impl Kept {
             edits: first.edits.iter().cloned().chain(more).collect(),
             progress_token: first.progress_token.clone(),
         })
-    }
-}
-
-impl Inputs {
-    fn new(wanted: usize) -> Inputs {
-        Inputs {
-            wanted,
-            ..Inputs::default()
-        }
-    }
-
-    /// The client's response to question `id`, as it came.
-    pub fn put(&self, id: u64, ask: Ask, response: &str) {
-        let input = Input::of(response);
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fatal = is_fatal(ask, &input);
-        given.push((id, input));
-        if given.len() >= self.wanted || is_fatal {
-            self.is_ready.store(true, Ordering::Release);
-        }
-    }
-
-    fn of(&self, id: u64) -> Option<Input> {
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = given.iter().find(|(known, _)| *known == id);
-        found.map(|(_, input)| input.clone())
-    }
-}
-
-/// Only a form can be left unanswered: what a server is given instead is a result, and those of
-/// the other kinds cannot say no.
-fn is_fatal(ask: Ask, input: &Input) -> bool {
-    ask != Ask::Elicitation && matches!(input, Input::Refused(_))
-}
-
-impl Input {
-    fn of(response: &str) -> Input {
-        let refused = |why: &str| Input::Refused(why.to_owned());
-        match Envelope::parse(response, FROM_CLIENT).map(|envelope| envelope.kind) {
-            Ok(Kind::Result { result, .. }) if result.starts_with('{') => {
-                Input::Result(result.to_owned())
-            }
-            Ok(Kind::Error { error, .. }) => {
-                let members = Members::parse(error, 1, FROM_CLIENT).ok();
-                let message = members.and_then(|members| members.string("message"));
-                Input::Refused(message.map_or_else(String::new, |text| text.into_owned()))
-            }
-            _ => refused("its answer is not an object"),
-        }
     }
 }
 
@@ -385,70 +319,70 @@ fn ask_client(
         return Turn::Wait;
     };
     if input.requests.is_empty() {
-        let until = Instant::now() + rounds.wait;
-        rounds.wait = (rounds.wait * 2).min(limits::ROUND_WAIT_MAX);
-        let state = input.state;
-        rounds.stage = Stage::Waiting { state, until };
-        return Turn::Wait;
+        return rounds.wait(input.state);
     }
-    let refuse = |server: &Server, detail: &str| {
-        Turn::Fail(RpcError::gateway(
-            Reason::BadUpstream,
-            server.name(),
-            detail,
-        ))
-    };
-    if rounds.asked >= limits::ROUNDS {
-        let detail = format!(
-            "wanted input more than {} times for one call",
-            limits::ROUNDS
-        );
-        return refuse(&rounds.server, &detail);
-    }
-    let Some(mail) = mail else {
-        let detail = "wants to ask the client, which accepts no event stream";
-        return refuse(&rounds.server, detail);
-    };
-    let kinds: Result<Vec<Ask>, String> = input
-        .requests
-        .iter()
-        .map(|request| kind(request, session))
-        .collect();
-    let kinds = match kinds {
-        Ok(kinds) => kinds,
-        Err(detail) => return refuse(&rounds.server, &detail),
-    };
-    rounds.asked += 1;
-    rounds.wait = limits::ROUND_WAIT;
-    let inputs = Arc::new(Inputs::new(kinds.len()));
-    let mut texts = Vec::with_capacity(kinds.len());
-    let mut questions = Vec::with_capacity(kinds.len());
-    for (request, ask) in input.requests.into_iter().zip(kinds) {
-        let number = ask::next_ask_id();
-        let pending = PendingAsk::Round(RoundAsk {
-            call: id,
-            ask,
-            mail: mail.clone(),
-            inputs: inputs.clone(),
-        });
-        if !session.register_ask(number, pending) {
-            let detail = "asks more than the session has room for";
-            return refuse(&rounds.server, detail);
+    match rounds.questions(id, input, session, mail) {
+        Ok(questions) => Turn::Ask(questions),
+        Err(detail) => {
+            let name = rounds.server.name();
+            Turn::Fail(RpcError::gateway(Reason::BadUpstream, name, &detail))
         }
-        texts.push(question(number, &request));
-        let key = request.key;
-        questions.push(Question {
-            key,
-            ask,
-            id: number,
-        });
     }
-    rounds.stage = Stage::Asking(Round {
-        questions,
-        state: input.state,
-        inputs,
-    });
-    Turn::Ask(texts)
+}
+
+impl Rounds {
+    /// The server wants to be asked again, without answers.
+    fn wait(&mut self, state: Option<String>) -> Turn {
+        let until = Instant::now() + self.wait;
+        self.wait = (self.wait * 2).min(limits::ROUND_WAIT_MAX);
+        self.stage = Stage::Waiting { state, until };
+        Turn::Wait
+    }
+
+    /// The questions of one round, noted in the session. The error says why they cannot be asked.
+    fn questions(
+        &mut self,
+        call: CallId,
+        input: InputRequired,
+        session: &Session,
+        mail: Option<&MailSender>,
+    ) -> Result<Vec<Vec<u8>>, String> {
+        if self.asked >= limits::ROUNDS {
+            let most = limits::ROUNDS;
+            return Err(format!("wanted input more than {most} times for one call"));
+        }
+        let mail = mail.ok_or("wants to ask the client, which accepts no event stream")?;
+        let requests = input.requests.iter();
+        let kinds: Vec<Ask> = requests
+            .map(|request| kind(request, session))
+            .collect::<Result<_, String>>()?;
+        self.asked += 1;
+        self.wait = limits::ROUND_WAIT;
+        let inputs = Arc::new(Inputs::new(kinds.len()));
+        let mut texts = Vec::with_capacity(kinds.len());
+        let mut questions = Vec::with_capacity(kinds.len());
+        for (request, ask) in input.requests.into_iter().zip(kinds) {
+            let id = ask::next_ask_id();
+            let pending = PendingAsk::Round(RoundAsk {
+                call,
+                ask,
+                mail: mail.clone(),
+                inputs: inputs.clone(),
+            });
+            if !session.register_ask(id, pending) {
+                return Err("asks more than the session has room for".to_owned());
+            }
+            texts.push(question(id, &request));
+            let key = request.key;
+            questions.push(Question { key, ask, id });
+        }
+        self.stage = Stage::Asking(Round {
+            questions,
+            state: input.state,
+            inputs,
+        });
+        Ok(texts)
+    }
 }
 
 /// What kind of question it is, if this client can be asked it.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::face::{Abilities, Initialize};
-use crate::front::rounds::Inputs;
+use crate::front::inputs::Inputs;
 use crate::front::stream::EventStream;
 use crate::mcp::error::RpcError;
 use crate::mcp::level::Level;

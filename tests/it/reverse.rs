@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::http::{Request, Stream};
 use crate::support::rig::Rig;
 use crate::support::servers::everything;
@@ -492,7 +493,7 @@ fn progress_keeps_its_token_and_grows_over_all_rounds() {
 fn calls_of_a_batch_are_asked_for_one_by_one() {
     let rig = rig();
     let mut session = Session::open(rig.port, "/mcp", "2025-03-26", able());
-    let tool = "ev_1mcp_name_for_token";
+    let tool = "ev_1mcp_ask_name";
     let calls: Vec<Value> = ["a", "b"]
         .iter()
         .map(|token| {
@@ -534,6 +535,10 @@ fn a_call_whose_server_dies_while_it_asks_goes_to_the_next_process() {
     let pid = i32::try_from(known["pid"].as_u64().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually("the next process answers", || {
+        let params = json!({"name": "ev_1mcp_echo", "arguments": {"text": "x"}});
+        session.ask("tools/call", params)["result"].is_object()
+    });
     session.answer(&asked["id"], accepted(json!({"name": "Ann"})));
     assert_eq!(end(&mut stream), "Hello, Ann!");
     rig.stop();
