@@ -2,18 +2,23 @@
 //! 2025-11-25): POST, GET and DELETE on `/mcp` and `/mcp/<server>`. This file reads the request
 //! and decides; `exchange` writes answers that come from servers, `listen` the GET stream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::channel::Channel;
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
+use crate::front::post::{is_stateless, names_stateless};
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
+use crate::front::stateless::is_meant;
+use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -39,12 +44,13 @@ const VERSION_HEADER: &str = "MCP-Protocol-Version";
 
 thread_local! {
     /// The queue of this connection thread, made at its first relayed call.
-    static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
+    pub static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
 }
 
 pub struct Streamable {
     pub desk: Desk,
     pub sessions: Arc<Sessions>,
+    pub subscriptions: Arc<Subscriptions>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -57,7 +63,7 @@ pub struct Call<'a> {
 }
 
 /// What is done with one message of a client.
-enum Step {
+pub enum Step {
     /// A complete response.
     Done(Vec<u8>),
     Relayed(Outstanding),
@@ -66,7 +72,7 @@ enum Step {
 }
 
 /// The session, and the view of this one request.
-struct Seat<'a> {
+pub struct Seat<'a> {
     session: &'a Arc<Session>,
     world: Arc<World>,
     view: &'a View,
@@ -111,7 +117,7 @@ pub fn refuse_get(head: &Head<'_>) -> Option<Reply> {
         .then(|| rpc_reply(406, INVALID_REQUEST, "Accept must allow text/event-stream"))
 }
 
-fn accepts(head: &Head<'_>) -> Accepts {
+pub fn accepts(head: &Head<'_>) -> Accepts {
     let mut accepts = Accepts {
         json: false,
         stream: false,
@@ -183,6 +189,10 @@ impl Streamable {
             Ok(envelope) => envelope,
             Err(error) => return self.unreadable(call, &error, out),
         };
+        let params = Params::read(&envelope);
+        if is_stateless(call.head, &params) {
+            return self.stateless(call, &envelope, params, out);
+        }
         if let Kind::Request { id, method } = &envelope.kind
             && method == "initialize"
         {
@@ -198,7 +208,7 @@ impl Streamable {
         };
         let view = session.view.narrowed(narrowing);
         let seat = self.seat(&session, &view);
-        MAILBOX.with(|mail| match self.step(&seat, &envelope, mail) {
+        MAILBOX.with(|mail| match self.step(&seat, &envelope, params, mail) {
             Step::Silent => out.send(202, &call.headers, &[]),
             Step::Done(response) => {
                 self.send(call, accepts(call.head), &session, response, out);
@@ -274,7 +284,7 @@ impl Streamable {
         let session = self
             .sessions
             .get(id)
-            .filter(|session| session.view.scope == call.scope);
+            .filter(|session| session.view.scope == call.scope && session.channel.is_none());
         let Some(session) = session else {
             let message = "session not found; send initialize to open a new one";
             return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
@@ -285,7 +295,7 @@ impl Streamable {
         Ok((session, narrowing))
     }
 
-    fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
+    pub fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
         let world = self.desk.hub.world();
         let visible = match std::ptr::eq(view, &session.view) {
             true => session.visible(&world),
@@ -327,29 +337,15 @@ impl Streamable {
                 return self.refuse(call, 400, &error, Some(id), out);
             }
         };
-        self.desk.wait_settled();
         let view = View {
             scope: call.scope.clone(),
             filters: filter.into_iter().collect(),
         };
-        let session = match self.sessions.open(&client, view, call.peer.address) {
-            Ok(session) => session,
-            Err(full) => {
-                let what = match full {
-                    Full::All => "too many sessions; try again later",
-                    Full::Address => "too many sessions from this address; end one first",
-                };
-                let error = RpcError::new(INVALID_REQUEST, what);
-                return self.refuse(call, 503, &error, Some(id), out);
-            }
+        let opened = self.open(&client, view, call.peer.address, None);
+        let (session, result) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse(call, 503, &error, Some(id), out),
         };
-        let world = self.desk.hub.world();
-        let visible = session.visible(&world);
-        session.update_digests(digests(&world, &visible));
-        let result = initialize_result(
-            &client,
-            instructions::merged(&world, &session.view, &visible),
-        );
         let mut headers = with_type(&call.headers, "application/json");
         headers.push((SESSION_HEADER, &session.id));
         let accepts = accepts(call.head);
@@ -365,6 +361,30 @@ impl Streamable {
         });
     }
 
+    /// Opens a session once clients are let in. Gives the result of `initialize` with it.
+    pub fn open(
+        &self,
+        client: &Initialize,
+        view: View,
+        address: IpAddr,
+        channel: Option<Arc<Channel>>,
+    ) -> Result<(Arc<Session>, String), RpcError> {
+        self.desk.wait_settled();
+        let opened = self.sessions.open(client, view, address, channel);
+        let session = opened.map_err(|full| {
+            let what = match full {
+                Full::All => "too many sessions; try again later",
+                Full::Address => "too many sessions from this address; end one first",
+            };
+            RpcError::new(INVALID_REQUEST, what)
+        })?;
+        let world = self.desk.hub.world();
+        let visible = session.visible(&world);
+        session.update_digests(digests(&world, &visible));
+        let instructions = instructions::merged(&world, &session.view, &visible);
+        Ok((session, initialize_result(client, instructions)))
+    }
+
     /// An array of messages: revisions up to 2025-03-26 only.
     fn batch(&self, call: &Call<'_>, text: &str, out: &mut Responder<'_>) {
         let bad = |what: &str| RpcError::new(INVALID_REQUEST, what.to_owned());
@@ -372,6 +392,10 @@ impl Streamable {
             let error = RpcError::new(PARSE_ERROR, "the body is not valid JSON");
             return self.refuse(call, 400, &error, None, out);
         };
+        if names_stateless(call.head) {
+            let error = bad("the stateless revision has no batches; send one message");
+            return self.refuse(call, 400, &error, None, out);
+        }
         let (session, narrowing) = match self.enter(call) {
             Ok(entered) => entered,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -407,9 +431,18 @@ impl Streamable {
         session.touch();
     }
 
-    fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
+    pub fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
         match Envelope::parse(message, FROM_CLIENT) {
-            Ok(envelope) => self.step(seat, &envelope, mail),
+            Ok(envelope) => {
+                let params = match Params::read(&envelope) {
+                    Ok(params) if is_meant(&params) => Err(RpcError::new(
+                        INVALID_REQUEST,
+                        "a stateless request cannot be part of a batch",
+                    )),
+                    other => other,
+                };
+                self.step(seat, &envelope, params, mail)
+            }
             Err(error) => {
                 let id = match &error {
                     EnvelopeError::Invalid { id, .. } => id.clone(),
@@ -422,7 +455,13 @@ impl Streamable {
     }
 
     /// What one message comes to.
-    fn step(&self, seat: &Seat<'_>, envelope: &Envelope<'_>, mail: &Mailbox) -> Step {
+    pub fn step(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        params: Result<Params<'_>, RpcError>,
+        mail: &Mailbox,
+    ) -> Step {
         match &envelope.kind {
             Kind::Notification { method } => {
                 self.notification(seat.session, method, envelope.params);
@@ -433,14 +472,15 @@ impl Streamable {
                 Step::Silent
             }
             Kind::Error { id: None, .. } => Step::Silent,
-            Kind::Request { id, method } => match self.request(seat, envelope, id, method, mail) {
-                Ok(step) => step,
-                Err(error) => Step::Done(error.response(Some(id))),
-            },
+            Kind::Request { id, method } => {
+                let outcome = params
+                    .and_then(|params| self.request(seat, envelope, id, method, &params, mail));
+                outcome.unwrap_or_else(|error| Step::Done(error.response(Some(id))))
+            }
         }
     }
 
-    fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
+    pub fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
         let members = params.and_then(|params| Members::parse(params, 1, FROM_CLIENT).ok());
         match method {
             // Nothing of ours waits for it; servers get theirs in their own handshake.
@@ -476,6 +516,7 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         method: &str,
+        params: &Params<'_>,
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let Some(method) = Method::parse(method) else {
@@ -484,25 +525,24 @@ impl Streamable {
                 format!("method not found: {method}"),
             ));
         };
-        let params = Params::read(envelope)?;
-        let relay = |key: Named<'_>| self.relay(seat, envelope, id, &params, key, mail);
+        let relay = |key: Named<'_>| self.relay(seat, envelope, id, params, key, mail);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
                 "initialize cannot be part of a batch",
             )),
             Method::Ping => Ok(Step::Done(result_response(id, "{}"))),
-            Method::ToolsList => self.list(seat, id, &params, ListKind::Tools),
-            Method::PromptsList => self.list(seat, id, &params, ListKind::Prompts),
-            Method::ResourcesList => self.list(seat, id, &params, ListKind::Resources),
-            Method::ResourcesTemplatesList => self.list(seat, id, &params, ListKind::Templates),
-            Method::ToolsCall => relay(Named::key(&params, "name", ListKind::Tools)?),
-            Method::PromptsGet => relay(Named::key(&params, "name", ListKind::Prompts)?),
-            Method::ResourcesRead => relay(Named::key(&params, "uri", ListKind::Resources)?),
-            Method::Complete => relay(Named::reference(&params)?),
-            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, &params, mail),
-            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, &params, mail),
-            Method::SetLevel => self.set_level(seat, id, &params),
+            Method::ToolsList => self.list(seat, id, params, ListKind::Tools),
+            Method::PromptsList => self.list(seat, id, params, ListKind::Prompts),
+            Method::ResourcesList => self.list(seat, id, params, ListKind::Resources),
+            Method::ResourcesTemplatesList => self.list(seat, id, params, ListKind::Templates),
+            Method::ToolsCall => relay(Named::key(params, "name", ListKind::Tools)?),
+            Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
+            Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
+            Method::Complete => relay(Named::reference(params)?),
+            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
+            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
+            Method::SetLevel => self.set_level(seat, id, params),
         }
     }
 
@@ -560,7 +600,7 @@ impl Streamable {
                 .into_iter()
                 .collect(),
             progress_token: params
-                .progress_token()?
+                .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let request = (envelope, params);

@@ -16,7 +16,12 @@ use crate::config::settings::Settings;
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::sessions::Sessions;
+use crate::front::sse::Sse;
 use crate::front::streamable::Streamable;
+use crate::front::subscription::Subscriptions;
+use crate::front::talk::Common;
+use crate::front::talks::Talks;
+use crate::front::workers::Workers;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::router::Router;
@@ -24,7 +29,7 @@ use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
-use crate::upstream::server::Server;
+use crate::upstream::server::{Server, Surroundings};
 
 /// Why a gateway does not start. Each has its exit code.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub struct Gateway {
     settings: Settings,
     http: HttpServer,
     sessions: Arc<Sessions>,
+    sse: Arc<Sse>,
+    subscriptions: Arc<Subscriptions>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -75,16 +82,19 @@ impl Gateway {
         let address = listener.local_addr().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let around = Surroundings::new(events.clone(), starts, &settings.roots);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
-            let started = Server::start(index, server.clone(), events.clone(), starts.clone());
+            let started = Server::start(index, server.clone(), around.clone());
             servers.push(started.map_err(cannot)?);
         }
         let fixed = Arc::new(fixed(&config, servers.clone()));
         let offers = vec![None; servers.len()];
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
-        let router = start_router(&settings, fixed, &hub, &sessions, received).map_err(cannot)?;
+        let subscriptions = Arc::new(Subscriptions::default());
+        let told = (&sessions, &subscriptions);
+        let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
@@ -92,7 +102,20 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let door = front_door(&settings, address.ip(), hub, &sessions, &draining, &health);
+        let streamable = streamable(&settings, hub, told, &draining);
+        let sse = Arc::new(Sse {
+            talks: Talks::new(Arc::new(Common {
+                streamable: streamable.clone(),
+                workers: Workers::default(),
+            })),
+        });
+        let door = FrontDoor {
+            policy: host_policy(&settings, address.ip()),
+            body_bytes: settings.max_body_bytes,
+            streamable,
+            sse: sse.clone(),
+            health: health.clone(),
+        };
         let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
             .map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address.port(), health);
@@ -101,6 +124,8 @@ impl Gateway {
             settings,
             http,
             sessions,
+            sse,
+            subscriptions,
             servers,
             draining,
             health_socket,
@@ -134,6 +159,8 @@ impl Gateway {
         for session in self.sessions.all() {
             session.listener.finish();
         }
+        self.sse.talks.drain();
+        self.subscriptions.end_all();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -147,6 +174,9 @@ impl Gateway {
             .wait_empty(Instant::now() + Duration::from_secs(1));
         self.servers.iter().for_each(|server| server.join());
         self.http.join();
+        self.sse.talks.stop();
+        let workers = &self.sse.talks.common.workers;
+        workers.stop(Instant::now() + Duration::from_secs(1));
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
@@ -175,13 +205,14 @@ fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
         fixed,
         hub: hub.clone(),
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -189,38 +220,36 @@ fn start_router(
     thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
 }
 
-fn front_door(
+fn streamable(
     settings: &Settings,
-    bound: IpAddr,
     hub: Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     draining: &Arc<AtomicBool>,
-    health: &Arc<Health>,
-) -> FrontDoor {
+) -> Arc<Streamable> {
+    Arc::new(Streamable {
+        sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
+        desk: Desk {
+            hub,
+            hold: match settings.enable_async_loading {
+                true => Duration::ZERO,
+                false => settings.sync_start_timeout,
+            },
+            draining: draining.clone(),
+        },
+    })
+}
+
+fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
     let mut allowed_hosts = settings.allowed_hosts.clone();
     if !bound.is_unspecified() {
         // An address cannot be rebound to another one as a name can.
         allowed_hosts.push(bound.to_string());
     }
-    FrontDoor {
-        policy: HostPolicy {
-            allowed_hosts,
-            allowed_origins: settings.allowed_origins.clone(),
-            bound_to_loopback: bound.is_loopback(),
-        },
-        body_bytes: settings.max_body_bytes,
-        streamable: Streamable {
-            sessions: sessions.clone(),
-            desk: Desk {
-                hub,
-                hold: match settings.enable_async_loading {
-                    true => Duration::ZERO,
-                    false => settings.sync_start_timeout,
-                },
-                draining: draining.clone(),
-            },
-        },
-        health: health.clone(),
+    HostPolicy {
+        allowed_hosts,
+        allowed_origins: settings.allowed_origins.clone(),
+        bound_to_loopback: bound.is_loopback(),
     }
 }
 

@@ -175,6 +175,9 @@ impl Inbound {
                 .link
                 .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
         };
+        if self.link.client_calls() > 0 {
+            self.outlook.note_ask(ask);
+        }
         let asked = Asked {
             ask,
             upstream_id: id.to_owned(),
@@ -192,7 +195,7 @@ impl Inbound {
                 }
             }
             None if self.outlook.is_one_session() => self.unsolicited_ask(asked),
-            None if ask == Ask::Roots => self.link.answer_result(id, "{\"roots\":[]}"),
+            None if ask == Ask::Roots => self.link.answer_result(id, &self.outlook.roots),
             None => self.refuse(id, refusal(self.link.client_calls())),
         }
     }

@@ -328,6 +328,18 @@ impl Link {
         true
     }
 
+    /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
+    /// when the call is over: then its answer is where it was to go before.
+    pub fn redirect(&self, id: CallId, mail: &MailSender, token: Option<&str>) -> bool {
+        let mut pending = self.pending();
+        let Some(waiting) = pending.calls.get_mut(&id) else {
+            return false;
+        };
+        waiting.mail = mail.clone();
+        waiting.progress_token = token.map(str::to_owned);
+        true
+    }
+
     /// The one answer of a call. Called by the reader thread only.
     pub fn answered(&self, id: CallId, answer: Answer) {
         match self.take(id) {
@@ -426,6 +438,15 @@ impl Link {
             mail: waiting.mail.clone(),
             certain,
         })
+    }
+
+    /// No call of a client is in work here, not even one that was taken back.
+    pub fn is_quiet(&self) -> bool {
+        let mut pending = self.pending();
+        pending
+            .abandoned
+            .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
+        pending.client_calls == 0 && pending.abandoned.is_empty()
     }
 
     pub fn client_calls(&self) -> usize {

@@ -33,6 +33,8 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
 mod starting;
 #[cfg(test)]
 mod streams;
