@@ -73,12 +73,13 @@ impl Streamable {
         let face = Stateless {
             desk: &self.desk,
             subscriptions: &self.subscriptions,
+            parking: &self.parking,
         };
         let step = face.decide(request, &terms, &view, mail)?;
         let mut output = Output::http(out, &call.headers, accepts(call.head));
         match step {
             Step::Done(result) => output.respond(200, &[&result_response(request.id, &result)]),
-            Step::Relayed(relayed) => Waiting::new(relayed, mail, output).run(),
+            Step::Relayed(relayed) => Waiting::new(relayed, mail, output, &self.parking).run(),
             Step::Listen(opening) => {
                 subscription::serve(&self.subscriptions, opening, &self.desk, mail, output)?;
             }

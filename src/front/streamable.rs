@@ -12,6 +12,7 @@ use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
+use crate::front::parking::Parking;
 use crate::front::post::{is_stateless, names_stateless};
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
@@ -51,6 +52,8 @@ pub struct Streamable {
     pub desk: Desk,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
+    /// Calls of stateless clients that are to come back.
+    pub parking: Arc<Parking>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::settings::Settings;
 use crate::front::desk::Desk;
 use crate::front::health::Health;
+use crate::front::parking::Parking;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::streamable::Streamable;
@@ -64,6 +65,7 @@ pub struct Gateway {
     sessions: Arc<Sessions>,
     sse: Arc<Sse>,
     subscriptions: Arc<Subscriptions>,
+    parking: Arc<Parking>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -93,7 +95,10 @@ impl Gateway {
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
         let subscriptions = Arc::new(Subscriptions::default());
-        let told = (&sessions, &subscriptions);
+        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
+        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let parking = Arc::new(parking);
+        let told = (&sessions, &subscriptions, &parking);
         let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -126,6 +131,7 @@ impl Gateway {
             sessions,
             sse,
             subscriptions,
+            parking,
             servers,
             draining,
             health_socket,
@@ -161,6 +167,7 @@ impl Gateway {
         }
         self.sse.talks.drain();
         self.subscriptions.end_all();
+        self.parking.close();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -201,11 +208,14 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Fixed {
     }
 }
 
+/// Clients, and what they are owed.
+type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
+
 fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
+    (sessions, subscriptions, parking): Told<'_>,
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
@@ -213,6 +223,7 @@ fn start_router(
         hub: hub.clone(),
         sessions: sessions.clone(),
         subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -223,12 +234,13 @@ fn start_router(
 fn streamable(
     settings: &Settings,
     hub: Arc<Hub>,
-    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
+    (sessions, subscriptions, parking): Told<'_>,
     draining: &Arc<AtomicBool>,
 ) -> Arc<Streamable> {
     Arc::new(Streamable {
         sessions: sessions.clone(),
         subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
         desk: Desk {
             hub,
             hold: match settings.enable_async_loading {

@@ -320,6 +320,14 @@ impl Server {
         lock(&self.shared.slot).hello.clone()
     }
 
+    /// Whether it was of the stateless era when it was last up.
+    pub fn is_stateless(&self) -> bool {
+        let slot = lock(&self.shared.slot);
+        slot.hello
+            .as_ref()
+            .is_some_and(|hello| hello.era.is_stateless())
+    }
+
     /// The shared process, if it is up.
     pub fn shared_link(&self) -> Option<Arc<Link>> {
         lock(&self.shared.slot).link.clone()
