@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::base::limits;
 use crate::front::ask;
@@ -36,6 +37,8 @@ use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
 use crate::upstream::caller::Caller;
+use crate::upstream::listening::Watched;
+use crate::upstream::server::Server;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -673,6 +676,9 @@ impl Streamable {
         if let Some(old) = seat.session.remove_subscription(&uri) {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
+        if server.is_stateless() {
+            return self.watch(seat, id, &server, &uri);
+        }
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
@@ -692,6 +698,46 @@ impl Streamable {
         }
     }
 
+    /// The same at a stateless server: the resource becomes a part of what the gateway listens
+    /// for. Waits until the server has heard that, because the next call may change it.
+    fn watch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        server: &Arc<Server>,
+        uri: &str,
+    ) -> Result<Step, RpcError> {
+        let lease = server.link_for(&seat.caller())?;
+        let hello = lease.link.hello();
+        if !hello.is_some_and(|hello| hello.declares_that("resources", "subscribe")) {
+            let message = "the server does not tell of changes of its resources";
+            return Err(RpcError::new(METHOD_NOT_FOUND, message));
+        }
+        if server.has_all_subscriptions() {
+            let message = "the server has too many subscriptions";
+            return Err(RpcError::new(INVALID_REQUEST, message));
+        }
+        server.subscribe(uri);
+        if !seat.session.add_subscription(uri, server.index) {
+            drop_subscription(server, uri);
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
+        server.wishes_changed(Some(&seat.session.face));
+        let deadline = Instant::now() + limits::LISTEN_ACK;
+        match lease.link.listening().wait_for(uri, deadline) {
+            Watched::Yes => server.confirm_subscription(uri),
+            // It hears of it when it can; until then there are no news.
+            Watched::NotYet => {}
+            Watched::No => {
+                seat.session.remove_subscription(uri);
+                drop_subscription(server, uri);
+                let message = format!("the server does not tell of changes of {uri}");
+                return Err(RpcError::new(INVALID_PARAMS, message));
+            }
+        }
+        Ok(Step::Done(result_response(id, "{}")))
+    }
+
     fn unsubscribe(
         &self,
         seat: &Seat<'_>,
@@ -708,6 +754,10 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
+        if server.is_stateless() {
+            server.wishes_changed(Some(&seat.session.face));
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
         if last || server.config.instances.is_per_session() {
             let target = Target {
                 server,

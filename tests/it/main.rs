@@ -15,6 +15,8 @@ mod docs;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod fidelity;
 #[cfg(test)]
 mod guard;
