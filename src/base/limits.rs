@@ -373,10 +373,9 @@ pub const DEMO_TITLE_CHARS: usize = 200;
 pub const DEMO_PAGE_ENTRIES: usize = 100;
 pub const DEMO_MATCHES: usize = 50;
 pub const DEMO_PROMPT_BYTES: usize = 256 * KIB;
-/// `list` and `call` at a running gateway: to connect; between two bytes (a gateway sends a
-/// comment every 15 s); in all, unless told otherwise (a call that makes progress may take as
-/// long as a gateway lets it); to close a session.
-pub const CLIENT_CONNECT: Duration = Duration::from_secs(10);
+/// `list` and `call` at a running gateway: between two bytes (a gateway sends a comment every
+/// 15 s); in all, unless told otherwise (a call that makes progress may take as long as a
+/// gateway lets it); to close a session.
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(610);
 pub const CLIENT_CLOSE: Duration = Duration::from_secs(2);

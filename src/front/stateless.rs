@@ -295,10 +295,7 @@ impl<'a> Stateless<'a> {
         }
         let lease = server.link_for(&caller)?;
         let text = request.envelope.text;
-        let is_stateless = lease
-            .link
-            .hello()
-            .is_some_and(|hello| hello.era.is_stateless());
+        let is_stateless = lease.link.is_stateless();
         let mut edits = match is_stateless {
             true => Vec::new(),
             false => to_session(text, request.params.members())?,

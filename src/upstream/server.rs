@@ -320,14 +320,6 @@ impl Server {
         lock(&self.shared.slot).hello.clone()
     }
 
-    /// Whether it was of the stateless era when it was last up.
-    pub fn is_stateless(&self) -> bool {
-        let slot = lock(&self.shared.slot);
-        slot.hello
-            .as_ref()
-            .is_some_and(|hello| hello.era.is_stateless())
-    }
-
     /// The shared process, if it is up.
     pub fn shared_link(&self) -> Option<Arc<Link>> {
         lock(&self.shared.slot).link.clone()
@@ -573,6 +565,13 @@ impl Server {
         if let Some(instance) = own {
             instance.signals.wishes_changed();
         }
+    }
+
+    /// Whether it spoke the stateless revision when it was last up.
+    pub fn is_stateless(&self) -> bool {
+        let slot = lock(&self.shared.slot);
+        let hello = slot.hello.as_ref();
+        hello.is_some_and(|hello| hello.era.is_stateless())
     }
 
     /// There is no room for another resource in what it is asked to tell of.

@@ -39,6 +39,10 @@ mod sse;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]
+mod stateless;
+#[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod supervision;
