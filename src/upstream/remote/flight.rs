@@ -1,0 +1,116 @@
+//! Exchanges that are under way at one server: so that each can be stopped from outside, and
+//! all of them at the end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::net::Stop;
+use crate::upstream::call::CallId;
+
+/// One exchange, or one stream that is read.
+pub struct Flight {
+    /// The call that is waited for; `None` for notifications, answers and streams of their own.
+    pub call: Option<CallId>,
+    pub stop: Stop,
+    number: u64,
+    /// What the server is told after the exchange was stopped.
+    last_words: Mutex<Option<Vec<u8>>>,
+}
+
+impl Flight {
+    pub fn take_last_words(&self) -> Option<Vec<u8>> {
+        lock(&self.last_words).take()
+    }
+}
+
+#[derive(Default)]
+pub struct Flights(Mutex<Air>);
+
+#[derive(Default)]
+struct Air {
+    flights: HashMap<u64, Arc<Flight>>,
+    calls: HashMap<CallId, u64>,
+    next: u64,
+    closed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Flights {
+    /// `None` once closed.
+    pub fn enter(&self, call: Option<CallId>) -> Option<Arc<Flight>> {
+        let mut air = lock(&self.0);
+        if air.closed {
+            return None;
+        }
+        air.next += 1;
+        let number = air.next;
+        let flight = Arc::new(Flight {
+            call,
+            stop: Stop::default(),
+            number,
+            last_words: Mutex::new(None),
+        });
+        air.flights.insert(number, flight.clone());
+        if let Some(call) = call {
+            air.calls.insert(call, number);
+        }
+        Some(flight)
+    }
+
+    pub fn leave(&self, flight: &Flight) {
+        let mut air = lock(&self.0);
+        air.flights.remove(&flight.number);
+        if let Some(call) = flight.call {
+            air.calls.remove(&call);
+        }
+    }
+
+    /// Stops the exchange of `call`. False when there is none.
+    pub fn stop(&self, call: CallId, last_words: Option<Vec<u8>>) -> bool {
+        let air = lock(&self.0);
+        let number = air.calls.get(&call);
+        let Some(flight) = number.and_then(|number| air.flights.get(number)).cloned() else {
+            return false;
+        };
+        *lock(&flight.last_words) = last_words;
+        drop(air);
+        flight.stop.stop();
+        true
+    }
+
+    pub fn is_closed(&self) -> bool {
+        lock(&self.0).closed
+    }
+
+    /// Stops everything, and lets nothing begin any more.
+    pub fn close(&self) {
+        let flights: Vec<Arc<Flight>> = {
+            let mut air = lock(&self.0);
+            air.closed = true;
+            air.flights.values().cloned().collect()
+        };
+        flights.iter().for_each(|flight| flight.stop.stop());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Flights;
+
+    #[test]
+    fn one_is_stopped_alone_and_all_at_the_end() {
+        let flights = Flights::default();
+        let first = flights.enter(Some(7)).expect("open");
+        let second = flights.enter(None).expect("open");
+        assert!(flights.stop(7, Some(b"x".to_vec())));
+        assert!(first.stop.is_stopped() && !second.stop.is_stopped());
+        assert_eq!(first.take_last_words(), Some(b"x".to_vec()));
+        flights.leave(&first);
+        assert!(!flights.stop(7, None));
+        flights.close();
+        assert!(second.stop.is_stopped() && flights.enter(None).is_none());
+    }
+}
