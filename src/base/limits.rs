@@ -176,6 +176,12 @@ pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
 /// How long a question waits for the answer of a stateless client, and the least to be set.
 pub const PARKED: Duration = Duration::from_secs(5 * 60);
 pub const PARKED_LEAST_MS: u64 = 1000;
+/// How often a call that waits for a process of its own looks whether one has become quiet.
+pub const POOL_LOOK: Duration = Duration::from_millis(50);
+/// A process that a call was taken back from may still be at work: so long it is left alone.
+pub const COOLING: Duration = Duration::from_secs(2);
+/// A call that waits for its client keeps its process so long, whoever else wants one.
+pub const PARKED_AT_LEAST: Duration = Duration::from_secs(10);
 
 // Catalogue.
 

@@ -99,6 +99,8 @@ impl Session {
             face: SessionFace {
                 session: id.clone(),
                 face,
+                asks: client.abilities.asks(),
+                principal: None,
                 wanted: Wanted::default(),
                 ended: Arc::default(),
             },

@@ -83,7 +83,7 @@ impl Router {
             self.fixed
                 .servers
                 .iter()
-                .for_each(|server| server.reap_sessions());
+                .for_each(|server| server.reap_instances());
         }
     }
 

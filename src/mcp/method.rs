@@ -58,6 +58,30 @@ impl Ask {
     }
 }
 
+/// A set of questions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asks(u8);
+
+impl Asks {
+    pub const NONE: Asks = Asks(0);
+
+    pub fn from_bits(bits: u8) -> Asks {
+        Asks(bits)
+    }
+
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub fn with(self, ask: Ask) -> Asks {
+        Asks(self.0 | 1 << ask as u8)
+    }
+
+    pub fn meets(self, other: Asks) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 pub const INITIALIZED: &str = "notifications/initialized";
 pub const CANCELLED: &str = "notifications/cancelled";
 pub const PROGRESS: &str = "notifications/progress";

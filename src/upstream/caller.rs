@@ -2,22 +2,78 @@
 
 use std::sync::Arc;
 
+use crate::mcp::method::Asks;
 use crate::upstream::link::Link;
-use crate::upstream::server::SessionFace;
+use crate::upstream::pool::Whose;
+use crate::upstream::server::{Server, SessionFace};
 
 /// On whose behalf a link is wanted. A stateless request never gets a session.
+#[derive(Clone, Copy)]
 pub enum Caller<'a> {
     Session(&'a SessionFace),
-    Stateless,
+    Stateless(&'a StatelessFace),
+}
+
+/// What one stateless request says about its client.
+#[derive(Debug, Clone, Default)]
+pub struct StatelessFace {
+    /// Who it is, once that is known for sure.
+    pub principal: Option<String>,
+    /// What its client can be asked.
+    pub asks: Asks,
+}
+
+impl Caller<'_> {
+    pub fn asks(&self) -> Asks {
+        match self {
+            Caller::Session(face) => face.asks,
+            Caller::Stateless(face) => face.asks,
+        }
+    }
+
+    pub fn principal(&self) -> Option<&str> {
+        match self {
+            Caller::Session(face) => face.principal.as_deref(),
+            Caller::Stateless(face) => face.principal.as_deref(),
+        }
+    }
 }
 
 /// The link that one call may use, until this is dropped.
 pub struct Lease {
     pub link: Arc<Link>,
+    seat: Option<Seat>,
+}
+
+/// A place at a process that is not everybody's.
+struct Seat {
+    server: Arc<Server>,
+    whose: Whose,
 }
 
 impl Lease {
-    pub fn shared(link: Arc<Link>) -> Lease {
-        Lease { link }
+    pub(crate) fn shared(link: Arc<Link>) -> Lease {
+        Lease { link, seat: None }
+    }
+
+    pub(crate) fn seated(link: Arc<Link>, server: Arc<Server>, whose: Whose) -> Lease {
+        let seat = Some(Seat { server, whose });
+        Lease { link, seat }
+    }
+
+    /// The call waits for its client alone, or goes on: a process of one call may be taken away
+    /// from one that waits too long while others want it.
+    pub fn set_parked(&self, parked: bool) {
+        if let Some(seat) = &self.seat
+            && matches!(seat.whose, Whose::OneCall(_))
+        {
+            seat.server.pool().set_parked(&seat.whose, parked);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.server.pool().give_back(&self.whose);
     }
 }

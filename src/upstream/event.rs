@@ -2,11 +2,13 @@
 //! server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam_channel::Sender;
 
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
+use crate::mcp::method::{Ask, Asks};
 use crate::model::listing::{Item, Listing};
 use crate::upstream::call::{Asked, Notice};
 use crate::upstream::link::Link;
@@ -65,12 +67,20 @@ pub struct Outlook {
     pub server: usize,
     /// Set when the process serves one session only.
     pub session: Option<String>,
+    /// What the server has asked so far (`Asks`): one place for all its processes.
+    pub asked: Arc<AtomicU8>,
     pub router: Sender<Event>,
 }
 
 impl Outlook {
     pub fn is_one_session(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// The server asked something without naming the call that it is about.
+    pub fn note_ask(&self, ask: Ask) {
+        self.asked
+            .fetch_or(Asks::NONE.with(ask).bits(), Ordering::Relaxed);
     }
 
     pub fn send(&self, event: Event) {

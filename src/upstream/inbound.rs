@@ -171,6 +171,9 @@ impl Inbound {
                 .link
                 .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
         };
+        if self.link.client_calls() > 0 {
+            self.outlook.note_ask(ask);
+        }
         let asked = Asked {
             ask,
             upstream_id: id.to_owned(),

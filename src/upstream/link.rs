@@ -412,6 +412,15 @@ impl Link {
         })
     }
 
+    /// No call of a client is in work here, not even one that was taken back.
+    pub fn is_quiet(&self) -> bool {
+        let mut pending = self.pending();
+        pending
+            .abandoned
+            .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
+        pending.client_calls == 0 && pending.abandoned.is_empty()
+    }
+
     pub fn client_calls(&self) -> usize {
         self.pending().client_calls
     }

@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod link;
 pub mod outlet;
 pub mod owner;
+pub mod pool;
 pub mod process;
 mod program;
 pub mod server;

@@ -37,6 +37,8 @@ pub enum Role {
     Shared,
     /// One session's. Started at its first call, not restarted: the next call starts another.
     Session(SessionFace),
+    /// For calls that stand alone, or of one principal. Started when wanted, not restarted.
+    Beside,
 }
 
 pub struct Owner {
@@ -83,6 +85,10 @@ impl Owner {
         self.instance.signals()
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(self.role, Role::Shared)
+    }
+
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         self.server.update(&self.role, &self.instance, change);
     }
@@ -95,7 +101,7 @@ impl Owner {
                 break;
             };
             let name = self.server.name();
-            if matches!(self.role, Role::Session(_)) {
+            if !self.is_shared() {
                 log::warn!("process of a session ended server={name:?}: {why}");
                 self.stopped(Some(why));
                 return;
@@ -316,7 +322,7 @@ impl Owner {
         };
         let started = Instant::now();
         let face = match &self.role {
-            Role::Shared => ClientFace::shared(),
+            Role::Shared | Role::Beside => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
@@ -330,7 +336,7 @@ impl Owner {
         let kinds = ListKind::ALL.into_iter().filter(is_declared);
         let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(());
         }
         let time = limit
@@ -391,7 +397,7 @@ impl Owner {
             send_level(link, level);
         }
         self.subscribe_again(link);
-        if matches!(self.role, Role::Shared) {
+        if self.is_shared() {
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
             log::info!(
@@ -424,7 +430,7 @@ impl Owner {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
             (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
-            (Role::Shared, _) => Vec::new(),
+            (Role::Shared | Role::Beside, _) => Vec::new(),
         };
         for uri in uris {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
@@ -480,7 +486,7 @@ impl Owner {
     /// Reads one list that is due. False when there is none.
     fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
         let is_news = running.watch.signals().take_lists_changed();
-        if matches!(self.role, Role::Session(_)) {
+        if !self.is_shared() {
             return Ok(false);
         }
         let now = Instant::now();

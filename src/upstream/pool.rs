@@ -170,10 +170,17 @@ impl Pool {
                 let is_idle = entry.seats == 0 && entry.used.elapsed() >= idle && !keep(whose);
                 is_idle || !entry.instance.is_living()
             };
-            let over: Vec<Whose> = entries.map.iter().filter(is_over).map(|(w, _)| w.clone()).collect();
+            let over: Vec<Whose> = entries
+                .map
+                .iter()
+                .filter(is_over)
+                .map(|(w, _)| w.clone())
+                .collect();
             over.iter().for_each(|whose| entries.retire(whose));
             let leaving = std::mem::take(&mut entries.leaving);
-            let (living, ended) = leaving.into_iter().partition(|instance| instance.is_living());
+            let (living, ended) = leaving
+                .into_iter()
+                .partition(|instance| instance.is_living());
             entries.leaving = living;
             ended
         };
@@ -259,7 +266,11 @@ impl Entries {
             let living = entry.instance.is_living();
             living.then_some(((order, std::cmp::Reverse(age)), whose.clone()))
         };
-        let found = self.map.iter().filter_map(rank).min_by_key(|(rank, _)| *rank);
+        let found = self
+            .map
+            .iter()
+            .filter_map(rank)
+            .min_by_key(|(rank, _)| *rank);
         let Some((_, whose)) = found else {
             return false;
         };

@@ -3,7 +3,7 @@
 //! the state.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,16 @@ use crossbeam_channel::Sender;
 
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
-use crate::config::server::{ServerConfig, ServerState};
+use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
+use crate::mcp::method::Asks;
 use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::event::{Event, Outlook};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
+use crate::upstream::pool::{NoSeat, Pool, Whose};
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
 
@@ -90,6 +92,9 @@ impl Status {
 pub struct SessionFace {
     pub session: String,
     pub face: ClientFace,
+    /// What its client can be asked.
+    pub asks: Asks,
+    pub principal: Option<String>,
     pub wanted: Wanted,
     /// Set before its processes are ended: no other one is started for it.
     pub ended: Arc<AtomicBool>,
@@ -144,9 +149,10 @@ pub struct Server {
     pub config: ServerConfig,
     pub tail: Tail,
     shared: Arc<Instance>,
-    sessions: Mutex<HashMap<String, Arc<Instance>>>,
-    /// No process is started any more. Changes under the lock of `sessions`.
-    stopping: AtomicBool,
+    /// Processes beside the shared one.
+    pool: Pool,
+    /// What it has asked its client so far, in a way that names no call (`Asks`).
+    asked: Arc<AtomicU8>,
     router: Sender<Event>,
     starts: Arc<Gate>,
     /// Resource subscriptions of all sessions, by URI.
@@ -181,8 +187,14 @@ impl Instance {
         lock(&self.slot).status.clone()
     }
 
-    fn is_living(&self) -> bool {
+    pub(crate) fn is_living(&self) -> bool {
         lock(&self.slot).status.state != State::Stopped
+    }
+
+    /// It is up, and works at nothing for anybody.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let link = lock(&self.slot).link.clone();
+        link.is_some_and(|link| link.is_quiet())
     }
 
     fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
@@ -218,7 +230,7 @@ impl Instance {
         }
     }
 
-    fn join(&self) {
+    pub(crate) fn join(&self) {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
@@ -249,8 +261,8 @@ impl Server {
             config,
             tail: Tail::default(),
             shared,
-            sessions: Mutex::default(),
-            stopping: AtomicBool::new(false),
+            pool: Pool::default(),
+            asked: Arc::default(),
             router,
             starts,
             subscriptions: Mutex::default(),
@@ -291,123 +303,136 @@ impl Server {
         &self.starts
     }
 
-    /// The link that a call must use. Waits for a start that is under way, but not
-    /// for a restart.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The link that a call must use. Waits for a start that is under way, but not for a restart.
     ///
     /// # Errors
     /// An error that names the server, its state and what comes next.
     pub fn link_for(self: &Arc<Self>, caller: &Caller<'_>) -> Result<Lease, RpcError> {
         let deadline = Instant::now() + limits::START_WAIT;
-        let link = match caller {
-            Caller::Session(session) => self.link_for_session(session, deadline)?,
-            Caller::Stateless => {
-                let link = self.shared.link(deadline);
-                link.map_err(|status| self.unavailable(&status))?
+        let whose = self.whose(caller);
+        // A living process of the caller's own needs nobody else.
+        let is_up = whose
+            .as_ref()
+            .is_some_and(|whose| self.pool.living(whose).is_some());
+        if !is_up {
+            let shared = self.shared.link(deadline);
+            let link = shared.map_err(|status| self.unavailable(&status))?;
+            if whose.is_none() {
+                return Ok(Lease::shared(link));
             }
-        };
-        Ok(Lease::shared(link))
+        }
+        self.seat(caller, whose, deadline)
     }
 
-    fn link_for_session(
+    /// Whose process the calls of `caller` run on; `None` is everybody's. Those that a server may
+    /// ask something stand alone once it has asked: a question names no call on stdio.
+    fn whose(&self, caller: &Caller<'_>) -> Option<Whose> {
+        let asked = Asks::from_bits(self.asked.load(Ordering::Relaxed));
+        let may_be_asked = asked.meets(caller.asks());
+        match (self.config.instances, caller) {
+            (Instances::Shared, _) => None,
+            (Instances::Session, Caller::Session(face)) => {
+                Some(Whose::Session(face.session.clone()))
+            }
+            (Instances::Principal, _) if caller.principal().is_some() => caller
+                .principal()
+                .map(|name| Whose::Principal(name.to_owned())),
+            (_, Caller::Session(face)) => {
+                let own = Whose::Session(face.session.clone());
+                (may_be_asked || self.pool.living(&own).is_some()).then_some(own)
+            }
+            (_, Caller::Stateless(face)) => may_be_asked.then(|| match &face.principal {
+                Some(name) => Whose::Principal(name.clone()),
+                None => Whose::OneCall(0),
+            }),
+        }
+    }
+
+    fn seat(
         self: &Arc<Self>,
-        session: &SessionFace,
+        caller: &Caller<'_>,
+        whose: Option<Whose>,
         deadline: Instant,
-    ) -> Result<Arc<Link>, RpcError> {
-        let unavailable = |status: Status| self.unavailable(&status);
-        // A living process of the session's own needs nobody else.
-        if let Some(own) = self.living_instance(&session.session) {
-            return own.link(deadline).map_err(unavailable);
-        }
-        let shared = self.shared.link(deadline).map_err(unavailable)?;
-        if !self.config.instances.is_per_session() {
-            return Ok(shared);
-        }
-        let instance = self.session_instance(session)?;
-        instance.link(deadline).map_err(unavailable)
-    }
-
-    fn living_instance(&self, session: &str) -> Option<Arc<Instance>> {
-        let sessions = lock(&self.sessions);
-        sessions
-            .get(session)
-            .filter(|instance| instance.is_living())
-            .cloned()
-    }
-
-    fn session_instance(
-        self: &Arc<Self>,
-        session: &SessionFace,
-    ) -> Result<Arc<Instance>, RpcError> {
-        let mut sessions = lock(&self.sessions);
-        if let Some(instance) = sessions.get(&session.session)
-            && instance.is_living()
+    ) -> Result<Lease, RpcError> {
+        if let Caller::Session(face) = caller
+            && face.ended.load(Ordering::Acquire)
         {
-            return Ok(instance.clone());
-        }
-        if session.ended.load(Ordering::Acquire) {
             let detail = "is not started for a session that has ended";
             return Err(RpcError::gateway(Reason::Draining, self.name(), detail));
         }
-        if self.stopping.load(Ordering::Relaxed) {
-            let detail = "is stopped: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, self.name(), detail));
-        }
-        let living = sessions.values().filter(|instance| instance.is_living());
-        if living.count() >= limits::INSTANCES_PER_SERVER {
-            let detail = "has as many processes as it may have; end a session first";
-            return Err(RpcError::gateway(Reason::Busy, self.name(), detail));
-        }
-        let instance = Instance::new(State::Pending);
-        let role = Role::Session(session.clone());
-        let owner = Owner::new(self.clone(), role, instance.clone());
-        let name = format!("own:{}", self.config.name);
-        let spawned = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run());
-        match spawned {
-            Ok(thread) => *lock(&instance.thread) = Some(thread),
-            Err(error) => {
-                let detail = format!("cannot be started: {error}");
-                return Err(RpcError::gateway(Reason::Busy, self.name(), &detail));
+        let most = self.config.max_instances;
+        let make = |_: &Whose| self.start_beside(caller);
+        let taken = match whose {
+            Some(whose @ (Whose::Session(_) | Whose::Principal(_))) => {
+                self.pool.seat(&whose, most, deadline, make)
+            }
+            _ => self.pool.seat_alone(most, deadline, make),
+        };
+        let (whose, instance) = taken.map_err(|error| self.no_seat(error))?;
+        // Given back on every way out of here.
+        let seat = |link: Arc<Link>| Lease::seated(link, self.clone(), whose.clone());
+        match instance.link(deadline) {
+            Ok(link) => Ok(seat(link)),
+            Err(status) => {
+                self.pool.give_back(&whose);
+                Err(self.unavailable(&status))
             }
         }
-        let old = sessions.insert(session.session.clone(), instance.clone());
-        drop(sessions);
-        // It has ended; this is the moment that its thread takes to return.
-        if let Some(old) = old {
-            old.join();
-        }
+    }
+
+    fn no_seat(&self, error: NoSeat) -> RpcError {
+        let (reason, detail) = match error {
+            NoSeat::Stopping => {
+                let detail = "is stopped: the gateway is shutting down";
+                (Reason::Draining, detail.to_owned())
+            }
+            NoSeat::Full => {
+                let detail = "has as many processes as it may have, and all are in use; \
+                              call again in a moment or raise \"maxInstances\"";
+                (Reason::Busy, detail.to_owned())
+            }
+            NoSeat::Failed(error) => (Reason::Busy, format!("cannot be started: {error}")),
+        };
+        RpcError::gateway(reason, self.name(), &detail)
+    }
+
+    /// One more process beside the shared one.
+    fn start_beside(self: &Arc<Self>, caller: &Caller<'_>) -> std::io::Result<Arc<Instance>> {
+        let role = match caller {
+            Caller::Session(face) => Role::Session((*face).clone()),
+            Caller::Stateless(_) => Role::Beside,
+        };
+        let instance = Instance::new(State::Pending);
+        let owner = Owner::new(self.clone(), role, instance.clone());
+        let name = format!("own:{}", self.config.name);
+        let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
+        *lock(&instance.thread) = Some(thread);
         Ok(instance)
     }
 
     /// The process of one session, if it has one that is up.
     pub fn session_link(&self, session: &str) -> Option<Arc<Link>> {
-        let instance = lock(&self.sessions).get(session).cloned()?;
+        let instance = self.pool.living(&Whose::Session(session.to_owned()))?;
 
         lock(&instance.slot).link.clone()
     }
 
     /// Ends the process of a session that is over. Returns at once; `reap_sessions` joins.
     pub fn end_session(&self, session: &str) {
-        let instance = lock(&self.sessions).get(session).cloned();
-        if let Some(instance) = instance {
-            instance.signals.stop();
-        }
+        self.pool.end(&Whose::Session(session.to_owned()));
     }
 
-    /// Forgets processes of sessions that have ended and joins their threads.
-    pub fn reap_sessions(&self) {
-        let ended: Vec<Arc<Instance>> = {
-            let mut sessions = lock(&self.sessions);
-            let names: Vec<String> = sessions
-                .iter()
-                .filter(|(_, instance)| !instance.is_living())
-                .map(|(name, _)| name.clone())
-                .collect();
-            names
-                .iter()
-                .filter_map(|name| sessions.remove(name))
-                .collect()
+    /// Ends processes that nobody has used for long, and forgets those that have ended.
+    pub fn reap_instances(&self) {
+        let is_kept = |whose: &Whose| {
+            // Asked for in so many words: it stays as long as its session.
+            matches!(whose, Whose::Session(_)) && self.config.instances == Instances::Session
         };
-        ended.iter().for_each(|instance| instance.join());
+        self.pool.reap(self.config.instance_idle, is_kept);
     }
 
     fn unavailable(&self, status: &Status) -> RpcError {
@@ -441,12 +466,13 @@ impl Server {
     /// Where the process of `role` sends what belongs to no call.
     pub(crate) fn outlook(&self, role: &Role) -> Outlook {
         let session = match role {
-            Role::Shared => None,
+            Role::Shared | Role::Beside => None,
             Role::Session(face) => Some(face.session.clone()),
         };
         Outlook {
             server: self.index,
             session,
+            asked: self.asked.clone(),
             router: self.router.clone(),
         }
     }
@@ -516,18 +542,12 @@ impl Server {
 
     /// Tells every process of this server to end; `join` waits for them.
     pub fn stop(&self) {
-        let sessions: Vec<Arc<Instance>> = {
-            let sessions = lock(&self.sessions);
-            self.stopping.store(true, Ordering::Relaxed);
-            sessions.values().cloned().collect()
-        };
-        sessions.iter().for_each(|instance| instance.signals.stop());
+        self.pool.stop();
         self.shared.signals.stop();
     }
 
     pub fn join(&self) {
-        let sessions: Vec<Arc<Instance>> = lock(&self.sessions).drain().map(|(_, i)| i).collect();
-        sessions.iter().for_each(|instance| instance.join());
+        self.pool.join();
         self.shared.join();
     }
 }
