@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::net::Stop;
+use crate::net::stop::Stop;
 use crate::upstream::call::CallId;
 
 /// One exchange, or one stream that is read.
