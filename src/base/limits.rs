@@ -129,6 +129,9 @@ pub const STDERR_KEPT_LINES: usize = 50;
 pub const STDERR_WINDOW_LINES: usize = 20;
 pub const STDERR_WINDOW: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may think about `server/discover` before it is taken for one that has
+/// never heard of it; less when its handshake must be over sooner.
+pub const PROBE: Duration = Duration::from_secs(3);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -136,6 +139,13 @@ pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// a message is not given to another session's call, unless it comes at once after that began.
 pub const ABANDONED: Duration = Duration::from_secs(30);
 pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often one call may come back from a stateless server for more input, and how much one
+/// result may ask.
+pub const ROUNDS: usize = 10;
+pub const INPUT_REQUESTS: usize = 32;
+/// Before a request that needs no input is sent again; doubles each time.
+pub const ROUND_WAIT: Duration = Duration::from_millis(100);
+pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".
@@ -176,6 +186,10 @@ pub const INSTANCE_IDLE: Duration = Duration::from_secs(5 * 60);
 /// How long a question waits for the answer of a stateless client, and the least to be set.
 pub const PARKED: Duration = Duration::from_secs(5 * 60);
 pub const PARKED_LEAST_MS: u64 = 1000;
+/// Calls that wait for stateless clients to come back, in all.
+pub const PARKED_CALLS: usize = 1024;
+/// How long questions of one call are gathered, so that the client gets them together.
+pub const GATHER: Duration = Duration::from_millis(25);
 /// How often a call that waits for a process of its own looks whether one has become quiet.
 pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.

@@ -24,7 +24,7 @@ use crate::model::catalog::{Catalog, Entry, Source, Visible};
 use crate::model::listing::Listing;
 use crate::model::naming::{Naming, server_slug};
 use crate::upstream::event::Event;
-use crate::upstream::server::{Server, State, Status};
+use crate::upstream::server::{Server, State, Status, Surroundings};
 
 /// One server of this command.
 pub struct Started {
@@ -141,6 +141,7 @@ fn start(
 ) -> Result<Local, Failure> {
     let (router, events) = bounded(limits::ROUTER_EVENTS);
     let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+    let around = Surroundings::new(router, starts, &config.settings.roots);
     let mut local = Local {
         started: Vec::with_capacity(servers.len()),
         events,
@@ -148,7 +149,7 @@ fn start(
         naming: config.settings.naming.clone(),
     };
     for (index, server) in servers.iter().enumerate() {
-        let server = Server::start(index, (*server).clone(), router.clone(), starts.clone());
+        let server = Server::start(index, (*server).clone(), around.clone());
         let server = match server {
             Ok(server) => server,
             Err(error) => {

@@ -26,6 +26,14 @@ pub fn over(why: &str) -> RpcError {
     )
 }
 
+/// Answers a question that nobody will answer: a form is closed, the rest fails.
+pub fn give_up(link: &Link, ask: Ask, upstream_id: &str, why: &str) {
+    match ask {
+        Ask::Elicitation => link.answer_result(upstream_id, "{\"action\":\"cancel\"}"),
+        Ask::Sampling | Ask::Roots => link.answer_error(upstream_id, &over(why)),
+    }
+}
+
 /// Prepares a question for the client of `session`: the text to send it, or `None` when it was
 /// refused on the client's behalf.
 pub fn relay(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::request::{Named, Params};
+use crate::mcp::era::Era;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
@@ -54,6 +55,7 @@ impl Desk {
         &self,
         place: &Place<'_>,
         params: &Params<'_>,
+        era: Era,
         kind: ListKind,
     ) -> Result<String, RpcError> {
         let not_a_string = || RpcError::new(INVALID_PARAMS, "\"cursor\" must be a string");
@@ -63,12 +65,12 @@ impl Desk {
         };
         let cursor = cursor.as_deref();
         if self.hub.is_settled() {
-            return list::page(place.world, place.view, place.visible, kind, cursor);
+            return list::page(place.world, place.view, place.visible, era, kind, cursor);
         }
         self.wait_settled();
         let world = self.hub.world();
         let visible = place.view.visible(&world);
-        list::page(&world, place.view, &visible, kind, cursor)
+        list::page(&world, place.view, &visible, era, kind, cursor)
     }
 
     /// The server of a name, waiting for one that is still coming up.

@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod face;
 pub mod health;
 pub mod listen;
+pub mod parking;
 pub mod request;
 pub mod session;
 pub mod sessions;

@@ -14,6 +14,7 @@ use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::mcp::era::Era;
 use crate::mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
     SESSION_NOT_FOUND, result_response,
@@ -510,7 +511,8 @@ impl Streamable {
         params: &Params<'_>,
         kind: ListKind,
     ) -> Result<Step, RpcError> {
-        let page = self.desk.list(&seat.place(), params, kind)?;
+        let era = Era::Session(seat.session.revision);
+        let page = self.desk.list(&seat.place(), params, era, kind)?;
         Ok(Step::Done(result_response(id, &page)))
     }
 

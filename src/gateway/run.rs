@@ -24,7 +24,7 @@ use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
-use crate::upstream::server::Server;
+use crate::upstream::server::{Server, Surroundings};
 
 /// Why a gateway does not start. Each has its exit code.
 #[derive(Debug)]
@@ -75,9 +75,10 @@ impl Gateway {
         let address = listener.local_addr().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let around = Surroundings::new(events.clone(), starts, &settings.roots);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
-            let started = Server::start(index, server.clone(), events.clone(), starts.clone());
+            let started = Server::start(index, server.clone(), around.clone());
             servers.push(started.map_err(cannot)?);
         }
         let fixed = Arc::new(fixed(&config, servers.clone()));

@@ -14,6 +14,11 @@ pub enum Era {
     Stateless,
 }
 
+/// Whether a version that a peer names is the stateless one that we speak.
+pub fn is_stateless(version: &str) -> bool {
+    version == STATELESS
+}
+
 impl Era {
     pub fn as_str(self) -> &'static str {
         match self {

@@ -56,6 +56,14 @@ impl Ask {
             _ => return None,
         })
     }
+
+    pub fn method(self) -> &'static str {
+        match self {
+            Ask::Sampling => "sampling/createMessage",
+            Ask::Elicitation => "elicitation/create",
+            Ask::Roots => "roots/list",
+        }
+    }
 }
 
 /// A set of questions.
@@ -81,6 +89,11 @@ impl Asks {
         self.0 & other.0 != 0
     }
 }
+
+/// Stateless era.
+pub const DISCOVER: &str = "server/discover";
+pub const LISTEN: &str = "subscriptions/listen";
+pub const LISTENING: &str = "notifications/subscriptions/acknowledged";
 
 pub const INITIALIZED: &str = "notifications/initialized";
 pub const CANCELLED: &str = "notifications/cancelled";

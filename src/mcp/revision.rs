@@ -53,6 +53,19 @@ impl Revision {
         self >= Revision::V2025_11_25
     }
 
+    /// Questions that are answered in a browser.
+    pub fn has_url_elicitation(self) -> bool {
+        self >= Revision::V2025_11_25
+    }
+
+    pub fn has_audio(self) -> bool {
+        self >= Revision::V2025_03_26
+    }
+
+    pub fn has_resource_links(self) -> bool {
+        self >= Revision::V2025_06_18
+    }
+
     pub fn has_completions_capability(self) -> bool {
         self >= Revision::V2025_03_26
     }

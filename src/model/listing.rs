@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::limits;
+use crate::mcp::era::Era;
 use crate::mcp::list::ListKind;
 use crate::wire::json::{elements, string_value};
-use crate::wire::members::{Members, span_in};
+use crate::wire::members::{Members, edited, span_in};
 use crate::wire::message::FROM_SERVER;
 
 /// One tool, prompt, resource or template.
@@ -17,6 +18,29 @@ pub struct Item {
     pub raw: Arc<str>,
     /// Where the key's string literal stands in `raw`.
     pub key_span: Range<usize>,
+    /// What clients of one era must see instead; almost always nothing.
+    instead: Option<Arc<Instead>>,
+}
+
+/// One entry in the words of an era that does not know all of it.
+#[derive(Debug, Default)]
+struct Instead {
+    session: Option<Text>,
+    stateless: Option<Text>,
+}
+
+#[derive(Debug)]
+struct Text {
+    raw: String,
+    key_span: Range<usize>,
+}
+
+impl Text {
+    fn parse(raw: String, kind: ListKind) -> Option<Text> {
+        let members = Members::parse(&raw, 0, FROM_SERVER).ok()?;
+        let key_span = span_in(&raw, members.get(kind.key())?);
+        Some(Text { raw, key_span })
+    }
 }
 
 impl Item {
@@ -28,18 +52,35 @@ impl Item {
         let members = Members::parse(raw, 0, FROM_SERVER).ok()?;
         let literal = members.get(kind.key())?;
         let key = string_value(literal).filter(|key| !key.is_empty())?;
+        let instead = match kind {
+            ListKind::Tools => tool_instead(raw, &members),
+            _ => None,
+        };
         Some(Item {
             key: key.into(),
             raw: raw.into(),
             key_span: span_in(raw, literal),
+            instead: instead.map(Arc::new),
         })
     }
 
-    /// The entry with another key in its place, every other byte as it came.
-    pub fn write_renamed(&self, key: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.raw.as_bytes()[..self.key_span.start]);
-        out.extend_from_slice(crate::wire::json::quoted(key).as_bytes());
-        out.extend_from_slice(&self.raw.as_bytes()[self.key_span.end..]);
+    /// The entry for a client of `era`, under `name`; every byte that need not change as it
+    /// came.
+    pub fn write(&self, era: Era, name: &str, out: &mut Vec<u8>) {
+        let instead = self.instead.as_ref().and_then(|instead| match era {
+            Era::Session(_) => instead.session.as_ref(),
+            Era::Stateless => instead.stateless.as_ref(),
+        });
+        let (raw, key) = match instead {
+            Some(text) => (text.raw.as_str(), &text.key_span),
+            None => (&*self.raw, &self.key_span),
+        };
+        if name == &*self.key {
+            return out.extend_from_slice(raw.as_bytes());
+        }
+        out.extend_from_slice(&raw.as_bytes()[..key.start]);
+        out.extend_from_slice(crate::wire::json::quoted(name).as_bytes());
+        out.extend_from_slice(&raw.as_bytes()[key.end..]);
     }
 
     /// The entry with its description replaced.
@@ -51,6 +92,37 @@ impl Item {
             .and_then(|raw| Item::parse(&raw, kind))
             .unwrap_or_else(|| self.clone())
     }
+}
+
+/// Sessions demand that structured content is an object, so a schema of anything else is not
+/// for them; stateless clients know no tasks of 2025-11-25.
+fn tool_instead(raw: &str, tool: &Members<'_>) -> Option<Instead> {
+    let is_object = |schema: &str| {
+        let members = Members::parse(schema, 1, FROM_SERVER).ok();
+        members.is_some_and(|members| members.string("type").as_deref() == Some("object"))
+    };
+    let schema = tool.get("outputSchema").filter(|raw| !is_object(raw));
+    let execution = tool.get("execution").and_then(|raw| {
+        let members = Members::parse(raw, 1, FROM_SERVER).ok()?;
+        members.get("taskSupport")?;
+        Some(members)
+    });
+    if schema.is_none() && execution.is_none() {
+        return None;
+    }
+    let text = |edits| {
+        let bytes = edited(raw, edits);
+        Text::parse(String::from_utf8(bytes).ok()?, ListKind::Tools)
+    };
+    let session = schema.and_then(|_| text(tool.rewritten(raw, |key| key == "outputSchema", "")));
+    let stateless = execution.and_then(|members| {
+        let is_all = members.iter().all(|(key, _)| key == "taskSupport");
+        text(match is_all {
+            true => tool.rewritten(raw, |key| key == "execution", ""),
+            false => members.rewritten(raw, |key| key == "taskSupport", ""),
+        })
+    });
+    Some(Instead { session, stateless })
 }
 
 /// All four lists of one server.
@@ -99,8 +171,12 @@ pub fn parse_page(result: &str, kind: ListKind) -> Option<Page> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_page;
+    use super::{Item, parse_page};
+    use crate::mcp::era::Era;
     use crate::mcp::list::ListKind;
+    use crate::mcp::revision::Revision;
+
+    const SESSION: Era = Era::Session(Revision::NEWEST);
 
     #[test]
     fn keeps_good_entries_and_counts_bad_ones() {
@@ -111,7 +187,7 @@ mod tests {
         assert_eq!(page.dropped, 3);
         assert_eq!(page.next_cursor.as_deref(), Some(""));
         let mut out = Vec::new();
-        page.items[0].write_renamed("s_a", &mut out);
+        page.items[0].write(SESSION, "s_a", &mut out);
         assert_eq!(out, br#"{"x":1.10,"name":"s_a"}"#);
         let described = page.items[0].with_description("d\"", ListKind::Tools);
         assert_eq!(
@@ -120,5 +196,52 @@ mod tests {
         );
         assert!(parse_page("{}", ListKind::Tools).is_none());
         assert!(parse_page("[]", ListKind::Tools).is_none());
+    }
+
+    #[test]
+    fn shows_each_era_what_it_knows() {
+        let cases = [
+            (
+                r#"{"outputSchema":{"type":"array"},"name":"a","x":1.10}"#,
+                r#"{"name":"N","x":1.10}"#,
+                r#"{"outputSchema":{"type":"array"},"name":"N","x":1.10}"#,
+            ),
+            (
+                r#"{"name":"a","outputSchema":{"anyOf":[{"type":"object"}]}}"#,
+                r#"{"name":"N"}"#,
+                r#"{"name":"N","outputSchema":{"anyOf":[{"type":"object"}]}}"#,
+            ),
+            (
+                r#"{"name":"a","outputSchema":{"type":"object"},"execution":{}}"#,
+                r#"{"name":"N","outputSchema":{"type":"object"},"execution":{}}"#,
+                r#"{"name":"N","outputSchema":{"type":"object"},"execution":{}}"#,
+            ),
+            (
+                r#"{"execution":{"taskSupport":"optional"},"name":"a"}"#,
+                r#"{"execution":{"taskSupport":"optional"},"name":"N"}"#,
+                r#"{"name":"N"}"#,
+            ),
+            (
+                r#"{"name":"a","execution":{"y":1, "taskSupport":"required"},"outputSchema":true}"#,
+                r#"{"name":"N","execution":{"y":1, "taskSupport":"required"}}"#,
+                r#"{"name":"N","execution":{"y":1},"outputSchema":true}"#,
+            ),
+            (
+                r#"{"name":"a","inputSchema":{"outputSchema":1,"execution":{"taskSupport":1}}}"#,
+                r#"{"name":"N","inputSchema":{"outputSchema":1,"execution":{"taskSupport":1}}}"#,
+                r#"{"name":"N","inputSchema":{"outputSchema":1,"execution":{"taskSupport":1}}}"#,
+            ),
+        ];
+        for (raw, session, stateless) in cases {
+            let item = Item::parse(raw, ListKind::Tools).expect("a tool");
+            for (era, expected) in [(SESSION, session), (Era::Stateless, stateless)] {
+                for name in ["N", "a"] {
+                    let mut out = Vec::new();
+                    item.write(era, name, &mut out);
+                    let expected = expected.replace("\"N\"", &format!("{name:?}"));
+                    assert_eq!(String::from_utf8(out).expect("text"), expected, "{raw}");
+                }
+            }
+        }
     }
 }

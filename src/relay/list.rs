@@ -1,5 +1,6 @@
 //! Lists, answered from the catalogue and never by asking servers.
 
+use crate::mcp::era::Era;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::list::ListKind;
 use crate::model::catalog::{Entry, Visible};
@@ -8,11 +9,12 @@ use crate::relay::view::{Scope, View};
 use crate::relay::world::World;
 use crate::wire::json::quoted;
 
-/// One page as the raw JSON of a result. `cursor` is what the client sent.
+/// One page as the raw JSON of a result, for a client of `era`. `cursor` is what it sent.
 pub fn page(
     world: &World,
     view: &View,
     visible: &Visible,
+    era: Era,
     kind: ListKind,
     cursor: Option<&str>,
 ) -> Result<String, RpcError> {
@@ -32,7 +34,12 @@ pub fn page(
         if last.is_some() {
             out.push(b',');
         }
-        write_entry(entry, own_names, &mut out);
+        let name = if own_names {
+            &entry.item.key
+        } else {
+            &entry.public
+        };
+        entry.item.write(era, name, &mut out);
         last = Some(entry);
     }
     out.push(b']');
@@ -45,14 +52,6 @@ pub fn page(
     out.push(b'}');
     // Only text was put together.
     Ok(String::from_utf8(out).unwrap_or_default())
-}
-
-fn write_entry(entry: &Entry, own_names: bool, out: &mut Vec<u8>) {
-    if own_names || *entry.public == *entry.item.key {
-        out.extend_from_slice(entry.item.raw.as_bytes());
-    } else {
-        entry.item.write_renamed(&entry.public, out);
-    }
 }
 
 fn cursor_after(world: &World, view: &View, kind: ListKind, last: &Entry) -> Option<String> {

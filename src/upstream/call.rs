@@ -69,6 +69,8 @@ impl Reply {
 pub struct Answer {
     pub line: Vec<u8>,
     pub id: Range<usize>,
+    /// The result, or the error object.
+    pub payload: Range<usize>,
     pub is_error: bool,
 }
 

@@ -69,6 +69,8 @@ pub struct Outlook {
     pub session: Option<String>,
     /// What the server has asked so far (`Asks`): one place for all its processes.
     pub asked: Arc<AtomicU8>,
+    /// What a server hears that asks for roots while no call is in flight: a raw result.
+    pub roots: Arc<str>,
     pub router: Sender<Event>,
 }
 

@@ -1,6 +1,6 @@
-//! The first exchange with a server (`initialize`, lifecycle of the session era) and the reading
-//! of its lists. Runs on the owner thread; every wait has a deadline and ends when the server
-//! goes or the gateway stops.
+//! What an owner says to its server: `initialize` (lifecycle of the session era; `probe` has the
+//! other greeting) and the reading of lists. Runs on the owner thread; every wait has a deadline
+//! and ends when the server goes or the gateway stops.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,8 +36,10 @@ pub enum Fault {
     Busy(String),
     /// It answered with an error, or with something that could not be read.
     Refused(String),
-    /// It answered, but not as a server of the session era does.
+    /// It answered, but not as a server of its era does.
     Bad(String),
+    /// This, and a server that never saw our first request might have done better.
+    Spoilt(Box<Fault>),
 }
 
 impl fmt::Display for Fault {
@@ -52,6 +54,7 @@ impl fmt::Display for Fault {
             ),
             Fault::Refused(error) => write!(f, "was answered with an error: {error}"),
             Fault::Busy(what) | Fault::Bad(what) => f.write_str(what),
+            Fault::Spoilt(fault) => fault.fmt(f),
         }
     }
 }
@@ -119,11 +122,7 @@ impl Dialogue<'_, '_> {
             }
             other => other?,
         };
-        let mut hello = parse_hello(&result)?;
-        if let Some(bytes) = cut_instructions(&mut hello) {
-            let (server, limit) = (self.link.server(), limits::INSTRUCTIONS_BYTES);
-            log::warn!("instructions cut short server={server:?} bytes={bytes} limit={limit}");
-        }
+        let hello = parse_hello(&result)?;
         self.link.notify(INITIALIZED, "{}");
         Ok(hello)
     }
@@ -171,7 +170,7 @@ impl Dialogue<'_, '_> {
     }
 
     /// Only a closed link means that the process is over.
-    fn not_asked(&self, error: RpcError) -> Fault {
+    pub(crate) fn not_asked(&self, error: RpcError) -> Fault {
         let busy = RpcError::gateway(Reason::Busy, self.link.server(), "");
         match error.data == busy.data {
             true => Fault::Busy(error.message),
@@ -179,7 +178,12 @@ impl Dialogue<'_, '_> {
         }
     }
 
-    fn wait(&mut self, call: CallId, mail: &Receiver<Mail>, limit: Limit) -> Result<Reply, Fault> {
+    pub(crate) fn wait(
+        &mut self,
+        call: CallId,
+        mail: &Receiver<Mail>,
+        limit: Limit,
+    ) -> Result<Reply, Fault> {
         let deadline = Instant::now() + limit.time;
         let bell = self.watch.bell();
         loop {
@@ -298,6 +302,14 @@ fn outcome(reply: Reply) -> Result<String, Fault> {
         _ => Err(Fault::Bad(
             "answered with something that is not a response".to_owned(),
         )),
+    }
+}
+
+/// Instructions are bounded; the rest is cut off.
+pub(crate) fn bound_instructions(server: &str, hello: &mut Hello) {
+    if let Some(bytes) = cut_instructions(hello) {
+        let limit = limits::INSTRUCTIONS_BYTES;
+        log::warn!("instructions cut short server={server:?} bytes={bytes} limit={limit}");
     }
 }
 

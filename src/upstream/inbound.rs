@@ -94,14 +94,17 @@ impl Inbound {
             Kind::Result { id, result } if !result.starts_with('{') => {
                 self.malformed(id.parse().ok(), "\"result\" is not an object");
             }
-            Kind::Result { id, .. } => self.response(text, id, false),
+            Kind::Result { id, result } => self.response(text, id, result, false),
             Kind::Error {
                 id: Some(id),
                 error,
             } if !is_error_object(error) => {
                 self.malformed(id.parse().ok(), "\"error\" has no code and message");
             }
-            Kind::Error { id: Some(id), .. } => self.response(text, id, true),
+            Kind::Error {
+                id: Some(id),
+                error,
+            } => self.response(text, id, error, true),
             Kind::Error { id: None, error } => {
                 if let Some(seen) = count(&self.link.counters.stray_errors) {
                     log::warn!(
@@ -116,12 +119,13 @@ impl Inbound {
         }
     }
 
-    fn response(&self, text: &str, id: &str, is_error: bool) {
+    fn response(&self, text: &str, id: &str, payload: &str, is_error: bool) {
         match id.parse::<u64>() {
             Ok(number) => {
                 let answer = Answer {
                     line: text.as_bytes().to_vec(),
                     id: span_in(text, id),
+                    payload: span_in(text, payload),
                     is_error,
                 };
                 self.link.answered(number, answer);
@@ -191,7 +195,7 @@ impl Inbound {
                 }
             }
             None if self.outlook.is_one_session() => self.unsolicited_ask(asked),
-            None if ask == Ask::Roots => self.link.answer_result(id, "{\"roots\":[]}"),
+            None if ask == Ask::Roots => self.link.answer_result(id, &self.outlook.roots),
             None => self.refuse(id, refusal(self.link.client_calls())),
         }
     }

@@ -11,9 +11,11 @@ use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
+use crate::mcp::meta;
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
+use crate::upstream::handshake::ClientFace;
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::wire::members::{Edit, splice};
 use crate::wire::message::blank_line_breaks;
@@ -117,6 +119,11 @@ impl Link {
         self.hello.get()
     }
 
+    /// Known after the handshake; until then nobody is taken for stateless.
+    pub fn is_stateless(&self) -> bool {
+        self.hello().is_some_and(|hello| hello.era.is_stateless())
+    }
+
     /// Set by the owner after the handshake.
     pub fn set_hello(&self, hello: Hello) {
         // A second handshake on one process does not happen; the first one stands.
@@ -150,7 +157,8 @@ impl Link {
                 text: &wire_id,
             });
         }
-        edits.sort_by_key(|edit| edit.span.start);
+        // What is inserted comes before what is replaced at the same place.
+        edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
         let mut line = Vec::with_capacity(request.text.len() + 32);
         splice(request.text, &edits, &mut line);
         blank_line_breaks(&mut line);
@@ -162,7 +170,8 @@ impl Link {
         self.submit(id, line, Caller::Client { session }, token, mail)
     }
 
-    /// A request of the gateway itself. `params` is raw JSON.
+    /// A request of the gateway itself. `params` is a raw JSON object, without `_meta`: a
+    /// stateless server is told in it who asks.
     pub fn request(
         &self,
         method: &str,
@@ -170,6 +179,8 @@ impl Link {
         mail: &MailSender,
     ) -> Result<CallId, RpcError> {
         let id = next_call_id();
+        let introduced = self.is_stateless().then(|| with_meta(params));
+        let params = introduced.as_deref().unwrap_or(params);
         let line = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"
         );
@@ -249,6 +260,11 @@ impl Link {
         known
     }
 
+    /// No longer waits for the answer to `id`, without a word to the server.
+    pub fn forget(&self, id: CallId) {
+        self.take(id);
+    }
+
     /// Answers a question of the server with the client's own response text, whose id stands at
     /// `id`.
     pub fn answer_with(&self, upstream_id: &str, text: &str, id: std::ops::Range<usize>) {
@@ -309,6 +325,18 @@ impl Link {
                 pending.abandoned.insert(id, Abandoned { since, session });
             }
         }
+        true
+    }
+
+    /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
+    /// when the call is over: then its answer is where it was to go before.
+    pub fn redirect(&self, id: CallId, mail: &MailSender, token: Option<&str>) -> bool {
+        let mut pending = self.pending();
+        let Some(waiting) = pending.calls.get_mut(&id) else {
+            return false;
+        };
+        waiting.mail = mail.clone();
+        waiting.progress_token = token.map(str::to_owned);
         true
     }
 
@@ -500,6 +528,15 @@ impl Link {
     }
 }
 
+/// What the gateway itself says in a request to a stateless server.
+pub(crate) fn with_meta(params: &str) -> String {
+    let face = ClientFace::shared();
+    let meta = meta::of_request(&face.capabilities, &face.info);
+    let rest = params.trim_start_matches('{');
+    let comma = if rest == "}" { "" } else { "," };
+    format!("{{\"_meta\":{{{meta}}}{comma}{rest}")
+}
+
 /// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A
 /// receiver that is gone wants no answer.
 fn deliver(mail: &MailSender, call: CallId, reply: Reply) {
@@ -521,7 +558,7 @@ fn bump(counter: &AtomicU64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, count};
+    use super::{Link, count, with_meta};
     use crate::mcp::level::Level;
     use crate::upstream::call::{Mailbox, next_call_id};
     use crate::upstream::outlet::Outlet;
@@ -539,6 +576,22 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
         text
+    }
+
+    #[test]
+    fn introduces_itself_to_stateless_servers() {
+        for params in ["{}", "{\"a\":{}}"] {
+            let text = with_meta(params);
+            let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+            let meta = &value["_meta"];
+            assert_eq!(
+                meta["io.modelcontextprotocol/protocolVersion"],
+                "2026-07-28"
+            );
+            assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "onemcp");
+            assert!(meta["io.modelcontextprotocol/clientCapabilities"].is_object());
+            assert_eq!(value.get("a").is_some(), params.len() > 2);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
+use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
@@ -18,7 +19,7 @@ use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
 use crate::upstream::call::{CallId, next_call_id};
 use crate::upstream::event::Event;
-use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read};
+use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
 use crate::upstream::link::Link;
 use crate::upstream::outlet::{Outlet, WriterEnd};
@@ -27,6 +28,7 @@ use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::upstream::verdict::Verdict;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
 
@@ -57,7 +59,12 @@ enum Ending {
         why: String,
         ready: bool,
         up_for: Duration,
+        /// What the next start takes it for.
+        next: Option<Verdict>,
     },
+    /// Our first word may have been too much for it: it is started again at once and greeted as
+    /// every server of the session era knows.
+    Spoilt,
 }
 
 /// A running process and the threads that serve it.
@@ -95,12 +102,27 @@ impl Owner {
 
     pub fn run(&self) {
         let mut supervision = Supervision::default();
+        let mut known = self.recall();
         loop {
-            let ending = self.run_once(&mut supervision);
-            let Ending::Died { why, ready, up_for } = ending else {
-                break;
-            };
+            let ending = self.run_once(&mut supervision, known);
             let name = self.server.name();
+            let (why, ready, up_for) = match ending {
+                Ending::Stopped => break,
+                Ending::Spoilt => {
+                    log::info!("started again without server/discover server={name:?}");
+                    known = Some(Verdict::Session);
+                    continue;
+                }
+                Ending::Died {
+                    why,
+                    ready,
+                    up_for,
+                    next,
+                } => {
+                    known = next;
+                    (why, ready, up_for)
+                }
+            };
             if !self.is_shared() {
                 log::warn!("process of a session ended server={name:?}: {why}");
                 self.stopped(Some(why));
@@ -140,39 +162,34 @@ impl Owner {
         });
     }
 
-    /// One process from its start to its end.
-    fn run_once(&self, supervision: &mut Supervision) -> Ending {
-        let died = |why: String| Ending::Died {
-            why,
-            ready: false,
-            up_for: Duration::ZERO,
-        };
+    /// What it spoke when it was started last.
+    fn recall(&self) -> Option<Verdict> {
+        let spec = self.server.config.process.as_ref()?;
+        self.server.era.recall(spec)
+    }
+
+    fn learn(&self, era: Era) {
+        if let Some(spec) = &self.server.config.process {
+            self.server.era.learn(spec, Verdict::of(era));
+        }
+    }
+
+    /// One process from its start to its end. `known`: what it is taken for.
+    fn run_once(&self, supervision: &mut Supervision, known: Option<Verdict>) -> Ending {
         let Some(turn) = self.enter_starts() else {
             return Ending::Stopped;
         };
         self.loading();
         let mut running = match self.spawn(turn) {
             Ok(running) => running,
-            Err(why) => return died(why),
+            Err(why) => return unborn(why, known),
         };
         self.update(|status, _| status.pid = Some(running.watch.process.pid()));
-        match self.connect(&mut running, self.server.config.connection_timeout) {
+        match self.connect(&mut running, known, self.server.config.connection_timeout) {
             Ok(()) => self.ready(&running),
-            Err(Fault::Stopped) => {
-                self.end(running, Reason::Draining, "is stopping");
-                return Ending::Stopped;
-            }
             Err(fault) => {
-                // A process that has just ended gets a moment, so that its code is known.
-                let why = match fault {
-                    Fault::Gone(end) => format!(
-                        "{} before it was ready",
-                        words(end, &mut running.watch.process)
-                    ),
-                    fault => fault.to_string(),
-                };
-                self.end(running, Reason::BadUpstream, "failed to start");
-                return died(format!("{why}{}", self.last_words()));
+                let is_first = supervision.deaths_in_a_row() == 0;
+                return self.failed_start(running, fault, is_first);
             }
         }
         running.watch.end_turn();
@@ -198,9 +215,40 @@ impl Owner {
                     why,
                     ready: true,
                     up_for: since.elapsed(),
+                    next: self.recall(),
                 }
             }
         }
+    }
+
+    /// Ends a process that did not become ready. What a first request may have spoilt is tried
+    /// again at once, but only after a time without failures: starts must stay rare. Later
+    /// failures make the greetings take turns.
+    fn failed_start(&self, mut running: Running<'_>, fault: Fault, is_first: bool) -> Ending {
+        let (fault, is_spoilt) = match fault {
+            Fault::Spoilt(fault) => (*fault, true),
+            fault => (fault, false),
+        };
+        if is_spoilt && is_first {
+            self.end(running, Reason::Starting, "is starting");
+            return Ending::Spoilt;
+        }
+        let why = match fault {
+            Fault::Stopped => {
+                self.end(running, Reason::Draining, "is stopping");
+                return Ending::Stopped;
+            }
+            // A process that has just ended gets a moment, so that its code is known.
+            Fault::Gone(end) => {
+                let seen = words(end, &mut running.watch.process);
+                format!("{seen} before it was ready")
+            }
+            fault => fault.to_string(),
+        };
+        self.server.era.forget();
+        self.end(running, Reason::BadUpstream, "failed to start");
+        let next = is_spoilt.then_some(Verdict::Session);
+        unborn(format!("{why}{}", self.last_words()), next)
     }
 
     /// Waits for a turn to start, watching for a stop.
@@ -314,7 +362,12 @@ impl Owner {
     }
 
     /// Handshake and, for the shared process, the lists.
-    fn connect(&self, running: &mut Running<'_>, limit: Duration) -> Result<(), Fault> {
+    fn connect(
+        &self,
+        running: &mut Running<'_>,
+        known: Option<Verdict>,
+        limit: Duration,
+    ) -> Result<(), Fault> {
         let link = &running.link;
         let mut dialogue = Dialogue {
             link,
@@ -326,7 +379,9 @@ impl Owner {
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
-        let hello = dialogue.initialize(&face, Limit { time: limit, key })?;
+        let mut hello = dialogue.greet(known, &face, Limit { time: limit, key })?;
+        bound_instructions(self.server.name(), &mut hello);
+        self.learn(hello.era);
         let declared = Members::parse(&hello.capabilities, 0, FROM_SERVER);
         let is_declared = |kind: &ListKind| {
             declared
@@ -546,6 +601,16 @@ impl Owner {
                 self.server.name()
             );
         }
+    }
+}
+
+/// The end of a process that never was ready.
+fn unborn(why: String, next: Option<Verdict>) -> Ending {
+    Ending::Died {
+        why,
+        ready: false,
+        up_for: Duration::ZERO,
+        next,
     }
 }
 

@@ -23,6 +23,8 @@ use crate::upstream::owner::{Owner, Role};
 use crate::upstream::pool::{NoSeat, Pool, Whose};
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
+use crate::upstream::verdict::Memory;
+use crate::wire::json::quoted;
 
 /// Where a server is in its life. The names of health, logs and `onemcp list`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,30 @@ impl Wanted {
     }
 }
 
+/// What all servers of one gateway share.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub router: Sender<Event>,
+    /// Permits to start.
+    pub starts: Arc<Gate>,
+    /// The result that answers `roots/list` while no call is in flight: raw JSON.
+    pub roots: Arc<str>,
+}
+
+impl Surroundings {
+    pub fn new(router: Sender<Event>, starts: Arc<Gate>, roots: &[String]) -> Surroundings {
+        let roots = roots
+            .iter()
+            .map(|uri| format!("{{\"uri\":{}}}", quoted(uri)));
+        let roots = roots.collect::<Vec<_>>().join(",");
+        Surroundings {
+            router,
+            starts,
+            roots: format!("{{\"roots\":[{roots}]}}").into(),
+        }
+    }
+}
+
 /// One process (and its successors) with its own four threads.
 pub(crate) struct Instance {
     slot: Mutex<Slot>,
@@ -148,13 +174,14 @@ pub struct Server {
     pub index: usize,
     pub config: ServerConfig,
     pub tail: Tail,
+    /// Which era it spoke when it was last started.
+    pub(crate) era: Memory,
     shared: Arc<Instance>,
     /// Processes beside the shared one.
     pool: Pool,
     /// What it has asked its client so far, in a way that names no call (`Asks`).
     asked: Arc<AtomicU8>,
-    router: Sender<Event>,
-    starts: Arc<Gate>,
+    around: Surroundings,
     /// Resource subscriptions of all sessions, by URI.
     subscriptions: Mutex<HashMap<String, Subscription>>,
     level: Mutex<Option<Level>>,
@@ -244,8 +271,7 @@ impl Server {
     pub fn start(
         index: usize,
         config: ServerConfig,
-        router: Sender<Event>,
-        starts: Arc<Gate>,
+        around: Surroundings,
     ) -> std::io::Result<Arc<Server>> {
         let state = match config.state {
             ServerState::Enabled => State::Pending,
@@ -260,11 +286,11 @@ impl Server {
             index,
             config,
             tail: Tail::default(),
+            era: Memory::default(),
             shared,
             pool: Pool::default(),
             asked: Arc::default(),
-            router,
-            starts,
+            around,
             subscriptions: Mutex::default(),
             level: Mutex::new(None),
         });
@@ -300,7 +326,7 @@ impl Server {
     }
 
     pub(crate) fn starts(&self) -> &Gate {
-        &self.starts
+        &self.around.starts
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -473,7 +499,8 @@ impl Server {
             server: self.index,
             session,
             asked: self.asked.clone(),
-            router: self.router.clone(),
+            roots: self.around.roots.clone(),
+            router: self.around.router.clone(),
         }
     }
 
@@ -486,12 +513,15 @@ impl Server {
     ) {
         instance.update(change);
         if matches!(role, Role::Shared) {
-            let _ = self.router.send(Event::Status { server: self.index });
+            let _ = self
+                .around
+                .router
+                .send(Event::Status { server: self.index });
         }
     }
 
     pub(crate) fn send(&self, event: Event) {
-        let _ = self.router.send(event);
+        let _ = self.around.router.send(event);
     }
 
     /// Counts one more session that wants `uri`. True when the server has not agreed to anybody

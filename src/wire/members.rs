@@ -28,7 +28,15 @@ impl std::fmt::Display for MembersError {
 #[derive(Debug)]
 pub struct Members<'a> {
     text: &'a str,
-    items: Vec<(Cow<'a, str>, &'a str)>,
+    items: Vec<Member<'a>>,
+}
+
+#[derive(Debug)]
+struct Member<'a> {
+    key: Cow<'a, str>,
+    /// Where the key's literal begins.
+    at: usize,
+    value: &'a str,
 }
 
 impl<'a> Members<'a> {
@@ -61,8 +69,8 @@ impl<'a> Members<'a> {
     pub fn get(&self, key: &str) -> Option<&'a str> {
         self.items
             .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| *value)
+            .find(|member| member.key == key)
+            .map(|member| member.value)
     }
 
     /// The decoded value of a string member.
@@ -71,7 +79,8 @@ impl<'a> Members<'a> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.items.iter().map(|(key, value)| (key.as_ref(), *value))
+        let items = self.items.iter();
+        items.map(|member| (member.key.as_ref(), member.value))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,13 +98,72 @@ impl<'a> Members<'a> {
         let quoted = crate::wire::json::quoted(key);
         [self.text[..close].trim_end(), comma, &quoted, ":", raw, "}"].concat()
     }
+
+    /// Edits of `whole`, of which this object is a part: members that `unwanted` names leave
+    /// with their commas, and `first` (members with commas between them, or nothing) comes in
+    /// before all others.
+    pub fn rewritten(
+        &self,
+        whole: &str,
+        unwanted: impl Fn(&str) -> bool,
+        first: &str,
+    ) -> Vec<(Range<usize>, String)> {
+        let base = span_in(whole, self.text).start;
+        let removed = self.removals(unwanted);
+        let is_emptied = match removed.as_slice() {
+            [] => self.items.is_empty(),
+            [run] => run.items == self.items.len(),
+            _ => false,
+        };
+        let mut edits = Vec::with_capacity(removed.len() + 1);
+        if !first.is_empty() {
+            let open = base + self.text.find('{').map_or(0, |brace| brace + 1);
+            let comma = if is_emptied { "" } else { "," };
+            edits.push((open..open, [first, comma].concat()));
+        }
+        edits.extend(removed.into_iter().map(|run| {
+            let span = base + run.span.start..base + run.span.end;
+            (span, String::new())
+        }));
+        edits
+    }
+
+    /// Runs of neighbours that leave together, each with one comma beside it.
+    fn removals(&self, unwanted: impl Fn(&str) -> bool) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut at = 0;
+        while at < self.items.len() {
+            let leaving = self.items[at..].iter();
+            let items = leaving.take_while(|member| unwanted(&member.key)).count();
+            if items == 0 {
+                at += 1;
+                continue;
+            }
+            let next = at + items;
+            let last_end = span_in(self.text, self.items[next - 1].value).end;
+            let span = match (at.checked_sub(1), self.items.get(next)) {
+                (Some(before), _) => span_in(self.text, self.items[before].value).end..last_end,
+                (None, Some(after)) => self.items[at].at..after.at,
+                (None, None) => self.items[at].at..last_end,
+            };
+            runs.push(Run { span, items });
+            at = next;
+        }
+        runs
+    }
+}
+
+/// Neighbours in one object.
+struct Run {
+    span: Range<usize>,
+    items: usize,
 }
 
 fn member<'a>(
     text: &'a str,
     scanner: &mut Scanner<'a>,
     outer: usize,
-) -> Result<(Cow<'a, str>, &'a str), JsonError> {
+) -> Result<Member<'a>, JsonError> {
     let (start, end) = match scanner.peek() {
         Some(b'"') => scanner.value(outer)?,
         _ => {
@@ -106,22 +174,29 @@ fn member<'a>(
     let key = string_value(&text[start..end]).unwrap_or(Cow::Borrowed(""));
     scanner.expect(b':')?;
     let (from, to) = scanner.value(outer + 1)?;
-    Ok((key, &text[from..to]))
+    Ok(Member {
+        key,
+        at: start,
+        value: &text[from..to],
+    })
 }
 
-fn refuse_duplicates(items: &[(Cow<'_, str>, &str)]) -> Result<(), MembersError> {
+fn refuse_duplicates(items: &[Member<'_>]) -> Result<(), MembersError> {
     const FEW: usize = 16;
     if items.len() <= FEW {
-        for (at, (key, _)) in items.iter().enumerate() {
-            if items[..at].iter().any(|(earlier, _)| earlier == key) {
+        for (at, Member { key, .. }) in items.iter().enumerate() {
+            if items[..at].iter().any(|earlier| earlier.key == *key) {
                 return Err(MembersError::Duplicate(key.to_string()));
             }
         }
         return Ok(());
     }
     let mut seen = std::collections::HashSet::with_capacity(items.len());
-    match items.iter().find(|(key, _)| !seen.insert(key.as_ref())) {
-        Some((key, _)) => Err(MembersError::Duplicate(key.to_string())),
+    match items
+        .iter()
+        .find(|member| !seen.insert(member.key.as_ref()))
+    {
+        Some(member) => Err(MembersError::Duplicate(member.key.to_string())),
         None => Ok(()),
     }
 }
@@ -149,9 +224,25 @@ pub fn splice(text: &str, edits: &[Edit<'_>], out: &mut Vec<u8>) {
     out.extend_from_slice(&text.as_bytes()[at..]);
 }
 
+/// `text` with `edits` carried out, which may come in any order and must not overlap.
+pub fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> Vec<u8> {
+    // What is inserted comes before what is replaced at the same place.
+    edits.sort_by_key(|(span, _)| (span.start, span.end));
+    let edits: Vec<Edit<'_>> = edits
+        .iter()
+        .map(|(span, text)| Edit {
+            span: span.clone(),
+            text,
+        })
+        .collect();
+    let mut out = Vec::with_capacity(text.len() + 256);
+    splice(text, &edits, &mut out);
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Edit, Members, MembersError, span_in, splice};
+    use super::{Edit, Members, MembersError, edited, span_in, splice};
     use crate::wire::json::Rules;
 
     const RULES: Rules = Rules {
@@ -236,5 +327,47 @@ mod tests {
             &mut out,
         );
         assert_eq!(out, br#"{"id":"q","p":{"name":"z"}}"#);
+    }
+
+    #[test]
+    fn removes_members_with_their_commas_and_inserts_first() {
+        let drop = |key: &str| key.starts_with('x');
+        for (object, removed, with) in [
+            ("{}", "{}", r#"{"n":0}"#),
+            (r#"{ "x" : 1 }"#, "{  }", r#"{"n":0  }"#),
+            (
+                r#"{"a":1,"x":2,"b":3}"#,
+                r#"{"a":1,"b":3}"#,
+                r#"{"n":0,"a":1,"b":3}"#,
+            ),
+            (r#"{"x":1,"a":2}"#, r#"{"a":2}"#, r#"{"n":0,"a":2}"#),
+            (r#"{"a":2 , "x":1 }"#, r#"{"a":2 }"#, r#"{"n":0,"a":2 }"#),
+            (
+                r#"{"x":1,"x2":1,"a":2,"x3":3}"#,
+                r#"{"a":2}"#,
+                r#"{"n":0,"a":2}"#,
+            ),
+            (r#"{"x":1 , "x2":{"x":1}}"#, "{}", r#"{"n":0}"#),
+            (
+                r#"{"\u0078":1,"a":{"x":1}}"#,
+                r#"{"a":{"x":1}}"#,
+                r#"{"n":0,"a":{"x":1}}"#,
+            ),
+            (
+                r#"{"a":"\"x\":1,","b":[{"x":1}]}"#,
+                r#"{"a":"\"x\":1,","b":[{"x":1}]}"#,
+                r#"{"n":0,"a":"\"x\":1,","b":[{"x":1}]}"#,
+            ),
+        ] {
+            let whole = format!(r#" {{"p" : {object},"x":7}} "#);
+            let start = whole.find(object).expect("the object");
+            let members = parse(&whole[start..start + object.len()]).expect("object");
+            for (first, expected) in [("", removed), (r#""n":0"#, with)] {
+                let edits = members.rewritten(&whole, drop, first);
+                let expected = format!(r#" {{"p" : {expected},"x":7}} "#);
+                let got = String::from_utf8(edited(&whole, edits)).expect("text");
+                assert_eq!(got, expected, "{object}");
+            }
+        }
     }
 }
