@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::server::ProcessSpec;
+use crate::config::server::ServerConfig;
 use crate::mcp::era::{Era, is_stateless};
 use crate::mcp::error::UNSUPPORTED_VERSION;
 use crate::mcp::meta;
@@ -18,6 +18,8 @@ use crate::wire::message::FROM_SERVER;
 pub enum Verdict {
     Session,
     Stateless,
+    /// Over HTTP: the session era, by the transport of its first revision.
+    Sse,
 }
 
 impl Verdict {
@@ -80,13 +82,13 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn recall(&self, spec: &ProcessSpec) -> Option<Verdict> {
+    pub fn recall(&self, config: &ServerConfig) -> Option<Verdict> {
         let known = *self.lock();
-        known.and_then(|(key, verdict)| (key == key_of(spec)).then_some(verdict))
+        known.and_then(|(key, verdict)| (key == key_of(config)).then_some(verdict))
     }
 
-    pub fn learn(&self, spec: &ProcessSpec, verdict: Verdict) {
-        *self.lock() = Some((key_of(spec), verdict));
+    pub fn learn(&self, config: &ServerConfig, verdict: Verdict) {
+        *self.lock() = Some((key_of(config), verdict));
     }
 
     /// A start failed: the next one finds out again.
@@ -96,11 +98,19 @@ impl Memory {
 }
 
 /// Stays in memory: the values of variables may be secrets.
-fn key_of(spec: &ProcessSpec) -> u64 {
+fn key_of(config: &ServerConfig) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&spec.program, &spec.args, &spec.cwd).hash(&mut hasher);
-    for (name, value) in &spec.env {
-        (name, value.expose()).hash(&mut hasher);
+    if let Some(spec) = &config.process {
+        (&spec.program, &spec.args, &spec.cwd).hash(&mut hasher);
+        for (name, value) in &spec.env {
+            (name, value.expose()).hash(&mut hasher);
+        }
+    }
+    if let Some(spec) = &config.remote {
+        spec.url.hash(&mut hasher);
+        for (name, value) in &spec.headers {
+            (name, value.expose()).hash(&mut hasher);
+        }
     }
     hasher.finish()
 }

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::mcp::error::{HEADER_MISMATCH, Reason};
+use crate::mcp::error::HEADER_MISMATCH;
 use crate::mcp::list::ListKind;
 use crate::net::client::Response;
 use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{Headers, Patience, small_body};
-use crate::upstream::remote::state::{Letter, Manner, session_id};
+use crate::upstream::remote::state::{Letter, Manner, State};
 use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session};
 use crate::upstream::remote::{Last, Remote, lock};
 use crate::wire::message::blank_line_breaks;
@@ -54,8 +54,7 @@ impl Remote {
     }
 
     fn letter(&self, flight: &Flight, text: &str) -> Result<Letter, Trouble> {
-        let has_endpoint =
-            |state: &crate::upstream::remote::state::State| state.manner != Manner::Sse { endpoint: None };
+        let has_endpoint = |state: &State| state.manner != Manner::Sse { endpoint: None };
         let deadline = Instant::now() + limits::REMOTE_STREAM_HEAD;
         if !self.await_state(deadline, &flight.stop, has_endpoint) {
             return Err(match flight.stop.is_stopped() {
@@ -232,7 +231,8 @@ impl Remote {
         why: &str,
     ) -> Result<Response, Trouble> {
         let until = Instant::now() + pause.min(limits::REMOTE_PAUSE_CEILING);
-        if self.await_state(until, &flight.stop, |_| false) || flight.stop.is_stopped() {
+        self.await_state(until, &flight.stop, |_| false);
+        if flight.stop.is_stopped() {
             return Err(Trouble::stopped());
         }
         let broken = |detail: String| Trouble::broken(format!("{why}; {detail}"));
@@ -301,11 +301,10 @@ impl Remote {
     /// One event of a stream that belongs to `flight`, or to no call.
     pub(super) fn event(&self, flight: &Flight, event: Event) {
         if let Some(skipped) = event.skipped {
-            let trouble = Trouble::too_large(skipped.bytes, limits::LINE_BYTES);
             if let Some(inbound) = self.inbound() {
-                inbound.skipped(skipped.bytes, skipped.id.or(flight.call));
+                inbound.too_long(skipped.bytes, skipped.id.or(flight.call));
             }
-            return log::debug!("event skipped server={:?}: {}", self.server, trouble.detail);
+            return;
         }
         // Other events than messages are for others; empty ones open a stream.
         let is_message = event.name.is_empty() || event.name == "message";

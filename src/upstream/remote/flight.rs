@@ -2,7 +2,8 @@
 //! all of them at the end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::net::stop::Stop;
 use crate::upstream::call::CallId;
@@ -24,7 +25,11 @@ impl Flight {
 }
 
 #[derive(Default)]
-pub struct Flights(Mutex<Air>);
+pub struct Flights {
+    air: Mutex<Air>,
+    /// Rings when nothing is under way.
+    idle: Condvar,
+}
 
 #[derive(Default)]
 struct Air {
@@ -41,7 +46,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Flights {
     /// `None` once closed.
     pub fn enter(&self, call: Option<CallId>) -> Option<Arc<Flight>> {
-        let mut air = lock(&self.0);
+        let mut air = lock(&self.air);
         if air.closed {
             return None;
         }
@@ -61,16 +66,34 @@ impl Flights {
     }
 
     pub fn leave(&self, flight: &Flight) {
-        let mut air = lock(&self.0);
+        let mut air = lock(&self.air);
         air.flights.remove(&flight.number);
         if let Some(call) = flight.call {
             air.calls.remove(&call);
         }
+        if air.flights.is_empty() {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Whether nothing is under way at some moment before `time` is over.
+    pub fn is_idle_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut air = lock(&self.air);
+        while !air.flights.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.idle.wait_timeout(air, left);
+            air = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Stops the exchange of `call`. False when there is none.
     pub fn stop(&self, call: CallId, last_words: Option<Vec<u8>>) -> bool {
-        let air = lock(&self.0);
+        let air = lock(&self.air);
         let number = air.calls.get(&call);
         let Some(flight) = number.and_then(|number| air.flights.get(number)).cloned() else {
             return false;
@@ -81,14 +104,10 @@ impl Flights {
         true
     }
 
-    pub fn is_closed(&self) -> bool {
-        lock(&self.0).closed
-    }
-
     /// Stops everything, and lets nothing begin any more.
     pub fn close(&self) {
         let flights: Vec<Arc<Flight>> = {
-            let mut air = lock(&self.0);
+            let mut air = lock(&self.air);
             air.closed = true;
             air.flights.values().cloned().collect()
         };

@@ -38,7 +38,7 @@ use crate::upstream::inbound::Inbound;
 use crate::upstream::outlet::SendError;
 use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
-use crate::upstream::remote::road::{Patience, Road};
+use crate::upstream::remote::road::Road;
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
 use crate::upstream::signals::ProcessSignals;

@@ -74,7 +74,7 @@ impl Remote {
 
     fn open_again(&self, flight: &Flight, opening: &[u8], number: u64) -> Result<(), Trouble> {
         let headers = Vec::new();
-        let patience = Patience::NOTE;
+        let patience = Patience::GREETING;
         let mut response = self.road.post(None, &headers, opening, patience, &flight.stop)?;
         if !(200..300).contains(&response.status()) {
             let body = small_body(&mut response);

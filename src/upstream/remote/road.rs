@@ -41,6 +41,11 @@ impl Patience {
         head: limits::REMOTE_NOTE,
         idle: Some(limits::REMOTE_NOTE),
     };
+    /// For another session: as a greeting.
+    pub const GREETING: Patience = Patience {
+        head: limits::REMOTE_STREAM_HEAD,
+        idle: Some(limits::REMOTE_STREAM_HEAD),
+    };
     /// For a stream that may be silent.
     pub const STREAM: Patience = Patience {
         head: limits::REMOTE_STREAM_HEAD,

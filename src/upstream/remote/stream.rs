@@ -137,7 +137,11 @@ impl Remote {
             false => place.fruitless + 1,
         };
         log::debug!("stream ended server={:?} events={events}", self.server);
-        place.pause()
+        match flight.stop.is_stopped() {
+            // There is another session, or this is the end.
+            true => Duration::ZERO,
+            false => place.pause(),
+        }
     }
 
     /// Opens the one stream of HTTP with SSE, which names the endpoint for our messages.

@@ -12,6 +12,8 @@ pub struct Trouble {
     pub cause: Cause,
     pub reason: Reason,
     pub detail: String,
+    /// The connection was an old one, and most likely closed before the request came.
+    pub is_stale: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,37 +33,26 @@ pub enum Cause {
 }
 
 impl Trouble {
-    pub fn unusable(detail: impl Into<String>) -> Trouble {
+    fn new(cause: Cause, reason: Reason, detail: impl Into<String>) -> Trouble {
         Trouble {
-            cause: Cause::Unusable,
-            reason: Reason::BadUpstream,
+            cause,
+            reason,
             detail: detail.into(),
+            is_stale: false,
         }
     }
 
+    pub fn unusable(detail: impl Into<String>) -> Trouble {
+        Trouble::new(Cause::Unusable, Reason::BadUpstream, detail)
+    }
+
     pub fn stopped() -> Trouble {
-        Trouble {
-            cause: Cause::Stopped,
-            reason: Reason::Draining,
-            detail: "the exchange was stopped".to_owned(),
-        }
+        Trouble::new(Cause::Stopped, Reason::Draining, "the exchange was stopped")
     }
 
     /// The stream of a call ended, or broke, without its answer.
     pub fn broken(detail: impl Into<String>) -> Trouble {
-        Trouble {
-            cause: Cause::Down,
-            reason: Reason::Crashed,
-            detail: detail.into(),
-        }
-    }
-
-    pub fn too_large(bytes: u64, limit: usize) -> Trouble {
-        Trouble {
-            cause: Cause::Unusable,
-            reason: Reason::TooLarge,
-            detail: format!("result too large ({bytes} bytes, limit {limit})"),
-        }
+        Trouble::new(Cause::Down, Reason::Crashed, detail)
     }
 
     pub fn of_net(error: &NetError) -> Trouble {
@@ -75,15 +66,16 @@ impl Trouble {
             NetError::Deadline { .. } | NetError::Silent { .. } => {
                 (Cause::Silent, Reason::Timeout)
             }
-            NetError::TooLarge { .. } => (Cause::Unusable, Reason::TooLarge),
+            NetError::TooLarge { limit_bytes, .. } => {
+                let detail = format!("result too large (limit {limit_bytes})");
+                return Trouble::new(Cause::Unusable, Reason::TooLarge, detail);
+            }
             _ if error.is_unsent() => (Cause::Ours, Reason::BadUpstream),
             _ => (Cause::Unusable, Reason::BadUpstream),
         };
-        let detail = format!("failed to {error}");
         Trouble {
-            cause,
-            reason,
-            detail,
+            is_stale: error.is_stale(),
+            ..Trouble::new(cause, reason, format!("cannot be asked: failed to {error}"))
         }
     }
 
@@ -104,11 +96,8 @@ impl Trouble {
             300..=399 => ": it redirects; configure the URL that it leads to",
             _ => "",
         };
-        Trouble {
-            cause,
-            reason,
-            detail: format!("answered with HTTP status {status}{what}{said}"),
-        }
+        let detail = format!("answered with HTTP status {status}{what}{said}");
+        Trouble::new(cause, reason, detail)
     }
 
     /// Several of these in a row, and the server is down.
