@@ -110,6 +110,28 @@ pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a client is told to wait before it reconnects a stream.
 pub const STREAM_RETRY_MS: u64 = 1000;
 
+// Channels: clients to which every message goes by itself (HTTP+SSE, stdio).
+
+/// Messages, and their bytes, that wait for one client; a single message may be larger.
+pub const CHANNEL_MESSAGES: usize = 1024;
+pub const CHANNEL_BYTES: usize = 4 * MIB;
+/// How long an answer waits for room. The writer cuts the channel of a client that takes nothing
+/// for `WRITE_DEADLINE`, so this is never reached in order.
+pub const CHANNEL_WAIT: Duration = Duration::from_secs(120);
+/// How long a message waits for the one before it to be placed. One that is not by then waits for
+/// a server to start, and the others go ahead.
+pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
+/// Requests at work for all channels together: each has a thread.
+pub const CHANNEL_CALLS: usize = 1024;
+/// How long such a thread waits for more work before it ends.
+pub const WORKER_IDLE: Duration = Duration::from_secs(5);
+/// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread
+/// that keeps the memory of the others small; beyond that it costs them more.
+pub const SSE_ORDERS: usize = 64;
+pub const SSE_QUERY_BYTES: usize = 256;
+/// Bytes of `X-Forwarded-Prefix`.
+pub const PREFIX_BYTES: usize = 256;
+
 // Upstream servers.
 
 /// One line from a child: longer ones are skipped and their call gets an error.
@@ -232,6 +254,33 @@ pub const REMOTE_PAUSE_CEILING: Duration = Duration::from_secs(60);
 pub const REMOTE_STREAM_GOOD: Duration = Duration::from_secs(5);
 /// To give a session back at the end.
 pub const REMOTE_GOOD_BYE: Duration = Duration::from_millis(500);
+// HTTP towards others.
+
+/// To resolve and connect, within the time for the whole response head.
+pub const NET_CONNECT: Duration = Duration::from_secs(10);
+/// What one of several addresses gets at least.
+pub const NET_CONNECT_EACH: Duration = Duration::from_millis(250);
+/// Addresses tried for one name.
+pub const NET_ADDRESSES: usize = 16;
+/// Names looked up at the same time: the system's own wait cannot be ended, only left behind.
+pub const NET_LOOKUPS: usize = 32;
+/// Response line and headers, and what one connection reads and writes at once.
+pub const NET_HEAD_BYTES: usize = 32 * KIB;
+pub const NET_INPUT_BYTES: usize = 64 * KIB;
+pub const NET_OUTPUT_BYTES: usize = 32 * KIB;
+/// Idle connections one client keeps, and for how long: less than the five seconds after which
+/// common servers close them, so that a request does not cross the close on the wire.
+pub const NET_IDLE_CONNECTIONS: usize = 16;
+pub const NET_IDLE: Duration = Duration::from_secs(4);
+/// Keep-alive probes find a peer that vanished: after so much silence, so often, so many.
+pub const NET_PROBE_AFTER: Duration = Duration::from_secs(30);
+pub const NET_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+pub const NET_PROBES: u32 = 3;
+/// Redirects followed within one origin, and the bytes of their bodies that are read.
+pub const NET_REDIRECTS: usize = 3;
+pub const NET_REDIRECT_BODY_BYTES: usize = 4 * KIB;
+/// A file of certificates.
+pub const NET_CA_BYTES: u64 = 4 * 1024 * 1024;
 
 // Catalogue.
 

@@ -14,6 +14,9 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     Mcp(Scope),
+    /// HTTP+SSE: the stream, and where its client posts to.
+    Sse,
+    Messages,
     Health,
     HealthLive,
     HealthReady,
@@ -31,6 +34,16 @@ const ENDPOINTS: &[Row] = &[
         path: "/mcp",
         access: Access::Checked,
         endpoint: || Endpoint::Mcp(Scope::All),
+    },
+    Row {
+        path: "/sse",
+        access: Access::Checked,
+        endpoint: || Endpoint::Sse,
+    },
+    Row {
+        path: "/messages",
+        access: Access::Checked,
+        endpoint: || Endpoint::Messages,
     },
     Row {
         path: "/health",
@@ -108,7 +121,8 @@ mod tests {
             "/mcp/a/b",
             "/mcp/%ff",
             "/health/x",
-            "/sse",
+            "/sse/files",
+            "/messages/x",
             "//mcp",
         ] {
             assert_eq!(find(unknown), None, "{unknown}");

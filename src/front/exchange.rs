@@ -2,12 +2,16 @@
 //! body; a notification, a question or a second of silence turns it into an event stream, if
 //! the client takes one. Runs on the connection thread, from the first relayed call to the last
 //! byte. A client that is gone does not end the work: what comes is kept for its return.
+//!
+//! On a channel (`front::channel`) nothing is decided: each message is sent when it comes, and the
+//! thread is one of `front::workers`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::channel::Channel;
 use crate::front::session::Session;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
@@ -78,10 +82,16 @@ impl Outstanding {
     }
 }
 
-/// Everything one POST needs until its answer is complete.
+/// The way to the client.
+enum Out<'a, 'c> {
+    Http(&'a mut Responder<'c>),
+    Channel(&'a Channel),
+}
+
+/// Everything one POST, or one message on a channel, needs until its answer is complete.
 pub struct Exchange<'a, 'c> {
     pub session: &'a Arc<Session>,
-    pub out: &'a mut Responder<'c>,
+    out: Out<'a, 'c>,
     pub headers: &'a [(&'a str, &'a str)],
     pub accepts: Accepts,
     pub mailbox: &'a Mailbox,
@@ -110,9 +120,29 @@ impl<'a, 'c> Exchange<'a, 'c> {
     ) -> Exchange<'a, 'c> {
         Exchange {
             session,
-            out,
+            out: Out::Http(out),
             headers,
             accepts,
+            mailbox,
+            is_batch: false,
+            done: Vec::new(),
+            stream: None,
+        }
+    }
+
+    pub fn on_channel(
+        session: &'a Arc<Session>,
+        channel: &'a Channel,
+        mailbox: &'a Mailbox,
+    ) -> Exchange<'a, 'c> {
+        Exchange {
+            session,
+            out: Out::Channel(channel),
+            headers: &[],
+            accepts: Accepts {
+                json: true,
+                stream: true,
+            },
             mailbox,
             is_batch: false,
             done: Vec::new(),
@@ -205,17 +235,24 @@ impl<'a, 'c> Exchange<'a, 'c> {
         );
         let parts = [before, call.client_id.as_bytes(), after];
         let whole = last && !self.is_batch && self.stream.is_none();
-        if whole {
-            self.out
-                .send(200, &with_type(self.headers, "application/json"), &parts);
-            return true;
+        match &mut self.out {
+            Out::Http(out) if whole => {
+                out.send(200, &with_type(self.headers, "application/json"), &parts);
+                true
+            }
+            _ => {
+                self.respond(call, parts.concat());
+                false
+            }
         }
-        self.respond(call, parts.concat());
-        false
     }
 
     /// One complete response: an event, or kept until all are there.
     fn respond(&mut self, call: &Outstanding, response: Vec<u8>) {
+        if let (Out::Channel(channel), false) = (&self.out, self.is_batch) {
+            channel.send(response);
+            return;
+        }
         if self.stream.is_none() {
             self.done.push(response);
             return;
@@ -294,9 +331,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
 
     /// Nothing came for a while: opens the stream, or keeps it open.
     fn break_silence(&mut self) {
+        let Out::Http(out) = &mut self.out else {
+            return;
+        };
         match &mut self.stream {
             Some(stream) if stream.connected => {
-                stream.connected = self.out.write_stream(sse::KEEP_ALIVE);
+                stream.connected = out.write_stream(sse::KEEP_ALIVE);
                 if !stream.connected {
                     stream.log.detach(stream.own);
                 }
@@ -308,14 +348,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     fn open_stream(&mut self) {
-        if self.stream.is_some() {
+        let (Out::Http(out), None) = (&mut self.out, &self.stream) else {
             return;
-        }
+        };
         let log = self.session.open_stream();
         let own = log.attach(None, false);
-        let connected = self
-            .out
-            .start_stream(200, &with_type(self.headers, "text/event-stream"));
+        let connected = out.start_stream(200, &with_type(self.headers, "text/event-stream"));
         let mut stream = Stream {
             log,
             own,
@@ -325,7 +363,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             let mut event = Vec::new();
             let id = event_id(stream.log.number(), stream.log.reserve());
             sse::write_event(Some(&id), Some(limits::STREAM_RETRY_MS), b"", &mut event);
-            stream.connected = stream.connected && self.out.write_stream(&event);
+            stream.connected = stream.connected && out.write_stream(&event);
         }
         if !stream.connected {
             stream.log.detach(own);
@@ -340,8 +378,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
     /// Writes one event and keeps it. Opens the stream if need be. `instead`: set for a
     /// response, to be kept in its place if it is too large.
     fn event(&mut self, mut data: Vec<u8>, instead: Option<Vec<u8>>) {
+        if let Out::Channel(channel) = &self.out {
+            channel.send(data);
+            return;
+        }
         self.open_stream();
-        let Some(stream) = &mut self.stream else {
+        let (Out::Http(out), Some(stream)) = (&mut self.out, &mut self.stream) else {
             return;
         };
         blank_line_breaks(&mut data);
@@ -358,7 +400,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         }
         let id = event_id(stream.log.number(), seq);
         sse::write_event(Some(&id), None, &data, &mut event);
-        stream.connected = self.out.write_stream(&event);
+        stream.connected = out.write_stream(&event);
         if !stream.connected {
             stream.log.detach(stream.own);
             stream.log.not_delivered(seq, instead);
@@ -366,28 +408,39 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     fn finish(self) {
+        let out = match self.out {
+            Out::Http(out) => out,
+            Out::Channel(_) if self.done.is_empty() => return,
+            Out::Channel(channel) => {
+                channel.send(whole(&self.done, self.is_batch));
+                return;
+            }
+        };
         if let Some(stream) = self.stream {
             stream.log.finish();
             stream.log.detach(stream.own);
-            self.out.finish_stream();
+            out.finish_stream();
             return;
         }
         if self.done.is_empty() {
             // Every request was cancelled: there is nothing to say, and nothing must be said.
             if !self.accepts.stream {
-                return self.out.send(202, self.headers, &[]);
+                return out.send(202, self.headers, &[]);
             }
-            self.out
-                .start_stream(200, &with_type(self.headers, "text/event-stream"));
-            self.out.finish_stream();
+            out.start_stream(200, &with_type(self.headers, "text/event-stream"));
+            out.finish_stream();
             return;
         }
         let headers = with_type(self.headers, "application/json");
-        let body = match self.is_batch {
-            false => self.done.concat(),
-            true => [b"[".as_slice(), &self.done.join(&b","[..]), b"]"].concat(),
-        };
-        self.out.send(200, &headers, &[&body]);
+        out.send(200, &headers, &[&whole(&self.done, self.is_batch)]);
+    }
+}
+
+/// All responses as one text: those of a batch are an array.
+fn whole(done: &[Vec<u8>], is_batch: bool) -> Vec<u8> {
+    match is_batch {
+        false => done.concat(),
+        true => [b"[".as_slice(), &done.join(&b","[..]), b"]"].concat(),
     }
 }
 

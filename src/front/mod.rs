@@ -1,7 +1,8 @@
-//! How clients reach us: routes, sessions, event streams, health. Everything here runs on
-//! connection threads, one for each client connection.
+//! How clients reach us: routes, sessions, event streams, channels, health. Everything here runs
+//! on connection threads, one for each client connection, or on the `call` workers of channels.
 
 pub mod ask;
+pub mod channel;
 pub mod desk;
 pub mod endpoints;
 pub mod exchange;
@@ -12,5 +13,9 @@ pub mod parking;
 pub mod request;
 pub mod session;
 pub mod sessions;
+pub mod sse;
 pub mod stream;
 pub mod streamable;
+pub mod talk;
+pub mod talks;
+pub mod workers;

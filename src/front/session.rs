@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
+use crate::front::channel::Channel;
 use crate::front::face::{Abilities, Initialize};
 use crate::front::stream::EventStream;
 use crate::mcp::level::Level;
@@ -39,6 +40,9 @@ pub struct Session {
     state: Mutex<State>,
     /// Unsolicited messages go here; the GET streams of the session read it.
     pub listener: EventStream,
+    /// Set when the session lives on a channel: then everything goes there, and the session ends
+    /// with it.
+    pub channel: Option<Arc<Channel>>,
 }
 
 #[derive(Default)]
@@ -84,7 +88,13 @@ pub struct Remains {
 pub const ANNOUNCED: [ListKind; 3] = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
 
 impl Session {
-    pub fn new(id: String, client: &Initialize, view: View, address: IpAddr) -> Session {
+    pub fn new(
+        id: String,
+        client: &Initialize,
+        view: View,
+        address: IpAddr,
+        channel: Option<Arc<Channel>>,
+    ) -> Session {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let face = ClientFace {
             revision: client.revision,
@@ -111,6 +121,7 @@ impl Session {
             visible: Mutex::new(None),
             state: Mutex::default(),
             listener: EventStream::new(0),
+            channel,
         }
     }
 
@@ -123,10 +134,32 @@ impl Session {
         self.last_used_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// A message that belongs to no request of the client. Never waits.
+    pub fn tell(&self, text: Vec<u8>) {
+        match &self.channel {
+            Some(channel) => channel.tell(text),
+            None => {
+                self.listener.push(text, None);
+            }
+        }
+    }
+
+    /// The same, unless just this message still waits to be sent.
+    pub fn tell_once(&self, text: Vec<u8>) {
+        let waits = match &self.channel {
+            Some(channel) => channel.has_unsent(&text),
+            None => self.listener.has_unsent(&text),
+        };
+        if !waits {
+            self.tell(text);
+        }
+    }
+
     /// Not used for so long, with no stream open and no call in flight.
     pub fn is_idle(&self, limit: Duration) -> bool {
         let last = Duration::from_millis(self.last_used_ms.load(Ordering::Relaxed));
         self.opened.elapsed().saturating_sub(last) > limit
+            && self.channel.is_none()
             && self.listener.attached() == 0
             && self.state().calls.is_empty()
     }

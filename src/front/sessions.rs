@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::base::{limits, sys};
+use crate::front::channel::Channel;
 use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::stream::short_of_memory;
@@ -34,6 +35,7 @@ impl Sessions {
         client: &Initialize,
         view: View,
         address: IpAddr,
+        channel: Option<Arc<Channel>>,
     ) -> Result<Arc<Session>, Full> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= limits::SESSIONS {
@@ -48,7 +50,7 @@ impl Sessions {
                 return Err(Full::Address);
             }
         }
-        let session = Arc::new(Session::new(new_id(), client, view, address));
+        let session = Arc::new(Session::new(new_id(), client, view, address, channel));
         map.insert(session.id.clone(), session.clone());
         Ok(session)
     }
@@ -134,9 +136,7 @@ impl Sessions {
             };
             for kind in session.update_digests(digests) {
                 let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
-                if !session.listener.has_unsent(text.as_bytes()) {
-                    session.listener.push(text.into_bytes(), None);
-                }
+                session.tell_once(text.into_bytes());
             }
         }
     }
@@ -175,7 +175,7 @@ pub fn drop_subscription(server: &Server, uri: &str) {
 }
 
 /// 128 random bits in the form that users of 1MCP know.
-fn new_id() -> String {
+pub fn new_id() -> String {
     let mut bytes = [0; 16];
     sys::random_bytes(&mut bytes);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,10 +2,12 @@
 //! 2025-11-25): POST, GET and DELETE on `/mcp` and `/mcp/<server>`. This file reads the request
 //! and decides; `exchange` writes answers that come from servers, `listen` the GET stream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::channel::Channel;
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
@@ -56,7 +58,7 @@ pub struct Call<'a> {
 }
 
 /// What is done with one message of a client.
-enum Step {
+pub enum Step {
     /// A complete response.
     Done(Vec<u8>),
     Relayed(Outstanding),
@@ -65,7 +67,7 @@ enum Step {
 }
 
 /// The session, and the view of this one request.
-struct Seat<'a> {
+pub struct Seat<'a> {
     session: &'a Arc<Session>,
     world: Arc<World>,
     view: &'a View,
@@ -273,7 +275,7 @@ impl Streamable {
         let session = self
             .sessions
             .get(id)
-            .filter(|session| session.view.scope == call.scope);
+            .filter(|session| session.view.scope == call.scope && session.channel.is_none());
         let Some(session) = session else {
             let message = "session not found; send initialize to open a new one";
             return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
@@ -284,7 +286,7 @@ impl Streamable {
         Ok((session, narrowing))
     }
 
-    fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
+    pub fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
         let world = self.desk.hub.world();
         let visible = match std::ptr::eq(view, &session.view) {
             true => session.visible(&world),
@@ -326,29 +328,15 @@ impl Streamable {
                 return self.refuse(call, 400, &error, Some(id), out);
             }
         };
-        self.desk.wait_settled();
         let view = View {
             scope: call.scope.clone(),
             filters: filter.into_iter().collect(),
         };
-        let session = match self.sessions.open(&client, view, call.peer.address) {
-            Ok(session) => session,
-            Err(full) => {
-                let what = match full {
-                    Full::All => "too many sessions; try again later",
-                    Full::Address => "too many sessions from this address; end one first",
-                };
-                let error = RpcError::new(INVALID_REQUEST, what);
-                return self.refuse(call, 503, &error, Some(id), out);
-            }
+        let opened = self.open(&client, view, call.peer.address, None);
+        let (session, result) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse(call, 503, &error, Some(id), out),
         };
-        let world = self.desk.hub.world();
-        let visible = session.visible(&world);
-        session.update_digests(digests(&world, &visible));
-        let result = initialize_result(
-            &client,
-            instructions::merged(&world, &session.view, &visible),
-        );
         let mut headers = with_type(&call.headers, "application/json");
         headers.push((SESSION_HEADER, &session.id));
         let accepts = accepts(call.head);
@@ -362,6 +350,30 @@ impl Streamable {
             exchange.done.push(result_response(id, &result));
             exchange.run(Vec::new());
         });
+    }
+
+    /// Opens a session once clients are let in. Gives the result of `initialize` with it.
+    pub fn open(
+        &self,
+        client: &Initialize,
+        view: View,
+        address: IpAddr,
+        channel: Option<Arc<Channel>>,
+    ) -> Result<(Arc<Session>, String), RpcError> {
+        self.desk.wait_settled();
+        let opened = self.sessions.open(client, view, address, channel);
+        let session = opened.map_err(|full| {
+            let what = match full {
+                Full::All => "too many sessions; try again later",
+                Full::Address => "too many sessions from this address; end one first",
+            };
+            RpcError::new(INVALID_REQUEST, what)
+        })?;
+        let world = self.desk.hub.world();
+        let visible = session.visible(&world);
+        session.update_digests(digests(&world, &visible));
+        let instructions = instructions::merged(&world, &session.view, &visible);
+        Ok((session, initialize_result(client, instructions)))
     }
 
     /// An array of messages: revisions up to 2025-03-26 only.
@@ -406,7 +418,7 @@ impl Streamable {
         session.touch();
     }
 
-    fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
+    pub fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
         match Envelope::parse(message, FROM_CLIENT) {
             Ok(envelope) => self.step(seat, &envelope, mail),
             Err(error) => {
@@ -421,7 +433,7 @@ impl Streamable {
     }
 
     /// What one message comes to.
-    fn step(&self, seat: &Seat<'_>, envelope: &Envelope<'_>, mail: &Mailbox) -> Step {
+    pub fn step(&self, seat: &Seat<'_>, envelope: &Envelope<'_>, mail: &Mailbox) -> Step {
         match &envelope.kind {
             Kind::Notification { method } => {
                 self.notification(seat.session, method, envelope.params);
@@ -439,7 +451,7 @@ impl Streamable {
         }
     }
 
-    fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
+    pub fn notification(&self, session: &Arc<Session>, method: &str, params: Option<&str>) {
         let members = params.and_then(|params| Members::parse(params, 1, FROM_CLIENT).ok());
         match method {
             // Nothing of ours waits for it; servers get theirs in their own handshake.

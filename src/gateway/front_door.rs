@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::{Detail, Health};
+use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
@@ -13,7 +14,8 @@ use crate::http::{
 pub struct FrontDoor {
     pub policy: HostPolicy,
     pub body_bytes: usize,
-    pub streamable: Streamable,
+    pub streamable: Arc<Streamable>,
+    pub sse: Arc<Sse>,
     pub health: Arc<Health>,
 }
 
@@ -39,6 +41,10 @@ impl FrontDoor {
             (Endpoint::Mcp(_), Method::Get) => refuse_get(head),
             (Endpoint::Mcp(_), Method::Delete) => None,
             (Endpoint::Mcp(_), _) => Some(not_allowed("GET, POST, DELETE, OPTIONS")),
+            (Endpoint::Sse, Method::Get) => refuse_get(head),
+            (Endpoint::Sse, _) => Some(not_allowed("GET, OPTIONS")),
+            (Endpoint::Messages, Method::Post) => refuse_message(head),
+            (Endpoint::Messages, _) => Some(not_allowed("POST, OPTIONS")),
             (_, Method::Get | Method::Head) => None,
             _ => Some(not_allowed("GET, HEAD, OPTIONS")),
         };
@@ -70,6 +76,8 @@ impl Handler for FrontDoor {
             .unwrap_or_default();
         let scope = match endpoint {
             Endpoint::Mcp(scope) => scope,
+            Endpoint::Sse => return self.sse.listen(head, peer, &headers, out),
+            Endpoint::Messages => return self.sse.post(head, &headers, body, out),
             Endpoint::Health => {
                 let detail = match self.policy.allows_host(&head.host) {
                     true => self.health.detail_for(head, peer),

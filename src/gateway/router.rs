@@ -129,7 +129,7 @@ impl Router {
                         && session.take_elicitation(server, &id)
                 };
                 if let Some(session) = self.sessions.all().into_iter().find(asked) {
-                    session.listener.push(text, None);
+                    session.tell(text);
                 }
             }
             Event::ToSession {
@@ -207,8 +207,8 @@ impl Router {
             if only.is_some_and(|only| only != session.id) {
                 continue;
             }
-            if session.is_subscribed(uri, server) && !session.listener.has_unsent(text) {
-                session.listener.push(text.to_vec(), None);
+            if session.is_subscribed(uri, server) {
+                session.tell_once(text.to_vec());
             }
         }
     }
@@ -223,12 +223,12 @@ impl Router {
             (None, SessionMessage::Log(_)) => {}
             (Some(session), SessionMessage::Ask(asked)) => {
                 if let Some(text) = ask::relay(&session, link, &asked, None) {
-                    session.listener.push(text, None);
+                    session.tell(text);
                 }
             }
             (Some(session), SessionMessage::Log(notice)) => {
                 if session.wants(notice.level) {
-                    session.listener.push(notice.text, None);
+                    session.tell(notice.text);
                 }
             }
         }

@@ -16,7 +16,11 @@ use crate::config::settings::Settings;
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::sessions::Sessions;
+use crate::front::sse::Sse;
 use crate::front::streamable::Streamable;
+use crate::front::talk::Common;
+use crate::front::talks::Talks;
+use crate::front::workers::Workers;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::router::Router;
@@ -57,6 +61,7 @@ pub struct Gateway {
     settings: Settings,
     http: HttpServer,
     sessions: Arc<Sessions>,
+    sse: Arc<Sse>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -93,7 +98,20 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let door = front_door(&settings, address.ip(), hub, &sessions, &draining, &health);
+        let streamable = streamable(&settings, hub, &sessions, &draining);
+        let sse = Arc::new(Sse {
+            talks: Talks::new(Arc::new(Common {
+                streamable: streamable.clone(),
+                workers: Workers::default(),
+            })),
+        });
+        let door = FrontDoor {
+            policy: host_policy(&settings, address.ip()),
+            body_bytes: settings.max_body_bytes,
+            streamable,
+            sse: sse.clone(),
+            health: health.clone(),
+        };
         let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
             .map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address.port(), health);
@@ -102,6 +120,7 @@ impl Gateway {
             settings,
             http,
             sessions,
+            sse,
             servers,
             draining,
             health_socket,
@@ -135,6 +154,7 @@ impl Gateway {
         for session in self.sessions.all() {
             session.listener.finish();
         }
+        self.sse.talks.drain();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -148,6 +168,9 @@ impl Gateway {
             .wait_empty(Instant::now() + Duration::from_secs(1));
         self.servers.iter().for_each(|server| server.join());
         self.http.join();
+        self.sse.talks.stop();
+        let workers = &self.sse.talks.common.workers;
+        workers.stop(Instant::now() + Duration::from_secs(1));
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
@@ -190,38 +213,35 @@ fn start_router(
     thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
 }
 
-fn front_door(
+fn streamable(
     settings: &Settings,
-    bound: IpAddr,
     hub: Arc<Hub>,
     sessions: &Arc<Sessions>,
     draining: &Arc<AtomicBool>,
-    health: &Arc<Health>,
-) -> FrontDoor {
+) -> Arc<Streamable> {
+    Arc::new(Streamable {
+        sessions: sessions.clone(),
+        desk: Desk {
+            hub,
+            hold: match settings.enable_async_loading {
+                true => Duration::ZERO,
+                false => settings.sync_start_timeout,
+            },
+            draining: draining.clone(),
+        },
+    })
+}
+
+fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
     let mut allowed_hosts = settings.allowed_hosts.clone();
     if !bound.is_unspecified() {
         // An address cannot be rebound to another one as a name can.
         allowed_hosts.push(bound.to_string());
     }
-    FrontDoor {
-        policy: HostPolicy {
-            allowed_hosts,
-            allowed_origins: settings.allowed_origins.clone(),
-            bound_to_loopback: bound.is_loopback(),
-        },
-        body_bytes: settings.max_body_bytes,
-        streamable: Streamable {
-            sessions: sessions.clone(),
-            desk: Desk {
-                hub,
-                hold: match settings.enable_async_loading {
-                    true => Duration::ZERO,
-                    false => settings.sync_start_timeout,
-                },
-                draining: draining.clone(),
-            },
-        },
-        health: health.clone(),
+    HostPolicy {
+        allowed_hosts,
+        allowed_origins: settings.allowed_origins.clone(),
+        bound_to_loopback: bound.is_loopback(),
     }
 }
 

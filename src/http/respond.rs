@@ -176,7 +176,9 @@ impl<'c> Responder<'c> {
             self.outbox.chunk_size(data.len());
         }
         let end: &[u8] = if chunked { b"\r\n" } else { b"" };
-        let sent = self.transmit(&[data, end]);
+        // The buffer is not made larger for it: the thread of a quiet stream allocates nothing.
+        let free = self.outbox.bytes.capacity() - self.outbox.bytes.len();
+        let sent = self.transmit(&[data, end], free);
         if !sent {
             self.progress = Progress::Broken;
         }
@@ -254,7 +256,7 @@ impl<'c> Responder<'c> {
         } else {
             parts
         };
-        let sent = self.transmit(parts);
+        let sent = self.transmit(parts, COPIED_ANSWER_BYTES);
         self.progress = if sent {
             Progress::Answered
         } else {
@@ -263,9 +265,10 @@ impl<'c> Responder<'c> {
     }
 
     /// Sends the outbox and `parts` behind it, in one write if the socket takes it.
-    fn transmit(&mut self, parts: &[&[u8]]) -> bool {
+    /// Up to `copied` bytes are put behind the outbox for that.
+    fn transmit(&mut self, parts: &[&[u8]], copied: usize) -> bool {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        if bytes <= COPIED_ANSWER_BYTES || parts.len() >= SLICES {
+        if bytes <= copied.min(COPIED_ANSWER_BYTES) || parts.len() >= SLICES {
             parts
                 .iter()
                 .for_each(|part| self.outbox.bytes.extend_from_slice(part));

@@ -174,13 +174,7 @@ impl Inbound {
         }
     }
 
-    fn request(
-        &self,
-        envelope: &Envelope<'_>,
-        id: &str,
-        method: &str,
-        stream: Option<CallId>,
-    ) {
+    fn request(&self, envelope: &Envelope<'_>, id: &str, method: &str, stream: Option<CallId>) {
         if method == "ping" {
             return self.link.answer_result(id, "{}");
         }

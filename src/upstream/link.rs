@@ -11,8 +11,8 @@ use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
-use crate::mcp::method::CANCELLED;
 use crate::mcp::meta;
+use crate::mcp::method::CANCELLED;
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };

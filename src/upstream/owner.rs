@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
-use crate::mcp::era::Era;
 use crate::config::remote::RemoteSpec;
+use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;

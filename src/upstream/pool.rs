@@ -286,3 +286,87 @@ impl Entries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{NoSeat, Pool, Whose};
+    use crate::base::limits;
+    use crate::upstream::link::Link;
+    use crate::upstream::outlet::Outlet;
+    use crate::upstream::server::{Instance, State};
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    /// One that is up and has nothing to do.
+    fn up(_: &Whose) -> std::io::Result<Arc<Instance>> {
+        let (_, writer) = std::io::pipe()?;
+        let link = Arc::new(Link::new("s", Outlet::new(OwnedFd::from(writer))));
+        let instance = Instance::new(State::Ready);
+        instance.update(|_, slot| *slot = Some(link));
+        Ok(instance)
+    }
+
+    fn alone(pool: &Pool, most: usize) -> Result<Whose, NoSeat> {
+        let taken = pool.seat_alone(most, Instant::now(), up);
+        taken.map(|(whose, _)| whose)
+    }
+
+    #[test]
+    fn one_call_at_a_time_and_no_more_processes_than_allowed() {
+        let pool = Pool::default();
+        let first = alone(&pool, 2).expect("a seat");
+        let second = alone(&pool, 2).expect("a seat");
+        assert_ne!(first, second);
+        assert!(matches!(alone(&pool, 2), Err(NoSeat::Full)));
+        pool.give_back(&first);
+        assert_eq!(alone(&pool, 2).expect("a seat"), first);
+        pool.stop();
+        assert!(matches!(alone(&pool, 9), Err(NoSeat::Stopping)));
+    }
+
+    #[test]
+    fn a_session_keeps_its_process_until_others_need_the_room() {
+        let pool = Pool::default();
+        let session = |name: &str| Whose::Session(name.to_owned());
+        let sit = |name: &str| pool.seat(&session(name), 2, Instant::now(), up);
+        for name in ["a", "b", "a"] {
+            assert!(sit(name).is_ok(), "{name}");
+        }
+        pool.give_back(&session("b"));
+        assert!(sit("c").is_ok());
+        assert!(pool.living(&session("b")).is_none());
+        // The two others have calls in work.
+        assert!(matches!(sit("d"), Err(NoSeat::Full)));
+    }
+
+    #[test]
+    fn a_late_caller_takes_the_process_of_whoever_is_away_longest() {
+        let pool = Pool::default();
+        let away = alone(&pool, 2).expect("a seat");
+        let busy = alone(&pool, 2).expect("a seat");
+        pool.set_parked(&away, true);
+        let now = Instant::now();
+        let later = now + limits::PARKED_AT_LEAST + Duration::from_secs(1);
+        assert!(!pool.lock().end_one(later, false));
+        assert!(!pool.lock().end_one(now, true));
+        assert!(pool.lock().end_one(later, true));
+        assert!(pool.living(&away).is_none() && pool.living(&busy).is_some());
+        assert!(!pool.lock().end_one(later, true));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_ended() {
+        let pool = Pool::default();
+        let busy = alone(&pool, 9).expect("a seat");
+        let kept = Whose::Session("kept".to_owned());
+        let idle = Whose::Session("idle".to_owned());
+        for whose in [&kept, &idle] {
+            assert!(pool.seat(whose, 9, Instant::now(), up).is_ok());
+            pool.give_back(whose);
+        }
+        pool.reap(Duration::ZERO, |whose| *whose == kept);
+        assert!(pool.living(&idle).is_none());
+        assert!(pool.living(&kept).is_some() && pool.living(&busy).is_some());
+    }
+}

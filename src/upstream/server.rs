@@ -192,7 +192,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Instance {
-    fn new(state: State) -> Arc<Instance> {
+    pub(crate) fn new(state: State) -> Arc<Instance> {
         let slot = Mutex::new(Slot {
             status: Status::new(state),
             link: None,
@@ -224,7 +224,7 @@ impl Instance {
         link.is_some_and(|link| link.is_quiet())
     }
 
-    fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         let mut slot = lock(&self.slot);
         let Slot {
             status,

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{
-    Receiver, RecvTimeoutError, Sender, TrySendError, at, bounded, select,
-};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, at, bounded, select};
 
 use crate::base::{limits, thread};
 use crate::upstream::outlet::SendError;

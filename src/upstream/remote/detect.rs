@@ -9,9 +9,14 @@ use crate::upstream::verdict::is_stateless_error;
 #[derive(Debug)]
 pub enum Heard<'a> {
     /// A result; `described`: it describes a stateless server that we can speak with.
-    Result { described: bool },
+    Result {
+        described: bool,
+    },
     /// An error object, with the status it came with.
-    Error { status: u16, error: &'a str },
+    Error {
+        status: u16,
+        error: &'a str,
+    },
     Trouble(&'a Trouble),
     /// Nothing in time.
     Silence,
@@ -64,8 +69,13 @@ pub fn after_initialize(heard: &Heard<'_>) -> Step {
 /// Errors that only stateless servers give, beside that of an unknown version.
 fn is_stateless(error: &str) -> bool {
     let has = |code: i32| {
-        crate::wire::members::Members::parse(error, 0, crate::wire::message::FROM_SERVER)
-            .is_ok_and(|members| members.get("code").is_some_and(|raw| raw.parse() == Ok(code)))
+        crate::wire::members::Members::parse(error, 0, crate::wire::message::FROM_SERVER).is_ok_and(
+            |members| {
+                members
+                    .get("code")
+                    .is_some_and(|raw| raw.parse() == Ok(code))
+            },
+        )
     };
     has(HEADER_MISMATCH) || has(MISSING_CLIENT_CAPABILITY)
 }
@@ -89,14 +99,42 @@ mod tests {
         };
         let error = |status: u16, error: &str| after_discover(&Heard::Error { status, error });
         for (status, text, step) in [
-            (400, unknown_version(r#"["2026-07-28"]"#), Step::DiscoverAgain),
-            (200, unknown_version(r#"["2026-07-28"]"#), Step::DiscoverAgain),
+            (
+                400,
+                unknown_version(r#"["2026-07-28"]"#),
+                Step::DiscoverAgain,
+            ),
+            (
+                200,
+                unknown_version(r#"["2026-07-28"]"#),
+                Step::DiscoverAgain,
+            ),
             (400, unknown_version(r#"["2025-11-25"]"#), Step::Initialize),
-            (400, r#"{"code":-32020,"message":""}"#.to_owned(), Step::DiscoverAgain),
-            (400, r#"{"code":-32021,"message":""}"#.to_owned(), Step::DiscoverAgain),
-            (200, r#"{"code":-32020,"message":""}"#.to_owned(), Step::Initialize),
-            (404, r#"{"code":-32601,"message":""}"#.to_owned(), Step::Initialize),
-            (200, r#"{"code":-32601,"message":""}"#.to_owned(), Step::Initialize),
+            (
+                400,
+                r#"{"code":-32020,"message":""}"#.to_owned(),
+                Step::DiscoverAgain,
+            ),
+            (
+                400,
+                r#"{"code":-32021,"message":""}"#.to_owned(),
+                Step::DiscoverAgain,
+            ),
+            (
+                200,
+                r#"{"code":-32020,"message":""}"#.to_owned(),
+                Step::Initialize,
+            ),
+            (
+                404,
+                r#"{"code":-32601,"message":""}"#.to_owned(),
+                Step::Initialize,
+            ),
+            (
+                200,
+                r#"{"code":-32601,"message":""}"#.to_owned(),
+                Step::Initialize,
+            ),
         ] {
             assert_eq!(error(status, &text), step, "{status} {text}");
         }

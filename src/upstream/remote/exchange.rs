@@ -77,7 +77,8 @@ impl Remote {
             Some(_) => Patience::CALL,
         };
         let url = letter.url.as_deref();
-        self.road.post(url, &letter.headers, body, patience, &flight.stop)
+        self.road
+            .post(url, &letter.headers, body, patience, &flight.stop)
     }
 
     fn accepted(
@@ -322,6 +323,7 @@ impl Remote {
     }
 
     fn awaits(&self, call: u64) -> bool {
-        self.inbound().is_some_and(|inbound| inbound.link.awaits(call))
+        self.inbound()
+            .is_some_and(|inbound| inbound.link.awaits(call))
     }
 }

@@ -113,7 +113,9 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
                 }
             }
             _ => {
-                let trouble = last.trouble.unwrap_or_else(|| Trouble::unusable("gave no answer"));
+                let trouble = last
+                    .trouble
+                    .unwrap_or_else(|| Trouble::unusable("gave no answer"));
                 let step = after_discover(&Heard::Trouble(&trouble));
                 (None, step, trouble.detail)
             }
@@ -127,7 +129,9 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
             Ok(hello) => {
                 self.settle()?;
                 if let Err(error) = self.remote.follow() {
-                    return Err(Fault::Busy(format!("got no thread for its stream: {error}")));
+                    return Err(Fault::Busy(format!(
+                        "got no thread for its stream: {error}"
+                    )));
                 }
                 return Ok(hello);
             }
@@ -201,7 +205,10 @@ fn both(before: &str, trouble: &Trouble) -> String {
     match (before, trouble.cause) {
         ("", _) => trouble.detail.clone(),
         (_, Cause::Stopped) => before.to_owned(),
-        _ => format!("{before}; as a server with HTTP and SSE it {}", trouble.detail),
+        _ => format!(
+            "{before}; as a server with HTTP and SSE it {}",
+            trouble.detail
+        ),
     }
 }
 

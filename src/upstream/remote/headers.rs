@@ -138,7 +138,9 @@ mod tests {
                 name: "Q".to_owned(),
             }];
             let headers = Told::read(&line).expect("a request").headers(&mirrored);
-            let parts = headers.iter().map(|(name, value)| format!("{name}={value}"));
+            let parts = headers
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
             parts.collect::<Vec<_>>().join(" ")
         };
         let version = "MCP-Protocol-Version=2026-07-28";
@@ -148,9 +150,7 @@ mod tests {
         );
         assert_eq!(
             told("resources/read", r#""uri":"file:///ä","name":"n""#),
-            format!(
-                "{version} Mcp-Method=resources/read Mcp-Name==?base64?ZmlsZTovLy/DpA==?="
-            )
+            format!("{version} Mcp-Method=resources/read Mcp-Name==?base64?ZmlsZTovLy/DpA==?=")
         );
         assert_eq!(
             told("tasks/get", r#""taskId":"7""#),

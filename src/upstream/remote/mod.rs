@@ -10,18 +10,18 @@
 //! Deliberately absent: sending a `tools/call` twice, except where the protocol says that the
 //! server did nothing with it.
 
-mod crew;
-mod detect;
-mod exchange;
-mod flight;
+pub mod crew;
+pub mod detect;
+pub mod exchange;
+pub mod flight;
 pub mod greet;
-mod headers;
-mod params;
-mod renewal;
-mod road;
-mod state;
-mod stream;
-mod trouble;
+pub mod headers;
+pub mod params;
+pub mod renewal;
+pub mod road;
+pub mod state;
+pub mod stream;
+pub mod trouble;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -177,7 +177,11 @@ impl Remote {
                 inbound.link.failed(call, error);
             }
             _ if trouble.cause == Cause::Stopped => {}
-            _ => log::warn!("message not taken server={:?}: it {}", self.server, trouble.detail),
+            _ => log::warn!(
+                "message not taken server={:?}: it {}",
+                self.server,
+                trouble.detail
+            ),
         }
         self.strike(trouble);
     }
@@ -199,7 +203,11 @@ impl Remote {
             return;
         };
         if let Err(trouble) = self.converse(&flight, line) {
-            log::debug!("message not taken server={:?}: it {}", self.server, trouble.detail);
+            log::debug!(
+                "message not taken server={:?}: it {}",
+                self.server,
+                trouble.detail
+            );
         }
         self.flights.leave(&flight);
     }
@@ -261,10 +269,17 @@ impl Remote {
         let Some(session) = session.filter(|session| session.id.is_some()) else {
             return;
         };
-        match self.road.delete(&session.headers(), limits::REMOTE_GOOD_BYE) {
+        match self
+            .road
+            .delete(&session.headers(), limits::REMOTE_GOOD_BYE)
+        {
             Ok(status) => log::debug!("session ended server={:?} status={status}", self.server),
             Err(trouble) => {
-                log::debug!("session not ended server={:?}: {}", self.server, trouble.detail);
+                log::debug!(
+                    "session not ended server={:?}: {}",
+                    self.server,
+                    trouble.detail
+                );
             }
         }
     }

@@ -81,12 +81,7 @@ struct Found {
 
 impl Found {
     /// `plain`: reached by `properties` alone, so that the value has one place.
-    fn schema(
-        &mut self,
-        raw: &str,
-        path: &mut Vec<String>,
-        plain: bool,
-    ) -> Result<(), String> {
+    fn schema(&mut self, raw: &str, path: &mut Vec<String>, plain: bool) -> Result<(), String> {
         let Some(members) = object(raw) else {
             // A boolean schema, or a list of schemas.
             let inner = elements(raw, FROM_SERVER).unwrap_or_default();
@@ -111,12 +106,7 @@ impl Found {
         Ok(())
     }
 
-    fn properties(
-        &mut self,
-        raw: &str,
-        path: &mut Vec<String>,
-        plain: bool,
-    ) -> Result<(), String> {
+    fn properties(&mut self, raw: &str, path: &mut Vec<String>, plain: bool) -> Result<(), String> {
         let Some(members) = object(raw) else {
             return Ok(());
         };
@@ -142,7 +132,9 @@ impl Found {
             return Err(format!("{MARK} {shown:?} is no header name"));
         }
         if !plain || path.is_empty() {
-            return Err(format!("{MARK} {shown:?} stands where it names no one argument"));
+            return Err(format!(
+                "{MARK} {shown:?} stands where it names no one argument"
+            ));
         }
         let kind = schema.string("type").unwrap_or_default();
         if !matches!(&*kind, "string" | "integer" | "boolean") {
@@ -182,7 +174,9 @@ mod tests {
         assert_eq!(seen, ["Region=region", "N=deep/n", "On=on"]);
         let sent = |arguments: &str| {
             let headers = headers(&marks, arguments);
-            let lines = headers.iter().map(|(name, value)| format!("{name}: {value}"));
+            let lines = headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"));
             lines.collect::<Vec<_>>().join(", ")
         };
         assert_eq!(

@@ -44,7 +44,10 @@ impl Remote {
         let _turn = lock(&self.renewal);
         let opening = {
             let state = lock(&self.state);
-            if state.session().is_none_or(|session| session.number != number) {
+            if state
+                .session()
+                .is_none_or(|session| session.number != number)
+            {
                 return Ok(());
             }
             state.opening.clone()
@@ -57,15 +60,20 @@ impl Remote {
         self.flights.leave(&flight);
         match &outcome {
             Ok(()) => {
-                log::info!("session of the server was lost, a new one is open server={:?}",
-                    self.server);
+                log::info!(
+                    "session of the server was lost, a new one is open server={:?}",
+                    self.server
+                );
                 self.signals.renewed();
                 if let Some(stream) = lock(&self.stream).as_ref() {
                     stream.stop.stop();
                 }
             }
             Err(trouble) => {
-                let why = format!("forgot its session and gives no new one: it {}", trouble.detail);
+                let why = format!(
+                    "forgot its session and gives no new one: it {}",
+                    trouble.detail
+                );
                 self.signals.lost(&why);
             }
         }
@@ -75,7 +83,9 @@ impl Remote {
     fn open_again(&self, flight: &Flight, opening: &[u8], number: u64) -> Result<(), Trouble> {
         let headers = Vec::new();
         let patience = Patience::GREETING;
-        let mut response = self.road.post(None, &headers, opening, patience, &flight.stop)?;
+        let mut response = self
+            .road
+            .post(None, &headers, opening, patience, &flight.stop)?;
         if !(200..300).contains(&response.status()) {
             let body = small_body(&mut response);
             return Err(Trouble::of_status(response.status(), &body));
@@ -93,7 +103,9 @@ impl Remote {
         let line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{INITIALIZED}\",\"params\":{{}}}}");
         let headers = session.headers();
         let body = line.as_bytes();
-        let mut said = self.road.post(None, &headers, body, patience, &flight.stop)?;
+        let mut said = self
+            .road
+            .post(None, &headers, body, patience, &flight.stop)?;
         small_body(&mut said);
         lock(&self.state).manner = Manner::Session(session);
         Ok(())
@@ -111,7 +123,9 @@ fn first_answer(response: &mut Response) -> Result<Vec<u8>, Trouble> {
     loop {
         let count = response.read(&mut buffer).map_err(failed)?;
         if count == 0 {
-            return Err(Trouble::unusable("ended the stream without an answer to initialize"));
+            return Err(Trouble::unusable(
+                "ended the stream without an answer to initialize",
+            ));
         }
         for event in parser.feed(&buffer[..count]) {
             let data = event.data.into_bytes();

@@ -131,7 +131,11 @@ impl Road {
     fn add<'a>(&'a self, headers: &'a Headers, all: &mut Vec<(&'a str, &'a str)>) {
         let configured = self.headers.iter();
         all.extend(configured.map(|(name, value)| (name.as_str(), value.expose())));
-        all.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
     }
 }
 

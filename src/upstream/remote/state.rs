@@ -25,7 +25,9 @@ pub enum Manner {
     Session(Session),
     Stateless,
     /// HTTP with SSE. `None` until the server has named its endpoint.
-    Sse { endpoint: Option<String> },
+    Sse {
+        endpoint: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,7 +84,11 @@ impl Remote {
             // Stopped for a new session, or for good: the next look says which.
             Err(trouble) if trouble.cause == Cause::Stopped => return Opened::AtOnce,
             Err(trouble) => {
-                log::debug!("stream not open server={:?}: {}", self.server, trouble.detail);
+                log::debug!(
+                    "stream not open server={:?}: {}",
+                    self.server,
+                    trouble.detail
+                );
                 self.strike(&trouble);
                 return Opened::Later;
             }
@@ -102,7 +106,10 @@ impl Remote {
                 false => Opened::Never,
             };
         }
-        log::debug!("no stream server={:?} status={status} media={media:?}", self.server);
+        log::debug!(
+            "no stream server={:?} status={status} media={media:?}",
+            self.server
+        );
         match status {
             429 | 502..=504 => {
                 self.strike(&Trouble::of_status(status, &body));

@@ -58,14 +58,10 @@ impl Trouble {
     pub fn of_net(error: &NetError) -> Trouble {
         let (cause, reason) = match error {
             NetError::Stopped => return Trouble::stopped(),
-            NetError::Lookup { .. } | NetError::Connect { .. } => {
-                (Cause::Down, Reason::Restarting)
-            }
+            NetError::Lookup { .. } | NetError::Connect { .. } => (Cause::Down, Reason::Restarting),
             NetError::Tls { .. } => (Cause::Down, Reason::BadUpstream),
             NetError::Lost { .. } => (Cause::Down, Reason::Crashed),
-            NetError::Deadline { .. } | NetError::Silent { .. } => {
-                (Cause::Silent, Reason::Timeout)
-            }
+            NetError::Deadline { .. } | NetError::Silent { .. } => (Cause::Silent, Reason::Timeout),
             NetError::TooLarge { limit_bytes, .. } => {
                 let detail = format!("result too large (limit {limit_bytes})");
                 return Trouble::new(Cause::Unusable, Reason::TooLarge, detail);
@@ -89,9 +85,7 @@ impl Trouble {
             _ => (Cause::Status(status), Reason::BadUpstream),
         };
         let what = match status {
-            401 | 403 => {
-                ": credentials are missing or not accepted; set them in its \"headers\""
-            }
+            401 | 403 => ": credentials are missing or not accepted; set them in its \"headers\"",
             404 | 405 => ": check its \"url\"",
             300..=399 => ": it redirects; configure the URL that it leads to",
             _ => "",
@@ -192,7 +186,10 @@ mod tests {
             )
         };
         assert!(is_lost_session(404, ""));
-        assert!(is_lost_session(400, &body("null", "Bad Request: No valid session ID")));
+        assert!(is_lost_session(
+            400,
+            &body("null", "Bad Request: No valid session ID")
+        ));
         for (status, body) in [
             (400, body("1", "No valid session ID")),
             (400, body("null", "Bad Request")),

@@ -131,6 +131,7 @@ impl Reply {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Event {
     pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
     pub(crate) data: Option<String>,
     pub(crate) retry: Option<u64>,
     pub(crate) comment: bool,
@@ -429,7 +430,7 @@ fn take_event(bytes: &mut Vec<u8>) -> Option<Event> {
                 }
                 None => event.data = Some(value.to_owned()),
             },
-            "event" => assert_eq!(value, "message"),
+            "event" => event.name = Some(value.to_owned()),
             _ => panic!("unknown field in {text:?}"),
         }
     }

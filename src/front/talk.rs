@@ -1,0 +1,464 @@
+//! A client on a channel, from its first message to the end of the channel. Messages are taken in
+//! the order in which they came: what one of them asks for is placed before the next is looked at
+//! (unless it has to wait for a server), and is then waited for on a thread of its own.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::limits;
+use crate::front::ask;
+use crate::front::channel::Channel;
+use crate::front::exchange::Exchange;
+use crate::front::face::Initialize;
+use crate::front::session::Session;
+use crate::front::streamable::{Step, Streamable};
+use crate::front::workers::Workers;
+use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
+use crate::relay::view::{Filter, Scope, View};
+use crate::upstream::call::Mailbox;
+use crate::wire::json::elements;
+use crate::wire::members::span_in;
+use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
+
+thread_local! {
+    /// The queue of this `call` thread, made at its first relayed call.
+    static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
+}
+
+/// What all talks of a gateway have in common.
+pub struct Common {
+    pub streamable: Arc<Streamable>,
+    pub workers: Workers,
+}
+
+pub struct Talk {
+    common: Arc<Common>,
+    pub channel: Arc<Channel>,
+    filter: Option<Filter>,
+    address: IpAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// Requests that have no answer yet.
+    at_work: usize,
+    /// The request that is being placed, by its number.
+    placing: Option<u64>,
+    last_number: u64,
+    /// Once nothing is at work the channel is finished.
+    draining: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    New,
+    /// `initialize` is at work.
+    Opening,
+    Open(Arc<Session>),
+}
+
+/// A message that is none: what to answer, and the id to answer it under.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub error: RpcError,
+    pub id: Option<String>,
+}
+
+/// What a message that was read asks for.
+enum Wish {
+    Initialize {
+        id: String,
+        params: Option<String>,
+    },
+    /// One message, or an array of messages.
+    Request(Request),
+    Batch(String),
+}
+
+/// A request whose parts are known, on its way to another thread.
+struct Request {
+    text: String,
+    id: Range<usize>,
+    method: String,
+    params: Option<Range<usize>>,
+}
+
+impl Talk {
+    /// `filter` narrows what this client sees.
+    pub fn new(
+        common: Arc<Common>,
+        channel: Arc<Channel>,
+        filter: Option<Filter>,
+        address: IpAddr,
+    ) -> Talk {
+        Talk {
+            common,
+            channel,
+            filter,
+            address,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next message of the client. Its answer travels on the channel. Returns when the
+    /// message after it may be taken.
+    pub fn take(self: &Arc<Talk>, text: String) -> Result<(), Unreadable> {
+        if text.trim_start().starts_with('[') {
+            self.start(Wish::Batch(text));
+            return Ok(());
+        }
+        let envelope = Envelope::parse(&text, FROM_CLIENT)?;
+        match &envelope.kind {
+            Kind::Request { id, method } if method == "ping" => {
+                self.channel.push(result_response(id, "{}"));
+            }
+            Kind::Request { id, method } if method == "initialize" => {
+                let (id, params) = ((*id).to_owned(), envelope.params.map(str::to_owned));
+                self.start(Wish::Initialize { id, params });
+            }
+            Kind::Request { id, method } => {
+                let (id, method) = (span_in(&text, id), method.to_string());
+                let params = envelope.params.map(|params| span_in(&text, params));
+                let request = Request {
+                    id,
+                    method,
+                    params,
+                    text,
+                };
+                self.start(Wish::Request(request));
+            }
+            Kind::Notification { method } => {
+                if let Some(session) = self.wait_placed() {
+                    let streamable = &self.common.streamable;
+                    streamable.notification(&session, method, envelope.params);
+                }
+            }
+            Kind::Result { id, .. } | Kind::Error { id: Some(id), .. } => {
+                if let Some(session) = self.wait_placed() {
+                    ask::answered(&session, envelope.text, id);
+                }
+            }
+            Kind::Error { id: None, .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until what came before is in its place. Gives the session, if there is one.
+    fn wait_placed(&self) -> Option<Arc<Session>> {
+        self.session(&self.settled())
+    }
+
+    fn session(&self, state: &State) -> Option<Arc<Session>> {
+        match &state.stage {
+            Stage::Open(session) => Some(session.clone()),
+            Stage::New | Stage::Opening => None,
+        }
+    }
+
+    /// The state once no `initialize` is at work, and the last request has been placed or has
+    /// had its time for that.
+    fn settled(&self) -> MutexGuard<'_, State> {
+        let hold = self.common.streamable.desk.hold + limits::START_WAIT;
+        let state = self.wait(self.state(), hold, |state| {
+            !matches!(state.stage, Stage::Opening) || state.closed
+        });
+        self.wait(state, limits::CHANNEL_TURN, |state| {
+            state.placing.is_none() || state.closed
+        })
+    }
+
+    fn wait<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        limit: Duration,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'s, State> {
+        let deadline = Instant::now() + limit;
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Puts a wish to work, in its turn.
+    fn start(self: &Arc<Talk>, wish: Wish) {
+        let mut state = self.settled();
+        if state.closed {
+            return;
+        }
+        let refusal = match (&wish, &state.stage) {
+            _ if state.at_work >= limits::SESSION_CALLS => Some("too many requests in flight"),
+            (Wish::Initialize { .. }, Stage::New) => None,
+            (Wish::Initialize { .. }, _) => Some("initialize was sent before"),
+            (_, Stage::Open(_)) => None,
+            (_, Stage::New | Stage::Opening) => Some("send initialize first"),
+        };
+        if let Some(refusal) = refusal {
+            drop(state);
+            return self.refuse(&wish, &RpcError::new(INVALID_REQUEST, refusal));
+        }
+        state.at_work += 1;
+        state.last_number += 1;
+        let number = state.last_number;
+        state.placing = Some(number);
+        if matches!(wish, Wish::Initialize { .. }) {
+            state.stage = Stage::Opening;
+        }
+        drop(state);
+        let work = Work {
+            talk: self.clone(),
+            number,
+            wish: Some(wish),
+        };
+        // If nobody takes it, it is dropped and says so.
+        self.common.workers.run(Box::new(move || work.run()));
+    }
+
+    fn refuse(&self, wish: &Wish, error: &RpcError) {
+        self.channel.push(error.response(wish.id()));
+    }
+
+    /// Ends the talk: calls in flight are cancelled, the session and what servers hold for it is
+    /// freed, nothing more is written.
+    pub fn close(&self) {
+        self.channel.cut();
+        let session = {
+            let mut state = self.state();
+            state.closed = true;
+            self.session(&state)
+        };
+        self.changed.notify_all();
+        if let Some(session) = session {
+            self.end(&session);
+        }
+    }
+
+    fn end(&self, session: &Session) {
+        let streamable = &self.common.streamable;
+        let world = streamable.desk.hub.world();
+        streamable.sessions.close(&session.id, world.servers());
+    }
+
+    /// Lets what is at work come to its end; then the channel is finished.
+    pub fn drain(&self) {
+        let mut state = self.state();
+        state.draining = true;
+        if state.at_work == 0 {
+            self.channel.finish();
+        }
+    }
+
+    /// Waits until no thread works for this client.
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        self.wait(self.state(), limit, |state| state.at_work == 0)
+            .at_work
+            == 0
+    }
+
+    /// The thread `number` has placed its request: the next message may be taken.
+    fn placed(&self, number: u64) {
+        let mut state = self.state();
+        if state.placing == Some(number) {
+            state.placing = None;
+            self.changed.notify_all();
+        }
+    }
+
+    fn done(&self, number: u64) {
+        self.placed(number);
+        let mut state = self.state();
+        state.at_work -= 1;
+        if state.draining && state.at_work == 0 {
+            self.channel.finish();
+        }
+        self.changed.notify_all();
+    }
+
+    fn initialize(&self, id: &str, params: Option<&str>) {
+        let opened = self.open(params);
+        let mut state = self.state();
+        match opened {
+            Ok((session, _)) if state.closed => {
+                drop(state);
+                self.end(&session);
+            }
+            Ok((session, result)) => {
+                self.channel.greet(result_response(id, &result));
+                state.stage = Stage::Open(session);
+            }
+            Err(error) => {
+                self.channel.push(error.response(Some(id)));
+                state.stage = Stage::New;
+            }
+        }
+    }
+
+    fn open(&self, params: Option<&str>) -> Result<(Arc<Session>, String), RpcError> {
+        let streamable = &self.common.streamable;
+        if streamable.desk.is_draining() {
+            return Err(RpcError::new(
+                INVALID_REQUEST,
+                "the gateway is shutting down",
+            ));
+        }
+        let client = Initialize::parse(params)?;
+        let view = View {
+            scope: Scope::All,
+            filters: self.filter.iter().cloned().collect(),
+        };
+        streamable.open(&client, view, self.address, Some(self.channel.clone()))
+    }
+
+    fn request(&self, request: &Request, number: u64) {
+        let Some(session) = self.session(&self.state()) else {
+            return;
+        };
+        let streamable = &self.common.streamable;
+        MAILBOX.with(|mail| {
+            let step = {
+                let seat = streamable.seat(&session, &session.view);
+                streamable.step(&seat, &request.envelope(), mail)
+            };
+            self.placed(number);
+            match step {
+                Step::Silent => {}
+                Step::Done(response) => self.channel.send(response),
+                Step::Relayed(call) => {
+                    Exchange::on_channel(&session, &self.channel, mail).run(vec![call]);
+                }
+            }
+        });
+    }
+
+    /// An array of messages: revisions up to 2025-03-26 only.
+    fn batch(&self, text: &str, number: u64) {
+        let Some(session) = self.session(&self.state()) else {
+            return;
+        };
+        let messages = match checked_batch(&session, text) {
+            Ok(messages) => messages,
+            Err(error) => return self.channel.send(error.response(None)),
+        };
+        let streamable = &self.common.streamable;
+        MAILBOX.with(|mail| {
+            let seat = streamable.seat(&session, &session.view);
+            let (mut done, mut calls) = (Vec::new(), Vec::new());
+            for message in messages {
+                match streamable.batched(&seat, message, mail) {
+                    Step::Done(response) => done.push(response),
+                    Step::Relayed(call) => calls.push(call),
+                    Step::Silent => {}
+                }
+            }
+            self.placed(number);
+            let mut exchange = Exchange::on_channel(&session, &self.channel, mail);
+            exchange.is_batch = true;
+            exchange.done = done;
+            exchange.run(calls);
+        });
+    }
+}
+
+fn checked_batch<'t>(session: &Session, text: &'t str) -> Result<Vec<&'t str>, RpcError> {
+    let messages = elements(text, FROM_CLIENT)
+        .ok_or_else(|| RpcError::new(PARSE_ERROR, "the message is not valid JSON"))?;
+    if !session.revision.has_batches() {
+        let what = "batches exist in revision 2025-03-26 only; send one message";
+        return Err(RpcError::new(INVALID_REQUEST, what));
+    }
+    if messages.is_empty() || messages.len() > limits::BATCH_MESSAGES {
+        return Err(RpcError::new(
+            INVALID_REQUEST,
+            "a batch holds 1 to 64 messages",
+        ));
+    }
+    Ok(messages)
+}
+
+/// A wish at work. However it ends, its place is free afterwards; one that was not fulfilled
+/// because there is no thread, or because the thread panicked, is answered with an error.
+struct Work {
+    talk: Arc<Talk>,
+    number: u64,
+    wish: Option<Wish>,
+}
+
+impl Work {
+    fn run(mut self) {
+        let talk = &self.talk;
+        match &self.wish {
+            Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),
+            Some(Wish::Request(request)) => talk.request(request, self.number),
+            Some(Wish::Batch(text)) => talk.batch(text, self.number),
+            None => {}
+        }
+        self.wish = None;
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Some(wish) = self.wish.take() {
+            if matches!(wish, Wish::Initialize { .. }) {
+                self.talk.state().stage = Stage::New;
+            }
+            let what = "the gateway has too many calls at work; try again in a moment";
+            self.talk
+                .refuse(&wish, &RpcError::new(INTERNAL_ERROR, what));
+        }
+        self.talk.done(self.number);
+    }
+}
+
+impl Wish {
+    fn id(&self) -> Option<&str> {
+        match self {
+            Wish::Initialize { id, .. } => Some(id),
+            Wish::Request(request) => Some(&request.text[request.id.clone()]),
+            Wish::Batch(_) => None,
+        }
+    }
+}
+
+impl Request {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            text: &self.text,
+            kind: Kind::Request {
+                id: &self.text[self.id.clone()],
+                method: self.method.as_str().into(),
+            },
+            params: self.params.clone().map(|params| &self.text[params]),
+        }
+    }
+}
+
+impl From<EnvelopeError> for Unreadable {
+    fn from(error: EnvelopeError) -> Unreadable {
+        let (code, id) = match &error {
+            EnvelopeError::NotUtf8 | EnvelopeError::Json(_) => (PARSE_ERROR, None),
+            EnvelopeError::Invalid { id, .. } => (INVALID_REQUEST, id.clone()),
+        };
+        Unreadable {
+            error: RpcError::new(code, error.to_string()),
+            id,
+        }
+    }
+}
