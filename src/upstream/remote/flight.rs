@@ -27,8 +27,8 @@ impl Flight {
 #[derive(Default)]
 pub struct Flights {
     air: Mutex<Air>,
-    /// Rings when nothing is under way.
-    idle: Condvar,
+    /// Rings when one is over.
+    left: Condvar,
 }
 
 #[derive(Default)]
@@ -71,21 +71,19 @@ impl Flights {
         if let Some(call) = flight.call {
             air.calls.remove(&call);
         }
-        if air.flights.is_empty() {
-            self.idle.notify_all();
-        }
+        self.left.notify_all();
     }
 
-    /// Whether nothing is under way at some moment before `time` is over.
-    pub fn is_idle_within(&self, time: Duration) -> bool {
+    /// Whether no more than `others` are under way at some moment before `time` is over.
+    pub fn are_few_within(&self, others: usize, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut air = lock(&self.air);
-        while !air.flights.is_empty() {
+        while air.flights.len() > others {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            let waited = self.idle.wait_timeout(air, left);
+            let waited = self.left.wait_timeout(air, left);
             air = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true

@@ -127,7 +127,7 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
         let limit = self.left();
         let refused = match self.dialogue.initialize(self.face, limit) {
             Ok(hello) => {
-                self.settle()?;
+                self.settle(0)?;
                 if let Err(error) = self.remote.follow() {
                     return Err(Fault::Busy(format!(
                         "got no thread for its stream: {error}"
@@ -147,11 +147,12 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
         }
     }
 
-    /// The server has heard that it is initialized before anything else is asked.
-    fn settle(&mut self) -> Result<(), Fault> {
+    /// The server has heard that it is initialized before anything else is asked. `streams`: how
+    /// many exchanges do not end.
+    fn settle(&mut self, streams: usize) -> Result<(), Fault> {
         const SLICE: Duration = Duration::from_millis(50);
         let deadline = Instant::now() + self.left().time;
-        while !self.remote.flights.is_idle_within(SLICE) && Instant::now() < deadline {
+        while !self.remote.flights.are_few_within(streams, SLICE) && Instant::now() < deadline {
             self.look()?;
         }
         Ok(())
@@ -186,7 +187,7 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
         }
         let limit = self.left();
         let hello = self.dialogue.initialize(self.face, limit)?;
-        self.settle()?;
+        self.settle(1)?;
         Ok(hello)
     }
 
