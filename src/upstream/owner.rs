@@ -31,7 +31,7 @@ use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
-use crate::upstream::verdict::Verdict;
+use crate::upstream::verdict::{Started, Verdict};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
 
@@ -169,13 +169,16 @@ impl Owner {
 
     /// What it spoke when it was started last.
     fn recall(&self) -> Option<Verdict> {
-        self.server.era.recall(&self.server.config)
+        let started = Started::of(&self.server.config)?;
+        self.server.era.recall(started)
     }
 
     fn learn(&self, link: &Link, era: Era) {
         let over_http = link.remote().and_then(|remote| remote.verdict());
         let verdict = over_http.unwrap_or(Verdict::of(era));
-        self.server.era.learn(&self.server.config, verdict);
+        if let Some(started) = Started::of(&self.server.config) {
+            self.server.era.learn(started, verdict);
+        }
     }
 
     /// One process from its start to its end. `known`: what it is taken for.

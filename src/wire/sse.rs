@@ -125,9 +125,15 @@ impl Parser {
         self.in_long_line = true;
         let line = std::mem::take(&mut self.line);
         if let Some(data) = line.strip_prefix(b"data:") {
-            self.skipping.get_or_insert_default();
+            self.begin_to_skip();
             self.skip(data);
         }
+    }
+
+    fn begin_to_skip(&mut self) {
+        let data = std::mem::take(&mut self.event.data);
+        self.skipping.get_or_insert_default();
+        self.skip(data.as_bytes());
     }
 
     fn skip(&mut self, part: &[u8]) {
@@ -169,9 +175,7 @@ impl Parser {
         self.event.data.push_str(value);
         self.event.data.push('\n');
         if self.event.data.len() > self.limit.saturating_add(1) {
-            let data = std::mem::take(&mut self.event.data);
-            self.skipping.get_or_insert_default();
-            self.skip(data.as_bytes());
+            self.begin_to_skip();
         }
     }
 
