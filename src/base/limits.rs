@@ -132,6 +132,21 @@ pub const SSE_QUERY_BYTES: usize = 256;
 /// Bytes of `X-Forwarded-Prefix`.
 pub const PREFIX_BYTES: usize = 256;
 
+// Stateless clients (2026-07-28).
+
+/// Open `subscriptions/listen`; each holds a connection of its own.
+pub const SUBSCRIPTIONS: usize = CONNECTIONS;
+/// Resources of one subscription that servers are asked for at the same time, and how long one
+/// may take to agree.
+pub const SUBSCRIBE_AT_ONCE: usize = 32;
+pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
+/// While a server works on a request, its client is looked for so often: one that has gone takes
+/// its request back.
+pub const CLIENT_LOOK: Duration = Duration::from_millis(50);
+/// How long clients may keep a list without asking again (`ttlMs`). Changes are announced, so it
+/// only has to be short for those who do not listen. While servers start it is zero.
+pub const LIST_TTL_MS: u64 = 5_000;
+
 // Upstream servers.
 
 /// One line from a child: longer ones are skipped and their call gets an error.

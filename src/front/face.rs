@@ -1,7 +1,7 @@
 //! What a client said about itself in `initialize`, as far as the gateway acts on it.
 
 use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, RpcError};
-use crate::mcp::method::{Ask, Asks};
+use crate::mcp::method::Ask;
 use crate::mcp::revision::Revision;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
@@ -79,19 +79,6 @@ impl Abilities {
             elicitation_form: elicitation.is_some() && (has(&elicitation, "form") || !url),
             roots: declared("roots").is_some(),
         }
-    }
-
-    pub fn asks(&self) -> Asks {
-        let able = [
-            (Ask::Sampling, self.sampling),
-            (
-                Ask::Elicitation,
-                self.elicitation_form || self.elicitation_url,
-            ),
-            (Ask::Roots, self.roots),
-        ];
-        let able = able.into_iter().filter(|(_, able)| *able);
-        able.fold(Asks::NONE, |asks, (ask, _)| asks.with(ask))
     }
 
     /// The error that a server gets on behalf of a client which cannot answer. `params` is the

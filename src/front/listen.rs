@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -65,7 +65,7 @@ pub fn run(
 /// Two descriptors of one eventfd: to wait at, and to ring. Not shared on the heap, because the
 /// thread of a quiet stream had better allocate nothing: its first allocation costs it many
 /// pages.
-fn new_waker() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub fn new_waker() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let bell = fcntl_dupfd_cloexec(&waker, 0)?;
     Ok((waker, bell))
@@ -109,7 +109,7 @@ impl Listener<'_> {
                 last_write = Instant::now();
                 continue;
             }
-            if !self.sleep(left, out) {
+            if !sleep(self.waker, left, out) {
                 return;
             }
         }
@@ -142,26 +142,26 @@ impl Listener<'_> {
         );
         out.write_stream(&event)
     }
+}
 
-    /// Until there is something to look at. False when the client has hung up.
-    fn sleep(&self, limit: std::time::Duration, out: &Responder<'_>) -> bool {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        };
-        // Not IN: pipelined bytes would wake the loop again and again.
-        let hang_up = PollFlags::RDHUP;
-        let mut fds = [
-            PollFd::new(self.waker, PollFlags::IN),
-            PollFd::new(out.socket(), hang_up),
-        ];
-        // Interrupted or failed: the loop looks around and comes back.
-        let _ = poll(&mut fds, Some(&timeout));
-        let (woken, socket) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        if woken {
-            let mut count = [0; 8];
-            let _ = rustix::io::read(self.waker, &mut count);
-        }
-        !(socket && out.client_gone())
+/// Until the bell of `waker` rings, `limit` is over or the client hangs up: then it is false.
+pub fn sleep(waker: &OwnedFd, limit: Duration, out: &Responder<'_>) -> bool {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(limit.subsec_nanos()),
+    };
+    // Not IN: pipelined bytes would wake the loop again and again.
+    let hang_up = PollFlags::RDHUP;
+    let mut fds = [
+        PollFd::new(waker, PollFlags::IN),
+        PollFd::new(out.socket(), hang_up),
+    ];
+    // Interrupted or failed: the loop looks around and comes back.
+    let _ = poll(&mut fds, Some(&timeout));
+    let (woken, socket) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+    if woken {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(waker, &mut count);
     }
+    !(socket && out.client_gone())
 }

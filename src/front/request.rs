@@ -10,41 +10,61 @@ use crate::model::catalog::Visible;
 use crate::relay::route::{self, Route};
 use crate::relay::view::View;
 use crate::relay::world::World;
-use crate::wire::members::Members;
+use crate::wire::members::{Members, MembersError};
 use crate::wire::message::{Envelope, FROM_CLIENT};
 
-/// The parameters of one request.
-pub struct Params<'a>(Option<Members<'a>>);
+/// The parameters of one request, and its `_meta`.
+#[derive(Debug)]
+pub struct Params<'a> {
+    members: Option<Members<'a>>,
+    meta: Option<Members<'a>>,
+}
 
 impl<'a> Params<'a> {
     pub fn read(envelope: &Envelope<'a>) -> Result<Params<'a>, RpcError> {
         let Some(raw) = envelope.params else {
-            return Ok(Params(None));
+            return Ok(Params {
+                members: None,
+                meta: None,
+            });
         };
-        let members = Members::parse(raw, 1, FROM_CLIENT)
-            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("params: {error}")))?;
-        Ok(Params(Some(members)))
+        let bad = |what: &str, error: MembersError| {
+            RpcError::new(INVALID_PARAMS, format!("{what}: {error}"))
+        };
+        let members = Members::parse(raw, 1, FROM_CLIENT).map_err(|error| bad("params", error))?;
+        let meta = members.get("_meta").filter(|raw| raw.starts_with('{'));
+        let meta = meta
+            .map(|raw| Members::parse(raw, 2, FROM_CLIENT))
+            .transpose()
+            .map_err(|error| bad("_meta", error))?;
+        Ok(Params {
+            members: Some(members),
+            meta,
+        })
     }
 
     pub fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.as_ref()?.get(key)
+        self.members.as_ref()?.get(key)
     }
 
     pub fn string(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.0.as_ref()?.string(key)
+        self.members.as_ref()?.string(key)
+    }
+
+    pub fn members(&self) -> Option<&Members<'a>> {
+        self.members.as_ref()
+    }
+
+    pub fn meta(&self) -> Option<&Members<'a>> {
+        self.meta.as_ref()
     }
 
     /// The raw progress token, if there is one that can be one.
-    pub fn progress_token(&self) -> Result<Option<&'a str>, RpcError> {
-        let Some(meta) = self.get("_meta").filter(|raw| raw.starts_with('{')) else {
-            return Ok(None);
-        };
-        let members = Members::parse(meta, 2, FROM_CLIENT)
-            .map_err(|error| RpcError::new(INVALID_PARAMS, format!("_meta: {error}")))?;
-        let token = members.get("progressToken");
-        Ok(token.filter(|raw| {
+    pub fn progress_token(&self) -> Option<&'a str> {
+        let token = self.meta()?.get("progressToken");
+        token.filter(|raw| {
             raw.starts_with('"') || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
-        }))
+        })
     }
 }
 
@@ -70,7 +90,10 @@ impl<'a> Named<'a> {
         let raw = params.get("ref").ok_or_else(|| bad("\"ref\" is missing"))?;
         let members = Members::parse(raw, 2, FROM_CLIENT)
             .map_err(|error| bad(&format!("\"ref\": {error}")))?;
-        let reference = Params(Some(members));
+        let reference = Params {
+            members: Some(members),
+            meta: None,
+        };
         match reference.string("type").as_deref() {
             Some("ref/prompt") => Named::key(&reference, "name", ListKind::Prompts),
             Some("ref/resource") => Named::key(&reference, "uri", ListKind::Templates),

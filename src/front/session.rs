@@ -14,6 +14,7 @@ use crate::front::face::{Abilities, Initialize};
 use crate::front::stream::EventStream;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
+use crate::mcp::method::Asks;
 use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
 use crate::relay::view::View;
@@ -109,7 +110,7 @@ impl Session {
             face: SessionFace {
                 session: id.clone(),
                 face,
-                asks: client.abilities.asks(),
+                asks: Asks::declared(&client.capabilities),
                 principal: None,
                 wanted: Wanted::default(),
                 ended: Arc::default(),

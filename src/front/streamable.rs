@@ -12,9 +12,12 @@ use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
+use crate::front::post::{is_stateless, names_stateless};
 use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
+use crate::front::stateless::is_meant;
+use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -40,12 +43,13 @@ const VERSION_HEADER: &str = "MCP-Protocol-Version";
 
 thread_local! {
     /// The queue of this connection thread, made at its first relayed call.
-    static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
+    pub static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
 }
 
 pub struct Streamable {
     pub desk: Desk,
     pub sessions: Arc<Sessions>,
+    pub subscriptions: Arc<Subscriptions>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -112,7 +116,7 @@ pub fn refuse_get(head: &Head<'_>) -> Option<Reply> {
         .then(|| rpc_reply(406, INVALID_REQUEST, "Accept must allow text/event-stream"))
 }
 
-fn accepts(head: &Head<'_>) -> Accepts {
+pub fn accepts(head: &Head<'_>) -> Accepts {
     let mut accepts = Accepts {
         json: false,
         stream: false,
@@ -184,6 +188,10 @@ impl Streamable {
             Ok(envelope) => envelope,
             Err(error) => return self.unreadable(call, &error, out),
         };
+        let params = Params::read(&envelope);
+        if is_stateless(call.head, &params) {
+            return self.stateless(call, &envelope, params, out);
+        }
         if let Kind::Request { id, method } = &envelope.kind
             && method == "initialize"
         {
@@ -199,7 +207,7 @@ impl Streamable {
         };
         let view = session.view.narrowed(narrowing);
         let seat = self.seat(&session, &view);
-        MAILBOX.with(|mail| match self.step(&seat, &envelope, mail) {
+        MAILBOX.with(|mail| match self.step(&seat, &envelope, params, mail) {
             Step::Silent => out.send(202, &call.headers, &[]),
             Step::Done(response) => {
                 self.send(call, accepts(call.head), &session, response, out);
@@ -383,6 +391,10 @@ impl Streamable {
             let error = RpcError::new(PARSE_ERROR, "the body is not valid JSON");
             return self.refuse(call, 400, &error, None, out);
         };
+        if names_stateless(call.head) {
+            let error = bad("the stateless revision has no batches; send one message");
+            return self.refuse(call, 400, &error, None, out);
+        }
         let (session, narrowing) = match self.enter(call) {
             Ok(entered) => entered,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -420,7 +432,16 @@ impl Streamable {
 
     pub fn batched(&self, seat: &Seat<'_>, message: &str, mail: &Mailbox) -> Step {
         match Envelope::parse(message, FROM_CLIENT) {
-            Ok(envelope) => self.step(seat, &envelope, mail),
+            Ok(envelope) => {
+                let params = match Params::read(&envelope) {
+                    Ok(params) if is_meant(&params) => Err(RpcError::new(
+                        INVALID_REQUEST,
+                        "a stateless request cannot be part of a batch",
+                    )),
+                    other => other,
+                };
+                self.step(seat, &envelope, params, mail)
+            }
             Err(error) => {
                 let id = match &error {
                     EnvelopeError::Invalid { id, .. } => id.clone(),
@@ -433,7 +454,13 @@ impl Streamable {
     }
 
     /// What one message comes to.
-    pub fn step(&self, seat: &Seat<'_>, envelope: &Envelope<'_>, mail: &Mailbox) -> Step {
+    pub fn step(
+        &self,
+        seat: &Seat<'_>,
+        envelope: &Envelope<'_>,
+        params: Result<Params<'_>, RpcError>,
+        mail: &Mailbox,
+    ) -> Step {
         match &envelope.kind {
             Kind::Notification { method } => {
                 self.notification(seat.session, method, envelope.params);
@@ -444,10 +471,11 @@ impl Streamable {
                 Step::Silent
             }
             Kind::Error { id: None, .. } => Step::Silent,
-            Kind::Request { id, method } => match self.request(seat, envelope, id, method, mail) {
-                Ok(step) => step,
-                Err(error) => Step::Done(error.response(Some(id))),
-            },
+            Kind::Request { id, method } => {
+                let outcome = params
+                    .and_then(|params| self.request(seat, envelope, id, method, &params, mail));
+                outcome.unwrap_or_else(|error| Step::Done(error.response(Some(id))))
+            }
         }
     }
 
@@ -486,6 +514,7 @@ impl Streamable {
         envelope: &Envelope<'_>,
         id: &str,
         method: &str,
+        params: &Params<'_>,
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let Some(method) = Method::parse(method) else {
@@ -494,25 +523,24 @@ impl Streamable {
                 format!("method not found: {method}"),
             ));
         };
-        let params = Params::read(envelope)?;
-        let relay = |key: Named<'_>| self.relay(seat, envelope, id, &params, key, mail);
+        let relay = |key: Named<'_>| self.relay(seat, envelope, id, params, key, mail);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
                 "initialize cannot be part of a batch",
             )),
             Method::Ping => Ok(Step::Done(result_response(id, "{}"))),
-            Method::ToolsList => self.list(seat, id, &params, ListKind::Tools),
-            Method::PromptsList => self.list(seat, id, &params, ListKind::Prompts),
-            Method::ResourcesList => self.list(seat, id, &params, ListKind::Resources),
-            Method::ResourcesTemplatesList => self.list(seat, id, &params, ListKind::Templates),
-            Method::ToolsCall => relay(Named::key(&params, "name", ListKind::Tools)?),
-            Method::PromptsGet => relay(Named::key(&params, "name", ListKind::Prompts)?),
-            Method::ResourcesRead => relay(Named::key(&params, "uri", ListKind::Resources)?),
-            Method::Complete => relay(Named::reference(&params)?),
-            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, &params, mail),
-            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, &params, mail),
-            Method::SetLevel => self.set_level(seat, id, &params),
+            Method::ToolsList => self.list(seat, id, params, ListKind::Tools),
+            Method::PromptsList => self.list(seat, id, params, ListKind::Prompts),
+            Method::ResourcesList => self.list(seat, id, params, ListKind::Resources),
+            Method::ResourcesTemplatesList => self.list(seat, id, params, ListKind::Templates),
+            Method::ToolsCall => relay(Named::key(params, "name", ListKind::Tools)?),
+            Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
+            Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
+            Method::Complete => relay(Named::reference(params)?),
+            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
+            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
+            Method::SetLevel => self.set_level(seat, id, params),
         }
     }
 
@@ -570,7 +598,7 @@ impl Streamable {
                 .into_iter()
                 .collect(),
             progress_token: params
-                .progress_token()?
+                .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;

@@ -12,6 +12,7 @@ use crate::front::ask;
 use crate::front::channel::Channel;
 use crate::front::exchange::Exchange;
 use crate::front::face::Initialize;
+use crate::front::request::Params;
 use crate::front::session::Session;
 use crate::front::streamable::{Step, Streamable};
 use crate::front::workers::Workers;
@@ -334,7 +335,9 @@ impl Talk {
         MAILBOX.with(|mail| {
             let step = {
                 let seat = streamable.seat(&session, &session.view);
-                streamable.step(&seat, &request.envelope(), mail)
+                let envelope = request.envelope();
+                let params = Params::read(&envelope);
+                streamable.step(&seat, &envelope, params, mail)
             };
             self.placed(number);
             match step {

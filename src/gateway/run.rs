@@ -18,6 +18,7 @@ use crate::front::health::Health;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::streamable::Streamable;
+use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
@@ -62,6 +63,7 @@ pub struct Gateway {
     http: HttpServer,
     sessions: Arc<Sessions>,
     sse: Arc<Sse>,
+    subscriptions: Arc<Subscriptions>,
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
@@ -90,7 +92,9 @@ impl Gateway {
         let offers = vec![None; servers.len()];
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
-        let router = start_router(&settings, fixed, &hub, &sessions, received).map_err(cannot)?;
+        let subscriptions = Arc::new(Subscriptions::default());
+        let told = (&sessions, &subscriptions);
+        let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
@@ -98,7 +102,7 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let streamable = streamable(&settings, hub, &sessions, &draining);
+        let streamable = streamable(&settings, hub, told, &draining);
         let sse = Arc::new(Sse {
             talks: Talks::new(Arc::new(Common {
                 streamable: streamable.clone(),
@@ -121,6 +125,7 @@ impl Gateway {
             http,
             sessions,
             sse,
+            subscriptions,
             servers,
             draining,
             health_socket,
@@ -155,6 +160,7 @@ impl Gateway {
             session.listener.finish();
         }
         self.sse.talks.drain();
+        self.subscriptions.end_all();
         self.http.close_idle();
         if !self.http.wait_empty(calls_end) {
             log::warn!(
@@ -199,13 +205,14 @@ fn start_router(
     settings: &Settings,
     fixed: Arc<Fixed>,
     hub: &Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     events: Receiver<Event>,
 ) -> std::io::Result<JoinHandle<()>> {
     let router = Router {
         fixed,
         hub: hub.clone(),
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
         events,
         batch_delay: settings.async_batch_delay,
         settle_by: Instant::now() + settings.sync_start_timeout,
@@ -216,11 +223,12 @@ fn start_router(
 fn streamable(
     settings: &Settings,
     hub: Arc<Hub>,
-    sessions: &Arc<Sessions>,
+    (sessions, subscriptions): (&Arc<Sessions>, &Arc<Subscriptions>),
     draining: &Arc<AtomicBool>,
 ) -> Arc<Streamable> {
     Arc::new(Streamable {
         sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
         desk: Desk {
             hub,
             hold: match settings.enable_async_loading {

@@ -209,6 +209,12 @@ impl<'c> Responder<'c> {
         }
     }
 
+    /// Whether the peer has ended its own direction, or the connection: for requests that end
+    /// with their client. Does not wait.
+    pub fn hung_up(&self) -> bool {
+        self.progress == Progress::Broken || socket::hung_up(self.socket, true)
+    }
+
     /// The socket, to be polled beside other things; never to be read or written.
     pub fn socket(&self) -> &TcpStream {
         self.socket

@@ -1,5 +1,8 @@
 //! The methods that a session-era client may send, as a closed set.
 
+use crate::wire::members::Members;
+use crate::wire::message::FROM_CLIENT;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Initialize,
@@ -72,6 +75,25 @@ pub struct Asks(u8);
 
 impl Asks {
     pub const NONE: Asks = Asks(0);
+
+    /// Those that a client declares in its capabilities, which are raw JSON.
+    pub fn declared(capabilities: &str) -> Asks {
+        let Ok(members) = Members::parse(capabilities, 1, FROM_CLIENT) else {
+            return Asks::NONE;
+        };
+        let keys = [
+            (Ask::Sampling, "sampling"),
+            (Ask::Elicitation, "elicitation"),
+            (Ask::Roots, "roots"),
+        ];
+        let is_able = |key| members.get(key).is_some_and(|raw| raw.starts_with('{'));
+        let able = keys.into_iter().filter(|(_, key)| is_able(key));
+        able.fold(Asks::NONE, |asks, (ask, _)| asks.with(ask))
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 
     pub fn from_bits(bits: u8) -> Asks {
         Asks(bits)

@@ -76,6 +76,8 @@ pub struct Catalog {
     pub clashes: Vec<Clash>,
     /// Entries left out because a bound was reached.
     pub over_bound: usize,
+    /// Some tool has arguments that have a header.
+    pub has_mirrors: bool,
 }
 
 impl Catalog {
@@ -150,6 +152,7 @@ impl Catalog {
         let fingerprint = fingerprint(&public, &item.raw);
         let shadowed = first.is_some();
         let server = source.index;
+        self.has_mirrors |= item.mirrors.is_some();
         list.entries.push(Entry {
             server,
             position,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::limits;
 use crate::mcp::era::Era;
 use crate::mcp::list::ListKind;
+use crate::model::mirror::{self, Mirror};
 use crate::wire::json::{elements, string_value};
 use crate::wire::members::{Members, edited, span_in};
 use crate::wire::message::FROM_SERVER;
@@ -18,6 +19,8 @@ pub struct Item {
     pub raw: Arc<str>,
     /// Where the key's string literal stands in `raw`.
     pub key_span: Range<usize>,
+    /// Of a tool: its arguments that have a header. Without any, as most, it costs nothing.
+    pub mirrors: Option<Arc<[Mirror]>>,
     /// What clients of one era must see instead; almost always nothing.
     instead: Option<Arc<Instead>>,
 }
@@ -52,6 +55,11 @@ impl Item {
         let members = Members::parse(raw, 0, FROM_SERVER).ok()?;
         let literal = members.get(kind.key())?;
         let key = string_value(literal).filter(|key| !key.is_empty())?;
+        let mirrors = match kind {
+            // One that breaks the rules is served, and its headers decide nothing.
+            ListKind::Tools => mirror::of_tool(raw).unwrap_or_default(),
+            _ => None,
+        };
         let instead = match kind {
             ListKind::Tools => tool_instead(raw, &members),
             _ => None,
@@ -60,6 +68,7 @@ impl Item {
             key: key.into(),
             raw: raw.into(),
             key_span: span_in(raw, literal),
+            mirrors,
             instead: instead.map(Arc::new),
         })
     }

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cursor;
 pub mod filter;
 pub mod listing;
+pub mod mirror;
 pub mod naming;
 pub mod order;
 pub mod seal;

@@ -11,30 +11,37 @@ use crate::upstream::server::{Server, SessionFace};
 #[derive(Clone, Copy)]
 pub enum Caller<'a> {
     Session(&'a SessionFace),
-    Stateless(&'a StatelessFace),
+    Stateless(StatelessFace<'a>),
 }
 
 /// What one stateless request says about its client.
-#[derive(Debug, Clone, Default)]
-pub struct StatelessFace {
+#[derive(Debug, Clone, Copy)]
+pub struct StatelessFace<'a> {
     /// Who it is, once that is known for sure.
-    pub principal: Option<String>,
-    /// What its client can be asked.
-    pub asks: Asks,
+    pub principal: Option<&'a str>,
+    /// Its `clientCapabilities`: raw JSON.
+    pub capabilities: &'a str,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    /// Somebody of whom nothing is known.
+    pub const NOBODY: Caller<'static> = Caller::Stateless(StatelessFace {
+        principal: None,
+        capabilities: "{}",
+    });
+
+    /// What its client can be asked.
     pub fn asks(&self) -> Asks {
         match self {
             Caller::Session(face) => face.asks,
-            Caller::Stateless(face) => face.asks,
+            Caller::Stateless(face) => Asks::declared(face.capabilities),
         }
     }
 
-    pub fn principal(&self) -> Option<&str> {
+    pub fn principal(&self) -> Option<&'a str> {
         match self {
             Caller::Session(face) => face.principal.as_deref(),
-            Caller::Stateless(face) => face.principal.as_deref(),
+            Caller::Stateless(face) => face.principal,
         }
     }
 }

@@ -358,7 +358,7 @@ impl Server {
     /// ask something stand alone once it has asked: a question names no call on stdio.
     fn whose(&self, caller: &Caller<'_>) -> Option<Whose> {
         let asked = Asks::from_bits(self.asked.load(Ordering::Relaxed));
-        let may_be_asked = asked.meets(caller.asks());
+        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks());
         match (self.config.instances, caller) {
             (Instances::Shared, _) => None,
             (Instances::Session, Caller::Session(face)) => {
@@ -371,8 +371,8 @@ impl Server {
                 let own = Whose::Session(face.session.clone());
                 (may_be_asked || self.pool.living(&own).is_some()).then_some(own)
             }
-            (_, Caller::Stateless(face)) => may_be_asked.then(|| match &face.principal {
-                Some(name) => Whose::Principal(name.clone()),
+            (_, Caller::Stateless(face)) => may_be_asked.then(|| match face.principal {
+                Some(name) => Whose::Principal(name.to_owned()),
                 None => Whose::OneCall(0),
             }),
         }
@@ -566,7 +566,8 @@ impl Server {
         }
     }
 
-    pub(crate) fn level(&self) -> Option<Level> {
+    /// What the shared process was told last.
+    pub fn level(&self) -> Option<Level> {
         *lock(&self.level)
     }
 

@@ -31,6 +31,8 @@ mod repo;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
 mod starting;
 #[cfg(test)]
 mod streams;

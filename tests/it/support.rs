@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod rig;
 pub(crate) mod servers;
 pub(crate) mod session;
+pub(crate) mod sse;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,322 @@
+//! The answer to a stateless request that a server works on. Runs on the thread of the request,
+//! from the relayed call to the last byte. A client that is gone has taken its request back: the
+//! server is told at once, and nothing more is sent. Deliberately absent: anything kept for a
+//! client that comes back.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::base::limits;
+use crate::front::ask;
+use crate::front::exchange::Outstanding;
+use crate::front::face::Abilities;
+use crate::front::output::Output;
+use crate::front::stateless::Terms;
+use crate::mcp::error::{
+    HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
+    UNSUPPORTED_VERSION, result_response,
+};
+use crate::mcp::meta;
+use crate::mcp::method::{Ask, Method};
+use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless};
+use crate::relay::bridge::result::{self, CacheHint};
+use crate::relay::bridge::{Edits, SERVER_INFO};
+use crate::upstream::call::{Answer, Asked, Mailbox, Notice, Reply};
+use crate::wire::members::Members;
+use crate::wire::message::{Envelope, FROM_SERVER};
+
+/// A request that was sent on.
+pub struct Relayed<'a> {
+    pub call: Outstanding,
+    /// The server speaks the era of the client.
+    pub from_stateless: bool,
+    pub method: Method,
+    /// The name or URI that it is about.
+    pub about: Cow<'a, str>,
+    pub terms: Terms<'a>,
+}
+
+/// One relayed request and its client, until the answer is complete.
+pub struct Waiting<'a, 'o, 'c> {
+    relayed: Relayed<'a>,
+    mailbox: &'a Mailbox,
+    output: Output<'o, 'c>,
+    /// What the server wanted and the client does not have, as raw JSON of capabilities.
+    lacking: Option<&'static str>,
+}
+
+impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
+    pub fn new(
+        relayed: Relayed<'a>,
+        mailbox: &'a Mailbox,
+        output: Output<'o, 'c>,
+    ) -> Waiting<'a, 'o, 'c> {
+        Waiting {
+            relayed,
+            mailbox,
+            output,
+            lacking: None,
+        }
+    }
+
+    /// Waits for the server and answers.
+    pub fn run(mut self) {
+        let mut now = Instant::now();
+        let mut quiet_until = now + limits::UNDECIDED;
+        let mut look_at = now + limits::CLIENT_LOOK;
+        loop {
+            let deadline = self.relayed.call.deadline;
+            let wake = deadline.min(quiet_until).min(look_at);
+            let mut is_there = true;
+            if let Some(mail) = self.mailbox.wait(wake) {
+                // Mail of another call is of an earlier request, which is over.
+                if mail.call != self.relayed.call.call {
+                    continue;
+                }
+                match self.receive(mail.reply) {
+                    Went::On => {}
+                    Went::Shown => quiet_until = Instant::now() + limits::STREAM_KEEP_ALIVE,
+                    Went::Away => is_there = false,
+                    Went::Done => return,
+                }
+            }
+            now = Instant::now();
+            if now >= look_at {
+                is_there = is_there && !self.output.is_gone();
+                look_at = now + limits::CLIENT_LOOK;
+            }
+            if is_there && now >= quiet_until {
+                is_there = self.output.keep_alive();
+                quiet_until = now + limits::STREAM_KEEP_ALIVE;
+            }
+            if !is_there {
+                return self.abandon();
+            }
+            if now >= self.relayed.call.deadline {
+                return self.expire();
+            }
+        }
+    }
+
+    fn receive(&mut self, reply: Reply) -> Went {
+        match reply {
+            Reply::Answer(answer) => self.answered(&answer),
+            Reply::Failed(error) => self.fail(200, &error),
+            Reply::Cancelled => return Went::Done,
+            Reply::Notice(notice) => return self.notice(notice),
+            Reply::Asked(asked) => {
+                self.relayed.call.extend();
+                self.asked(&asked);
+                return Went::On;
+            }
+            Reply::AskAnswered => {
+                self.relayed.call.extend();
+                return Went::On;
+            }
+            Reply::AskWithdrawn { .. } => return Went::On,
+        }
+        Went::Done
+    }
+
+    fn notice(&mut self, notice: Notice) -> Went {
+        let is_wanted = match notice.level {
+            // Progress; a log message says nothing about this call's end.
+            None => {
+                self.relayed.call.extend();
+                true
+            }
+            Some(level) => self
+                .relayed
+                .terms
+                .level
+                .is_some_and(|wanted| level >= wanted),
+        };
+        if !is_wanted || !self.output.takes_notices() {
+            return Went::On;
+        }
+        match self.output.event(notice.text) {
+            true => Went::Shown,
+            false => Went::Away,
+        }
+    }
+
+    /// A question of a server with sessions.
+    fn asked(&mut self, asked: &Asked) {
+        let envelope = Envelope::parse(&asked.text, FROM_SERVER).ok();
+        let params = envelope.and_then(|envelope| envelope.params);
+        let abilities = Abilities::parse(self.relayed.terms.capabilities);
+        let error = match abilities.refuses(asked.ask, params) {
+            Some(error) => {
+                self.lacking = Some(required(asked.ask, params));
+                error
+            }
+            None => ask::over("questions cannot be passed on to stateless clients yet"),
+        };
+        let link = self.relayed.call.link();
+        link.answer_error(&asked.upstream_id, &error);
+    }
+
+    /// The server's response in the words of this era, with the client's id in it. What need not
+    /// change is sent as it came, without a copy.
+    fn answered(&mut self, answer: &Answer) {
+        let Ok(text) = std::str::from_utf8(&answer.line) else {
+            return self.spoilt("is not UTF-8");
+        };
+        let payload = &text[answer.payload.clone()];
+        let Ok(members) = Members::parse(payload, 1, FROM_SERVER) else {
+            return self.spoilt("has a key that stands twice");
+        };
+        if let Some(lacking) = self.lacking
+            && (answer.is_error || members.get("isError") == Some("true"))
+        {
+            return self.fail(400, &missing_capability(lacking));
+        }
+        if answer.is_error {
+            return self.failed(text, payload, &members, answer.id.clone());
+        }
+        let read = self.relayed.method == Method::ResourcesRead;
+        let edits = match self.relayed.from_stateless {
+            true => result::stateless_to_stateless(text, &members),
+            false => result::session_to_stateless(text, &members, read.then_some(NOT_KEPT)),
+        };
+        match edits {
+            Ok(edits) => self.pass(200, text, answer.id.clone(), edits),
+            Err(_) => self.spoilt("has a key that stands twice"),
+        }
+    }
+
+    fn failed(&mut self, text: &str, error: &str, members: &Members<'_>, id: Range<usize>) {
+        let code = members.get("code").and_then(|code| code.parse().ok());
+        let code: i32 = code.unwrap_or_default();
+        let server = self.relayed.call.link().server().to_owned();
+        if self.relayed.from_stateless {
+            if matches!(code, HEADER_MISMATCH | UNSUPPORTED_VERSION) {
+                let detail = "did not accept what the gateway says in its request";
+                let error = RpcError::gateway(Reason::BadUpstream, &server, detail);
+                return self.fail(200, &error);
+            }
+            return self.pass(status_of(code), text, id, Edits::new());
+        }
+        let about = About {
+            server: &server,
+            method: self.relayed.method,
+            uri: Some(&self.relayed.about),
+        };
+        match session_to_stateless(text, error, &about) {
+            Verdict::Pass(edits) => self.pass(status_of(code), text, id, edits),
+            Verdict::Instead(error) => self.fail(200, &error),
+            Verdict::Result(result) => self.visits(&result),
+        }
+    }
+
+    /// URLs that must be visited before the request can succeed. The client sends it again then.
+    fn visits(&mut self, result: &str) {
+        let abilities = Abilities::parse(self.relayed.terms.capabilities);
+        if !abilities.elicitation_url || self.relayed.method == Method::Complete {
+            let error = missing_capability("{\"elicitation\":{\"url\":{}}}");
+            return self.fail(400, &error);
+        }
+        let rest = result.strip_prefix('{').unwrap_or_default();
+        let ours = format!("\"_meta\":{{\"{}\":{SERVER_INFO}}}", meta::SERVER_INFO);
+        let response = result_response(&self.relayed.call.client_id, &format!("{{{ours},{rest}"));
+        self.output.respond(200, &[&response]);
+    }
+
+    fn pass(&mut self, status: u16, text: &str, id: Range<usize>, mut edits: Edits) {
+        edits.push((id, self.relayed.call.client_id.clone()));
+        // What is inserted comes before what is replaced at the same place.
+        edits.sort_by_key(|(span, _)| (span.start, span.end));
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * edits.len() + 1);
+        let mut at = 0;
+        for (span, instead) in &edits {
+            parts.push(&text.as_bytes()[at..span.start]);
+            parts.push(instead.as_bytes());
+            at = span.end;
+        }
+        parts.push(&text.as_bytes()[at..]);
+        self.output.respond(status, &parts);
+    }
+
+    fn fail(&mut self, status: u16, error: &RpcError) {
+        let response = error.response(Some(&self.relayed.call.client_id));
+        self.output.respond(status, &[&response]);
+    }
+
+    fn spoilt(&mut self, what: &str) {
+        let server = self.relayed.call.link().server();
+        let detail = format!("malformed answer: it {what}");
+        let error = RpcError::gateway(Reason::BadUpstream, server, &detail);
+        self.fail(200, &error);
+    }
+
+    fn abandon(self) {
+        let call = &self.relayed.call;
+        call.link()
+            .cancel(call.call, "the client closed its connection");
+    }
+
+    fn expire(mut self) {
+        let call = &self.relayed.call;
+        call.link().cancel(call.call, "timed out");
+        let detail = format!(
+            "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
+            call.timeout.as_secs_f64()
+        );
+        let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
+        self.fail(200, &error);
+    }
+}
+
+/// What a message did to the answer.
+enum Went {
+    On,
+    /// Something was written.
+    Shown,
+    /// The client is gone.
+    Away,
+    /// The answer is complete.
+    Done,
+}
+
+/// What a server with sessions read may have changed since.
+const NOT_KEPT: CacheHint = CacheHint {
+    ttl_ms: 0,
+    is_public: false,
+};
+
+/// HTTP has words for some errors.
+fn status_of(code: i32) -> u16 {
+    match code {
+        METHOD_NOT_FOUND => 404,
+        MISSING_CLIENT_CAPABILITY => 400,
+        _ => 200,
+    }
+}
+
+/// The capabilities without which a question cannot be asked.
+fn required(ask: Ask, params: Option<&str>) -> &'static str {
+    let members = params.and_then(|params| Members::parse(params, 1, FROM_SERVER).ok());
+    let has = |key: &str| {
+        members
+            .as_ref()
+            .is_some_and(|members| members.get(key).is_some())
+    };
+    let mode = members.as_ref().and_then(|members| members.string("mode"));
+    match ask {
+        Ask::Roots => "{\"roots\":{}}",
+        Ask::Sampling if has("tools") => "{\"sampling\":{\"tools\":{}}}",
+        Ask::Sampling => "{\"sampling\":{}}",
+        Ask::Elicitation if mode.as_deref() == Some("url") => "{\"elicitation\":{\"url\":{}}}",
+        Ask::Elicitation => "{\"elicitation\":{}}",
+    }
+}
+
+fn missing_capability(required: &str) -> RpcError {
+    let message = format!("the request needs capabilities that it does not declare: {required}");
+    RpcError {
+        code: MISSING_CLIENT_CAPABILITY,
+        message,
+        data: Some(format!("{{\"requiredCapabilities\":{required}}}")),
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the answer to one stateless request goes. On HTTP it starts undecided: what comes first
+//! decides whether it is one JSON body or an event stream. Nothing of it can be resumed, so
+//! events have no ids.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::front::exchange::{Accepts, with_type};
+use crate::front::listen;
+use crate::http::Responder;
+use crate::wire::message::blank_line_breaks;
+use crate::wire::sse;
+
+pub enum Output<'a, 'c> {
+    Http(Http<'a, 'c>),
+}
+
+pub struct Http<'a, 'c> {
+    pub out: &'a mut Responder<'c>,
+    /// CORS headers.
+    headers: &'a [(&'a str, &'a str)],
+    accepts: Accepts,
+    is_stream: bool,
+}
+
+impl<'a, 'c> Output<'a, 'c> {
+    pub fn http(
+        out: &'a mut Responder<'c>,
+        headers: &'a [(&'a str, &'a str)],
+        accepts: Accepts,
+    ) -> Output<'a, 'c> {
+        Output::Http(Http {
+            out,
+            headers,
+            accepts,
+            is_stream: false,
+        })
+    }
+
+    /// Whether notifications can be shown.
+    pub fn takes_notices(&self) -> bool {
+        match self {
+            Output::Http(http) => http.accepts.stream,
+        }
+    }
+
+    /// The response, in parts that belong together, and the end. `status` counts only while
+    /// nothing was sent.
+    pub fn respond(&mut self, status: u16, parts: &[&[u8]]) {
+        match self {
+            Output::Http(http) => http.respond(status, parts),
+        }
+    }
+
+    /// A notification. False: the client is gone.
+    pub fn event(&mut self, data: Vec<u8>) -> bool {
+        match self {
+            Output::Http(http) => http.event(data),
+        }
+    }
+
+    /// Nothing came for a while: shows that the answer is still to come. False: the client is
+    /// gone.
+    pub fn keep_alive(&mut self) -> bool {
+        match self {
+            Output::Http(http) if http.accepts.stream => {
+                http.open() && http.out.write_stream(sse::KEEP_ALIVE)
+            }
+            Output::Http(_) => true,
+        }
+    }
+
+    /// Waits for a bell, at most so long. False: the client is gone.
+    pub fn sleep(&self, waker: &OwnedFd, limit: Duration) -> bool {
+        match self {
+            Output::Http(http) => listen::sleep(waker, limit, http.out),
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Output::Http(http) => http.out.hung_up(),
+        }
+    }
+}
+
+impl Http<'_, '_> {
+    fn open(&mut self) -> bool {
+        if !self.is_stream {
+            self.is_stream = true;
+            let headers = with_type(self.headers, "text/event-stream");
+            return self.out.start_stream(200, &headers);
+        }
+        true
+    }
+
+    fn event(&mut self, mut data: Vec<u8>) -> bool {
+        blank_line_breaks(&mut data);
+        let mut event = Vec::new();
+        sse::write_event(None, None, &data, &mut event);
+        self.open() && self.out.write_stream(&event)
+    }
+
+    fn respond(&mut self, status: u16, parts: &[&[u8]]) {
+        // What is refused is refused in one piece, whatever the client would rather have.
+        if !self.is_stream && (self.accepts.json || status != 200) {
+            let headers = with_type(self.headers, "application/json");
+            return self.out.send(status, &headers, parts);
+        }
+        if self.event(parts.concat()) {
+            self.out.finish_stream();
+        }
+    }
+}

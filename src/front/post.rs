@@ -1,0 +1,114 @@
+//! A POST of the stateless era, on the same paths as those of sessions: what HTTP adds to
+//! `stateless`. Which era a message is of, its body says first; session ids and `Last-Event-ID`
+//! mean nothing here and are not looked at.
+
+use crate::front::answer::Waiting;
+use crate::front::exchange::with_type;
+use crate::front::headers;
+use crate::front::output::Output;
+use crate::front::request::Params;
+use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
+use crate::front::streamable::{Call, MAILBOX, Streamable, accepts};
+use crate::front::subscription;
+use crate::http::{Head, Responder};
+use crate::mcp::era;
+use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
+use crate::relay::view::{Scope, View, parse_query};
+use crate::upstream::call::Mailbox;
+use crate::wire::message::{Envelope, Kind};
+
+/// Whether a message is of the stateless era: its body says so, or its header alone, which is
+/// then refused for what the body lacks.
+pub fn is_stateless(head: &Head<'_>, params: &Result<Params<'_>, RpcError>) -> bool {
+    params.as_ref().is_ok_and(is_meant) || names_stateless(head)
+}
+
+pub fn names_stateless(head: &Head<'_>) -> bool {
+    head.header_values(headers::VERSION).any(era::is_stateless)
+}
+
+impl Streamable {
+    pub fn stateless(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+        params: Result<Params<'_>, RpcError>,
+        out: &mut Responder<'_>,
+    ) {
+        let (id, method) = match &envelope.kind {
+            Kind::Request { id, method } => (*id, &**method),
+            // Nothing that clients announce in this era changes anything here.
+            Kind::Notification { .. } => return out.send(202, &call.headers, &[]),
+            Kind::Result { .. } | Kind::Error { .. } => {
+                let error = RpcError::new(INVALID_REQUEST, "no request waits for a response");
+                return refuse(call, &error.into(), None, out);
+            }
+        };
+        let params = match params {
+            Ok(params) => params,
+            Err(error) => return refuse(call, &Refusal::malformed(error), Some(id), out),
+        };
+        let request = Request {
+            envelope,
+            id,
+            method,
+            params: &params,
+            head: Some(call.head),
+        };
+        if let Err(refusal) = MAILBOX.with(|mail| self.serve(call, &request, mail, out)) {
+            refuse(call, &refusal, Some(id), out);
+        }
+    }
+
+    /// An error is what is left to be told.
+    fn serve(
+        &self,
+        call: &Call<'_>,
+        request: &Request<'_>,
+        mail: &Mailbox,
+        out: &mut Responder<'_>,
+    ) -> Result<(), Refusal> {
+        let terms = request.terms()?;
+        let view = self.view(call)?;
+        let face = Stateless {
+            desk: &self.desk,
+            subscriptions: &self.subscriptions,
+        };
+        let step = face.decide(request, &terms, &view, mail)?;
+        let mut output = Output::http(out, &call.headers, accepts(call.head));
+        match step {
+            Step::Done(result) => output.respond(200, &[&result_response(request.id, &result)]),
+            Step::Relayed(relayed) => Waiting::new(relayed, mail, output).run(),
+            Step::Listen(opening) => {
+                subscription::serve(&self.subscriptions, opening, &self.desk, mail, output)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn view(&self, call: &Call<'_>) -> Result<View, Refusal> {
+        let bad = |status, what| Refusal {
+            status,
+            error: RpcError::new(INVALID_PARAMS, what),
+        };
+        let world = self.desk.hub.world();
+        if let Scope::Server(name) = &call.scope
+            && world.server_named(name).is_none()
+        {
+            return Err(bad(404, format!("unknown server: {name}")));
+        }
+        let filter = parse_query(call.head.query, &world).map_err(|why| bad(400, why.0))?;
+        Ok(View {
+            scope: call.scope.clone(),
+            filters: filter.into_iter().collect(),
+        })
+    }
+}
+
+fn refuse(call: &Call<'_>, refusal: &Refusal, id: Option<&str>, out: &mut Responder<'_>) {
+    let mut headers = with_type(&call.headers, "application/json");
+    if refusal.status == 503 {
+        headers.push(("Retry-After", "1"));
+    }
+    out.send(refusal.status, &headers, &[&refusal.error.response(id)]);
+}

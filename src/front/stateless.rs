@@ -1,0 +1,344 @@
+//! Requests of the stateless era (2026-07-28): each says in its `_meta` all that it needs, so
+//! nothing is kept from one to the next. This file reads, checks and decides, on whatever way a
+//! request came; `headers` holds what HTTP adds, `answer` waits for servers and writes.
+//! Deliberately absent: sessions. None is found, made or named here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::limits;
+use crate::front::answer::Relayed;
+use crate::front::desk::{Desk, Place, Target};
+use crate::front::exchange::Outstanding;
+use crate::front::headers;
+use crate::front::request::{Named, Params};
+use crate::front::subscription::{Opening, Subscriptions};
+use crate::http::Head;
+use crate::mcp::era::{Era, STATELESS};
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, UNSUPPORTED_VERSION};
+use crate::mcp::level::Level;
+use crate::mcp::list::ListKind;
+use crate::mcp::meta;
+use crate::mcp::method::{self, Method};
+use crate::relay::bridge::SERVER_INFO;
+use crate::relay::bridge::request::to_session;
+use crate::relay::bridge::result::CacheHint;
+use crate::relay::instructions;
+use crate::relay::view::View;
+use crate::upstream::call::{Mailbox, Outgoing};
+use crate::upstream::caller::{Caller, StatelessFace};
+use crate::upstream::server::Server;
+use crate::wire::json::quoted;
+use crate::wire::members::span_in;
+use crate::wire::message::Envelope;
+
+/// Where stateless requests are decided.
+pub struct Stateless<'a> {
+    pub desk: &'a Desk,
+    pub subscriptions: &'a Arc<Subscriptions>,
+}
+
+/// One request, read but not yet judged.
+pub struct Request<'a> {
+    pub envelope: &'a Envelope<'a>,
+    /// Raw JSON.
+    pub id: &'a str,
+    pub method: &'a str,
+    pub params: &'a Params<'a>,
+    /// Set for a request that came over HTTP: its headers repeat the body.
+    pub head: Option<&'a Head<'a>>,
+}
+
+/// What a request says about itself and its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Raw JSON of an object.
+    pub capabilities: &'a str,
+    /// Without one, the client wants no log messages.
+    pub level: Option<Level>,
+}
+
+/// Why a request is not carried out. `status` is for HTTP.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub error: RpcError,
+}
+
+/// What a request comes to.
+pub enum Step<'a> {
+    /// The raw JSON of a result.
+    Done(String),
+    Relayed(Relayed<'a>),
+    Listen(Opening),
+}
+
+impl From<RpcError> for Refusal {
+    fn from(error: RpcError) -> Refusal {
+        Refusal { status: 200, error }
+    }
+}
+
+impl Refusal {
+    /// What HTTP calls a bad request.
+    pub fn malformed(error: RpcError) -> Refusal {
+        Refusal { status: 400, error }
+    }
+}
+
+/// Whether a message is one of this era, whatever its headers say.
+pub fn is_meant(params: &Params<'_>) -> bool {
+    let meta = params.meta();
+    meta.is_some_and(|meta| meta.get(meta::PROTOCOL_VERSION).is_some())
+}
+
+impl<'a> Request<'a> {
+    /// Checks what every request must say, and that its headers say the same.
+    pub fn terms(&self) -> Result<Terms<'a>, Refusal> {
+        let bad = |what: String| Refusal::malformed(RpcError::new(INVALID_PARAMS, what));
+        let missing = |key: &str, what: &str| bad(format!("_meta: {key:?} must be {what}"));
+        let said = self.head.map(headers::version).transpose();
+        let said = said.map_err(Refusal::malformed)?;
+        let Some(meta) = self.params.meta() else {
+            return Err(missing(meta::PROTOCOL_VERSION, "a string"));
+        };
+        let version = meta
+            .string(meta::PROTOCOL_VERSION)
+            .ok_or_else(|| missing(meta::PROTOCOL_VERSION, "a string"))?;
+        let capabilities = meta
+            .get(meta::CLIENT_CAPABILITIES)
+            .filter(|raw| raw.starts_with('{'))
+            .ok_or_else(|| missing(meta::CLIENT_CAPABILITIES, "an object"))?;
+        if let (Some(head), Some(said)) = (self.head, said) {
+            if said != version {
+                return Err(Refusal::malformed(headers::differs(headers::VERSION)));
+            }
+            let named = self.named();
+            headers::agree(head, self.method, named.as_deref()).map_err(Refusal::malformed)?;
+        }
+        if version != STATELESS {
+            return Err(Refusal::malformed(unsupported(&version)));
+        }
+        let level = match meta.get(meta::LOG_LEVEL) {
+            None => None,
+            Some(_) => {
+                let level = meta.string(meta::LOG_LEVEL);
+                let level = level.and_then(|level| Level::parse(&level));
+                Some(level.ok_or_else(|| missing(meta::LOG_LEVEL, "one of the eight levels"))?)
+            }
+        };
+        Ok(Terms {
+            capabilities,
+            level,
+        })
+    }
+
+    /// What the header Mcp-Name repeats.
+    fn named(&self) -> Option<std::borrow::Cow<'a, str>> {
+        let key = match self.method {
+            "tools/call" | "prompts/get" => "name",
+            "resources/read" => "uri",
+            "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
+            _ => return None,
+        };
+        self.params.string(key)
+    }
+}
+
+fn unsupported(version: &str) -> RpcError {
+    let mut error = RpcError::new(
+        UNSUPPORTED_VERSION,
+        format!("unsupported protocol version {version:?}; known: {STATELESS}"),
+    );
+    let requested = quoted(version);
+    error.data = Some(format!(
+        "{{\"supported\":[\"{STATELESS}\"],\"requested\":{requested}}}"
+    ));
+    error
+}
+
+impl<'a> Stateless<'a> {
+    /// What the request comes to. What is sent on answers into `mail`.
+    pub fn decide(
+        &self,
+        request: &Request<'a>,
+        terms: &Terms<'a>,
+        view: &View,
+        mail: &Mailbox,
+    ) -> Result<Step<'a>, Refusal> {
+        let world = self.desk.hub.world();
+        let visible = view.visible(&world);
+        let place = Place {
+            world: &world,
+            view,
+            visible: &visible,
+        };
+        let list = |kind| self.list(&place, request.params, kind);
+        let relay = |method, key| self.relay(&place, request, terms, method, key, mail);
+        let named = |key, kind| Named::key(request.params, key, kind);
+        match request.method {
+            method::DISCOVER => return Ok(Step::Done(self.discover(&place))),
+            method::LISTEN => return Ok(Step::Listen(Opening::read(request, view)?)),
+            _ => {}
+        }
+        match Method::parse(request.method) {
+            Some(Method::ToolsList) => list(ListKind::Tools),
+            Some(Method::PromptsList) => list(ListKind::Prompts),
+            Some(Method::ResourcesList) => list(ListKind::Resources),
+            Some(Method::ResourcesTemplatesList) => list(ListKind::Templates),
+            Some(method @ Method::ToolsCall) => relay(method, named("name", ListKind::Tools)?),
+            Some(method @ Method::PromptsGet) => relay(method, named("name", ListKind::Prompts)?),
+            Some(method @ Method::ResourcesRead) => {
+                relay(method, named("uri", ListKind::Resources)?)
+            }
+            Some(method @ Method::Complete) => relay(method, Named::reference(request.params)?),
+            // Those of the session era do not exist in this one.
+            _ => Err(Refusal {
+                status: 404,
+                error: RpcError::new(
+                    METHOD_NOT_FOUND,
+                    format!("method not found: {}", request.method),
+                ),
+            }),
+        }
+    }
+
+    /// The same whatever servers are up, as in `initialize`.
+    fn discover(&self, place: &Place<'_>) -> String {
+        self.desk.wait_settled();
+        let world = self.desk.hub.world();
+        let visible = place.view.visible(&world);
+        let instructions = match instructions::merged(&world, place.view, &visible) {
+            Some(text) => format!(",\"instructions\":{}", quoted(&text)),
+            None => String::new(),
+        };
+        format!(
+            "{{{},\"supportedVersions\":[\"{STATELESS}\"],\
+             \"capabilities\":{{\"completions\":{{}},\"logging\":{{}},\
+             \"prompts\":{{\"listChanged\":true}},\
+             \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
+             \"tools\":{{\"listChanged\":true}}}}{instructions}}}",
+            self.complete(),
+        )
+    }
+
+    /// Members that every complete result of our own has.
+    fn complete(&self) -> String {
+        // Nothing depends on who asks. Names and filters stand in the URL.
+        let hint = CacheHint {
+            ttl_ms: match self.desk.hub.is_settled() {
+                true => limits::LIST_TTL_MS,
+                false => 0,
+            },
+            is_public: true,
+        };
+        format!(
+            "\"resultType\":\"complete\",{},\"_meta\":{{\"{}\":{SERVER_INFO}}}",
+            hint.members(),
+            meta::SERVER_INFO,
+        )
+    }
+
+    fn list(
+        &self,
+        place: &Place<'_>,
+        params: &Params<'_>,
+        kind: ListKind,
+    ) -> Result<Step<'a>, Refusal> {
+        let page = self.desk.list(place, params, Era::Stateless, kind)?;
+        // A page begins with its list.
+        let rest = page.strip_prefix('{').unwrap_or_default();
+        Ok(Step::Done(format!("{{{},{rest}", self.complete())))
+    }
+
+    /// Sends a request on to the server it belongs to.
+    fn relay(
+        &self,
+        place: &Place<'_>,
+        request: &Request<'a>,
+        terms: &Terms<'a>,
+        method: Method,
+        key: Named<'a>,
+        mail: &Mailbox,
+    ) -> Result<Step<'a>, Refusal> {
+        let caller = Caller::Stateless(StatelessFace {
+            principal: None,
+            capabilities: terms.capabilities,
+        });
+        let Target { server, native } = self.desk.find(place, &key, &caller)?;
+        if self.desk.is_draining() {
+            let detail = "cannot be called: the gateway is shutting down";
+            return Err(RpcError::gateway(Reason::Draining, server.name(), detail).into());
+        }
+        if let (Method::ToolsCall, Some(head)) = (method, request.head) {
+            let tool = native.as_deref().unwrap_or(&key.value);
+            self.check_mirrors(head, &server, tool, request.params)?;
+        }
+        let lease = server.link_for(&caller)?;
+        let text = request.envelope.text;
+        let is_stateless = lease
+            .link
+            .hello()
+            .is_some_and(|hello| hello.era.is_stateless());
+        let mut edits = match is_stateless {
+            true => Vec::new(),
+            false => to_session(text, request.params.members())?,
+        };
+        edits.extend(native.map(|name| (span_in(text, key.raw), quoted(&name))));
+        let outgoing = Outgoing {
+            text,
+            id: span_in(text, request.id),
+            edits,
+            progress_token: request
+                .params
+                .progress_token()
+                .map(|raw| span_in(text, raw)),
+        };
+        if let (false, Some(level)) = (is_stateless, terms.level) {
+            lower_level(&server, level);
+        }
+        let call = lease.link.call(&outgoing, next_caller(), mail.sender())?;
+        let timeout = server.config.request_timeout;
+        Ok(Step::Relayed(Relayed {
+            call: Outstanding::new(call, request.id, lease, timeout),
+            from_stateless: is_stateless,
+            method,
+            about: key.value,
+            terms: *terms,
+        }))
+    }
+
+    /// Compares the headers of arguments with the arguments.
+    fn check_mirrors(
+        &self,
+        head: &Head<'_>,
+        server: &Server,
+        tool: &str,
+        params: &Params<'_>,
+    ) -> Result<(), Refusal> {
+        let world = self.desk.hub.world();
+        if !world.catalog.has_mirrors {
+            return Ok(());
+        }
+        let entry = world.catalog.by_native(ListKind::Tools, server.index, tool);
+        let Some(mirrors) = entry.and_then(|entry| entry.item.mirrors.as_deref()) else {
+            return Ok(());
+        };
+        headers::mirrored(head, mirrors, params.get("arguments")).map_err(Refusal::malformed)
+    }
+}
+
+/// A server with sessions has one level for everybody: it says as much as the most curious
+/// request wants to hear, and each request gets its part of that.
+fn lower_level(server: &Server, level: Level) {
+    if server.level().is_none_or(|told| level < told) {
+        server.set_level(level);
+    }
+}
+
+/// A number that no session and no other request has: what a server asks or says is given to
+/// calls by it.
+fn next_caller() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
