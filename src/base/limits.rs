@@ -245,6 +245,8 @@ pub const REMOTE_IDLE: Duration = Duration::from_secs(10);
 pub const REMOTE_CALL: Duration = Duration::from_secs(630);
 /// For a notification or an answer to be taken.
 pub const REMOTE_NOTE: Duration = Duration::from_secs(10);
+/// How long others wait for a change of the log level that is on its way.
+pub const REMOTE_TURN: Duration = Duration::from_secs(2);
 /// Until a stream opens, or a forgotten session is opened again.
 pub const REMOTE_STREAM_HEAD: Duration = Duration::from_secs(30);
 /// How long `server/discover` may take; less when the greeting must be over sooner.

@@ -13,6 +13,8 @@ pub struct Flight {
     /// The call that is waited for; `None` for notifications, answers and streams of their own.
     pub call: Option<CallId>,
     pub stop: Stop,
+    /// What is sent later waits for this one.
+    pub is_first: bool,
     number: u64,
     /// What the server is told after the exchange was stopped.
     last_words: Mutex<Option<Vec<u8>>>,
@@ -46,6 +48,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Flights {
     /// `None` once closed.
     pub fn enter(&self, call: Option<CallId>) -> Option<Arc<Flight>> {
+        self.begin(call, false)
+    }
+
+    /// One that others wait for.
+    pub fn enter_first(&self, call: Option<CallId>) -> Option<Arc<Flight>> {
+        self.begin(call, true)
+    }
+
+    fn begin(&self, call: Option<CallId>, is_first: bool) -> Option<Arc<Flight>> {
         let mut air = lock(&self.air);
         if air.closed {
             return None;
@@ -55,6 +66,7 @@ impl Flights {
         let flight = Arc::new(Flight {
             call,
             stop: Stop::default(),
+            is_first,
             number,
             last_words: Mutex::new(None),
         });
@@ -72,6 +84,21 @@ impl Flights {
             air.calls.remove(&call);
         }
         self.left.notify_all();
+    }
+
+    /// Waits, but not for ever, until what `flight` must not overtake is over.
+    pub fn wait_turn(&self, flight: &Flight, time: Duration) {
+        let deadline = Instant::now() + time;
+        let is_before = |other: &Arc<Flight>| other.is_first && other.number < flight.number;
+        let mut air = lock(&self.air);
+        while !flight.stop.is_stopped() && air.flights.values().any(is_before) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.left.wait_timeout(air, left);
+            air = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Whether no more than `others` are under way at some moment before `time` is over.
@@ -97,19 +124,18 @@ impl Flights {
             return false;
         };
         *lock(&flight.last_words) = last_words;
-        drop(air);
+        // Still locked: whoever waits for its turn looks before it sleeps.
         flight.stop.stop();
+        self.left.notify_all();
         true
     }
 
     /// Stops everything, and lets nothing begin any more.
     pub fn close(&self) {
-        let flights: Vec<Arc<Flight>> = {
-            let mut air = lock(&self.air);
-            air.closed = true;
-            air.flights.values().cloned().collect()
-        };
-        flights.iter().for_each(|flight| flight.stop.stop());
+        let mut air = lock(&self.air);
+        air.closed = true;
+        air.flights.values().for_each(|flight| flight.stop.stop());
+        self.left.notify_all();
     }
 }
 

@@ -125,7 +125,11 @@ impl Remote {
             // A stateless server takes requests only.
             return Ok(());
         }
-        let Some(flight) = self.flights.enter(call) else {
+        let entered = match is_setting(&line) {
+            true => self.flights.enter_first(call),
+            false => self.flights.enter(call),
+        };
+        let Some(flight) = entered else {
             return Err(SendError::Closed);
         };
         // Calls leave some threads to notifications and answers: those end calls.
@@ -159,6 +163,7 @@ impl Remote {
 
     /// The whole of one exchange, on a thread of the crew.
     fn work(&self, flight: &Flight, line: &[u8]) {
+        self.flights.wait_turn(flight, limits::REMOTE_TURN);
         match self.converse(flight, line) {
             Ok(()) => self.strikes.store(0, Ordering::Relaxed),
             Err(trouble) => self.failed(flight, &trouble),
@@ -283,4 +288,12 @@ impl Remote {
             }
         }
     }
+}
+
+/// Exchanges overtake each other. A log level must be there before the next call; the gateway
+/// alone sends it, with the method in front.
+fn is_setting(line: &[u8]) -> bool {
+    const METHOD: &[u8] = b"\"method\":\"logging/setLevel\"";
+    let front = &line[..line.len().min(100)];
+    memchr::memmem::find(front, METHOD).is_some()
 }
