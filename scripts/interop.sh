@@ -2,7 +2,11 @@
 # Shows that servers and clients that are not ours work with the gateway.
 #
 #   scripts/interop.sh                      one gateway in front of the servers of
-#                                           fixtures/interop/mcp.json.in, driven by each client
+#                                           fixtures/interop/mcp.json.in, driven by each client;
+#                                           then one gateway for each era and transport of
+#                                           fixtures/everything, driven by each client in each
+#                                           of its modes and over each of its transports
+#   scripts/interop.sh --eras [WORDS]       the second part only, of servers named like WORDS
 #   scripts/interop.sh --url URL [OPTION]   drives URL instead; options go to the drivers:
 #                                           --plain (URL is one server-everything, no gateway),
 #                                           --seen FILE, --dir DIR (see fixtures/interop/sdk.mjs)
@@ -16,7 +20,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$root/.build/interop
 drivers=$root/fixtures/interop
 install_limit_s=300
-driver_limit_s=120
+driver_limit_s=180
 listen_limit_s=10
 ready_limit_s=30
 stop_limit_s=10
@@ -25,6 +29,8 @@ kept_lines=40
 run=
 gateway=
 url=
+peer=
+peer_url=
 python=()
 passed=0
 failed=0
@@ -107,6 +113,14 @@ gateway_binary() {
   echo "$target/release/onemcp"
 }
 
+# The test server of both eras; prints its path.
+everything_binary() {
+  (cd "$root" && cargo build --quiet --example everything) >&2 ||
+    give_up "cargo could not build the example everything"
+  local target=${CARGO_TARGET_DIR:-$root/target}
+  echo "$target/debug/examples/everything"
+}
+
 # ---- The gateway ----
 
 write_config() {
@@ -129,9 +143,11 @@ alive() {
   kill -0 "$gateway" 2>/dev/null
 }
 
+# start_gateway BINARY CONFIG
 start_gateway() {
+  : >"$run/stdout"
   ONEMCP_INTEROP_RUN=$run XDG_STATE_HOME=$run/state XDG_RUNTIME_DIR=$run/state \
-    "$1" --config "$run/mcp.json" --port 0 >"$run/stdout" 2>"$run/gateway.log" &
+    "$1" --config "$2" --port 0 >"$run/stdout" 2>>"$run/gateway.log" &
   gateway=$!
   if ! within "$listen_limit_s" endpoint || [ -z "$url" ]; then
     fail "gateway start: no listening line on stdout"
@@ -236,6 +252,58 @@ run_drivers() {
   drive mcp-2.3 "${python[@]}" "$work/pypi.py" "$@"
 }
 
+# ---- Both eras ----
+
+# Starts fixtures/everything over HTTP; sets peer and peer_url.
+start_peer() {
+  ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 >"$run/peer.out" 2>>"$run/peer.log" &
+  peer=$!
+  within "$listen_limit_s" peer_listens
+}
+
+peer_listens() {
+  peer_url=$(head -n 1 "$run/peer.out" | sed -n 's/.*"url": *"\([^"]*\)".*/\1/p')
+  [ -n "$peer_url" ]
+}
+
+stop_peer() {
+  [ -n "$peer" ] || return
+  kill -TERM "$peer" 2>/dev/null
+  wait "$peer" 2>/dev/null
+  peer=
+}
+
+# drive_era GATEWAY SERVER ERA TRANSPORT: every client against one server.
+drive_era() {
+  local config=$run/$3-$4.json name=$3-$4 entry
+  entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\"]"
+  if [ "$4" = http ]; then
+    start_peer "$2" "$3" || { fail "$name: the server does not listen" && return; }
+    entry="\"type\": \"http\", \"url\": \"$peer_url\""
+  fi
+  echo "{\"mcpServers\": {\"everything\": {$entry}}}" >"$config"
+  echo "--- a server of era $3 over $4"
+  if start_gateway "$1" "$config"; then
+    export XDG_STATE_HOME=$run/state XDG_RUNTIME_DIR=$run/state ONEMCP_INTEROP_RUN=$run
+    drive "npm-$name" node "$work/eras.mjs" --url "$url" --gateway "$1" --config "$config"
+    drive "pypi-$name" "${python[@]}" "$work/eras.py" --url "$url" --gateway "$1" \
+      --config "$config"
+  fi
+  stop_peer
+  stop_gateway
+}
+
+run_eras() {
+  local server era transport
+  server=$(everything_binary) || exit 1
+  cp "$drivers"/*.mjs "$drivers"/*.py "$work/"
+  for era in legacy modern; do
+    for transport in stdio http; do
+      case $era-$transport in *$2*) drive_era "$1" "$server" "$era" "$transport" ;; esac
+    done
+  done
+}
+
 # Whatever happened, nothing that this run started stays behind.
 finish() {
   local process
@@ -258,9 +326,17 @@ usage() {
   sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
 }
 
+run_servers() {
+  if start_gateway "$1" "$run/mcp.json"; then
+    run_drivers --url "$url" --seen "$run/seen.jsonl" --dir "$run/files"
+    check_processes
+  fi
+  stop_gateway
+}
+
 main() {
   case ${1:-} in
-  '' | --url) ;;
+  '' | --url | --eras) ;;
   -h | --help) usage && exit 0 ;;
   *) usage >&2 && exit 64 ;;
   esac
@@ -271,18 +347,15 @@ main() {
   run=$(mktemp -d "${TMPDIR:-/tmp}/onemcp-interop.XXXXXX")
   trap finish EXIT
   trap 'exit 1' HUP INT TERM
-  if [ $# -gt 0 ]; then
+  forget_settings
+  if [ "${1:-}" = --url ]; then
     run_drivers "$@"
   else
     local binary
     binary=$(gateway_binary) || exit 1
     write_config
-    forget_settings
-    if start_gateway "$binary"; then
-      run_drivers --url "$url" --seen "$run/seen.jsonl" --dir "$run/files"
-      check_processes
-    fi
-    stop_gateway
+    [ "${1:-}" = --eras ] || run_servers "$binary"
+    run_eras "$binary" "${2:-}"
   fi
   echo "$passed passed, $failed failed, $skipped skipped"
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

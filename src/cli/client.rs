@@ -2,19 +2,15 @@
 //! running gateway, asks one thing at a time, and closes what it opened. It declares no
 //! capabilities, so every question of a server is refused. Runs on the main thread; a second
 //! thread closes the sessions when a signal ends the command. Deliberately absent: resuming
-//! a stream that broke, credentials, redirects.
+//! a stream that broke, credentials.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
-use ureq::http::Response;
-pub use ureq::http::Uri;
-use ureq::{Agent, Body};
 
 use crate::base::{limits, thread};
 use crate::cli::deadline::Deadline;
@@ -29,6 +25,10 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
 use crate::model::listing::{Item, parse_page};
+use crate::net::client::{Client as Agent, ClientOptions, Method, Request, Response};
+use crate::net::error::NetError;
+use crate::net::proxy::ProxyChoice;
+use crate::net::stop::Stop;
 use crate::wire::json::{quoted, string_value};
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 use crate::wire::sse::Parser;
@@ -79,17 +79,16 @@ fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
 impl Client {
     fn new(url: &str, timeout: Option<Duration>) -> Result<Client, Failure> {
         let url = GatewayUrl::parse(url)?;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("onemcp/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(limits::CLIENT_CONNECT))
-            .timeout_per_read(Some(limits::CLIENT_SILENCE));
-        if url.is_loopback() {
-            config = config.proxy(None);
-        }
-        let agent = config.build().new_agent();
+        let proxy = match url.is_loopback() {
+            true => ProxyChoice::None,
+            false => ProxyChoice::Environment,
+        };
+        let options = ClientOptions {
+            proxy,
+            ..ClientOptions::default()
+        };
+        let agent = Agent::new(&options)
+            .map_err(|error| Failure::Unreachable(format!("failed to {error}")))?;
         let open: Arc<Mutex<Vec<Open>>> = Arc::default();
         let signals = close_at_signal(agent.clone(), open.clone()).map_err(|error| {
             Failure::Unreachable(format!("failed to start the client: {error}"))
@@ -119,11 +118,17 @@ impl Client {
 
     /// A plain GET; the body whatever the status, if it is not too large.
     pub fn get(&self, url: &str) -> Option<String> {
-        let left = self.deadline.left().ok()?;
-        let request = self.agent.get(url).config().timeout_global(Some(left));
-        let mut response = request.build().call().ok()?;
-        let body = response.body_mut().with_config();
-        let bytes = body.limit(limits::LINE_BYTES as u64).read_to_vec().ok()?;
+        let request = Request {
+            method: Method::Get,
+            url,
+            headers: &[],
+            body: b"",
+            head_timeout: self.deadline.left().ok()?,
+            idle_timeout: Some(limits::CLIENT_SILENCE),
+        };
+        let mut response = self.agent.send(&request, &Stop::default()).ok()?;
+        response.set_deadline(Some(self.deadline.at()));
+        let bytes = response.read_to_end(limits::LINE_BYTES).ok()?;
         String::from_utf8(bytes).ok()
     }
 }
@@ -158,9 +163,15 @@ fn close_at_signal(
 
 /// If it fails, the gateway closes the session when it has been idle for long enough.
 fn close(agent: &Agent, session: &Open) {
-    let request = agent.delete(&session.endpoint).config();
-    let request = request.timeout_global(Some(limits::CLIENT_CLOSE)).build();
-    if let Err(error) = request.header(SESSION_HEADER, &session.id).call() {
+    let request = Request {
+        method: Method::Delete,
+        url: &session.endpoint,
+        headers: &[(SESSION_HEADER, &session.id)],
+        body: b"",
+        head_timeout: limits::CLIENT_CLOSE,
+        idle_timeout: None,
+    };
+    if let Err(error) = agent.send(&request, &Stop::default()) {
         log::debug!("session not closed: {error}");
     }
 }
@@ -213,12 +224,11 @@ impl Session<'_> {
         if method == "initialize" {
             self.remember_session(&response);
         }
-        if response.body().mime_type() == Some("text/event-stream") {
-            return self.read_stream(response.into_body(), id);
+        if response.media_type() == "text/event-stream" {
+            return self.read_stream(response, id);
         }
-        let body = response.body_mut().with_config();
-        let bytes = body.limit(limits::LINE_BYTES as u64).read_to_vec();
-        let bytes = bytes.map_err(|error| self.broken(error))?;
+        let bytes = response.read_to_end(limits::LINE_BYTES);
+        let bytes = bytes.map_err(|error| self.broken(&error))?;
         match self.take(&String::from_utf8_lossy(&bytes), id)? {
             Some(result) => Ok(result),
             None => Err(self.nonsense("answered with something that is not a response")),
@@ -248,9 +258,8 @@ impl Session<'_> {
         Ok(items)
     }
 
-    fn remember_session(&mut self, response: &Response<Body>) {
-        let id = response.headers().get(SESSION_HEADER);
-        let Some(id) = id.and_then(|id| id.to_str().ok()) else {
+    fn remember_session(&mut self, response: &Response) {
+        let Some(id) = response.header(SESSION_HEADER) else {
             return;
         };
         self.id = Some(id.to_owned());
@@ -261,30 +270,34 @@ impl Session<'_> {
     }
 
     /// Sends one message. Gives the response if its status says that all is well.
-    fn post(&self, message: &str) -> Result<Response<Body>, Failure> {
-        let left = self.client.deadline.left()?;
-        let request = self.client.agent.post(&self.endpoint).config();
-        let mut request = request
-            .timeout_global(Some(left))
-            .build()
-            .header("Content-Type", "application/json")
-            .header("Accept", "application/json, text/event-stream");
+    fn post(&self, message: &str) -> Result<Response, Failure> {
+        let mut headers = vec![
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
         if let Some(id) = &self.id {
-            request = request
-                .header(SESSION_HEADER, id)
-                .header("MCP-Protocol-Version", self.revision.as_str());
+            headers.push((SESSION_HEADER, id));
+            headers.push(("MCP-Protocol-Version", self.revision.as_str()));
         }
-        let sent = request.send(message.as_bytes());
-        let mut response = sent.map_err(|error| self.broken(error))?;
-        match response.status().as_u16() {
+        let request = Request {
+            method: Method::Post,
+            url: &self.endpoint,
+            headers: &headers,
+            body: message.as_bytes(),
+            head_timeout: self.client.deadline.left()?,
+            idle_timeout: Some(limits::CLIENT_SILENCE),
+        };
+        let sent = self.client.agent.send(&request, &Stop::default());
+        let mut response = sent.map_err(|error| self.broken(&error))?;
+        response.set_deadline(Some(self.client.deadline.at()));
+        match response.status() {
             200..=299 => Ok(response),
             status => Err(self.refused(status, &mut response)),
         }
     }
 
-    fn refused(&self, status: u16, response: &mut Response<Body>) -> Failure {
-        let body = response.body_mut().with_config();
-        let body = body.limit(limits::STDERR_LINE_BYTES as u64).read_to_vec();
+    fn refused(&self, status: u16, response: &mut Response) -> Failure {
+        let body = response.read_to_end(limits::STDERR_LINE_BYTES);
         let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
         let error = member(&body, "error").filter(|error| error.starts_with('{'));
         let text = error.as_deref().unwrap_or(&body);
@@ -294,26 +307,19 @@ impl Session<'_> {
             401 | 403 => Failure::Refused(said),
             404 if self.id.is_none() => Failure::NoEndpoint(said),
             400..=499 => error.map_or(Failure::Unreachable(said), Failure::Answered),
-            300..=399 => {
-                let to = response.headers().get("Location");
-                let to = to.and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
-                let remedy = format!("{} redirects to {to}; give that URL", self.endpoint);
-                Failure::Unreachable(remedy)
-            }
             _ => Failure::Unreachable(said),
         }
     }
 
     /// Reads events until the response to `id` is among them.
-    fn read_stream(&self, body: Body, id: u64) -> Result<String, Failure> {
-        let mut reader = body.into_reader();
+    fn read_stream(&self, mut response: Response, id: u64) -> Result<String, Failure> {
         let mut parser = Parser::default();
         let mut buffer = [0; 8192];
         loop {
-            let count = match reader.read(&mut buffer) {
+            let count = match response.read(&mut buffer) {
                 Ok(0) => return Err(self.nonsense("ended the stream before the answer")),
                 Ok(count) => count,
-                Err(error) => return Err(self.broken(ureq::Error::from(error))),
+                Err(error) => return Err(self.broken(&error)),
             };
             for event in parser.feed(&buffer[..count]) {
                 if event.data.is_empty() {
@@ -371,26 +377,26 @@ impl Session<'_> {
         Failure::Unreachable(format!("{} {what}", self.endpoint))
     }
 
-    fn broken(&self, error: ureq::Error) -> Failure {
-        use ureq::Timeout;
+    fn broken(&self, error: &NetError) -> Failure {
+        let is_late = self.client.deadline.at() <= Instant::now();
         match error {
-            ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
-                self.nonsense("cannot be reached: no connection in time; is the gateway running?")
+            NetError::Deadline { .. } | NetError::Silent { .. } if is_late => {
+                self.client.deadline.passed()
             }
-            ureq::Error::Timeout(Timeout::PerRead) => Failure::Timeout(format!(
+            NetError::Silent { .. } => Failure::Timeout(format!(
                 "{} has been silent for {} s",
                 self.endpoint,
                 limits::CLIENT_SILENCE.as_secs()
             )),
-            ureq::Error::Timeout(_) => self.client.deadline.passed(),
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+            NetError::Url(_) | NetError::Header(_) => {
                 Failure::Usage(format!("{} is not a URL that can be asked", self.endpoint))
             }
-            ureq::Error::BodyExceedsLimit(limit) => {
-                self.nonsense(&format!("sent an answer of more than {limit} bytes"))
+            NetError::TooLarge { limit_bytes, .. } => {
+                self.nonsense(&format!("sent an answer of more than {limit_bytes} bytes"))
             }
+            NetError::Redirect { .. } => Failure::Unreachable(format!("failed to {error}")),
             error => {
-                let what = format!("cannot be reached: {error}; is the gateway running?");
+                let what = format!("cannot be reached: failed to {error}; is the gateway running?");
                 self.nonsense(&what)
             }
         }

@@ -1,10 +1,7 @@
 //! The URL of a running gateway, and the endpoints that follow from it.
 
-use std::net::IpAddr;
-
-use crate::cli::client::Uri;
-
 use crate::cli::outcome::Failure;
+use crate::net::url::{Url, UrlError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayUrl {
@@ -23,24 +20,19 @@ impl GatewayUrl {
             let example = "write it like http://127.0.0.1:3050/mcp";
             Failure::Usage(format!("--url {why}; {example}"))
         };
-        let uri: Uri = text.parse().map_err(|_| bad("is not a URL"))?;
-        let (Some(scheme @ ("http" | "https")), Some(authority)) =
-            (uri.scheme_str(), uri.authority())
-        else {
-            return Err(bad("needs http:// or https:// and a host"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(bad("must not hold a user name or password"));
-        }
-        let path = match uri.path().trim_end_matches('/') {
+        let url = Url::parse(text).map_err(|error| match error {
+            UrlError::UserInfo => bad("must not hold a user name or password"),
+            error => bad(&error.to_string()),
+        })?;
+        let path = match url.path().trim_end_matches('/') {
             "" => "/mcp",
             path => path,
         };
         Ok(GatewayUrl {
-            origin: format!("{scheme}://{authority}"),
+            origin: url.origin(),
             path: path.to_owned(),
-            query: uri.query().map(str::to_owned),
-            is_loopback: is_loopback(authority.host()),
+            query: url.query().map(str::to_owned),
+            is_loopback: url.is_loopback(),
         })
     }
 
@@ -69,14 +61,6 @@ impl GatewayUrl {
         let query = self.query.as_deref();
         let query = query.map_or_else(String::new, |query| format!("?{query}"));
         format!("{}{path}{query}", self.origin)
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => bare.eq_ignore_ascii_case("localhost"),
     }
 }
 

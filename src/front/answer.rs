@@ -12,6 +12,7 @@ use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::face::Abilities;
 use crate::front::output::Output;
+use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
@@ -35,6 +36,25 @@ pub struct Relayed<'a> {
     /// The name or URI that it is about.
     pub about: Cow<'a, str>,
     pub terms: Terms<'a>,
+    /// What a question of its server is bound to, should it ask one.
+    pub bound: Bound<'a>,
+    /// Set when the client came back to a call that was parked.
+    pub back: Option<Box<Kept>>,
+}
+
+/// The parts of `parking::bound`.
+#[derive(Clone, Copy)]
+pub struct Bound<'a> {
+    pub view: u64,
+    pub method: &'a str,
+    pub params: Option<&'a str>,
+    pub progress_token: Option<&'a str>,
+}
+
+impl Bound<'_> {
+    pub fn digest(&self, principal: &str) -> Vec<u8> {
+        parking::bound(principal, self.view, self.method, self.params)
+    }
 }
 
 /// One relayed request and its client, until the answer is complete.
@@ -42,8 +62,10 @@ pub struct Waiting<'a, 'o, 'c> {
     relayed: Relayed<'a>,
     mailbox: &'a Mailbox,
     output: Output<'o, 'c>,
-    /// What the server wanted and the client does not have, as raw JSON of capabilities.
-    lacking: Option<&'static str>,
+    parking: &'a Parking,
+    inquiry: Inquiry,
+    /// When what the server has asked so far goes to the client.
+    ask_at: Option<Instant>,
 }
 
 impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
@@ -51,23 +73,32 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         relayed: Relayed<'a>,
         mailbox: &'a Mailbox,
         output: Output<'o, 'c>,
+        parking: &'a Parking,
     ) -> Waiting<'a, 'o, 'c> {
         Waiting {
             relayed,
             mailbox,
             output,
-            lacking: None,
+            parking,
+            inquiry: Inquiry::default(),
+            ask_at: None,
         }
     }
 
     /// Waits for the server and answers.
     pub fn run(mut self) {
+        if let Some(back) = self.relayed.back.take()
+            && let Went::Done = self.resume(*back)
+        {
+            return;
+        }
         let mut now = Instant::now();
         let mut quiet_until = now + limits::UNDECIDED;
         let mut look_at = now + limits::CLIENT_LOOK;
         loop {
             let deadline = self.relayed.call.deadline;
             let wake = deadline.min(quiet_until).min(look_at);
+            let wake = self.ask_at.map_or(wake, |at| wake.min(at));
             let mut is_there = true;
             if let Some(mail) = self.mailbox.wait(wake) {
                 // Mail of another call is of an earlier request, which is over.
@@ -93,6 +124,9 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             if !is_there {
                 return self.abandon();
             }
+            if self.ask_at.is_some_and(|at| at <= now) {
+                return self.park();
+            }
             if now >= self.relayed.call.deadline {
                 return self.expire();
             }
@@ -114,8 +148,16 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 self.relayed.call.extend();
                 return Went::On;
             }
-            Reply::AskWithdrawn { .. } => return Went::On,
+            Reply::AskWithdrawn { upstream_id } => {
+                self.inquiry.withdraw(&upstream_id);
+                if self.inquiry.questions.is_empty() {
+                    self.ask_at = None;
+                }
+                return Went::On;
+            }
         }
+        let link = self.relayed.call.link();
+        self.inquiry.give_up(link, "the call has ended");
         Went::Done
     }
 
@@ -141,20 +183,87 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         }
     }
 
-    /// A question of a server with sessions.
+    /// A question of a server with sessions: waits a moment for others, so that the client gets
+    /// them together.
     fn asked(&mut self, asked: &Asked) {
         let envelope = Envelope::parse(&asked.text, FROM_SERVER).ok();
         let params = envelope.and_then(|envelope| envelope.params);
         let abilities = Abilities::parse(self.relayed.terms.capabilities);
         let error = match abilities.refuses(asked.ask, params) {
             Some(error) => {
-                self.lacking = Some(required(asked.ask, params));
+                self.inquiry.lacking = Some(required(asked.ask, params));
                 error
             }
-            None => ask::over("questions cannot be passed on to stateless clients yet"),
+            None if !may_ask(self.relayed.method) => ask::over("this request cannot ask"),
+            None if self.inquiry.questions.len() >= limits::SESSION_CALLS => {
+                ask::over("the call has too many open")
+            }
+            None if self.inquiry.add(asked) => {
+                let soon = Instant::now() + limits::GATHER;
+                self.ask_at.get_or_insert(soon);
+                return;
+            }
+            None => ask::over("it cannot be read"),
         };
         let link = self.relayed.call.link();
         link.answer_error(&asked.upstream_id, &error);
+    }
+
+    /// Tells the client what is asked, and leaves the call until it comes back.
+    fn park(mut self) {
+        let kept = Mailbox::new(1);
+        let call = &self.relayed.call;
+        call.link().redirect(call.call, kept.sender(), None);
+        // What came before that is still here: perhaps the end of the call.
+        while let Some(mail) = self.mailbox.wait(Instant::now()) {
+            let is_ours = mail.call == self.relayed.call.call;
+            if is_ours && let Went::Done = self.receive(mail.reply) {
+                return;
+            }
+        }
+        let Relayed { call, bound, .. } = self.relayed;
+        let client_id = call.client_id.clone();
+        let server = call.link().server().to_owned();
+        let asked = std::mem::take(&mut self.inquiry);
+        let asks = input_requests(&asked.questions);
+        let parked = self.parking.park(&bound.digest(""), call, kept, asked);
+        let response = match parked {
+            Ok(state) => result_response(&client_id, &input_required(&asks, &state)),
+            Err(parked) => {
+                parked.give_up("too many calls wait for their clients");
+                let detail = "asks something, and too many calls wait for their clients already";
+                let error = RpcError::gateway(Reason::Busy, &server, detail);
+                error.response(Some(&client_id))
+            }
+        };
+        self.output.respond(200, &[&response]);
+    }
+
+    /// The client is back at a call that was parked: takes it up where it is.
+    fn resume(&mut self, back: Kept) -> Went {
+        let Kept {
+            mailbox,
+            inquiry,
+            answers,
+        } = back;
+        self.inquiry = inquiry;
+        let link = self.relayed.call.link().clone();
+        let (call, token) = (self.relayed.call.call, self.relayed.bound.progress_token);
+        link.redirect(call, self.mailbox.sender(), token);
+        while let Some(mail) = mailbox.wait(Instant::now()) {
+            // News from while the client was away carry a token that is no longer its own.
+            let is_old = matches!(mail.reply, Reply::Notice(_));
+            if !is_old && let Went::Done = self.receive(mail.reply) {
+                return Went::Done;
+            }
+        }
+        for (upstream_id, answer) in answers {
+            link.answer_result(&upstream_id, &answer);
+        }
+        if !self.inquiry.questions.is_empty() {
+            self.ask_at = Some(Instant::now());
+        }
+        Went::On
     }
 
     /// The server's response in the words of this era, with the client's id in it. What need not
@@ -167,7 +276,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         let Ok(members) = Members::parse(payload, 1, FROM_SERVER) else {
             return self.spoilt("has a key that stands twice");
         };
-        if let Some(lacking) = self.lacking
+        if let Some(lacking) = self.inquiry.lacking
             && (answer.is_error || members.get("isError") == Some("true"))
         {
             return self.fail(400, &missing_capability(lacking));
@@ -250,14 +359,18 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         self.fail(200, &error);
     }
 
-    fn abandon(self) {
+    fn abandon(mut self) {
         let call = &self.relayed.call;
+        let link = call.link();
+        self.inquiry
+            .give_up(link, "the client closed its connection");
         call.link()
             .cancel(call.call, "the client closed its connection");
     }
 
     fn expire(mut self) {
         let call = &self.relayed.call;
+        self.inquiry.give_up(call.link(), "the call timed out");
         call.link().cancel(call.call, "timed out");
         let detail = format!(
             "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
@@ -284,6 +397,14 @@ const NOT_KEPT: CacheHint = CacheHint {
     ttl_ms: 0,
     is_public: false,
 };
+
+/// Only these may be answered with `input_required` (basic/patterns/mrtr).
+fn may_ask(method: Method) -> bool {
+    matches!(
+        method,
+        Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead
+    )
+}
 
 /// HTTP has words for some errors.
 fn status_of(code: i32) -> u16 {

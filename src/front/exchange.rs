@@ -75,6 +75,17 @@ impl Outstanding {
         &self.lease.link
     }
 
+    /// The same call for another request of the client, with its whole time before it.
+    pub fn resumed(self, client_id: &str) -> Outstanding {
+        let Outstanding {
+            call,
+            lease,
+            timeout,
+            ..
+        } = self;
+        Outstanding::new(call, client_id, lease, timeout)
+    }
+
     pub fn extend(&mut self) {
         self.deadline = self
             .deadline

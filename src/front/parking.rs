@@ -14,9 +14,12 @@ use crate::base::{limits, sys};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
+use crate::mcp::meta;
 use crate::mcp::method::Ask;
 use crate::model::seal::SealKey;
+use crate::relay::bridge::SERVER_INFO;
 use crate::upstream::call::{Asked, Mailbox};
+use crate::upstream::link::Link;
 use crate::wire::json::quoted;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_CLIENT, FROM_SERVER};
@@ -35,8 +38,19 @@ pub struct Parked {
     pub call: Outstanding,
     /// Takes what the server says meanwhile.
     pub mailbox: Mailbox,
-    pub questions: Vec<Question>,
+    pub inquiry: Inquiry,
     until: Instant,
+}
+
+/// What the server of one call has asked so far.
+#[derive(Default)]
+pub struct Inquiry {
+    /// Those without an answer.
+    pub questions: Vec<Question>,
+    /// All there ever were.
+    pub count: usize,
+    /// What it wanted and the client does not have, as raw JSON of capabilities.
+    pub lacking: Option<&'static str>,
 }
 
 /// One question that the client is asked in `inputRequests`.
@@ -50,22 +64,48 @@ pub struct Question {
     pub text: String,
 }
 
-/// What a client came back with.
+/// A call that its client has come back to.
 pub struct Return {
-    pub parked: Parked,
+    pub call: Outstanding,
+    pub kept: Kept,
+}
+
+/// What gathered while the client was away, and what it brought.
+pub struct Kept {
+    /// What the server said meanwhile.
+    pub mailbox: Mailbox,
+    pub inquiry: Inquiry,
     /// Answers as raw JSON, each with the server's id of its question.
     pub answers: Vec<(String, String)>,
 }
 
-impl Question {
-    /// `None` when the text is no request.
-    pub fn new(key: String, asked: &Asked) -> Option<Question> {
-        Some(Question {
-            key,
+impl Inquiry {
+    /// Takes a question in. False when its text is no request.
+    pub fn add(&mut self, asked: &Asked) -> bool {
+        let Some(text) = input_request(asked) else {
+            return false;
+        };
+        self.count += 1;
+        self.questions.push(Question {
+            key: format!("r{}", self.count),
             ask: asked.ask,
             upstream_id: asked.upstream_id.clone(),
-            text: input_request(asked)?,
-        })
+            text,
+        });
+        true
+    }
+
+    /// The server takes a question back.
+    pub fn withdraw(&mut self, upstream_id: &str) {
+        self.questions
+            .retain(|question| question.upstream_id != upstream_id);
+    }
+
+    /// Answers what is open: nobody else will.
+    pub fn give_up(&mut self, link: &Link, why: &str) {
+        for question in self.questions.drain(..) {
+            ask::give_up(link, question.ask, &question.upstream_id, why);
+        }
     }
 }
 
@@ -99,13 +139,13 @@ impl Parking {
         bound: &[u8],
         call: Outstanding,
         mailbox: Mailbox,
-        questions: Vec<Question>,
+        inquiry: Inquiry,
     ) -> Result<String, Box<Parked>> {
         let until = Instant::now() + self.timeout;
         let parked = Parked {
             call,
             mailbox,
-            questions,
+            inquiry,
             until,
         };
         let (mut token, mut nonce) = ([0; 16], [0; 12]);
@@ -143,7 +183,7 @@ impl Parking {
         let token: Token = token.try_into().map_err(|_| foreign())?;
         let mut calls = self.calls();
         let parked = calls.get(&token).ok_or_else(gone)?;
-        let answers = read_answers(&parked.questions, responses)?;
+        let answers = read_answers(&parked.inquiry.questions, responses)?;
         let mut parked = calls.remove(&token).ok_or_else(gone)?;
         drop(calls);
         parked.call.lease.set_parked(false);
@@ -151,8 +191,19 @@ impl Parking {
             let answered = answers.iter().any(|(id, _)| *id == question.upstream_id);
             !answered
         };
-        parked.questions.retain(is_open);
-        Ok(Return { parked, answers })
+        parked.inquiry.questions.retain(is_open);
+        let Parked {
+            call,
+            mailbox,
+            inquiry,
+            ..
+        } = parked;
+        let kept = Kept {
+            mailbox,
+            inquiry,
+            answers,
+        };
+        Ok(Return { call, kept })
     }
 
     /// When the next call is given up.
@@ -190,11 +241,9 @@ impl Parking {
 
 impl Parked {
     /// Answers what its server asked, and takes the call back.
-    pub fn give_up(self, why: &str) {
+    pub fn give_up(mut self, why: &str) {
         let link = self.call.link();
-        self.questions
-            .iter()
-            .for_each(|question| ask::give_up(link, question.ask, &question.upstream_id, why));
+        self.inquiry.give_up(link, why);
         link.cancel(self.call.call, why);
     }
 }
@@ -310,22 +359,20 @@ fn without(raw: &str, name: &str) -> Option<String> {
     (!kept.is_empty()).then(|| format!("{{{}}}", kept.join(",")))
 }
 
+/// What is asked, as the raw JSON of `inputRequests`.
+pub fn input_requests(questions: &[Question]) -> String {
+    let asked = questions.iter();
+    let asked = asked.map(|question| format!("{}:{}", quoted(&question.key), question.text));
+    format!("{{{}}}", asked.collect::<Vec<_>>().join(","))
+}
+
 /// The result that tells a client what is asked.
-pub fn input_required<'q>(
-    questions: impl Iterator<Item = &'q Question>,
-    state: Option<&str>,
-    server_info: &str,
-) -> String {
-    let asked = questions.map(|question| format!("{}:{}", quoted(&question.key), question.text));
-    let asked = asked.collect::<Vec<_>>().join(",");
-    let state = match state {
-        Some(state) => format!(",\"requestState\":{}", quoted(state)),
-        None => String::new(),
-    };
+pub fn input_required(requests: &str, state: &str) -> String {
     format!(
-        "{{\"resultType\":\"input_required\",\"inputRequests\":{{{asked}}}{state},\
-         \"_meta\":{{\"{}\":{server_info}}}}}",
-        crate::mcp::meta::SERVER_INFO
+        "{{\"resultType\":\"input_required\",\"inputRequests\":{requests},\
+         \"requestState\":{},\"_meta\":{{\"{}\":{SERVER_INFO}}}}}",
+        quoted(state),
+        meta::SERVER_INFO
     )
 }
 

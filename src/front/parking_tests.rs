@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::{Parking, Question, bound, input_request, input_required};
+use super::{Inquiry, Parking, bound, input_request, input_requests, input_required};
 use crate::front::exchange::Outstanding;
 use crate::mcp::method::Ask;
 use crate::upstream::call::{Asked, Mailbox};
@@ -20,9 +20,13 @@ fn asked(ask: Ask, text: &str) -> Asked {
     }
 }
 
-fn form(key: &str) -> Question {
+fn forms(count: usize) -> Inquiry {
     let text = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}"#;
-    Question::new(key.to_owned(), &asked(Ask::Elicitation, text)).expect("a question")
+    let mut inquiry = Inquiry::default();
+    for _ in 0..count {
+        assert!(inquiry.add(&asked(Ask::Elicitation, text)));
+    }
+    inquiry
 }
 
 /// A parked call with the question `r1`, and what its server reads.
@@ -35,7 +39,7 @@ fn parked(parking: &Parking) -> (String, Arc<Link>, std::io::PipeReader) {
         .expect("a call");
     let lease = Lease::shared(link.clone());
     let call = Outstanding::new(call, "1", lease, Duration::from_secs(9));
-    let state = parking.park(b"me", call, mailbox, vec![form("r1")]);
+    let state = parking.park(b"me", call, mailbox, forms(1));
     (state.ok().expect("room"), link, reader)
 }
 
@@ -63,9 +67,9 @@ fn a_client_comes_back_once_with_its_own_state() {
     let malformed = r#"{"r1":{"action":"maybe"}}"#;
     assert!(parking.take(b"me", &state, Some(malformed)).is_err());
     let back = parking.take(b"me", &state, Some(YES)).expect("parked");
-    assert_eq!(back.answers.len(), 1);
-    assert_eq!(back.answers[0].0, "\"q\"");
-    assert!(back.parked.questions.is_empty());
+    assert_eq!(back.kept.answers.len(), 1);
+    assert_eq!(back.kept.answers[0].0, "\"q\"");
+    assert!(back.kept.inquiry.questions.is_empty());
     assert!(parking.take(b"me", &state, Some(YES)).is_err());
     assert!(parking.is_empty());
 }
@@ -80,8 +84,8 @@ fn missing_answers_leave_their_questions_open() {
     ] {
         let (state, _link, _reader) = parked(&parking);
         let back = parking.take(b"me", &state, responses).expect("parked");
-        assert!(back.answers.is_empty());
-        assert_eq!(back.parked.questions.len(), 1);
+        assert!(back.kept.answers.is_empty());
+        assert_eq!(back.kept.inquiry.questions.len(), 1);
     }
 }
 
@@ -142,8 +146,7 @@ fn questions_lose_what_only_a_session_could_carry() {
     let roots = r#"{"jsonrpc":"2.0","id":5,"method":"roots/list"}"#;
     let roots = input_request(&asked(Ask::Roots, roots)).expect("a request");
     assert_eq!(roots, r#"{"method":"roots/list"}"#);
-    let questions = [form("r1"), form("r2")];
-    let result = input_required(questions.iter(), Some("s"), "{}");
+    let result = input_required(&input_requests(&forms(2).questions), "s");
     let value: serde_json::Value = serde_json::from_str(&result).expect("valid JSON");
     assert_eq!(value["inputRequests"]["r2"]["method"], "elicitation/create");
     assert_eq!(value["requestState"], "s");

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits;
-use crate::front::answer::Relayed;
+use crate::front::answer::{Bound, Relayed};
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::Outstanding;
 use crate::front::headers;
+use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::http::Head;
@@ -28,7 +29,7 @@ use crate::relay::view::View;
 use crate::upstream::call::{Mailbox, Outgoing};
 use crate::upstream::caller::{Caller, StatelessFace};
 use crate::upstream::server::Server;
-use crate::wire::json::quoted;
+use crate::wire::json::{quoted, string_value};
 use crate::wire::members::span_in;
 use crate::wire::message::Envelope;
 
@@ -36,6 +37,7 @@ use crate::wire::message::Envelope;
 pub struct Stateless<'a> {
     pub desk: &'a Desk,
     pub subscriptions: &'a Arc<Subscriptions>,
+    pub parking: &'a Parking,
 }
 
 /// One request, read but not yet judged.
@@ -274,6 +276,23 @@ impl<'a> Stateless<'a> {
             let tool = native.as_deref().unwrap_or(&key.value);
             self.check_mirrors(head, &server, tool, request.params)?;
         }
+        let bound = Bound {
+            view: place.view.key(),
+            method: request.method,
+            params: request.envelope.params,
+            progress_token: request.params.progress_token(),
+        };
+        if let Some(back) = self.returned(&server, request, &bound)? {
+            return Ok(Step::Relayed(Relayed {
+                call: back.call.resumed(request.id),
+                from_stateless: false,
+                method,
+                about: key.value,
+                terms: *terms,
+                bound,
+                back: Some(Box::new(back.kept)),
+            }));
+        }
         let lease = server.link_for(&caller)?;
         let text = request.envelope.text;
         let is_stateless = lease
@@ -289,10 +308,7 @@ impl<'a> Stateless<'a> {
             text,
             id: span_in(text, request.id),
             edits,
-            progress_token: request
-                .params
-                .progress_token()
-                .map(|raw| span_in(text, raw)),
+            progress_token: bound.progress_token.map(|raw| span_in(text, raw)),
         };
         if let (false, Some(level)) = (is_stateless, terms.level) {
             lower_level(&server, level);
@@ -305,7 +321,30 @@ impl<'a> Stateless<'a> {
             method,
             about: key.value,
             terms: *terms,
+            bound,
+            back: None,
         }))
+    }
+
+    /// The parked call that the client comes back to. A state of a server that is stateless itself
+    /// is that server's own.
+    fn returned(
+        &self,
+        server: &Server,
+        request: &Request<'_>,
+        bound: &Bound<'_>,
+    ) -> Result<Option<Return>, RpcError> {
+        let Some(raw) = request.params.get("requestState") else {
+            return Ok(None);
+        };
+        if server.is_stateless() {
+            return Ok(None);
+        }
+        let not_a_string = || RpcError::new(INVALID_PARAMS, "\"requestState\" must be a string");
+        let state = string_value(raw).ok_or_else(not_a_string)?;
+        let responses = request.params.get("inputResponses");
+        let back = self.parking.take(&bound.digest(""), &state, responses)?;
+        Ok(Some(back))
     }
 
     /// Compares the headers of arguments with the arguments.

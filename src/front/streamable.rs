@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::base::limits;
 use crate::front::ask;
@@ -12,7 +13,8 @@ use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
-use crate::front::post::{is_stateless, names_stateless};
+use crate::front::parking::Parking;
+use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
 use crate::front::request::{Named, Params};
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
@@ -34,6 +36,8 @@ use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
 use crate::upstream::caller::Caller;
+use crate::upstream::listening::Watched;
+use crate::upstream::server::Server;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -50,6 +54,8 @@ pub struct Streamable {
     pub desk: Desk,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
+    /// Calls of stateless clients that are to come back.
+    pub parking: Arc<Parking>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -499,7 +505,8 @@ impl Streamable {
             }
             method::ROOTS_CHANGED => {
                 for server in self.desk.hub.world().servers() {
-                    if let Some(link) = server.session_link(&session.id) {
+                    let link = server.session_link(&session.id);
+                    if let Some(link) = link.filter(|link| !link.is_stateless()) {
                         link.notify(method::ROOTS_CHANGED, "{}");
                     }
                 }
@@ -661,6 +668,9 @@ impl Streamable {
         if let Some(old) = seat.session.remove_subscription(&uri) {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
+        if server.is_stateless() {
+            return self.watch(seat, id, &server, &uri);
+        }
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
@@ -680,6 +690,46 @@ impl Streamable {
         }
     }
 
+    /// The same at a stateless server: the resource becomes a part of what the gateway listens
+    /// for. Waits until the server has heard that, because the next call may change it.
+    fn watch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        server: &Arc<Server>,
+        uri: &str,
+    ) -> Result<Step, RpcError> {
+        let lease = server.link_for(&seat.caller())?;
+        let hello = lease.link.hello();
+        if !hello.is_some_and(|hello| hello.declares_that("resources", "subscribe")) {
+            let message = "the server does not tell of changes of its resources";
+            return Err(RpcError::new(METHOD_NOT_FOUND, message));
+        }
+        if server.has_all_subscriptions() {
+            let message = "the server has too many subscriptions";
+            return Err(RpcError::new(INVALID_REQUEST, message));
+        }
+        server.subscribe(uri);
+        if !seat.session.add_subscription(uri, server.index) {
+            drop_subscription(server, uri);
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
+        server.wishes_changed(Some(&seat.session.face));
+        let deadline = Instant::now() + limits::LISTEN_ACK;
+        match lease.link.listening().wait_for(uri, deadline) {
+            Watched::Yes => server.confirm_subscription(uri),
+            // It hears of it when it can; until then there are no news.
+            Watched::NotYet => {}
+            Watched::No => {
+                seat.session.remove_subscription(uri);
+                drop_subscription(server, uri);
+                let message = format!("the server does not tell of changes of {uri}");
+                return Err(RpcError::new(INVALID_PARAMS, message));
+            }
+        }
+        Ok(Step::Done(result_response(id, "{}")))
+    }
+
     fn unsubscribe(
         &self,
         seat: &Seat<'_>,
@@ -696,6 +746,10 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
+        if server.is_stateless() {
+            server.wishes_changed(Some(&seat.session.face));
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
         if last || server.config.instances.is_per_session() {
             let target = Target {
                 server,
@@ -707,6 +761,9 @@ impl Streamable {
     }
 
     pub fn get(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -720,6 +777,9 @@ impl Streamable {
     }
 
     pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),

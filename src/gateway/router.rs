@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits;
 use crate::front::ask;
+use crate::front::parking::Parking;
 use crate::front::session::Session;
 use crate::front::sessions::Sessions;
 use crate::front::subscription::Subscriptions;
@@ -25,6 +26,7 @@ pub struct Router {
     pub hub: Arc<Hub>,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
+    pub parking: Arc<Parking>,
     pub events: Receiver<Event>,
     /// Length of the window in which changes are gathered.
     pub batch_delay: Duration,
@@ -60,6 +62,7 @@ impl Router {
             if !self.hub.is_settled() {
                 wake = wake.min(self.settle_by);
             }
+            wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
             match self.events.recv_deadline(wake) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => self.handle(event, &mut desk),
@@ -81,6 +84,7 @@ impl Router {
             log::warn!("start is over although servers are still loading");
             self.hub.settle();
         }
+        self.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
             self.sessions.sweep(&self.fixed.servers);
@@ -98,7 +102,7 @@ impl Router {
             Event::Listing { server, listing } => {
                 let mut offer = desk.offers[server].take().unwrap_or_default();
                 for kind in ListKind::ALL {
-                    offer.replace(kind, listing.of(kind).to_vec());
+                    offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
                 }
                 desk.offers[server] = Some(offer);
                 self.publish(desk);
@@ -107,9 +111,10 @@ impl Router {
                 server,
                 kind,
                 items,
+                hint,
             } => {
                 if let Some(offer) = &mut desk.offers[server] {
-                    offer.replace(kind, items);
+                    offer.replace(kind, items, hint);
                     self.publish(desk);
                 }
             }

@@ -111,9 +111,8 @@ impl Url {
             Some((path, query)) => (path, Some(query)),
             None => (reference, None),
         };
-        let own_query = self.target.split_once('?').map(|(_, query)| query);
         let query = if path.is_empty() {
-            query.or(own_query)
+            query.or(self.query())
         } else {
             query
         };
@@ -159,6 +158,11 @@ impl Url {
         self.target
             .split_once('?')
             .map_or(&self.target, |(path, _)| path)
+    }
+
+    /// Without its question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
     }
 
     /// `localhost`, 127.0.0.0/8 or `::1`.

@@ -15,6 +15,8 @@ mod docs;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod fidelity;
 #[cfg(test)]
 mod guard;
@@ -34,6 +36,9 @@ mod revisions;
 mod sse;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stateless;
+mod stdio;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -7,6 +7,8 @@ pub(crate) mod rig;
 pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod sse;
+pub(crate) mod stateless;
+pub(crate) mod stdio;
 
 use std::time::{Duration, Instant};
 

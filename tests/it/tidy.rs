@@ -147,7 +147,7 @@ fn unsafe_code_is_in_one_file() {
 fn packages_with_sharp_edges_are_in_one_file() {
     only_in(&["src/gateway/health_socket.rs"], &["tiny_http"]);
     check(&product(), |file, found| {
-        let is_home = module_of(&file.path) == "net" || file.path == "src/cli/client.rs";
+        let is_home = module_of(&file.path) == "net";
         if let (false, Some(position)) = (is_home, word_positions(&file.text, "ureq").first()) {
             found.push(at(file, *position, "ureq belongs to net"));
         }
