@@ -1,11 +1,14 @@
 //! Servers over HTTP, in every manner: what works over stdio works here too, and what only HTTP
 //! can tell is used.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::http::Stream;
-use crate::support::remote::{HttpFixture, Script, text};
+use crate::support::remote::{HttpFixture, Script, Seen, Wire, text};
 use crate::support::rig::Rig;
 use crate::support::servers::with;
 use crate::support::session::{Session, reporting_call, text_of, tool_call};
@@ -90,7 +93,7 @@ fn questions(session: &mut Session) {
 
 fn in_work(session: &mut Session) -> Value {
     let known: Value = serde_json::from_str(&session.text("ev_1mcp_whoami", json!({}))).unwrap();
-    known["inFlight"].clone()
+    known["calls"].clone()
 }
 
 fn logs_and_cancels(rig: &Rig, session: &mut Session) {
@@ -235,19 +238,49 @@ fn a_stateless_server_serves_stateless_clients() {
     rig.stop();
 }
 
+/// Greets as a stateless server does, with these tools.
+fn introduces_itself(seen: &Seen, wire: &mut Wire, tools: &Value) -> bool {
+    let mut about = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "public"});
+    match seen.what() {
+        "server/discover" => {
+            about["supportedVersions"] = json!(["2026-07-28"]);
+            about["capabilities"] = json!({"tools": {}});
+        }
+        "tools/list" => about["tools"] = tools.clone(),
+        _ => return false,
+    }
+    wire.result(seen, &about);
+    true
+}
+
 #[test]
 fn the_end_of_a_stateless_call_is_the_end_of_its_exchange() {
-    let server = HttpFixture::start(&["--era", "modern"]);
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    let server = Script::start(move |seen, wire| {
+        let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
+        if seen.what() == "tools/call" {
+            wire.events();
+            wire.wait_for_end();
+            count.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        introduces_itself(seen, wire, &tools)
+    });
     let rig = Rig::start(json!({"ev": server.entry()}));
     let client = Client::new(rig.port, "/mcp");
-    let known =
-        || -> Value { serde_json::from_str(&client.text("ev_1mcp_whoami", json!({}))).unwrap() };
-    let idle = known()["inFlight"].clone();
-    let params = json!({"name": "ev_1mcp_sleep", "arguments": {"ms": 60_000}});
+    let params = json!({"name": "ev_1mcp_t", "arguments": {}});
     let stream = client.stream(&json!(1), "tools/call", &params);
-    eventually("the call is in work", || known()["inFlight"] != idle);
+    assert_eq!(ended.load(Ordering::SeqCst), 0);
     stream.cut();
-    eventually("it was taken back", || known()["inFlight"] == idle);
+    eventually("the exchange is over", || ended.load(Ordering::SeqCst) == 1);
+    // A stateless server is told nothing beside requests.
+    let told: Vec<String> = server
+        .seen()
+        .iter()
+        .map(|seen| seen.what().to_owned())
+        .collect();
+    assert_eq!(told, ["server/discover", "tools/list", "tools/call"]);
     rig.stop();
 }
 
@@ -257,29 +290,20 @@ fn a_tool_with_forbidden_headers_is_left_out_alone() {
         let region = json!({"type": "string", "x-mcp-header": mark});
         json!({"name": name, "inputSchema": {"type": "object", "properties": {"r": region}}})
     };
-    let list = json!({
-        "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
-        "tools": [tool("good", "Region"), tool("bad", "a b"), tool("fine", "R")],
-    });
+    let tools = json!([
+        tool("good", "Region"),
+        tool("bad", "a b"),
+        tool("fine", "R")
+    ]);
     let server = Script::start(move |seen, wire| {
-        match seen.what() {
-            "server/discover" => {
-                let about = json!({
-                    "resultType": "complete", "supportedVersions": ["2026-07-28"],
-                    "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "public",
-                });
-                wire.result(seen, &about);
-            }
-            "tools/list" => wire.result(seen, &list),
-            "tools/call" => {
-                let region = seen.header("Mcp-Param-Region").unwrap_or("-");
-                let name = seen.header("Mcp-Name").unwrap_or("-");
-                let mut result = text(&format!("{name} {region}"));
-                result["resultType"] = json!("complete");
-                wire.result(seen, &result);
-            }
-            _ => return false,
+        if seen.what() != "tools/call" {
+            return introduces_itself(seen, wire, &tools);
         }
+        let region = seen.header("Mcp-Param-Region").unwrap_or("-");
+        let name = seen.header("Mcp-Name").unwrap_or("-");
+        let mut result = text(&format!("{name} {region}"));
+        result["resultType"] = json!("complete");
+        wire.result(seen, &result);
         true
     });
     let rig = Rig::start(json!({"ev": server.entry()}));

@@ -57,7 +57,9 @@ fn fails_once_and_goes_on(server: &Script, reason: &str) -> String {
 fn a_broken_stream_ends_its_call_and_nothing_is_sent_twice() {
     let server = once(|_, wire| {
         wire.events();
-        wire.event("", r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
+        let params = json!({"level": "info", "data": 1});
+        let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+        wire.event("", &log.to_string());
         wire.close();
     });
     fails_once_and_goes_on(&server, "crashed");

@@ -29,7 +29,7 @@ struct Place {
 
 /// What came of opening a stream.
 enum Opened {
-    Stream(Response),
+    Stream(Box<Response>),
     /// The server has none, and needs none.
     Never,
     /// At once: there is another session.
@@ -56,7 +56,7 @@ impl Remote {
                     place.fruitless += 1;
                     Some(place.pause())
                 }
-                Opened::Stream(response) => Some(self.read_on(&flight, response, &mut place)),
+                Opened::Stream(response) => Some(self.read_on(&flight, *response, &mut place)),
             };
             lock(&self.stream).take();
             self.flights.leave(&flight);
@@ -95,8 +95,8 @@ impl Remote {
         };
         let (status, media) = (response.status(), response.media_type());
         if status == 200 && media == "text/event-stream" {
-            self.strikes.store(0, std::sync::atomic::Ordering::Relaxed);
-            return Opened::Stream(response);
+            self.went_well();
+            return Opened::Stream(Box::new(response));
         }
         let body = small_body(&mut response);
         if session.id.is_some() && is_lost_session(status, &body) {

@@ -59,7 +59,6 @@ impl Drop for HttpFixture {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: String,
-    pub(crate) path: String,
     headers: Vec<(String, String)>,
     /// `null` when there is no body.
     pub(crate) body: Value,
@@ -217,7 +216,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
         }
     }
     let mut words = lines.first()?.split(' ').map(str::to_owned);
-    let (method, path) = (words.next()?, words.next()?);
+    let method = words.next()?;
     let split = |line: &String| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_owned(), value.trim().to_owned()))
@@ -225,7 +224,6 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     let headers: Vec<(String, String)> = lines[1..].iter().filter_map(split).collect();
     let mut seen = Seen {
         method,
-        path,
         headers,
         body: Value::Null,
     };
