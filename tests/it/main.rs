@@ -35,6 +35,8 @@ mod remote_trouble;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
+mod reverse;
+#[cfg(test)]
 mod revisions;
 #[cfg(test)]
 mod sse;
@@ -42,6 +44,7 @@ mod sse;
 mod starting;
 #[cfg(test)]
 mod stateless;
+#[cfg(test)]
 mod stdio;
 #[cfg(test)]
 mod streams;
