@@ -76,6 +76,7 @@ impl State {
             Manner::Sse { endpoint } => Letter {
                 url: endpoint.clone(),
                 answered_elsewhere: true,
+                is_repeatable: !line.contains("\"tools/call\""),
                 ..Letter::default()
             },
             Manner::Fresh | Manner::Stateless => self.stateless_letter(line),
