@@ -253,6 +253,26 @@ fn a_server_that_goes_away_is_down_and_comes_back() {
 }
 
 #[test]
+fn a_server_may_change_its_era_and_its_transport_while_it_is_away() {
+    let server = HttpFixture::start(&[]);
+    let port = server.port;
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    drop(server);
+    for era in ["modern", "legacy"] {
+        eventually("it is away", || rig.server("ev")["status"] != "connected");
+        let server = HttpFixture::start_at(port, &["--era", era]);
+        eventually("it is back", || rig.server("ev")["status"] == "connected");
+        let mut session = rig.session();
+        assert_eq!(
+            session.text("ev_1mcp_greet", json!({"name": era})),
+            format!("Hello, {era}!")
+        );
+        drop(server);
+    }
+    rig.stop();
+}
+
+#[test]
 fn a_redirect_to_another_origin_is_not_followed() {
     let other = Script::start(|_, _| false);
     let target = format!("Location: {}\r\n", other.url("/mcp"));

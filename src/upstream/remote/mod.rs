@@ -16,7 +16,6 @@ pub mod exchange;
 pub mod flight;
 pub mod greet;
 pub mod headers;
-pub mod params;
 pub mod renewal;
 pub mod road;
 pub mod state;
@@ -34,6 +33,7 @@ use crate::config::remote::RemoteSpec;
 use crate::mcp::error::RpcError;
 use crate::mcp::method::DISCOVER;
 use crate::model::listing::Item;
+use crate::model::mirror;
 use crate::upstream::call::CallId;
 use crate::upstream::inbound::Inbound;
 use crate::upstream::outlet::SendError;
@@ -254,12 +254,11 @@ impl Remote {
             return;
         }
         state.tools.read += 1;
-        state.tools.mirrored.clear();
-        tools.retain(|tool| match params::mirrored(&tool.raw) {
-            Ok(mirrored) => {
-                if !mirrored.is_empty() {
-                    state.tools.mirrored.insert(tool.key.clone(), mirrored);
-                }
+        state.tools.mirrors.clear();
+        tools.retain(|tool| match mirror::of_tool(&tool.raw) {
+            Ok(mirrors) => {
+                let named = mirrors.map(|mirrors| (tool.key.clone(), mirrors));
+                state.tools.mirrors.extend(named);
                 true
             }
             Err(why) => {
