@@ -262,6 +262,8 @@ pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
+/// A server that showed in no other way that it is there is asked so often.
+pub const REMOTE_LOOK: Duration = Duration::from_secs(60);
 /// How long the list of tools may take when a server finds fault with a call's headers.
 pub const REMOTE_RELIST: Duration = Duration::from_secs(10);
 /// Tries in a row, without anything new, to go on with a broken stream of a call.

@@ -29,6 +29,10 @@ mod notices;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod remote;
+#[cfg(test)]
+mod remote_trouble;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
