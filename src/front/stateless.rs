@@ -298,7 +298,7 @@ impl<'a> Stateless<'a> {
         let is_stateless = lease.link.is_stateless();
         let mut edits = match is_stateless {
             true => Vec::new(),
-            false => to_session(text, request.params.members())?,
+            false => to_session(text, request.params.members(), request.params.meta())?,
         };
         edits.extend(native.map(|name| (span_in(text, key.raw), quoted(&name))));
         let outgoing = Outgoing {

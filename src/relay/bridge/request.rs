@@ -126,8 +126,13 @@ pub fn to_stateless(
     })
 }
 
-/// A request of a stateless client for a server with sessions.
-pub fn to_session(text: &str, params: Option<&Members<'_>>) -> Result<Edits, RpcError> {
+/// A request of a stateless client for a server with sessions. `meta`: the members of its `_meta`,
+/// if they are at hand.
+pub fn to_session(
+    text: &str,
+    params: Option<&Members<'_>>,
+    meta: Option<&Members<'_>>,
+) -> Result<Edits, RpcError> {
     let Some(params) = params else {
         return Ok(Edits::new());
     };
@@ -137,7 +142,10 @@ pub fn to_session(text: &str, params: Option<&Members<'_>>) -> Result<Edits, Rpc
         drop_meta: is_reserved,
         first_meta: "",
     };
-    change.of(text, params).map_err(|error| bad_params(&error))
+    match meta {
+        Some(_) => Ok(change.of_parsed(text, params, meta)),
+        None => change.of(text, params).map_err(|error| bad_params(&error)),
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +177,10 @@ mod tests {
         let members = envelope
             .params
             .map(|raw| Members::parse(raw, 1, FROM_CLIENT).expect("params"));
-        applied(&text, to_session(&text, members.as_ref()).expect("edits"))
+        applied(
+            &text,
+            to_session(&text, members.as_ref(), None).expect("edits"),
+        )
     }
 
     #[test]
@@ -282,7 +293,7 @@ mod tests {
         let refused = |code: Option<i32>| assert_eq!(code, Some(-32602));
         let edits = to_stateless(&text, Some(&params), "\"S\":0", None);
         refused(edits.err().map(|error| error.code));
-        refused(to_session(&text, Some(&params)).err().map(|e| e.code));
+        refused(to_session(&text, Some(&params), None).err().map(|e| e.code));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Results on their way to a client of the other era, or of an older revision.
 
+use std::borrow::Cow;
+
 use crate::mcp::meta::SERVER_INFO as SERVER_INFO_KEY;
 use crate::mcp::revision::Revision;
 use crate::model::hint::CacheHint;
-use crate::relay::bridge::{Change, Edits, SERVER_INFO, content};
+use crate::relay::bridge::{Change, Edits, SERVER_INFO_MEMBER, content};
 use crate::wire::members::{Members, MembersError};
 
 /// What a result of a stateless server says about itself.
@@ -64,16 +66,17 @@ pub fn session_to_stateless(
     result: &Members<'_>,
     hint: Option<CacheHint>,
 ) -> Result<Edits, MembersError> {
-    let mut first = "\"resultType\":\"complete\"".to_owned();
-    if let Some(hint) = hint {
-        first = format!("{first},{}", hint.members());
-    }
+    let complete = "\"resultType\":\"complete\"";
+    let first = match hint {
+        Some(hint) => Cow::Owned(format!("{complete},{}", hint.members())),
+        None => Cow::Borrowed(complete),
+    };
     // What stands under these names already was not meant as this era means it.
     let change = Change {
         drop: &["resultType", "ttlMs", "cacheScope"],
         first: &first,
         drop_meta: is_server_info,
-        first_meta: &our_server_info(),
+        first_meta: SERVER_INFO_MEMBER,
     };
     change.of(text, result)
 }
@@ -88,13 +91,9 @@ pub fn stateless_to_stateless(text: &str, result: &Members<'_>) -> Result<Edits,
         drop: &[],
         first,
         drop_meta: is_server_info,
-        first_meta: &our_server_info(),
+        first_meta: SERVER_INFO_MEMBER,
     };
     change.of(text, result)
-}
-
-fn our_server_info() -> String {
-    format!("\"{SERVER_INFO_KEY}\":{SERVER_INFO}")
 }
 
 #[cfg(test)]
