@@ -14,6 +14,7 @@ pub mod health;
 pub mod listen;
 pub mod output;
 pub mod parking;
+pub mod pipes;
 pub mod post;
 pub mod request;
 pub mod session;
