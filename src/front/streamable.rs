@@ -16,6 +16,7 @@ use crate::front::listen;
 use crate::front::parking::Parking;
 use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
 use crate::front::request::{Named, Params};
+use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::front::stateless::is_meant;
@@ -597,7 +598,7 @@ impl Streamable {
         }
         let lease = server.link_for(&seat.caller())?;
         let link = &lease.link;
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             text: envelope.text,
             id: span_in(envelope.text, id),
             edits: native
@@ -608,6 +609,11 @@ impl Streamable {
                 .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
         };
+        let request = (envelope, params);
+        let translation = match link.is_stateless() {
+            true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
+            false => Translation::within_sessions(seat.session),
+        };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
@@ -615,7 +621,9 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         let timeout = server.config.request_timeout;
-        Ok(Step::Relayed(Outstanding::new(call, id, lease, timeout)))
+        let mut outstanding = Outstanding::new(call, id, lease, timeout);
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -714,7 +722,7 @@ impl Streamable {
             drop_subscription(server, uri);
             return Ok(Step::Done(result_response(id, "{}")));
         }
-        server.wishes_changed(Some(&seat.session.face));
+        server.wishes_changed(&seat.session.id);
         let deadline = Instant::now() + limits::LISTEN_ACK;
         match lease.link.listening().wait_for(uri, deadline) {
             Watched::Yes => server.confirm_subscription(uri),
@@ -747,7 +755,7 @@ impl Streamable {
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
         if server.is_stateless() {
-            server.wishes_changed(Some(&seat.session.face));
+            server.wishes_changed(&seat.session.id);
             return Ok(Step::Done(result_response(id, "{}")));
         }
         if last || server.config.instances.is_per_session() {

@@ -31,6 +31,8 @@ mod process;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
+mod reverse;
+#[cfg(test)]
 mod revisions;
 #[cfg(test)]
 mod sse;
