@@ -423,6 +423,8 @@ pub const PROXY_NOTE: Duration = Duration::from_secs(10);
 pub const PROXY_SILENCE: Duration = Duration::from_secs(300);
 pub const PROXY_RESUMPTIONS: usize = 16;
 pub const PROXY_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause that an endpoint may ask for.
+pub const PROXY_PAUSE: Duration = Duration::from_secs(30);
 /// Headers of its command line.
 pub const PROXY_HEADERS: usize = 32;
 /// Stacks of threads; only touched pages count.

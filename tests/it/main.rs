@@ -29,6 +29,8 @@ mod notices;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;

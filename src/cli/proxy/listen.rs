@@ -1,6 +1,8 @@
 //! What the endpoint says without being asked: the GET stream of a session, opened again whenever
 //! it ends. An endpoint need not have one. The thread is `listen`.
 
+use std::time::Duration;
+
 use crate::base::limits;
 use crate::cli::proxy::session::{Session, State};
 use crate::cli::proxy::{Proxy, letter, lock};
@@ -105,7 +107,7 @@ impl Proxy {
     }
 
     fn read_on(&self, mut response: Response, place: &mut Place) {
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(limits::LINE_BYTES);
         let mut buffer = [0; 16 * 1024];
         place.again = true;
         place.fruitless += 1;
@@ -113,17 +115,20 @@ impl Proxy {
             // Comments count: it lives.
             place.fruitless = 0;
             for event in parser.feed(&buffer[..count]) {
-                if event.id.is_some() {
-                    place.last_id = event.id;
-                }
                 let is_message = event.name.is_empty() || event.name == "message";
-                if is_message && !event.data.trim().is_empty() {
+                if let Some(skipped) = event.skipped {
+                    log::warn!("message left out bytes={}: it is too long", skipped.bytes);
+                } else if is_message && !event.data.trim().is_empty() {
                     self.channel.send(event.data.into_bytes());
                 }
             }
-            if parser.held_bytes() > limits::LINE_BYTES {
-                return log::warn!("stream given up: a message is too large");
+            if let Some(id) = parser.last_id() {
+                place.last_id = Some(id.to_owned());
             }
         }
+        let retry = parser.retry_ms().map(Duration::from_millis);
+        self.wait(retry.unwrap_or_default().min(limits::PROXY_PAUSE), |_| {
+            false
+        });
     }
 }

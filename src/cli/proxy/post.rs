@@ -1,6 +1,7 @@
 //! One exchange: a message is posted, and what comes back is handed to the client. Runs on a
 //! `call` thread; its flight can be stopped at any point.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
@@ -16,12 +17,13 @@ use crate::net::stop::Stop;
 use crate::wire::json::quoted;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
-use crate::wire::sse::Parser;
+use crate::wire::sse::{Parser, Skipped};
 
 /// Where a stream of a session goes on after it broke.
 #[derive(Default)]
 struct Trail {
     last_id: Option<String>,
+    retry: Option<Duration>,
 }
 
 impl Proxy {
@@ -96,7 +98,7 @@ impl Proxy {
             let session = lock(&self.state).session.clone();
             let session = session.filter(|_| !flight.is_stateless && !flight.is_initialize());
             let headers = match flight.is_stateless {
-                true => letter::of_request(line, flight, &lock(&self.state).mirrored),
+                true => letter::of_request(line, &lock(&self.state).mirrored),
                 false => letter::of_session(session.as_ref()),
             };
             let body = line.as_bytes();
@@ -204,9 +206,11 @@ impl Proxy {
             if !has_session || trail.last_id.is_none() {
                 return Err(why);
             }
-            if trail.last_id == seen {
-                self.wait(limits::PROXY_RETRY, |_| false);
-            }
+            match (trail.retry, trail.last_id == seen) {
+                (Some(retry), _) => self.wait(retry.min(limits::PROXY_PAUSE), |_| false),
+                (None, true) => self.wait(limits::PROXY_RETRY, |_| false),
+                (None, false) => true,
+            };
             response = self.resume(flight, &trail, &why)?;
         }
         Err("read the answer: its stream breaks again and again".to_owned())
@@ -232,33 +236,45 @@ impl Proxy {
         trail: &mut Trail,
         session_id: Option<&str>,
     ) -> Result<(), NetError> {
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(limits::LINE_BYTES);
         let mut buffer = [0; 16 * 1024];
+        let mut is_answered = false;
         loop {
             let count = response.read(&mut buffer)?;
             if count == 0 {
                 return Ok(());
             }
             for event in parser.feed(&buffer[..count]) {
-                if event.id.is_some() {
-                    trail.last_id = event.id;
-                }
-                if event.name.is_empty() || event.name == "message" {
-                    self.deliver(flight, event.data.into_bytes(), session_id);
+                match event.skipped {
+                    Some(skipped) => self.skipped(flight, &skipped),
+                    None if event.name.is_empty() || event.name == "message" => {
+                        self.deliver(flight, event.data.into_bytes(), session_id);
+                    }
+                    None => {}
                 }
             }
-            if parser.held_bytes() > limits::LINE_BYTES {
-                let origin = response.url().origin();
-                let limit_bytes = limits::LINE_BYTES;
-                return Err(NetError::TooLarge {
-                    origin,
-                    limit_bytes,
-                });
+            if let Some(id) = parser.last_id() {
+                trail.last_id = Some(id.to_owned());
             }
-            if !flight.has_open() {
+            trail.retry = parser.retry_ms().map(Duration::from_millis).or(trail.retry);
+            if !flight.has_open() && !is_answered {
                 // What may still come is not for the client; its end frees the connection.
+                is_answered = true;
                 response.set_deadline(Some(Instant::now() + limits::CLIENT_CLOSE));
             }
+        }
+    }
+
+    /// A message that is too long for us: if it was the answer, the client is told.
+    fn skipped(&self, flight: &Flight, skipped: &Skipped) {
+        let (bytes, limit) = (skipped.bytes, limits::LINE_BYTES);
+        log::warn!("message left out bytes={bytes}: at most {limit} are taken");
+        let is_answer = skipped.id.is_none_or(|id| flight.has_id(&id.to_string()));
+        if is_answer && !flight.method.is_empty() {
+            self.fail(
+                flight,
+                &format!("take the answer: {bytes} bytes, at most {limit}"),
+            );
         }
     }
 
@@ -270,7 +286,7 @@ impl Proxy {
             let body = body.map_err(|error| error.to_string())?;
             return Ok(String::from_utf8_lossy(&body).into_owned());
         }
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(limits::LINE_BYTES);
         let mut buffer = [0; 16 * 1024];
         loop {
             let count = response
@@ -281,7 +297,7 @@ impl Proxy {
             if let Some(event) = events.find(|event| is_answer(&event.data)) {
                 return Ok(event.data);
             }
-            if count == 0 || parser.held_bytes() > limits::LINE_BYTES {
+            if count == 0 {
                 return Err("read the answer: its stream ended early".to_owned());
             }
         }
@@ -298,8 +314,7 @@ impl Proxy {
                 era::STATELESS,
                 meta::CLIENT_CAPABILITIES,
             );
-            let list = Flight::new("tools/list".to_owned(), Vec::new(), true);
-            let headers = letter::of_request(&line, &list, &lock(&self.state).mirrored);
+            let headers = letter::of_request(&line, &HashMap::new());
             let body = line.as_bytes();
             let sent = self.send(Method::Post, &headers, body, self.timeout, &flight.stop);
             let mut response = sent.map_err(|error| error.to_string())?;
