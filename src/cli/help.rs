@@ -15,7 +15,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp config check [FILE]      report every problem of a file
        onemcp list [SERVER]            list servers, or the tools of one
        onemcp call SERVER/TOOL         call one tool
-       onemcp proxy --url URL          be a client's program for a gateway that runs
+       onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp help [COMMAND]           explain a command
 
 Flags may stand before or after the command; the last one wins. A switch takes

@@ -23,7 +23,7 @@ struct Place {
 
 /// What came of one try.
 enum Opened {
-    Stream(Response),
+    Stream(Box<Response>),
     /// The session has no stream.
     Never,
     Later,
@@ -58,7 +58,7 @@ impl Proxy {
                 };
             }
             match self.open_stream(&session, &place, &stop) {
-                Opened::Stream(response) => self.read_on(response, &mut place),
+                Opened::Stream(response) => self.read_on(*response, &mut place),
                 Opened::Never => never = session.number,
                 Opened::Later => place.fruitless += 1,
             }
@@ -89,7 +89,7 @@ impl Proxy {
             }
         };
         match (response.status(), response.media_type().as_str()) {
-            (200, "text/event-stream") => Opened::Stream(response),
+            (200, "text/event-stream") => Opened::Stream(Box::new(response)),
             // Some have no such path for GET, and still know the session.
             (404, _) if session.id.is_some() && place.again => match self.renew(session.number) {
                 Ok(()) => Opened::Later,
