@@ -32,6 +32,7 @@ mod process;
 mod remote;
 #[cfg(test)]
 mod remote_trouble;
+mod proxy;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]

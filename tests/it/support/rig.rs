@@ -94,8 +94,8 @@ impl Plan {
     }
 
     /// Runs it as the child of its one client, who has the two pipes.
-    pub(crate) fn start_stdio(self) -> (Rig, ChildStdin, ChildStdout) {
-        let (mut command, folder, mark) = self.arg("--transport").arg("stdio").plain_command();
+    pub(crate) fn start_piped(self) -> (Rig, ChildStdin, ChildStdout) {
+        let (mut command, folder, mark) = self.plain_command();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
