@@ -256,6 +256,7 @@ run_drivers() {
 
 # Starts fixtures/everything over HTTP; sets peer and peer_url.
 start_peer() {
+  : >"$run/peer.out"
   ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 >"$run/peer.out" 2>>"$run/peer.log" &
   peer=$!
   within "$listen_limit_s" peer_listens
@@ -276,6 +277,9 @@ stop_peer() {
 # drive_era GATEWAY SERVER ERA TRANSPORT: every client against one server.
 drive_era() {
   local config=$run/$3-$4.json name=$3-$4 entry
+  # Gateways that a driver starts are of this run as well.
+  local mark=(env "ONEMCP_INTEROP_RUN=$run" "XDG_STATE_HOME=$run/state"
+    "XDG_RUNTIME_DIR=$run/state")
   entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\"]"
   if [ "$4" = http ]; then
     start_peer "$2" "$3" || { fail "$name: the server does not listen" && return; }
@@ -284,9 +288,9 @@ drive_era() {
   echo "{\"mcpServers\": {\"everything\": {$entry}}}" >"$config"
   echo "--- a server of era $3 over $4"
   if start_gateway "$1" "$config"; then
-    export XDG_STATE_HOME=$run/state XDG_RUNTIME_DIR=$run/state ONEMCP_INTEROP_RUN=$run
-    drive "npm-$name" node "$work/eras.mjs" --url "$url" --gateway "$1" --config "$config"
-    drive "pypi-$name" "${python[@]}" "$work/eras.py" --url "$url" --gateway "$1" \
+    drive "npm-$name" "${mark[@]}" node "$work/eras.mjs" --url "$url" --gateway "$1" \
+      --config "$config"
+    drive "pypi-$name" "${mark[@]}" "${python[@]}" "$work/eras.py" --url "$url" --gateway "$1" \
       --config "$config"
   fi
   stop_peer
