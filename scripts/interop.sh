@@ -25,6 +25,8 @@ listen_limit_s=10
 ready_limit_s=30
 stop_limit_s=10
 kept_lines=40
+# How often the watched resource of fixtures/everything changes.
+tick_ms=200
 
 run=
 gateway=
@@ -257,7 +259,7 @@ run_drivers() {
 # Starts fixtures/everything over HTTP; sets peer and peer_url.
 start_peer() {
   : >"$run/peer.out"
-  ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 >"$run/peer.out" 2>>"$run/peer.log" &
+  ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 --tick "$tick_ms" >"$run/peer.out" 2>>"$run/peer.log" &
   peer=$!
   within "$listen_limit_s" peer_listens
 }
@@ -280,7 +282,7 @@ drive_era() {
   # Gateways that a driver starts are of this run as well.
   local mark=(env "ONEMCP_INTEROP_RUN=$run" "XDG_STATE_HOME=$run/state"
     "XDG_RUNTIME_DIR=$run/state")
-  entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\"]"
+  entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\", \"--tick\", \"$tick_ms\"]"
   if [ "$4" = http ]; then
     start_peer "$2" "$3" || { fail "$name: the server does not listen" && return; }
     entry="\"type\": \"http\", \"url\": \"$peer_url\""
