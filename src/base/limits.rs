@@ -169,6 +169,9 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a server may think about `server/discover` before it is taken for one that has
 /// never heard of it; less when its handshake must be over sooner.
 pub const PROBE: Duration = Duration::from_secs(3);
+/// How long a stateless server may take to acknowledge a subscription, and resources in one.
+pub const LISTEN_ACK: Duration = Duration::from_secs(5);
+pub const LISTEN_RESOURCES: usize = 4096;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -284,6 +287,9 @@ pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 /// A list that could not be read is tried again after the first, then ever later.
 pub const RELIST_FIRST: Duration = Duration::from_secs(1);
 pub const RELIST_CEILING: Duration = Duration::from_secs(300);
+/// A list whose server announces no changes is read again when its `ttlMs` is over, within these.
+pub const RELIST_STALE_MIN: Duration = Duration::from_secs(60);
+pub const RELIST_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SERVER_NAME_BYTES: usize = 128;
 /// Bytes of a public tool or prompt name, unless configured otherwise; the least and the most
 /// that may be configured (a shortened name needs room for its hash); bytes of the separator.

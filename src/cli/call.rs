@@ -18,7 +18,9 @@ use crate::config::settings::Flags;
 use crate::front::face::Abilities;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
+use crate::mcp::meta;
 use crate::upstream::call::{Answer, Asked, CallId, Mailbox, Outgoing, Reply};
+use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::Link;
 use crate::upstream::server::{Server, State, Status};
 use crate::wire::json::quoted;
@@ -151,7 +153,7 @@ impl<'a> LocalCall<'a> {
             let message = format!("unknown tool: {tool}");
             return Err(RpcError::new(INVALID_PARAMS, message).into());
         }
-        let text = request(tool, arguments);
+        let text = request(tool, arguments, &introduction(&link));
         let mail = Mailbox::new(1);
         let call = link.call(&text.outgoing(), 0, mail.sender())?;
         let timeout = server.config.request_timeout;
@@ -215,6 +217,11 @@ impl<'a> LocalCall<'a> {
         let bad = || self.gateway_error(Reason::BadUpstream, "sent an unusable answer");
         let envelope = Envelope::from_bytes(&answer.line, FROM_SERVER).map_err(|_| bad())?;
         match envelope.kind {
+            Kind::Result { result, .. } if asks(result) => Err(self.gateway_error(
+                Reason::BadUpstream,
+                "asks a question before it answers, and nobody is here to answer it; \
+                 call the tool from a client of the gateway",
+            )),
             Kind::Result { result, .. } => Ok(result.to_owned()),
             Kind::Error { error, .. } => Err(Failure::Answered(error.to_owned())),
             _ => Err(bad()),
@@ -262,12 +269,29 @@ struct Request {
     token: usize,
 }
 
-fn request(tool: &str, arguments: &str) -> Request {
+/// What a stateless server wants to be told in each request: that nobody is here who could
+/// answer questions.
+fn introduction(link: &Link) -> String {
+    match link.is_stateless() {
+        true => meta::of_request("{}", &ClientFace::shared().info) + ",",
+        false => String::new(),
+    }
+}
+
+/// A stateless server's way to ask.
+fn asks(result: &str) -> bool {
+    member(result, "resultType").as_deref() == Some("\"input_required\"")
+}
+
+/// `introduction`: members of `_meta`, with a comma behind.
+fn request(tool: &str, arguments: &str, introduction: &str) -> Request {
     let mut text = "{\"jsonrpc\":\"2.0\",\"id\":".to_owned();
     let id = text.len();
     text.push_str("0,\"method\":\"tools/call\",\"params\":{");
     text.push_str(&call_params(tool, arguments));
-    text.push_str(",\"_meta\":{\"progressToken\":");
+    text.push_str(",\"_meta\":{");
+    text.push_str(introduction);
+    text.push_str("\"progressToken\":");
     let token = text.len();
     text.push_str("0}}}");
     Request { text, id, token }
@@ -315,7 +339,7 @@ fn remote(
 
 #[cfg(test)]
 mod tests {
-    use super::{readings, request};
+    use super::{asks, readings, request};
 
     #[test]
     fn names_may_hold_slashes() {
@@ -329,10 +353,15 @@ mod tests {
 
     #[test]
     fn requests_know_their_places() {
-        let request = request("t\"", "{\"a\":1}");
+        let request = request("t\"", "{\"a\":1}", "\"i\":{},");
         let value: serde_json::Value = serde_json::from_str(&request.text).unwrap();
         assert_eq!(value["params"]["name"], "t\"");
         assert_eq!(value["params"]["arguments"]["a"], 1);
+        assert!(value["params"]["_meta"]["i"].is_object());
+        assert!(asks(
+            r#"{"resultType":"input_required","inputRequests":{}}"#
+        ));
+        assert!(!asks(r#"{"resultType":"complete"}"#) && !asks("{}"));
         assert_eq!(&request.text[request.outgoing().id], "0");
         assert!(request.text[request.token..].starts_with("0}}}"));
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::front::session::{PendingAsk, Session};
+use crate::front::session::{PendingAsk, ServerAsk, Session};
 use crate::mcp::error::{INVALID_REQUEST, RpcError};
 use crate::mcp::method::Ask;
 use crate::upstream::call::{Asked, CallId, MailSender, Reply};
@@ -13,7 +13,7 @@ use crate::wire::json::string_value;
 use crate::wire::members::{Edit, Members, span_in, splice};
 use crate::wire::message::{Envelope, FROM_SERVER, Kind, blank_line_breaks};
 
-fn next_ask_id() -> u64 {
+pub fn next_ask_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -63,12 +63,12 @@ pub fn relay(
         session.note_elicitation(link.server(), id.into_owned());
     }
     let number = next_ask_id();
-    let pending = PendingAsk {
+    let pending = PendingAsk::Server(ServerAsk {
         link: link.clone(),
         upstream_id: asked.upstream_id.clone(),
         progress_token: token.map(str::to_owned),
         call,
-    };
+    });
     if !session.register_ask(number, pending) {
         link.answer_error(&asked.upstream_id, &over("the session has too many open"));
         return None;
@@ -91,17 +91,27 @@ pub fn relay(
     Some(text)
 }
 
-/// The client's response to a question: goes to the server that asked. One that nobody waits
-/// for any more is dropped.
+/// The client's response to a question: goes to the server that asked, or to the call that will
+/// bring it there. One that nobody waits for any more is dropped.
 pub fn answered(session: &Session, text: &str, id: &str) {
-    let Some(ask) = id.parse().ok().and_then(|id| session.take_ask(id)) else {
+    let number = id.parse().ok();
+    let Some((number, ask)) = number.and_then(|id| Some((id, session.take_ask(id)?))) else {
         log::debug!("response of a client to no open question dropped");
         return;
     };
-    ask.link
-        .answer_with(&ask.upstream_id, text, span_in(text, id));
-    if let Some((call, mail)) = ask.call {
-        // Full: then the call gets an extension from what waits there.
+    let call = match ask {
+        PendingAsk::Server(ask) => {
+            let at = span_in(text, id);
+            ask.link.answer_with(&ask.upstream_id, text, at);
+            ask.call
+        }
+        PendingAsk::Round(ask) => {
+            ask.inputs.put(number, ask.ask, text);
+            Some((ask.call, ask.mail))
+        }
+    };
+    if let Some((call, mail)) = call {
+        // Full: then the call is looked at, and extended, for what waits there.
         mail.post(call, Reply::AskAnswered);
     }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::Channel;
-use crate::front::session::Session;
+use crate::front::rounds::{self, Translation, Turn};
+use crate::front::session::{PendingAsk, Session};
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
@@ -43,6 +44,7 @@ pub struct Outstanding {
     /// Extensions end here.
     pub ceiling: Instant,
     pub effect: Effect,
+    pub translation: Translation,
 }
 
 /// What the answer of a call changes in its session.
@@ -68,11 +70,18 @@ impl Outstanding {
             deadline: now + timeout,
             ceiling: now + longest,
             effect: Effect::None,
+            translation: Translation::None,
         }
     }
 
     pub fn link(&self) -> &Arc<Link> {
         &self.lease.link
+    }
+
+    /// When something is to be done if nothing comes before.
+    fn due_at(&self) -> Instant {
+        let due = self.translation.due_at();
+        due.map_or(self.deadline, |due| due.min(self.deadline))
     }
 
     /// The same call for another request of the client, with its whole time before it.
@@ -170,7 +179,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         while !calls.is_empty() {
             let next_deadline = calls
                 .iter()
-                .map(|call| call.deadline)
+                .map(Outstanding::due_at)
                 .min()
                 .unwrap_or(quiet_until);
             match self.mailbox.wait(next_deadline.min(quiet_until)) {
@@ -191,6 +200,9 @@ impl<'a, 'c> Exchange<'a, 'c> {
                     }
                 }
             }
+            if self.advance(&mut calls) {
+                return;
+            }
         }
         self.finish();
     }
@@ -203,8 +215,13 @@ impl<'a, 'c> Exchange<'a, 'c> {
         };
         match mail.reply {
             Reply::Answer(answer) => {
-                let call = calls.swap_remove(at);
-                return self.answered(&call, answer, calls.is_empty());
+                if matches!(calls[at].translation, Translation::None) {
+                    let call = calls.swap_remove(at);
+                    return self.answered(&call, answer, calls.is_empty());
+                }
+                let mail = self.accepts.stream.then(|| self.mailbox.sender());
+                let turn = rounds::answered(&mut calls[at], &answer, self.session, mail);
+                return self.take_turn(turn, at, calls);
             }
             Reply::Failed(error) => {
                 let call = calls.swap_remove(at);
@@ -212,15 +229,16 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 self.respond(&call, error.response(Some(&call.client_id)));
             }
             Reply::Cancelled => {
-                let call = calls.swap_remove(at);
-                self.end(&call, false);
+                return self.take_turn(Turn::Drop, at, calls);
             }
             Reply::Notice(notice) => {
                 if notice.level.is_none() {
                     // Progress; a log message says nothing about this call's end.
                     calls[at].extend();
                 }
-                self.notice(notice);
+                if calls[at].translation.lets_pass(&notice) {
+                    self.notice(notice);
+                }
             }
             Reply::Asked(asked) => {
                 calls[at].extend();
@@ -236,8 +254,48 @@ impl<'a, 'c> Exchange<'a, 'c> {
         false
     }
 
-    /// The server's response, with the client's id in it. Sent without copying when it is the
-    /// whole answer.
+    /// Goes on with calls that are due. True when the whole answer has been sent.
+    fn advance(&mut self, calls: &mut Vec<Outstanding>) -> bool {
+        while let Some(at) = calls.iter().position(|call| call.translation.is_due()) {
+            let turn = rounds::resume(&mut calls[at], self.session, self.mailbox.sender());
+            if self.take_turn(turn, at, calls) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True when the whole answer has been sent.
+    fn take_turn(&mut self, turn: Turn, at: usize, calls: &mut Vec<Outstanding>) -> bool {
+        match turn {
+            Turn::Wait => {}
+            Turn::Ask(questions) => {
+                calls[at].extend();
+                for question in questions {
+                    self.event(question, None);
+                }
+            }
+            Turn::Respond { response, success } => {
+                let call = calls.swap_remove(at);
+                self.end(&call, success);
+                return self.deliver(&call, &[&response], calls.is_empty());
+            }
+            Turn::Fail(error) => {
+                let call = calls.swap_remove(at);
+                self.end(&call, false);
+                self.respond(&call, error.response(Some(&call.client_id)));
+            }
+            Turn::Drop => {
+                let call = calls.swap_remove(at);
+                // The client knows: its questions are over without a word.
+                refuse_all(&self.session.end(call.call));
+                self.end(&call, false);
+            }
+        }
+        false
+    }
+
+    /// The server's response, with the client's id in it.
     fn answered(&mut self, call: &Outstanding, answer: Answer, last: bool) -> bool {
         self.end(call, !answer.is_error);
         let (before, after) = (
@@ -245,10 +303,15 @@ impl<'a, 'c> Exchange<'a, 'c> {
             &answer.line[answer.id.end..],
         );
         let parts = [before, call.client_id.as_bytes(), after];
+        self.deliver(call, &parts, last)
+    }
+
+    /// A response, sent without copying when it is the whole answer: then true.
+    fn deliver(&mut self, call: &Outstanding, parts: &[&[u8]], last: bool) -> bool {
         let whole = last && !self.is_batch && self.stream.is_none();
         match &mut self.out {
             Out::Http(out) if whole => {
-                out.send(200, &with_type(self.headers, "application/json"), &parts);
+                out.send(200, &with_type(self.headers, "application/json"), parts);
                 true
             }
             _ => {
@@ -273,15 +336,18 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.event(response, Some(error.response(Some(&call.client_id))));
     }
 
-    fn end(&self, call: &Outstanding, success: bool) {
+    fn end(&mut self, call: &Outstanding, success: bool) {
         if let Effect::Subscribe { server, uri } = &call.effect
             && !self.subscribed(success, server, uri)
         {
             drop_subscription(server, uri);
         }
-        let error = ask::over("the call it belonged to has ended");
-        for (_, open) in self.session.end(call.call) {
-            open.link.answer_error(&open.upstream_id, &error);
+        let open = self.session.end(call.call);
+        refuse_all(&open);
+        for (id, ask) in open {
+            if let PendingAsk::Round(_) = ask {
+                self.event(ask::withdrawal(id), None);
+            }
         }
     }
 
@@ -331,10 +397,13 @@ impl<'a, 'c> Exchange<'a, 'c> {
             let call = calls.swap_remove(at);
             call.link().cancel(call.call, "timed out");
             self.end(&call, false);
-            let detail = format!(
-                "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
-                call.timeout.as_secs_f64()
-            );
+            let detail = match call.translation.is_asking() {
+                true => "waits for input that the client did not give in time".to_owned(),
+                false => format!(
+                    "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
+                    call.timeout.as_secs_f64()
+                ),
+            };
             let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
             self.respond(&call, error.response(Some(&call.client_id)));
         }
@@ -453,6 +522,12 @@ fn whole(done: &[Vec<u8>], is_batch: bool) -> Vec<u8> {
         false => done.concat(),
         true => [b"[".as_slice(), &done.join(&b","[..]), b"]"].concat(),
     }
+}
+
+/// Questions of a call that has ended.
+fn refuse_all(open: &[(u64, PendingAsk)]) {
+    let error = ask::over("the call it belonged to has ended");
+    open.iter().for_each(|(_, ask)| ask.refuse(&error));
 }
 
 /// The headers of one answer: few enough for the stack.

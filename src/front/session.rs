@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::channel::Channel;
 use crate::front::face::{Abilities, Initialize};
+use crate::front::inputs::Inputs;
 use crate::front::stream::EventStream;
+use crate::mcp::error::RpcError;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
-use crate::mcp::method::Asks;
+use crate::mcp::method::{Ask, Asks};
 use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
+use crate::relay::bridge::request::stamp;
 use crate::relay::view::View;
 use crate::relay::world::World;
 use crate::upstream::call::{CallId, MailSender, Reply};
@@ -49,6 +52,7 @@ pub struct Session {
 #[derive(Default)]
 struct State {
     level: Option<Level>,
+    stamp: Option<Arc<str>>,
     calls: Vec<InFlight>,
     asks: HashMap<u64, PendingAsk>,
     /// URI to the server that has it.
@@ -68,16 +72,55 @@ struct InFlight {
     call: CallId,
     link: Arc<Link>,
     mail: MailSender,
+    /// The client wants no answer any more.
+    taken_back: bool,
 }
 
-/// A question that the client has been asked.
-pub struct PendingAsk {
+/// A question that the client has been asked, and who waits for its answer.
+pub enum PendingAsk {
+    Server(ServerAsk),
+    Round(RoundAsk),
+}
+
+/// A server waits on its link.
+pub struct ServerAsk {
     pub link: Arc<Link>,
     pub upstream_id: String,
     /// The server's own progress token, raw.
     pub progress_token: Option<String>,
     /// The call it belongs to, and its connection.
     pub call: Option<(CallId, MailSender)>,
+}
+
+/// A call waits that goes to its server again once all is answered.
+pub struct RoundAsk {
+    pub call: CallId,
+    pub ask: Ask,
+    pub mail: MailSender,
+    pub inputs: Arc<Inputs>,
+}
+
+impl PendingAsk {
+    fn is_of(&self, call: CallId) -> bool {
+        match self {
+            PendingAsk::Server(ask) => ask.call.as_ref().is_some_and(|(id, _)| *id == call),
+            PendingAsk::Round(ask) => ask.call == call,
+        }
+    }
+
+    fn as_server(&self) -> Option<&ServerAsk> {
+        match self {
+            PendingAsk::Server(ask) => Some(ask),
+            PendingAsk::Round(_) => None,
+        }
+    }
+
+    /// Tells who waits that there will be no answer.
+    pub fn refuse(&self, error: &RpcError) {
+        if let Some(ask) = self.as_server() {
+            ask.link.answer_error(&ask.upstream_id, error);
+        }
+    }
 }
 
 /// What is left to do when a session has ended.
@@ -196,11 +239,24 @@ impl Session {
             call,
             link: link.clone(),
             mail: mail.clone(),
+            taken_back: false,
         });
         true
     }
 
-    /// A call is over: forgets it and its open questions, and tells the server of these.
+    /// A call has gone to its server again, as call `next`. False when the client has taken its
+    /// request back meanwhile, or has ended the session.
+    pub fn goes_on(&self, call: CallId, next: CallId, link: &Arc<Link>) -> bool {
+        let mut state = self.state();
+        let flight = state.calls.iter_mut().find(|flight| flight.call == call);
+        let Some(flight) = flight.filter(|flight| !flight.taken_back) else {
+            return false;
+        };
+        (flight.call, flight.link) = (next, link.clone());
+        true
+    }
+
+    /// A call is over: forgets it and its open questions, which it gives.
     pub fn end(&self, call: CallId) -> Vec<(u64, PendingAsk)> {
         let mut state = self.state();
         if let Some(at) = state.calls.iter().position(|flight| flight.call == call) {
@@ -209,11 +265,10 @@ impl Session {
         if state.asks.is_empty() {
             return Vec::new();
         }
-        let of_call = |ask: &PendingAsk| ask.call.as_ref().is_some_and(|(id, _)| *id == call);
         let open: Vec<u64> = state
             .asks
             .iter()
-            .filter(|(_, ask)| of_call(ask))
+            .filter(|(_, ask)| ask.is_of(call))
             .map(|(id, _)| *id)
             .collect();
         open.iter()
@@ -225,17 +280,22 @@ impl Session {
     pub fn cancel(&self, client_id: &str, reason: &str) {
         let wanted = canonical_id(client_id);
         let found = {
-            let state = self.state();
-            let flight = state.calls.iter().find(|flight| flight.client_id == wanted);
-            flight.map(|flight| (flight.call, flight.link.clone(), flight.mail.clone()))
+            let mut state = self.state();
+            let mut calls = state.calls.iter_mut();
+            let flight = calls.find(|flight| flight.client_id == wanted);
+            flight.map(|flight| {
+                flight.taken_back = true;
+                (flight.call, flight.link.clone(), flight.mail.clone())
+            })
         };
         let Some((call, link, mail)) = found else {
             return;
         };
-        if link.cancel(call, reason) {
-            // Full: the call's answer is already among what waits there.
-            mail.post(call, Reply::Cancelled);
-        }
+        // Not known to the server: it has answered, and the client may be asked before it goes
+        // there again.
+        link.cancel(call, reason);
+        // Full: the call's answer is already among what waits there.
+        mail.post(call, Reply::Cancelled);
     }
 
     /// Registers a question under a new id of ours, unless there are too many.
@@ -255,8 +315,10 @@ impl Session {
     /// The question that a server withdraws, by its own id.
     pub fn withdraw_ask(&self, upstream_id: &str, link: &Arc<Link>) -> Option<u64> {
         let mut state = self.state();
-        let same =
-            |ask: &PendingAsk| ask.upstream_id == upstream_id && Arc::ptr_eq(&ask.link, link);
+        let same = |ask: &PendingAsk| {
+            let ask = ask.as_server();
+            ask.is_some_and(|ask| ask.upstream_id == upstream_id && Arc::ptr_eq(&ask.link, link))
+        };
         let id = state
             .asks
             .iter()
@@ -269,21 +331,35 @@ impl Session {
     /// The question that client progress belongs to: its server and that server's own token.
     pub fn ask_progress(&self, id: u64) -> Option<(Arc<Link>, String)> {
         let state = self.state();
-        let ask = state.asks.get(&id)?;
+        let ask = state.asks.get(&id)?.as_server()?;
         Some((ask.link.clone(), ask.progress_token.clone()?))
     }
 
     /// Whether a question is open that `call` may be waiting for.
     pub fn has_open_ask(&self, call: CallId, link: &Arc<Link>) -> bool {
         let state = self.state();
-        state.asks.values().any(|ask| match &ask.call {
-            Some((id, _)) => *id == call,
-            None => Arc::ptr_eq(&ask.link, link),
+        state.asks.values().any(|ask| {
+            let of_session = |ask: &ServerAsk| ask.call.is_none() && Arc::ptr_eq(&ask.link, link);
+            ask.is_of(call) || ask.as_server().is_some_and(of_session)
         })
     }
 
     pub fn set_level(&self, level: Level) {
-        self.state().level = Some(level);
+        let mut state = self.state();
+        state.level = Some(level);
+        state.stamp = None;
+    }
+
+    /// What stateless servers are told with each request: members of its `_meta`.
+    pub fn stamp(&self) -> Arc<str> {
+        let mut state = self.state();
+        if let Some(stamp) = &state.stamp {
+            return stamp.clone();
+        }
+        let face = &self.face.face;
+        let level = state.level.unwrap_or(Level::Info);
+        let stamp = stamp(self.revision, &face.capabilities, &face.info, level);
+        state.stamp.insert(stamp.into()).clone()
     }
 
     /// The level this client asked for; without one the server decides.
@@ -411,13 +487,11 @@ impl Session {
             )
         };
         for flight in calls {
-            if flight.link.cancel(flight.call, "the session has ended") {
-                flight.mail.post(flight.call, Reply::Cancelled);
-            }
+            flight.link.cancel(flight.call, "the session has ended");
+            flight.mail.post(flight.call, Reply::Cancelled);
         }
         let error = crate::front::ask::over("the session has ended");
-        asks.values()
-            .for_each(|ask| ask.link.answer_error(&ask.upstream_id, &error));
+        asks.values().for_each(|ask| ask.refuse(&error));
         streams.iter().for_each(|stream| stream.finish());
         self.listener.finish();
         Remains { subscriptions }

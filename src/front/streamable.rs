@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::base::limits;
 use crate::front::ask;
@@ -15,6 +16,7 @@ use crate::front::listen;
 use crate::front::parking::Parking;
 use crate::front::post::{is_stateless, names_stateless};
 use crate::front::request::{Named, Params};
+use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::front::stateless::is_meant;
@@ -35,6 +37,8 @@ use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
 use crate::upstream::caller::Caller;
+use crate::upstream::listening::Watched;
+use crate::upstream::server::Server;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -502,7 +506,8 @@ impl Streamable {
             }
             method::ROOTS_CHANGED => {
                 for server in self.desk.hub.world().servers() {
-                    if let Some(link) = server.session_link(&session.id) {
+                    let link = server.session_link(&session.id);
+                    if let Some(link) = link.filter(|link| !link.is_stateless()) {
                         link.notify(method::ROOTS_CHANGED, "{}");
                     }
                 }
@@ -593,7 +598,7 @@ impl Streamable {
         }
         let lease = server.link_for(&seat.caller())?;
         let link = &lease.link;
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             text: envelope.text,
             id: span_in(envelope.text, id),
             edits: native
@@ -604,6 +609,11 @@ impl Streamable {
                 .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
         };
+        let request = (envelope, params);
+        let translation = match link.is_stateless() {
+            true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
+            false => Translation::within_sessions(seat.session),
+        };
         let call = link.call(&outgoing, seat.session.number, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
@@ -611,7 +621,9 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         let timeout = server.config.request_timeout;
-        Ok(Step::Relayed(Outstanding::new(call, id, lease, timeout)))
+        let mut outstanding = Outstanding::new(call, id, lease, timeout);
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -664,6 +676,9 @@ impl Streamable {
         if let Some(old) = seat.session.remove_subscription(&uri) {
             drop_subscription(&seat.world.servers()[old], &uri);
         }
+        if server.is_stateless() {
+            return self.watch(seat, id, &server, &uri);
+        }
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
             if !seat.session.add_subscription(&uri, server.index) {
@@ -683,6 +698,46 @@ impl Streamable {
         }
     }
 
+    /// The same at a stateless server: the resource becomes a part of what the gateway listens
+    /// for. Waits until the server has heard that, because the next call may change it.
+    fn watch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        server: &Arc<Server>,
+        uri: &str,
+    ) -> Result<Step, RpcError> {
+        let lease = server.link_for(&seat.caller())?;
+        let hello = lease.link.hello();
+        if !hello.is_some_and(|hello| hello.declares_that("resources", "subscribe")) {
+            let message = "the server does not tell of changes of its resources";
+            return Err(RpcError::new(METHOD_NOT_FOUND, message));
+        }
+        if server.has_all_subscriptions() {
+            let message = "the server has too many subscriptions";
+            return Err(RpcError::new(INVALID_REQUEST, message));
+        }
+        server.subscribe(uri);
+        if !seat.session.add_subscription(uri, server.index) {
+            drop_subscription(server, uri);
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
+        server.wishes_changed(Some(&seat.session.face));
+        let deadline = Instant::now() + limits::LISTEN_ACK;
+        match lease.link.listening().wait_for(uri, deadline) {
+            Watched::Yes => server.confirm_subscription(uri),
+            // It hears of it when it can; until then there are no news.
+            Watched::NotYet => {}
+            Watched::No => {
+                seat.session.remove_subscription(uri);
+                drop_subscription(server, uri);
+                let message = format!("the server does not tell of changes of {uri}");
+                return Err(RpcError::new(INVALID_PARAMS, message));
+            }
+        }
+        Ok(Step::Done(result_response(id, "{}")))
+    }
+
     fn unsubscribe(
         &self,
         seat: &Seat<'_>,
@@ -699,6 +754,10 @@ impl Streamable {
         };
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
+        if server.is_stateless() {
+            server.wishes_changed(Some(&seat.session.face));
+            return Ok(Step::Done(result_response(id, "{}")));
+        }
         if last || server.config.instances.is_per_session() {
             let target = Target {
                 server,

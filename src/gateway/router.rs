@@ -102,7 +102,7 @@ impl Router {
             Event::Listing { server, listing } => {
                 let mut offer = desk.offers[server].take().unwrap_or_default();
                 for kind in ListKind::ALL {
-                    offer.replace(kind, listing.of(kind).to_vec());
+                    offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
                 }
                 desk.offers[server] = Some(offer);
                 self.publish(desk);
@@ -111,9 +111,10 @@ impl Router {
                 server,
                 kind,
                 items,
+                hint,
             } => {
                 if let Some(offer) = &mut desk.offers[server] {
-                    offer.replace(kind, items);
+                    offer.replace(kind, items, hint);
                     self.publish(desk);
                 }
             }

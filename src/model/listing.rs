@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::limits;
 use crate::mcp::era::Era;
 use crate::mcp::list::ListKind;
+use crate::model::hint::CacheHint;
 use crate::model::mirror::{self, Mirror};
 use crate::wire::json::{elements, string_value};
 use crate::wire::members::{Members, edited, span_in};
@@ -138,6 +139,7 @@ fn tool_instead(raw: &str, tool: &Members<'_>) -> Option<Instead> {
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     lists: [Arc<Vec<Item>>; 4],
+    hints: [Option<CacheHint>; 4],
 }
 
 impl Listing {
@@ -145,8 +147,15 @@ impl Listing {
         &self.lists[kind as usize]
     }
 
-    pub fn set(&mut self, kind: ListKind, items: Vec<Item>) {
+    /// How long and for whom this list may be kept; `None` when the server does not say, as in
+    /// the session era.
+    pub fn hint(&self, kind: ListKind) -> Option<CacheHint> {
+        self.hints[kind as usize]
+    }
+
+    pub fn set(&mut self, kind: ListKind, items: Vec<Item>, hint: Option<CacheHint>) {
         self.lists[kind as usize] = Arc::new(items);
+        self.hints[kind as usize] = hint;
     }
 }
 
@@ -157,6 +166,7 @@ pub struct Page {
     /// Entries that were not usable: no name, not an object, too large.
     pub dropped: usize,
     pub next_cursor: Option<String>,
+    pub hint: Option<CacheHint>,
 }
 
 /// Reads the `result` of a list request. `None` when it is not an object with the list in it.
@@ -175,6 +185,7 @@ pub fn parse_page(result: &str, kind: ListKind) -> Option<Page> {
         items,
         dropped,
         next_cursor,
+        hint: CacheHint::read(&members),
     })
 }
 

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod catalog;
 pub mod cursor;
 pub mod filter;
+pub mod hint;
 pub mod listing;
 pub mod mirror;
 pub mod naming;

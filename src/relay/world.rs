@@ -10,6 +10,7 @@ use crate::mcp::list::ListKind;
 use crate::model::catalog::{Catalog, Source};
 use crate::model::cursor::CursorKey;
 use crate::model::filter::TagExpression;
+use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Listing};
 use crate::model::naming::{Naming, server_slug};
 use crate::model::order::ListOrder;
@@ -34,11 +35,11 @@ pub struct Offer {
 }
 
 impl Offer {
-    pub fn replace(&mut self, kind: ListKind, items: Vec<Item>) {
+    pub fn replace(&mut self, kind: ListKind, items: Vec<Item>, hint: Option<CacheHint>) {
         let keys: Vec<String> = items.iter().map(|item| item.key.to_string()).collect();
         let order = &mut self.orders[kind as usize];
         *order = Arc::new(order.merge(&keys));
-        self.listing.set(kind, items);
+        self.listing.set(kind, items, hint);
     }
 }
 

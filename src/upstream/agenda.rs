@@ -44,6 +44,12 @@ impl Agenda {
         };
     }
 
+    /// A list that was read is to be read again although nothing announces that.
+    pub fn expires(&mut self, kind: ListKind, at: Instant) {
+        let entry = &mut self.lists[kind as usize];
+        entry.due = Some(entry.due.map_or(at, |due| due.min(at)));
+    }
+
     /// A list could not be read. Gives the time until the next try, and whether this failure is
     /// worth a log line.
     pub fn failed(&mut self, kind: ListKind, why: String, now: Instant) -> (Duration, bool) {
@@ -129,6 +135,17 @@ mod tests {
         assert_eq!(agenda.next(), Some(now + limits::RELIST_FIRST));
         agenda.read(Tools, 10, None, now);
         assert_eq!((agenda.note(), agenda.next()), (None, None));
+    }
+
+    #[test]
+    fn reads_a_list_again_when_it_expires() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        agenda.read(Tools, 10, None, now);
+        agenda.expires(Tools, now + limits::RELIST_STALE_MIN);
+        assert_eq!(agenda.due(now), None);
+        assert_eq!(agenda.due(now + limits::RELIST_STALE_MIN), Some(Tools));
+        agenda.read(Tools, 10, None, now);
+        assert_eq!(agenda.next(), None);
     }
 
     #[test]

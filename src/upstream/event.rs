@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{Ask, Asks};
+use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Listing};
 use crate::upstream::call::{Asked, Notice};
 use crate::upstream::link::Link;
@@ -23,6 +24,7 @@ pub enum Event {
         server: usize,
         kind: ListKind,
         items: Vec<Item>,
+        hint: Option<CacheHint>,
     },
     /// `session`: set when the process belongs to that session alone.
     ResourceUpdated {

@@ -15,6 +15,7 @@ use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
+use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Page, parse_page};
 use crate::upstream::call::{CallId, Mail, Mailbox, Reply};
 use crate::upstream::link::{Hello, Link};
@@ -92,6 +93,8 @@ pub struct Read {
     pub bytes: usize,
     /// What was left out.
     pub flaw: Option<String>,
+    /// Of all pages; only a stateless server is asked for it.
+    pub hint: Option<CacheHint>,
 }
 
 /// How long an answer may take, and the key that sets it.
@@ -248,6 +251,10 @@ impl Reading {
     /// Adds a page; gives the cursor of the next one that is wanted.
     fn take(&mut self, page: Page) -> Option<String> {
         self.dropped += page.dropped;
+        self.read.hint = match (self.read.hint, page.hint) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
         for item in page.items {
             if !self.keys.insert(item.key.clone()) {
                 self.twice += 1;

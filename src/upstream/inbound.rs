@@ -9,12 +9,14 @@ use crate::base::limits;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
+use crate::mcp::meta;
 use crate::mcp::method::{self, Ask};
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
 use crate::upstream::link::{Link, count};
+use crate::upstream::listening::Filter;
 use crate::upstream::signals::ProcessSignals;
-use crate::wire::json::{elements, string_value};
+use crate::wire::json::{elements, quoted, string_value};
 use crate::wire::lines::{Line, LineReader, find_id};
 use crate::wire::members::{Edit, Members, span_in, splice};
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
@@ -129,6 +131,9 @@ impl Inbound {
                     is_error,
                 };
                 self.link.answered(number, answer);
+                if self.link.listening().calls().contains(&number) {
+                    self.signals.listening_changed();
+                }
             }
             Err(_) => bump(&self.link.counters.unknown_ids),
         }
@@ -166,6 +171,9 @@ impl Inbound {
     }
 
     fn request(&self, envelope: &Envelope<'_>, id: &str, method: &str) {
+        if self.link.is_stateless() {
+            return self.stray_request(method);
+        }
         if method == "ping" {
             return self.link.answer_result(id, "{}");
         }
@@ -200,6 +208,17 @@ impl Inbound {
         }
     }
 
+    /// Requests to clients are not of its era, and an answer would not be understood.
+    fn stray_request(&self, method: &str) {
+        if let Some(seen) = count(&self.link.counters.stray_requests) {
+            log::warn!(
+                "stateless server sends requests server={:?} seen={seen} method={:?}",
+                self.link.server(),
+                cut(method)
+            );
+        }
+    }
+
     fn unsolicited_ask(&self, asked: Asked) {
         let id = asked.upstream_id.clone();
         if !self
@@ -217,7 +236,12 @@ impl Inbound {
     }
 
     fn notification(&self, envelope: &Envelope<'_>, method: &str) {
+        if self.link.is_stateless() && !self.is_for_us(envelope, method) {
+            return bump(&self.link.counters.dropped_notices);
+        }
         match method {
+            method::LISTENING => self.listening(envelope),
+            method::CANCELLED if self.link.is_stateless() => self.listening_ended(envelope),
             method::PROGRESS => self.progress(envelope),
             method::MESSAGE => self.log_message(envelope),
             method::CANCELLED => self.withdrawn(envelope),
@@ -235,6 +259,44 @@ impl Inbound {
                 ),
             },
         }
+    }
+
+    /// A stateless server tells of changes under the id of a subscription only.
+    fn is_for_us(&self, envelope: &Envelope<'_>, method: &str) -> bool {
+        match method {
+            method::PROGRESS | method::MESSAGE | method::CANCELLED | method::LISTENING => true,
+            _ => {
+                subscription_id(envelope).is_some_and(|call| self.link.listening().is_current(call))
+            }
+        }
+    }
+
+    fn listening(&self, envelope: &Envelope<'_>) {
+        let members = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok());
+        let honoured = members.and_then(|members| members.get("notifications"));
+        let honoured = Filter::read(honoured.unwrap_or("{}"));
+        let call = subscription_id(envelope);
+        match call.is_some_and(|call| self.link.listening().acknowledge(call, honoured)) {
+            true => self.signals.listening_changed(),
+            false => bump(&self.link.counters.unknown_ids),
+        }
+    }
+
+    /// The server takes a subscription back: that it may, and nothing else.
+    fn listening_ended(&self, envelope: &Envelope<'_>) {
+        let call = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
+            .and_then(|members| members.get("requestId")?.trim_matches('"').parse().ok());
+        let Some(call) = call.filter(|call| self.link.listening().calls().contains(call)) else {
+            return bump(&self.link.counters.unknown_ids);
+        };
+        let detail = "took the subscription back";
+        let error = RpcError::gateway(Reason::BadUpstream, self.link.server(), detail);
+        self.link.failed(call, error);
+        self.signals.listening_changed();
     }
 
     fn list_changed(&self, kind: ListKind) {
@@ -318,7 +380,10 @@ impl Inbound {
             .and_then(|members| members.get("uri"))
             .and_then(string_value);
         if let Some(uri) = uri {
-            let text = envelope.text.as_bytes().to_vec();
+            let text = match self.link.is_stateless() {
+                true => updated_notice(envelope),
+                false => envelope.text.as_bytes().to_vec(),
+            };
             let (server, uri) = (self.outlook.server, uri.into_owned());
             let session = self.outlook.session.clone();
             self.outlook.send(Event::ResourceUpdated {
@@ -348,6 +413,39 @@ impl Inbound {
             });
         }
     }
+}
+
+fn subscription_id(envelope: &Envelope<'_>) -> Option<CallId> {
+    let params = Members::parse(envelope.params?, 1, FROM_SERVER).ok()?;
+    let inner = Members::parse(params.get("_meta")?, 2, FROM_SERVER).ok()?;
+    let id = inner.get(meta::SUBSCRIPTION_ID)?;
+    id.trim_matches('"').parse().ok()
+}
+
+/// What a stateless server says of a changed resource, without the id of our subscription.
+fn updated_notice(envelope: &Envelope<'_>) -> Vec<u8> {
+    let params = without(envelope.params.unwrap_or("{}"), "_meta", |inner| {
+        let rest = without(inner, meta::SUBSCRIPTION_ID, |_| None);
+        (rest != "{}").then_some(rest)
+    });
+    let method = method::RESOURCE_UPDATED;
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}").into_bytes()
+}
+
+/// An object whose member `key` is what `instead` makes of it.
+fn without(object: &str, key: &str, instead: impl Fn(&str) -> Option<String>) -> String {
+    let Ok(members) = Members::parse(object, 2, FROM_SERVER) else {
+        return "{}".to_owned();
+    };
+    let kept = members.iter().filter_map(|(name, raw)| {
+        let value = match name == key {
+            true => instead(raw)?,
+            false => raw.to_owned(),
+        };
+        Some(format!("{}:{value}", quoted(name)))
+    });
+    let kept: Vec<String> = kept.collect();
+    format!("{{{}}}", kept.join(","))
 }
 
 fn refusal(client_calls: usize) -> &'static str {

@@ -16,9 +16,10 @@ use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
 use crate::upstream::handshake::ClientFace;
+use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
-use crate::wire::members::{Edit, splice};
-use crate::wire::message::blank_line_breaks;
+use crate::wire::members::{Edit, Members, splice};
+use crate::wire::message::{FROM_SERVER, blank_line_breaks};
 
 /// What a server said about itself in the handshake. Capabilities are raw JSON.
 #[derive(Debug, Clone)]
@@ -27,6 +28,23 @@ pub struct Hello {
     pub capabilities: String,
     pub instructions: Option<String>,
     pub server_info: String,
+}
+
+impl Hello {
+    pub fn declares(&self, capability: &str) -> bool {
+        let members = Members::parse(&self.capabilities, 0, FROM_SERVER);
+        members.is_ok_and(|members| members.get(capability).is_some())
+    }
+
+    /// A part of a capability that is true, such as `resources.subscribe`.
+    pub fn declares_that(&self, capability: &str, part: &str) -> bool {
+        let Ok(members) = Members::parse(&self.capabilities, 0, FROM_SERVER) else {
+            return false;
+        };
+        let inner = members.get(capability).unwrap_or("{}");
+        let inner = Members::parse(inner, 1, FROM_SERVER);
+        inner.is_ok_and(|inner| inner.get(part) == Some("true"))
+    }
 }
 
 pub struct Link {
@@ -39,6 +57,8 @@ pub struct Link {
     pub counters: Counters,
     /// The log level it was asked for, plus one; 0 for none.
     told_level: AtomicU8,
+    /// What it tells us of, if it is stateless.
+    listening: Listening,
 }
 
 /// What a server did that it should not have done. For health and logs.
@@ -49,6 +69,8 @@ pub struct Counters {
     pub dropped_notices: AtomicU64,
     pub too_long_lines: AtomicU64,
     pub stray_errors: AtomicU64,
+    /// A stateless server must not ask.
+    pub stray_requests: AtomicU64,
     pub lost_answers: AtomicU64,
 }
 
@@ -104,6 +126,7 @@ impl Link {
             dirty: AtomicU8::new(0),
             counters: Counters::default(),
             told_level: AtomicU8::new(0),
+            listening: Listening::default(),
         }
     }
 
@@ -113,6 +136,10 @@ impl Link {
 
     pub fn outlet(&self) -> &Outlet {
         &self.outlet
+    }
+
+    pub fn listening(&self) -> &Listening {
+        &self.listening
     }
 
     pub fn hello(&self) -> Option<&Hello> {
@@ -179,12 +206,25 @@ impl Link {
         mail: &MailSender,
     ) -> Result<CallId, RpcError> {
         let id = next_call_id();
+        self.request_as(id, method, params, mail)?;
+        Ok(id)
+    }
+
+    /// The same under an id that is known before it is sent.
+    pub(crate) fn request_as(
+        &self,
+        id: CallId,
+        method: &str,
+        params: &str,
+        mail: &MailSender,
+    ) -> Result<(), RpcError> {
         let introduced = self.is_stateless().then(|| with_meta(params));
         let params = introduced.as_deref().unwrap_or(params);
         let line = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"
         );
-        self.submit(id, line.into_bytes(), Caller::Gateway, None, mail)
+        self.submit(id, line.into_bytes(), Caller::Gateway, None, mail)?;
+        Ok(())
     }
 
     fn submit(
@@ -359,7 +399,8 @@ impl Link {
     /// Every pending call gets `error`; the link stays open.
     pub fn fail_all(&self, error: &RpcError) {
         let calls: Vec<CallId> = self.pending().calls.keys().copied().collect();
-        for id in calls {
+        let listening = self.listening.calls();
+        for id in calls.into_iter().filter(|id| !listening.contains(id)) {
             self.failed(id, error.clone());
         }
     }
@@ -372,6 +413,7 @@ impl Link {
             pending.client_calls = 0;
             std::mem::take(&mut pending.calls)
         };
+        self.listening.turn_off();
         for (id, waiting) in calls {
             let error = RpcError::gateway(reason, &self.server, detail);
             deliver(&waiting.mail, id, Reply::Failed(error));
@@ -522,7 +564,8 @@ impl Link {
             let calls = pending.calls.iter().filter(is_old);
             calls.map(|(id, _)| *id).collect()
         };
-        for id in old {
+        let listening = self.listening.calls();
+        for id in old.into_iter().filter(|id| !listening.contains(id)) {
             self.cancel(id, "the gateway no longer waits");
         }
     }

@@ -15,6 +15,7 @@ use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
 use crate::model::backoff::Supervision;
+use crate::model::hint::CacheHint;
 use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
 use crate::upstream::call::{CallId, next_call_id};
@@ -22,15 +23,15 @@ use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
 use crate::upstream::link::Link;
+use crate::upstream::listening::Filter;
 use crate::upstream::outlet::{Outlet, WriterEnd};
 use crate::upstream::process::{Graces, Process, Spec};
 use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::upstream::subscriber::Subscriber;
 use crate::upstream::verdict::Verdict;
-use crate::wire::members::Members;
-use crate::wire::message::FROM_SERVER;
 
 /// Whose process this is.
 #[derive(Debug, Clone)]
@@ -72,10 +73,27 @@ struct Running<'a> {
     watch: Watch<'a>,
     link: Arc<Link>,
     agenda: Agenda,
+    subscriber: Subscriber,
     /// Calls before this one are older than this.
     older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
     ended: Receiver<()>,
+}
+
+impl Running<'_> {
+    /// A list whose changes nobody announces is read again when it is stale, but not often.
+    fn expire(&mut self, kind: ListKind, hint: Option<CacheHint>, now: Instant) {
+        let hello = self.link.hello();
+        let is_announced = hello.is_some_and(|h| h.declares_that(kind.capability(), "listChanged"));
+        if is_announced && !self.subscriber.is_refused() {
+            return;
+        }
+        if let Some(hint) = hint.filter(|hint| hint.ttl_ms > 0) {
+            let ttl = Duration::from_millis(hint.ttl_ms);
+            let ttl = ttl.clamp(limits::RELIST_STALE_MIN, limits::RELIST_STALE_MAX);
+            self.agenda.expires(kind, now + ttl);
+        }
+    }
 }
 
 impl Owner {
@@ -312,6 +330,7 @@ impl Owner {
             watch: Watch::new(process, signals, turn),
             link,
             agenda: Agenda::default(),
+            subscriber: Subscriber::default(),
             older: (Instant::now(), next_call_id()),
             ended,
         })
@@ -368,9 +387,9 @@ impl Owner {
         known: Option<Verdict>,
         limit: Duration,
     ) -> Result<(), Fault> {
-        let link = &running.link;
+        let link = running.link.clone();
         let mut dialogue = Dialogue {
-            link,
+            link: &link,
             watch: &mut running.watch,
         };
         let started = Instant::now();
@@ -382,15 +401,13 @@ impl Owner {
         let mut hello = dialogue.greet(known, &face, Limit { time: limit, key })?;
         bound_instructions(self.server.name(), &mut hello);
         self.learn(hello.era);
-        let declared = Members::parse(&hello.capabilities, 0, FROM_SERVER);
-        let is_declared = |kind: &ListKind| {
-            declared
-                .as_ref()
-                .is_ok_and(|members| members.get(kind.capability()).is_some())
-        };
-        let kinds = ListKind::ALL.into_iter().filter(is_declared);
+        let kinds = ListKind::ALL.into_iter();
+        let kinds = kinds.filter(|kind| hello.declares(kind.capability()));
         let kinds: Vec<ListKind> = kinds.collect();
         link.set_hello(hello);
+        // Before the lists, so that no change falls between.
+        self.wish(running);
+        self.attend(running);
         if !self.is_shared() {
             return Ok(());
         }
@@ -399,7 +416,7 @@ impl Owner {
             .max(Duration::from_secs(1));
         let _ = link.take_dirty();
         let undeclared = ListKind::ALL.into_iter().filter(|k| !kinds.contains(k));
-        undeclared.for_each(|kind| self.known.borrow_mut().set(kind, Vec::new()));
+        undeclared.for_each(|kind| self.known.borrow_mut().set(kind, Vec::new(), None));
         for kind in kinds {
             match self.read(running, kind, Limit { time, key }) {
                 // It says nothing at all: that is no start.
@@ -407,6 +424,7 @@ impl Owner {
                 outcome => outcome?,
             };
         }
+        running.subscriber.lists_read(&running.link);
         Ok(())
     }
 
@@ -420,12 +438,19 @@ impl Owner {
         let room = running.agenda.room(kind);
         let (server, method) = (self.server.name(), kind.method());
         let fault = match dialogue.read_list(kind, room, limit) {
-            Ok(Read { items, bytes, flaw }) => {
+            Ok(Read {
+                items,
+                bytes,
+                flaw,
+                hint,
+            }) => {
                 if let Some(flaw) = &flaw {
                     log::warn!("list incomplete server={server:?} method={method}: it {flaw}");
                 }
                 running.agenda.read(kind, bytes, flaw, Instant::now());
-                self.known.borrow_mut().set(kind, items);
+                let hint = hint.filter(|_| running.link.is_stateless());
+                running.expire(kind, hint, Instant::now());
+                self.known.borrow_mut().set(kind, items, hint);
                 return Ok(true);
             }
             Err(fault @ (Fault::Stopped | Fault::Gone(_))) => return Err(fault),
@@ -479,15 +504,53 @@ impl Owner {
         });
     }
 
-    /// What sessions subscribed to before a restart.
-    fn subscribe_again(&self, link: &Link) {
-        let uris = match (&self.role, self.server.config.instances) {
+    /// The resources that sessions want to hear of from this process.
+    fn wanted_uris(&self) -> Vec<String> {
+        match (&self.role, self.server.config.instances) {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
             (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
             // Only the sessions' own processes are asked.
             (Role::Shared | Role::Beside, _) => Vec::new(),
-        };
-        for uri in uris {
+        }
+    }
+
+    /// What a stateless server is to tell us of.
+    fn wish(&self, running: &mut Running<'_>) {
+        let hello = running
+            .link
+            .hello()
+            .filter(|hello| hello.era.is_stateless());
+        if let Some(hello) = hello {
+            let lists = self.is_shared();
+            let filter = Filter::of(hello, lists, self.wanted_uris());
+            running.subscriber.want(filter);
+        }
+    }
+
+    /// Keeps the subscription at a stateless server.
+    fn attend(&self, running: &mut Running<'_>) {
+        if !running.link.is_stateless() {
+            return;
+        }
+        let now = Instant::now();
+        if running.subscriber.tend(&running.link, now) && self.is_shared() {
+            let listed = |kind: &ListKind| {
+                running
+                    .link
+                    .hello()
+                    .is_some_and(|h| h.declares(kind.capability()))
+            };
+            let kinds = ListKind::ALL.into_iter().filter(listed);
+            kinds.for_each(|kind| running.agenda.changed(kind, now));
+        }
+    }
+
+    /// What sessions subscribed to before a restart. A stateless server is told by `attend`.
+    fn subscribe_again(&self, link: &Link) {
+        if link.is_stateless() {
+            return;
+        }
+        for uri in self.wanted_uris() {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
             let mail = crate::upstream::call::Mailbox::new(1);
             if let Err(error) = link.request("resources/subscribe", &params, mail.sender()) {
@@ -517,7 +580,12 @@ impl Owner {
             }
             self.expire_calls(running);
             let look = running.watch.next_look();
-            let wake = running.agenda.next().map_or(look, |due| due.min(look));
+            let due = running
+                .agenda
+                .next()
+                .into_iter()
+                .chain(running.subscriber.next());
+            let wake = due.fold(look, Instant::min);
             // A timeout, too, is a reason to look.
             let _ = bell.recv_deadline(wake);
         }
@@ -540,6 +608,10 @@ impl Owner {
 
     /// Reads one list that is due. False when there is none.
     fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
+        if self.signals().take_wishes_changed() {
+            self.wish(running);
+        }
+        self.attend(running);
         let is_news = running.watch.signals().take_lists_changed();
         if !self.is_shared() {
             return Ok(false);
@@ -561,11 +633,12 @@ impl Owner {
         let before = running.agenda.note();
         match self.read(running, kind, limit) {
             Ok(true) => {
-                let items = self.known.borrow().of(kind).to_vec();
+                let known = self.known.borrow();
                 self.server.send(Event::List {
                     server: self.server.index,
                     kind,
-                    items,
+                    items: known.of(kind).to_vec(),
+                    hint: known.hint(kind),
                 });
             }
             Ok(false) | Err(Fault::Timeout(..)) => {}

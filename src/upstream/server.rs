@@ -562,6 +562,24 @@ impl Server {
         true
     }
 
+    /// The resources that sessions want to hear of are others: for a stateless server that is a
+    /// part of what it is asked to tell. `caller`: whose process is meant beside the shared one.
+    pub fn wishes_changed(&self, caller: Option<&SessionFace>) {
+        self.shared.signals.wishes_changed();
+        let own = caller.and_then(|face| {
+            let whose = Whose::Session(face.session.clone());
+            self.pool.living(&whose)
+        });
+        if let Some(instance) = own {
+            instance.signals.wishes_changed();
+        }
+    }
+
+    /// There is no room for another resource in what it is asked to tell of.
+    pub fn has_all_subscriptions(&self) -> bool {
+        lock(&self.subscriptions).len() >= limits::LISTEN_RESOURCES
+    }
+
     pub(crate) fn subscribed_uris(&self) -> Vec<String> {
         lock(&self.subscriptions).keys().cloned().collect()
     }
@@ -591,20 +609,12 @@ impl Server {
     }
 }
 
-/// Tells a server that declares logging.
+/// Tells a server that declares logging. A stateless one hears it with each request instead.
 pub fn send_level(link: &Link, level: Level) {
-    let declares_logging = link.hello().is_some_and(|hello| {
-        crate::wire::members::Members::parse(
-            &hello.capabilities,
-            0,
-            crate::wire::message::FROM_SERVER,
-        )
-        .is_ok_and(|members| members.get("logging").is_some())
-    });
-    if !declares_logging {
-        return;
+    let declares = |hello: &Hello| !hello.era.is_stateless() && hello.declares("logging");
+    if link.hello().is_some_and(declares) {
+        link.tell_level(level);
     }
-    link.tell_level(level);
 }
 
 /// For the status of a server that has just become ready.

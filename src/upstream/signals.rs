@@ -17,6 +17,7 @@ use crate::upstream::process::{Exit, Process};
 /// For one owner, over all its processes.
 pub struct OwnerSignals {
     stop: AtomicBool,
+    wishes: AtomicBool,
     ring: Sender<()>,
     bell: Receiver<()>,
 }
@@ -26,6 +27,7 @@ impl Default for OwnerSignals {
         let (ring, bell) = bounded(1);
         OwnerSignals {
             stop: AtomicBool::new(false),
+            wishes: AtomicBool::new(false),
             ring,
             bell,
         }
@@ -41,6 +43,17 @@ impl OwnerSignals {
 
     pub fn must_stop(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// The resources that sessions want to hear of are others.
+    pub fn wishes_changed(&self) {
+        self.wishes.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// True once after they changed.
+    pub fn take_wishes_changed(&self) -> bool {
+        self.wishes.swap(false, Ordering::AcqRel)
     }
 
     /// Rings when a signal was raised: then look at all of them.
@@ -101,6 +114,11 @@ impl ProcessSignals {
         if !self.lists_changed.swap(true, Ordering::AcqRel) {
             self.owner.ring();
         }
+    }
+
+    /// The subscription at a stateless server holds, or has ended; the link knows which.
+    pub fn listening_changed(&self) {
+        self.owner.ring();
     }
 
     /// True once after the lists changed.

@@ -15,6 +15,8 @@ mod docs;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod fidelity;
 #[cfg(test)]
 mod guard;
@@ -28,6 +30,8 @@ mod notices;
 mod process;
 #[cfg(test)]
 mod repo;
+#[cfg(test)]
+mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! Requests on their way to a server of the other era. The span of a progress token is never
 //! touched: the link puts its own there.
 
-use crate::mcp::era::STATELESS;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::level::Level;
-use crate::mcp::meta::{
-    CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROTOCOL_VERSION, RESERVED, TASKS_EXTENSION,
-};
+use crate::mcp::meta::{self, RESERVED, TASKS_EXTENSION};
 use crate::mcp::revision::Revision;
 use crate::relay::bridge::{Change, Edits};
 use crate::wire::json::quoted;
@@ -30,12 +27,9 @@ fn bad_params(error: &MembersError) -> RpcError {
 /// What a client of a session tells a stateless server about itself with every request: members
 /// of `_meta`, made once for a session and a level.
 pub fn stamp(revision: Revision, capabilities: &str, info: &str, level: Level) -> String {
-    format!(
-        "\"{PROTOCOL_VERSION}\":\"{STATELESS}\",\"{CLIENT_CAPABILITIES}\":{},\
-         \"{CLIENT_INFO}\":{info},\"{LOG_LEVEL}\":\"{}\"",
-        capabilities_for_stateless(revision, capabilities),
-        level.as_str()
-    )
+    let capabilities = capabilities_for_stateless(revision, capabilities);
+    let who = meta::of_request(&capabilities, info);
+    format!("{who},\"{}\":\"{}\"", meta::LOG_LEVEL, level.as_str())
 }
 
 /// Capabilities of a session's client in the words of the stateless era: what that does not know
