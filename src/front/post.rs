@@ -8,7 +8,7 @@ use crate::front::headers;
 use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
-use crate::front::streamable::{Call, MAILBOX, Streamable, accepts};
+use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
 use crate::front::subscription;
 use crate::http::{Head, Responder};
 use crate::mcp::era;
@@ -27,6 +27,18 @@ pub fn names_stateless(head: &Head<'_>) -> bool {
     head.header_values(headers::VERSION).any(era::is_stateless)
 }
 
+/// A GET or DELETE that can mean no session: this era has neither.
+pub fn has_no_session(head: &Head<'_>) -> bool {
+    names_stateless(head) && head.header(SESSION_HEADER).is_none()
+}
+
+pub fn not_allowed(call: &Call<'_>, out: &mut Responder<'_>) {
+    let mut headers = with_type(&call.headers, "application/json");
+    headers.push(("Allow", "POST, OPTIONS"));
+    let error = RpcError::new(INVALID_REQUEST, "the stateless revision knows POST only");
+    out.send(405, &headers, &[&error.response(None)]);
+}
+
 impl Streamable {
     pub fn stateless(
         &self,
@@ -41,7 +53,7 @@ impl Streamable {
             Kind::Notification { .. } => return out.send(202, &call.headers, &[]),
             Kind::Result { .. } | Kind::Error { .. } => {
                 let error = RpcError::new(INVALID_REQUEST, "no request waits for a response");
-                return refuse(call, &error.into(), None, out);
+                return refuse(call, &Refusal::malformed(error), None, out);
             }
         };
         let params = match params {

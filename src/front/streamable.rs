@@ -14,7 +14,7 @@ use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
 use crate::front::parking::Parking;
-use crate::front::post::{is_stateless, names_stateless};
+use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
@@ -769,6 +769,9 @@ impl Streamable {
     }
 
     pub fn get(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -782,6 +785,9 @@ impl Streamable {
     }
 
     pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {
+        if has_no_session(call.head) {
+            return not_allowed(call, out);
+        }
         let session = match self.enter(call) {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),

@@ -39,6 +39,8 @@ mod sse;
 #[cfg(test)]
 mod starting;
 #[cfg(test)]
+mod stateless;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod supervision;

@@ -7,6 +7,7 @@ pub(crate) mod rig;
 pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod sse;
+pub(crate) mod stateless;
 
 use std::time::{Duration, Instant};
 
