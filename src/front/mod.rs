@@ -26,4 +26,5 @@ pub mod streamable;
 pub mod subscription;
 pub mod talk;
 pub mod talks;
+pub mod tasks;
 pub mod workers;

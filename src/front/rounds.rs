@@ -285,6 +285,7 @@ impl Rounds {
                 InputRequired::parse(&result).map(Judged::Input)
             }
             ResultType::InputRequired => Ok(unknown("\"input_required\"")),
+            ResultType::Task => Ok(unknown("\"task\"")),
             ResultType::Other(kind) => Ok(unknown(&kind)),
         }
     }

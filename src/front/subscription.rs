@@ -37,6 +37,7 @@ const LISTS: [&str; 3] = [
     "resourcesListChanged",
 ];
 const RESOURCES: &str = "resourceSubscriptions";
+const TASKS: &str = "taskIds";
 
 /// All that are open.
 #[derive(Default)]
@@ -53,6 +54,8 @@ pub struct Opening {
     view: View,
     lists: [bool; 3],
     uris: Vec<String>,
+    /// As the client knows them.
+    pub tasks: Vec<String>,
 }
 
 /// One open subscription.
@@ -107,11 +110,18 @@ impl Opening {
         }
         let uris = match filter.get(RESOURCES) {
             None => Vec::new(),
-            Some(raw) => uris(raw).ok_or_else(|| {
+            Some(raw) => strings(raw, limits::SESSION_SUBSCRIPTIONS).ok_or_else(|| {
                 let most = limits::SESSION_SUBSCRIPTIONS;
                 bad(&format!(
                     "{RESOURCES:?} must be an array of at most {most} URIs"
                 ))
+            })?,
+        };
+        let most = limits::SUBSCRIPTION_TASKS;
+        let tasks = match filter.get(TASKS) {
+            None => Vec::new(),
+            Some(raw) => strings(raw, most).ok_or_else(|| {
+                bad(&format!("{TASKS:?} must be an array of at most {most} ids"))
             })?,
         };
         Ok(Opening {
@@ -119,23 +129,25 @@ impl Opening {
             view: view.clone(),
             lists,
             uris,
+            tasks,
         })
     }
 }
 
-fn uris(raw: &str) -> Option<Vec<String>> {
+/// Each once; `None` when it is no array of strings, or has more than `most`.
+fn strings(raw: &str, most: usize) -> Option<Vec<String>> {
     let listed = elements(raw, FROM_CLIENT)?;
-    if listed.len() > limits::SESSION_SUBSCRIPTIONS {
+    if listed.len() > most {
         return None;
     }
-    let mut uris: Vec<String> = Vec::with_capacity(listed.len());
+    let mut strings: Vec<String> = Vec::with_capacity(listed.len());
     for element in listed {
-        let uri = string_value(element)?;
-        if !uris.iter().any(|known| **known == *uri) {
-            uris.push(uri.into_owned());
+        let string = string_value(element)?;
+        if !strings.iter().any(|known| **known == *string) {
+            strings.push(string.into_owned());
         }
     }
-    Some(uris)
+    Some(strings)
 }
 
 impl Subscriptions {
