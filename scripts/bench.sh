@@ -14,12 +14,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=7 duration=3 warmup=0.5 starts=11 sessions=1000 isolation_calls=2000 churn_calls=200
+rounds=7 era_rounds=9 duration=3 warmup=0.5 starts=11 sessions=1000 isolation_calls=2000 churn_calls=200
 binary='' rig=${BENCH_RIG:-} peers=false
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) rounds=3 duration=0.5 warmup=0.2 starts=3 sessions=200 isolation_calls=250
-                 churn_calls=25 ;;
+        --quick) rounds=3 era_rounds=3 duration=0.5 warmup=0.2 starts=3 sessions=200
+                 isolation_calls=250 churn_calls=25 ;;
         --binary) binary=${2:?--binary needs a path}; shift ;;
         --rig) rig=${2:?--rig needs a path}; shift ;;
         --peers) peers=true ;;
@@ -218,6 +218,16 @@ c64 64 100
 mib 8 1048576
 ROWS
 done
+
+# Both eras at one gateway, in turns: the difference is small.
+for round in $(seq "$era_rounds"); do
+    for era in gateway gateway-stateless; do
+        flag=()
+        [ "$era" = gateway ] || flag=(--stateless)
+        run http "$era" era --url "${urls[gateway]}" --pid "${ids[gateway]}" --clients 8 \
+            --duration "$duration" --warmup "$warmup" ${flag[@]+"${flag[@]}"}
+    done
+done
 end_all
 
 # --- the gateway alone --------------------------------------------------------------------------
@@ -238,6 +248,11 @@ end_all
 start_gateway idle 1
 wait_for_tools "$url" 2
 run idle gateway idle --url "$url" --pid "$pid" --clients "$sessions" --warmup 0.5 --duration 1
+end_all
+start_gateway idle-stateless 1
+wait_for_tools "$url" 2
+run idle gateway idle-stateless --url "$url" --pid "$pid" --clients "$sessions" --warmup 0.5 \
+    --duration 1 --stateless
 end_all
 start idle-floor "$load" floor -- "$echo_server"
 run idle floor-direct idle --url "$url" --pid "$pid" --clients "$sessions" --warmup 0.5 \

@@ -127,11 +127,10 @@ wanted() {
     case $1 in $only) ;; *) return 1 ;; esac
 }
 
-# judge LABEL FOLDER VERDICT EXPECTED [REQUIREMENTS]: one line; remembers that it went wrong.
+# judge LABEL FOLDER VERDICT EXPECTED: one line; remembers that it went wrong.
 judge() {
     local label=$1 out=$2 verdict=$3 counts tally_verdict=0
-    shift 3
-    counts=$("$node" "$fixtures/tally.mjs" "$out" "$@") || tally_verdict=$?
+    counts=$("$node" "$fixtures/tally.mjs" "$out" "$4") || tally_verdict=$?
     # shellcheck disable=SC2086 # three numbers, split on purpose
     printf '%s: %s passed, %s failed, %s warned\n' "$label" ${counts:-0 0 0}
     if [ "$verdict" -ne 0 ]; then
@@ -141,36 +140,36 @@ judge() {
     [ "$verdict" -eq 0 ] && [ "$tally_verdict" -eq 0 ] || bad=1
 }
 
-# run_set LABEL URL EXPECTED REQUIREMENTS_OR_EMPTY ARGUMENT...: one requirement set.
+# run_set LABEL URL EXPECTED ARGUMENT...: one requirement set.
 run_set() {
-    local label=$1 url=$2 expected=$fixtures/$3 scored=$4 verdict=0
+    local label=$1 url=$2 expected=$fixtures/$3 verdict=0
     local out=$work/${label// /-}
-    shift 4
+    shift 3
     wanted "$label" || return 0
     mkdir -p "$out"
     timeout "$run_seconds" "$node" "$suite/dist/index.js" server --url "$url" "$@" \
         --expected-failures "$expected" -o "$out" >"$out/run.log" 2>&1 </dev/null || verdict=$?
-    judge "$label" "$out" "$verdict" "$expected" ${scored:+"$scored"}
+    judge "$label" "$out" "$verdict" "$expected"
 }
 
 # session_sets LABEL URL: what a client of the session era must get.
 session_sets() {
     local none=expected-failures.yaml
-    run_set "$1 2025-11-25" "$2" $none '' --requirements 2025-11-25
-    run_set "$1 2025-06-18" "$2" $none '' --suite all --spec-version 2025-06-18
-    run_set "$1 2025-03-26" "$2" $none '' --suite all --spec-version 2025-03-26
+    run_set "$1 2025-11-25" "$2" $none --requirements 2025-11-25
+    run_set "$1 2025-06-18" "$2" $none --suite all --spec-version 2025-06-18
+    run_set "$1 2025-03-26" "$2" $none --suite all --spec-version 2025-03-26
 }
 
 server_cells() {
-    local transport scored=$suite/requirements/2026-07-28.yaml
+    local transport
     for transport in stdio http; do
         session_sets "session over legacy $transport" "$base/legacy-$transport"
         session_sets "session over modern $transport" "$base/modern-$transport"
         run_set "stateless over modern $transport 2026-07-28" "$base/modern-$transport" \
-            expected-failures.yaml '' --requirements 2026-07-28
-        # Tasks and the like, which no set scores, need a server that has them.
+            expected-failures.yaml --requirements 2026-07-28
+        # All but the extensions (tasks), which need a server that has them.
         run_set "stateless over legacy $transport 2026-07-28" "$base/legacy-$transport" \
-            expected-failures-stateless-over-session.yaml "$scored" --requirements 2026-07-28
+            expected-failures-stateless-over-session.yaml --suite all --spec-version 2026-07-28
     done
 }
 

@@ -246,6 +246,43 @@ pub const COOLING: Duration = Duration::from_secs(2);
 /// A call that waits for its client keeps its process so long, whoever else wants one.
 pub const PARKED_AT_LEAST: Duration = Duration::from_secs(10);
 
+// Servers over HTTP.
+
+/// Exchanges under way at one server, and how many more may be notifications and answers.
+pub const REMOTE_CALLS: usize = 256;
+pub const REMOTE_NOTES: usize = 32;
+/// A thread without an exchange ends after so long.
+pub const REMOTE_IDLE: Duration = Duration::from_secs(10);
+/// Silence of a call's exchange: whoever waits for the call has a shorter deadline.
+pub const REMOTE_CALL: Duration = Duration::from_secs(630);
+/// For a notification or an answer to be taken.
+pub const REMOTE_NOTE: Duration = Duration::from_secs(10);
+/// How long others wait for a change of the log level that is on its way.
+pub const REMOTE_TURN: Duration = Duration::from_secs(2);
+/// Until a stream opens, or a forgotten session is opened again.
+pub const REMOTE_STREAM_HEAD: Duration = Duration::from_secs(30);
+/// How long `server/discover` may take; less when the greeting must be over sooner.
+pub const REMOTE_PROBE: Duration = Duration::from_secs(15);
+/// What comes behind an answer is read for so long, so that its connection can be used again.
+pub const REMOTE_TAIL: Duration = Duration::from_millis(250);
+/// Of an answer that is no success.
+pub const REMOTE_REFUSAL_BYTES: usize = 64 * KIB;
+pub const REMOTE_READ_BYTES: usize = 16 * KIB;
+pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
+/// So many exchanges in a row without an answer, and the server is taken for down.
+pub const REMOTE_STRIKES: u32 = 3;
+/// How long the list of tools may take when a server finds fault with a call's headers.
+pub const REMOTE_RELIST: Duration = Duration::from_secs(10);
+/// Tries in a row, without anything new, to go on with a broken stream of a call.
+pub const REMOTE_RESUMPTIONS: u32 = 5;
+/// Before a stream is opened again: unless the server says otherwise, at least, and at most.
+pub const REMOTE_RETRY: Duration = Duration::from_secs(1);
+pub const REMOTE_RETRY_LEAST: Duration = Duration::from_millis(100);
+pub const REMOTE_PAUSE_CEILING: Duration = Duration::from_secs(60);
+/// A stream that was open for so long was a good one, even if nothing came.
+pub const REMOTE_STREAM_GOOD: Duration = Duration::from_secs(5);
+/// To give a session back at the end.
+pub const REMOTE_GOOD_BYE: Duration = Duration::from_millis(500);
 // HTTP towards others.
 
 /// To resolve and connect, within the time for the whole response head.
@@ -391,5 +428,6 @@ pub const CLIENT_CLOSE: Duration = Duration::from_secs(2);
 /// Stacks of threads; only touched pages count.
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;
+pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Log lines that wait for the journal thread.
 pub const LOG_LINES: usize = 4096;

@@ -131,6 +131,18 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Stdin and stdout, for the one who speaks on them. From now on nobody else reads or writes
+/// there: a stray line would be taken for a message.
+pub fn take_stdio() -> io::Result<(OwnedFd, OwnedFd)> {
+    let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((input, output))
+}
+
 /// Ends the process at once: no destructors, no exit handlers of the program it was forked from.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit takes any number and does not return.

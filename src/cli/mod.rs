@@ -15,6 +15,7 @@ pub mod list;
 pub mod local;
 pub mod outcome;
 pub mod serve;
+pub mod stdio;
 
 use std::io::Write;
 use std::process::ExitCode;

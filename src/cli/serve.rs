@@ -7,9 +7,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::{limits, sys, thread};
-use crate::cli::say;
+use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
-use crate::config::settings::Flags;
+use crate::config::settings::{Flags, Transport};
 use crate::config::{Config, LoadError, load, process_environment};
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
@@ -75,11 +75,18 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartE
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
     let reaper = sys::start_reaper().map_err(cannot)?;
-    let gateway = Gateway::start(config)?;
-    announce(&gateway);
-    started(&gateway.url());
-    let second = wait_for_end(signals).map_err(cannot)?;
-    gateway.stop();
+    let second = match config.settings.transport {
+        Transport::Http => {
+            let gateway = Gateway::start(config)?;
+            let url = gateway.url().unwrap_or_default();
+            announce(&gateway, &url);
+            started(&url);
+            let second = wait_for_end(signals).map_err(cannot)?;
+            gateway.stop();
+            second
+        }
+        Transport::Stdio => stdio::serve(config, signals)?,
+    };
     sys::end_orphans();
     reaper.stop();
     second.close();
@@ -88,8 +95,8 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartE
 
 /// The one line on stdout that scripts read. A thread of its own writes it, because a full pipe
 /// that nobody reads must hold up neither signals nor the end; it is not waited for.
-fn announce(gateway: &Gateway) {
-    let (url, port) = (gateway.url(), gateway.address.port());
+fn announce(gateway: &Gateway, url: &str) {
+    let port = gateway.address.map_or(0, |address| address.port());
     log::info!("listening url={url}");
     let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
     let write = move || {
@@ -115,9 +122,14 @@ fn wait_for_end(mut signals: Signals) -> std::io::Result<Handle> {
     }
     let handle = signals.handle();
     thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
-        if signals.forever().any(|signal| signal != SIGHUP) {
-            std::process::exit(128 + SIGTERM);
-        }
+        end_at_once(&mut signals);
     })?;
     Ok(handle)
+}
+
+/// Waits for one more signal to end by.
+pub fn end_at_once(signals: &mut Signals) {
+    if signals.forever().any(|signal| signal != SIGHUP) {
+        std::process::exit(128 + SIGTERM);
+    }
 }

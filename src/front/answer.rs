@@ -22,9 +22,10 @@ use crate::mcp::error::{
 };
 use crate::mcp::meta;
 use crate::mcp::method::{Ask, Method};
+use crate::model::hint::CacheHint;
 use crate::model::task_id::TaskKey;
 use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless};
-use crate::relay::bridge::result::{self, CacheHint};
+use crate::relay::bridge::result;
 use crate::relay::bridge::{Edits, SERVER_INFO};
 use crate::upstream::call::{Answer, Asked, Mailbox, Notice, Reply};
 use crate::wire::members::Members;
@@ -407,7 +408,7 @@ enum Went {
 /// What a server with sessions read may have changed since.
 const NOT_KEPT: CacheHint = CacheHint {
     ttl_ms: 0,
-    is_public: false,
+    is_private: true,
 };
 
 /// Only these may be answered with `input_required` (basic/patterns/mrtr).

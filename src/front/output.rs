@@ -1,11 +1,13 @@
 //! Where the answer to one stateless request goes. On HTTP it starts undecided: what comes first
 //! decides whether it is one JSON body or an event stream. Nothing of it can be resumed, so
-//! events have no ids.
+//! events have no ids. On a channel there is nothing to decide; there a request can be taken back.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::front::channel::Channel;
 use crate::front::exchange::{Accepts, with_type};
+use crate::front::flight::Flight;
 use crate::front::listen;
 use crate::http::Responder;
 use crate::wire::message::blank_line_breaks;
@@ -13,6 +15,7 @@ use crate::wire::sse;
 
 pub enum Output<'a, 'c> {
     Http(Http<'a, 'c>),
+    Channel(&'a Channel, &'a Flight),
 }
 
 pub struct Http<'a, 'c> {
@@ -41,6 +44,7 @@ impl<'a, 'c> Output<'a, 'c> {
     pub fn takes_notices(&self) -> bool {
         match self {
             Output::Http(http) => http.accepts.stream,
+            Output::Channel(..) => true,
         }
     }
 
@@ -49,6 +53,9 @@ impl<'a, 'c> Output<'a, 'c> {
     pub fn respond(&mut self, status: u16, parts: &[&[u8]]) {
         match self {
             Output::Http(http) => http.respond(status, parts),
+            // After it was taken back nothing may be sent.
+            Output::Channel(_, flight) if flight.is_over() => {}
+            Output::Channel(channel, _) => channel.send(parts.concat()),
         }
     }
 
@@ -56,6 +63,12 @@ impl<'a, 'c> Output<'a, 'c> {
     pub fn event(&mut self, data: Vec<u8>) -> bool {
         match self {
             Output::Http(http) => http.event(data),
+            Output::Channel(channel, flight) => {
+                if !flight.is_over() {
+                    channel.send(data);
+                }
+                !flight.is_over()
+            }
         }
     }
 
@@ -67,6 +80,7 @@ impl<'a, 'c> Output<'a, 'c> {
                 http.open() && http.out.write_stream(sse::KEEP_ALIVE)
             }
             Output::Http(_) => true,
+            Output::Channel(_, flight) => !flight.is_over(),
         }
     }
 
@@ -74,12 +88,14 @@ impl<'a, 'c> Output<'a, 'c> {
     pub fn sleep(&self, waker: &OwnedFd, limit: Duration) -> bool {
         match self {
             Output::Http(http) => listen::sleep(waker, limit, http.out),
+            Output::Channel(_, flight) => flight.sleep(waker, limit),
         }
     }
 
     pub fn is_gone(&self) -> bool {
         match self {
             Output::Http(http) => http.out.hung_up(),
+            Output::Channel(_, flight) => flight.is_over(),
         }
     }
 }

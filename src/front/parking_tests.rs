@@ -44,7 +44,7 @@ fn parked(parking: &Parking) -> (String, Arc<Link>, std::io::PipeReader) {
 }
 
 fn said(link: &Link, mut reader: std::io::PipeReader) -> String {
-    link.outlet().close();
+    link.outlet().expect("a pipe").close();
     let mut text = String::new();
     reader.read_to_string(&mut text).expect("text");
     text

@@ -161,10 +161,9 @@ pub fn drop_subscription(server: &Server, uri: &str) {
     if !server.unsubscribe(uri) || server.config.instances.is_per_session() {
         return;
     }
-    if server.is_stateless() {
-        return server.wishes_changed(None);
-    }
-    if let Some(link) = server.shared_link() {
+    // The owner of a stateless server has heard of it.
+    let link = server.shared_link().filter(|link| !link.is_stateless());
+    if let Some(link) = link {
         let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(uri));
         let mail = crate::upstream::call::Mailbox::new(1);
         if let Err(error) = link.request("resources/unsubscribe", &params, mail.sender()) {

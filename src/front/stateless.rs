@@ -22,9 +22,9 @@ use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta::{self, TASKS_EXTENSION};
 use crate::mcp::method::{self, Method};
+use crate::model::hint::CacheHint;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::bridge::request::to_session;
-use crate::relay::bridge::result::CacheHint;
 use crate::relay::instructions;
 use crate::relay::view::View;
 use crate::upstream::call::{Mailbox, Outgoing};
@@ -243,7 +243,7 @@ impl<'a> Stateless<'a> {
                 true => limits::LIST_TTL_MS,
                 false => 0,
             },
-            is_public: true,
+            is_private: false,
         };
         format!(
             "\"resultType\":\"complete\",{},\"_meta\":{{\"{}\":{SERVER_INFO}}}",
@@ -308,10 +308,7 @@ impl<'a> Stateless<'a> {
         }
         let lease = server.link_for(&caller)?;
         let text = request.envelope.text;
-        let is_stateless = lease
-            .link
-            .hello()
-            .is_some_and(|hello| hello.era.is_stateless());
+        let is_stateless = lease.link.is_stateless();
         let mut edits = match is_stateless {
             true => Vec::new(),
             false => to_session(text, request.params.members())?,

@@ -722,7 +722,7 @@ impl Streamable {
             drop_subscription(server, uri);
             return Ok(Step::Done(result_response(id, "{}")));
         }
-        server.wishes_changed(Some(&seat.session.face));
+        server.wishes_changed(&seat.session.id);
         let deadline = Instant::now() + limits::LISTEN_ACK;
         match lease.link.listening().wait_for(uri, deadline) {
             Watched::Yes => server.confirm_subscription(uri),
@@ -755,7 +755,7 @@ impl Streamable {
         let server = seat.world.servers()[owner].clone();
         let last = server.unsubscribe(&key.value);
         if server.is_stateless() {
-            server.wishes_changed(Some(&seat.session.face));
+            server.wishes_changed(&seat.session.id);
             return Ok(Step::Done(result_response(id, "{}")));
         }
         if last || server.config.instances.is_per_session() {

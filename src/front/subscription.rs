@@ -25,6 +25,7 @@ use crate::relay::world::World;
 use crate::upstream::call::{CallId, Mailbox, Reply};
 use crate::upstream::caller::Caller;
 use crate::upstream::link::Link;
+use crate::upstream::listening::Watched;
 use crate::upstream::server::Server;
 use crate::wire::json::{elements, quoted, string_value};
 use crate::wire::members::Members;
@@ -439,16 +440,22 @@ fn subscribe_all(opening: &Opening, desk: &Desk, mail: &Mailbox) -> Vec<Resource
             }
         }
         for Asked { resource, question } in asked {
-            match question {
-                Some((link, call)) if !agreed.contains(&call) => {
+            let is_granted = match question {
+                Question::None => true,
+                Question::Call(_, call) if agreed.contains(&call) => true,
+                Question::Call(link, call) => {
                     link.cancel(call, "timed out");
-                    resource.server.unsubscribe(&resource.uri);
+                    false
                 }
-                Some(_) => {
-                    resource.server.confirm_subscription(&resource.uri);
-                    granted.push(resource);
+                Question::Listening(link) => {
+                    link.listening().wait_for(&resource.uri, deadline) == Watched::Yes
                 }
-                None => granted.push(resource),
+            };
+            if is_granted {
+                resource.server.confirm_subscription(&resource.uri);
+                granted.push(resource);
+            } else {
+                resource.server.unsubscribe(&resource.uri);
             }
         }
     }
@@ -458,12 +465,24 @@ fn subscribe_all(opening: &Opening, desk: &Desk, mail: &Mailbox) -> Vec<Resource
 /// A resource that is counted at its server, and the question whether that agrees.
 struct Asked {
     resource: Resource,
-    question: Option<(Arc<Link>, CallId)>,
+    question: Question,
+}
+
+/// How a server is asked.
+enum Question {
+    /// It has agreed already.
+    None,
+    Call(Arc<Link>, CallId),
+    /// It is stateless: its owner listens for what is wanted.
+    Listening(Arc<Link>),
 }
 
 impl Asked {
     fn call(&self) -> Option<CallId> {
-        self.question.as_ref().map(|(_, call)| *call)
+        match &self.question {
+            Question::Call(_, call) => Some(*call),
+            Question::None | Question::Listening(_) => None,
+        }
     }
 }
 
@@ -487,22 +506,24 @@ fn ask(uri: &str, view: &View, desk: &Desk, mail: &Mailbox) -> Option<Asked> {
     if !tells_of_updates(&hello.capabilities) {
         return None;
     }
-    let is_asked = server.subscribe(uri) && !hello.era.is_stateless();
+    let is_stateless = hello.era.is_stateless();
+    let is_undecided = server.subscribe(uri);
     let resource = Resource {
         uri: uri.to_owned(),
         server,
     };
-    if !is_asked {
-        return Some(Asked {
-            resource,
-            question: None,
-        });
+    if is_stateless || !is_undecided {
+        let question = match is_stateless {
+            true => Question::Listening(link),
+            false => Question::None,
+        };
+        return Some(Asked { resource, question });
     }
     let params = format!("{{\"uri\":{literal}}}");
     match link.request("resources/subscribe", &params, mail.sender()) {
         Ok(call) => Some(Asked {
             resource,
-            question: Some((link, call)),
+            question: Question::Call(link, call),
         }),
         Err(error) => {
             let server = resource.server.name();

@@ -8,19 +8,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
+use crate::front::answer::Waiting;
 use crate::front::ask;
 use crate::front::channel::Channel;
 use crate::front::exchange::Exchange;
 use crate::front::face::Initialize;
+use crate::front::flight::Flight;
+use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::session::Session;
+use crate::front::stateless::{self, Refusal, Stateless};
 use crate::front::streamable::{Step, Streamable};
+use crate::front::subscription;
 use crate::front::workers::Workers;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
+use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
 use crate::upstream::call::Mailbox;
 use crate::wire::json::elements;
-use crate::wire::members::span_in;
+use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
 
 thread_local! {
@@ -54,6 +60,8 @@ struct State {
     /// Once nothing is at work the channel is finished.
     draining: bool,
     closed: bool,
+    /// Stateless requests at work.
+    flights: Vec<Arc<Flight>>,
 }
 
 #[derive(Default)]
@@ -122,10 +130,10 @@ impl Talk {
         }
         let envelope = Envelope::parse(&text, FROM_CLIENT)?;
         match &envelope.kind {
-            Kind::Request { id, method } if method == "ping" => {
-                self.channel.push(result_response(id, "{}"));
+            Kind::Request { id, method } if method == "ping" && !is_stateless(&envelope) => {
+                self.channel.send(result_response(id, "{}"));
             }
-            Kind::Request { id, method } if method == "initialize" => {
+            Kind::Request { id, method } if method == "initialize" && !is_stateless(&envelope) => {
                 let (id, params) = ((*id).to_owned(), envelope.params.map(str::to_owned));
                 self.start(Wish::Initialize { id, params });
             }
@@ -141,7 +149,11 @@ impl Talk {
                 self.start(Wish::Request(request));
             }
             Kind::Notification { method } => {
-                if let Some(session) = self.wait_placed() {
+                let placed = self.wait_placed();
+                if method == method::CANCELLED && self.take_back(envelope.params) {
+                    return Ok(());
+                }
+                if let Some(session) = placed {
                     let streamable = &self.common.streamable;
                     streamable.notification(&session, method, envelope.params);
                 }
@@ -200,7 +212,10 @@ impl Talk {
 
     /// Puts a wish to work, in its turn.
     fn start(self: &Arc<Talk>, wish: Wish) {
-        let mut state = self.settled();
+        // A client that asks for more than may be at work is held before it is refused.
+        let mut state = self.wait(self.settled(), limits::QUEUE_WAIT, |state| {
+            state.at_work < limits::SESSION_CALLS || state.closed
+        });
         if state.closed {
             return;
         }
@@ -208,8 +223,8 @@ impl Talk {
             _ if state.at_work >= limits::SESSION_CALLS => Some("too many requests in flight"),
             (Wish::Initialize { .. }, Stage::New) => None,
             (Wish::Initialize { .. }, _) => Some("initialize was sent before"),
-            (_, Stage::Open(_)) => None,
-            (_, Stage::New | Stage::Opening) => Some("send initialize first"),
+            // Whether it needs a session is seen when it is read.
+            (Wish::Request(_) | Wish::Batch(_), _) => None,
         };
         if let Some(refusal) = refusal {
             drop(state);
@@ -233,7 +248,7 @@ impl Talk {
     }
 
     fn refuse(&self, wish: &Wish, error: &RpcError) {
-        self.channel.push(error.response(wish.id()));
+        self.channel.send(error.response(wish.id()));
     }
 
     /// Ends the talk: calls in flight are cancelled, the session and what servers hold for it is
@@ -243,6 +258,7 @@ impl Talk {
         let session = {
             let mut state = self.state();
             state.closed = true;
+            state.flights.iter().for_each(|flight| flight.end());
             self.session(&state)
         };
         self.changed.notify_all();
@@ -261,6 +277,8 @@ impl Talk {
     pub fn drain(&self) {
         let mut state = self.state();
         state.draining = true;
+        let endless = state.flights.iter().filter(|flight| flight.is_endless());
+        endless.for_each(|flight| flight.end());
         if state.at_work == 0 {
             self.channel.finish();
         }
@@ -320,23 +338,34 @@ impl Talk {
             ));
         }
         let client = Initialize::parse(params)?;
-        let view = View {
+        streamable.open(
+            &client,
+            self.view(),
+            self.address,
+            Some(self.channel.clone()),
+        )
+    }
+
+    fn view(&self) -> View {
+        View {
             scope: Scope::All,
             filters: self.filter.iter().cloned().collect(),
-        };
-        streamable.open(&client, view, self.address, Some(self.channel.clone()))
+        }
     }
 
     fn request(&self, request: &Request, number: u64) {
+        let envelope = request.envelope();
+        let params = Params::read(&envelope);
+        if params.as_ref().is_ok_and(stateless::is_meant) {
+            return self.stateless(request, &envelope, params, number);
+        }
         let Some(session) = self.session(&self.state()) else {
-            return;
+            return self.no_session(Some(request.id()));
         };
         let streamable = &self.common.streamable;
         MAILBOX.with(|mail| {
             let step = {
                 let seat = streamable.seat(&session, &session.view);
-                let envelope = request.envelope();
-                let params = Params::read(&envelope);
                 streamable.step(&seat, &envelope, params, mail)
             };
             self.placed(number);
@@ -350,10 +379,18 @@ impl Talk {
         });
     }
 
+    fn no_session(&self, id: Option<&str>) {
+        let error = RpcError::new(
+            INVALID_REQUEST,
+            "there is no session; send initialize first",
+        );
+        self.channel.send(error.response(id));
+    }
+
     /// An array of messages: revisions up to 2025-03-26 only.
     fn batch(&self, text: &str, number: u64) {
         let Some(session) = self.session(&self.state()) else {
-            return;
+            return self.no_session(None);
         };
         let messages = match checked_batch(&session, text) {
             Ok(messages) => messages,
@@ -377,6 +414,106 @@ impl Talk {
             exchange.run(calls);
         });
     }
+}
+
+/// A request that says itself what it needs. No session comes into it.
+impl Talk {
+    fn stateless(
+        &self,
+        request: &Request,
+        envelope: &Envelope<'_>,
+        params: Result<Params<'_>, RpcError>,
+        number: u64,
+    ) {
+        let flight = match Flight::new(request.id(), &request.method) {
+            Ok(flight) => Arc::new(flight),
+            Err(error) => {
+                log::warn!("request refused: {error}");
+                let error = RpcError::new(INTERNAL_ERROR, "the gateway has too many files open");
+                return self.channel.send(error.response(Some(request.id())));
+            }
+        };
+        {
+            let mut state = self.state();
+            if state.closed {
+                return;
+            }
+            state.flights.push(flight.clone());
+        }
+        let served = params.map_err(Refusal::from).and_then(|params| {
+            let request = stateless::Request {
+                envelope,
+                id: request.id(),
+                method: &request.method,
+                params: &params,
+                head: None,
+            };
+            self.serve(&request, &flight, number)
+        });
+        if let (Err(refusal), false) = (served, flight.is_over()) {
+            self.channel
+                .send(refusal.error.response(Some(request.id())));
+        }
+        let mut state = self.state();
+        state.flights.retain(|other| !Arc::ptr_eq(other, &flight));
+    }
+
+    /// An error is what is left to be told.
+    fn serve(
+        &self,
+        request: &stateless::Request<'_>,
+        flight: &Flight,
+        number: u64,
+    ) -> Result<(), Refusal> {
+        let Streamable {
+            desk,
+            subscriptions,
+            parking,
+            ..
+        } = &*self.common.streamable;
+        let terms = request.terms()?;
+        let view = self.view();
+        let face = Stateless {
+            desk,
+            subscriptions,
+            parking,
+        };
+        MAILBOX.with(|mail| {
+            let step = face.decide(request, &terms, &view, mail)?;
+            self.placed(number);
+            let mut output = Output::Channel(&self.channel, flight);
+            match step {
+                stateless::Step::Done(result) => {
+                    output.respond(200, &[&result_response(request.id, &result)]);
+                }
+                stateless::Step::Relayed(relayed) => {
+                    Waiting::new(relayed, mail, output, parking).run();
+                }
+                stateless::Step::Listen(opening) => {
+                    subscription::serve(subscriptions, opening, desk, mail, output)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// `notifications/cancelled`. False when no stateless request is meant.
+    fn take_back(&self, params: Option<&str>) -> bool {
+        let members = params.and_then(|params| Members::parse(params, 1, FROM_CLIENT).ok());
+        let Some(id) = members
+            .as_ref()
+            .and_then(|members| members.get("requestId"))
+        else {
+            return false;
+        };
+        let state = self.state();
+        let flight = state.flights.iter().find(|flight| flight.has_id(id));
+        flight.inspect(|flight| flight.end()).is_some()
+    }
+}
+
+fn is_stateless(envelope: &Envelope<'_>) -> bool {
+    Params::read(envelope).is_ok_and(|params| stateless::is_meant(&params))
 }
 
 fn checked_batch<'t>(session: &Session, text: &'t str) -> Result<Vec<&'t str>, RpcError> {
@@ -434,18 +571,22 @@ impl Wish {
     fn id(&self) -> Option<&str> {
         match self {
             Wish::Initialize { id, .. } => Some(id),
-            Wish::Request(request) => Some(&request.text[request.id.clone()]),
+            Wish::Request(request) => Some(request.id()),
             Wish::Batch(_) => None,
         }
     }
 }
 
 impl Request {
+    fn id(&self) -> &str {
+        &self.text[self.id.clone()]
+    }
+
     fn envelope(&self) -> Envelope<'_> {
         Envelope {
             text: &self.text,
             kind: Kind::Request {
-                id: &self.text[self.id.clone()],
+                id: self.id(),
                 method: self.method.as_str().into(),
             },
             params: self.params.clone().map(|params| &self.text[params]),

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::base::{limits, thread};
@@ -24,15 +26,31 @@ pub struct HealthSocket {
     thread: JoinHandle<()>,
 }
 
+/// What tells the sockets of several gateways apart.
+#[derive(Debug, Clone, Copy)]
+pub enum SocketName {
+    /// Of the listener: no other living gateway has it.
+    Port(u16),
+    /// Our own, of a gateway without listener.
+    Process,
+}
+
 impl HealthSocket {
-    /// Opens `onemcp-<port>.health.sock` in `folder`, replacing one that a dead gateway left.
-    pub fn open(folder: &Path, port: u16, health: Arc<Health>) -> io::Result<HealthSocket> {
+    /// Opens `onemcp-<port>.health.sock`, or `onemcp-stdio-<pid>.health.sock`, in `folder`.
+    /// Removes what dead gateways left.
+    pub fn open(folder: &Path, name: SocketName, health: Arc<Health>) -> io::Result<HealthSocket> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let path = folder.join(format!("onemcp-{port}.health.sock"));
-        // The TCP port of that number is ours, so no living gateway uses this path.
+        let path = folder.join(match name {
+            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
+            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
+        });
+        if matches!(name, SocketName::Process) {
+            remove_dead(folder);
+        }
+        // The number is ours, so no living gateway uses this path.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -75,6 +93,25 @@ impl HealthSocket {
         }
         // Gone already is as good.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+const SUFFIX: &str = ".health.sock";
+const PROCESS_PREFIX: &str = "onemcp-stdio-";
+
+/// Gateways without listener come and go under ever new numbers, and some are killed.
+fn remove_dead(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| {
+            let number = name.strip_prefix(PROCESS_PREFIX)?.strip_suffix(SUFFIX)?;
+            Pid::from_raw(number.parse().ok()?)
+        });
+        let gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);
+        if number.is_some_and(gone) {
+            // Another gateway may have been quicker.
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Start, serve, stop: the order in which a gateway comes up and goes down.
 
-use std::net::{IpAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +13,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread};
 use crate::config::Config;
-use crate::config::settings::Settings;
+use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
+use crate::front::stdio::{End, Stdio};
 use crate::front::streamable::Streamable;
 use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
 use crate::gateway::front_door::FrontDoor;
-use crate::gateway::health_socket::HealthSocket;
+use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
@@ -60,9 +62,10 @@ impl std::fmt::Display for StartError {
 }
 
 pub struct Gateway {
-    pub address: std::net::SocketAddr,
+    /// Where clients connect to, if they do.
+    pub address: Option<SocketAddr>,
     settings: Settings,
-    http: HttpServer,
+    http: Option<HttpServer>,
     sessions: Arc<Sessions>,
     sse: Arc<Sse>,
     subscriptions: Arc<Subscriptions>,
@@ -78,11 +81,15 @@ impl Gateway {
     /// Opens the listener first, then starts every server side by side.
     pub fn start(config: Config) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
-        let listener = listen(&settings)?;
+        let listener = match wants_listener(&settings) {
+            true => Some(listen(&settings)?),
+            false => None,
+        };
         let cannot = |error: std::io::Error| {
             StartError::Unavailable(format!("failed to start the gateway: {error}"))
         };
-        let address = listener.local_addr().map_err(cannot)?;
+        let address = listener.as_ref().map(TcpListener::local_addr);
+        let address = address.transpose().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
         let around = Surroundings::new(events.clone(), starts, &settings.roots);
@@ -115,16 +122,18 @@ impl Gateway {
                 workers: Workers::default(),
             })),
         });
-        let door = FrontDoor {
-            policy: host_policy(&settings, address.ip()),
-            body_bytes: settings.max_body_bytes,
-            streamable,
-            sse: sse.clone(),
-            health: health.clone(),
+        let serve = |listener: TcpListener| {
+            let door = FrontDoor {
+                policy: host_policy(&settings, listener.local_addr()?.ip()),
+                body_bytes: settings.max_body_bytes,
+                streamable,
+                sse: sse.clone(),
+                health: health.clone(),
+            };
+            HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
-        let http = HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
-            .map_err(cannot)?;
-        let health_socket = open_health_socket(&settings, address.port(), health);
+        let http = listener.map(serve).transpose().map_err(cannot)?;
+        let health_socket = open_health_socket(&settings, address, health);
         Ok(Gateway {
             address,
             settings,
@@ -142,16 +151,27 @@ impl Gateway {
     }
 
     /// The URL that clients on this machine use.
-    pub fn url(&self) -> String {
-        let ip = match self.address.ip() {
+    pub fn url(&self) -> Option<String> {
+        let address = self.address?;
+        let ip = match address.ip() {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
-            IpAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
         };
-        match ip {
-            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", self.address.port()),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", self.address.port()),
-        }
+        Some(match ip {
+            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", address.port()),
+            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", address.port()),
+        })
+    }
+
+    /// Serves the client behind `input` and `output`, until its `stop` or the gateway's.
+    pub fn talk(
+        &self,
+        files: (OwnedFd, OwnedFd),
+        ended: impl Fn(End) + Clone + Send + 'static,
+    ) -> std::io::Result<Stdio> {
+        let common = self.sse.talks.common.clone();
+        Stdio::start(common, None, files, ended)
     }
 
     /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
@@ -162,26 +182,31 @@ impl Gateway {
         let calls_end = Instant::now() + budget.saturating_sub(children);
         self.draining.store(true, Ordering::Release);
         log::info!("shutting down sessions={}", self.sessions.len());
-        self.http.stop_accepting();
+        if let Some(http) = &self.http {
+            http.stop_accepting();
+        }
         for session in self.sessions.all() {
             session.listener.finish();
         }
         self.sse.talks.drain();
         self.subscriptions.end_all();
         self.parking.close();
-        self.http.close_idle();
-        if !self.http.wait_empty(calls_end) {
-            log::warn!(
-                "calls still in flight connections={}",
-                self.http.connections()
-            );
+        if let Some(http) = &self.http {
+            http.close_idle();
+            if !http.wait_empty(calls_end) {
+                let connections = http.connections();
+                log::warn!("calls still in flight connections={connections}");
+            }
         }
         self.servers.iter().for_each(|server| server.stop());
         // Calls that were cut get their error answer before their connection closes.
-        self.http
-            .wait_empty(Instant::now() + Duration::from_secs(1));
+        if let Some(http) = &self.http {
+            http.wait_empty(Instant::now() + Duration::from_secs(1));
+        }
         self.servers.iter().for_each(|server| server.join());
-        self.http.join();
+        if let Some(http) = self.http.take() {
+            http.join();
+        }
         self.sse.talks.stop();
         let workers = &self.sse.talks.common.workers;
         workers.stop(Instant::now() + Duration::from_secs(1));
@@ -272,6 +297,16 @@ fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
     }
 }
 
+/// A client that started us needs none. One that is set in the file is for the gateway that runs
+/// by itself from the same file.
+fn wants_listener(settings: &Settings) -> bool {
+    let asked = matches!(
+        settings.origin("port"),
+        Origin::Flag(_) | Origin::Environment(_)
+    );
+    settings.transport == Transport::Http || asked
+}
+
 fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
     let (host, port) = (settings.host.as_str(), settings.port);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -297,10 +332,18 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
 }
 
 /// Not having one costs only the local health command, so it is a notice and not an error.
-fn open_health_socket(settings: &Settings, port: u16, health: Arc<Health>) -> Option<HealthSocket> {
+fn open_health_socket(
+    settings: &Settings,
+    address: Option<SocketAddr>,
+    health: Arc<Health>,
+) -> Option<HealthSocket> {
+    let name = match address {
+        Some(address) => SocketName::Port(address.port()),
+        None => SocketName::Process,
+    };
     let mut last = "no runtime or state directory is known".to_owned();
     for folder in socket_folders(settings) {
-        match HealthSocket::open(&folder, port, health.clone()) {
+        match HealthSocket::open(&folder, name, health.clone()) {
             Ok(socket) => return Some(socket),
             Err(error) => last = format!("{}: {error}", folder.display()),
         }

@@ -66,6 +66,11 @@ impl Revision {
         self >= Revision::V2025_06_18
     }
 
+    /// Over HTTP every message names the revision in a header.
+    pub fn has_version_header(self) -> bool {
+        self >= Revision::V2025_06_18
+    }
+
     pub fn has_completions_capability(self) -> bool {
         self >= Revision::V2025_03_26
     }

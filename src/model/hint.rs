@@ -19,6 +19,12 @@ impl CacheHint {
         })
     }
 
+    /// As members of a result, with a comma between them.
+    pub fn members(self) -> String {
+        let scope = if self.is_private { "private" } else { "public" };
+        format!("\"ttlMs\":{},\"cacheScope\":\"{scope}\"", self.ttl_ms)
+    }
+
     /// What holds for two results put together.
     pub fn and(self, other: CacheHint) -> CacheHint {
         CacheHint {
@@ -46,6 +52,14 @@ mod tests {
         let private = r#"{"ttlMs":0,"cacheScope":"private"}"#;
         assert_eq!(read(private), Some((0, true)));
         assert_eq!(read(r#"{"ttlMs":7,"cacheScope":1}"#), Some((7, true)));
+        for text in [public, private] {
+            let members = Members::parse(text, 0, FROM_SERVER).expect("an object");
+            let told = CacheHint::read(&members).map(CacheHint::members);
+            assert_eq!(
+                told.map(|told| format!("{{{told}}}")).as_deref(),
+                Some(text)
+            );
+        }
         for text in [
             "{}",
             r#"{"ttlMs":-1}"#,

@@ -13,7 +13,7 @@ use crate::mcp::meta;
 use crate::mcp::method::{self, Ask};
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
-use crate::upstream::link::{Link, count};
+use crate::upstream::link::{Attributed, Link, count};
 use crate::upstream::listening::Filter;
 use crate::upstream::signals::ProcessSignals;
 use crate::wire::json::{elements, quoted, string_value};
@@ -34,7 +34,7 @@ impl Inbound {
         let mut lines = LineReader::new(stdout, limits::LINE_BYTES);
         loop {
             match lines.next_line() {
-                Ok(Some(Line::Text(line))) => self.line(line),
+                Ok(Some(Line::Text(line))) => self.line(line, None),
                 Ok(Some(Line::TooLong { bytes, id })) => self.too_long(bytes, id),
                 Ok(None) | Err(_) => break,
             }
@@ -42,7 +42,7 @@ impl Inbound {
         self.signals.output_closed();
     }
 
-    fn too_long(&self, bytes: u64, id: Option<u64>) {
+    pub fn too_long(&self, bytes: u64, id: Option<u64>) {
         self.link
             .counters
             .too_long_lines
@@ -60,7 +60,8 @@ impl Inbound {
         }
     }
 
-    fn line(&self, line: &[u8]) {
+    /// One message, or a batch. `stream`: the call on whose own stream it came, over HTTP.
+    pub fn line(&self, line: &[u8], stream: Option<CallId>) {
         let Ok(text) = std::str::from_utf8(line) else {
             self.spoilt(line, "not UTF-8");
             return self.noise(line);
@@ -70,18 +71,18 @@ impl Inbound {
             return;
         }
         if !text.starts_with('[') {
-            return self.message(text);
+            return self.message(text, stream);
         }
         // A batch: servers of revision 2025-03-26 may send one.
         match elements(text, FROM_SERVER) {
             Some(messages) => messages
                 .into_iter()
-                .for_each(|message| self.message(message)),
+                .for_each(|message| self.message(message, stream)),
             None => self.noise(line),
         }
     }
 
-    fn message(&self, text: &str) {
+    fn message(&self, text: &str, stream: Option<CallId>) {
         let envelope = match Envelope::parse(text, FROM_SERVER) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -116,8 +117,8 @@ impl Inbound {
                     );
                 }
             }
-            Kind::Request { id, method } => self.request(&envelope, id, method),
-            Kind::Notification { method } => self.notification(&envelope, method),
+            Kind::Request { id, method } => self.request(&envelope, id, method, stream),
+            Kind::Notification { method } => self.notification(&envelope, method, stream),
         }
     }
 
@@ -163,14 +164,22 @@ impl Inbound {
     fn noise(&self, line: &[u8]) {
         if let Some(seen) = count(&self.link.counters.noise_lines) {
             log::warn!(
-                "line that is not a message on stdout server={:?} seen={seen} line={:?}",
+                "line that is not a message server={:?} seen={seen} line={:?}",
                 self.link.server(),
                 cut(&String::from_utf8_lossy(line))
             );
         }
     }
 
-    fn request(&self, envelope: &Envelope<'_>, id: &str, method: &str) {
+    /// The call that a message without a call's name belongs to, if that is certain enough.
+    fn attribute(&self, stream: Option<CallId>) -> Option<Attributed> {
+        match stream {
+            Some(call) => self.link.on_stream_of(call),
+            None => self.link.attribute(self.outlook.is_one_session()),
+        }
+    }
+
+    fn request(&self, envelope: &Envelope<'_>, id: &str, method: &str, stream: Option<CallId>) {
         if self.link.is_stateless() {
             return self.stray_request(method);
         }
@@ -183,7 +192,7 @@ impl Inbound {
                 .link
                 .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
         };
-        if self.link.client_calls() > 0 {
+        if stream.is_none() && self.link.client_calls() > 0 {
             self.outlook.note_ask(ask);
         }
         let asked = Asked {
@@ -192,7 +201,7 @@ impl Inbound {
             text: envelope.text.to_owned(),
             certain: false,
         };
-        match self.link.attribute(self.outlook.is_one_session()) {
+        match self.attribute(stream) {
             Some(call) => {
                 let asked = Asked {
                     certain: call.certain,
@@ -235,7 +244,7 @@ impl Inbound {
             .answer_error(id, &RpcError::new(error::INVALID_REQUEST, message));
     }
 
-    fn notification(&self, envelope: &Envelope<'_>, method: &str) {
+    fn notification(&self, envelope: &Envelope<'_>, method: &str, stream: Option<CallId>) {
         if self.link.is_stateless() && !self.is_for_us(envelope, method) {
             return bump(&self.link.counters.dropped_notices);
         }
@@ -243,7 +252,7 @@ impl Inbound {
             method::LISTENING => self.listening(envelope),
             method::CANCELLED if self.link.is_stateless() => self.listening_ended(envelope),
             method::PROGRESS => self.progress(envelope),
-            method::MESSAGE => self.log_message(envelope),
+            method::MESSAGE => self.log_message(envelope, stream),
             method::CANCELLED => self.withdrawn(envelope),
             method::RESOURCE_UPDATED => self.resource_updated(envelope),
             method::ELICITATION_COMPLETE => self.elicitation_complete(envelope),
@@ -335,14 +344,14 @@ impl Inbound {
         });
     }
 
-    fn log_message(&self, envelope: &Envelope<'_>) {
+    fn log_message(&self, envelope: &Envelope<'_>, stream: Option<CallId>) {
         let level = envelope
             .params
             .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
             .and_then(|members| Level::parse(&members.string("level")?))
             .unwrap_or(Level::Info);
         let text = envelope.text.as_bytes().to_vec();
-        match self.link.attribute(self.outlook.is_one_session()) {
+        match self.attribute(stream) {
             Some(call) => self.link.noticed(
                 &call,
                 Notice {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::base::limits;
@@ -12,12 +12,14 @@ use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta;
+use crate::mcp::method::CANCELLED;
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
+use crate::upstream::remote::Remote;
 use crate::wire::members::{Edit, Members, splice};
 use crate::wire::message::{FROM_SERVER, blank_line_breaks};
 
@@ -47,9 +49,15 @@ impl Hello {
     }
 }
 
+/// The way to the server.
+enum Wire {
+    Pipe(Outlet),
+    Remote(Arc<Remote>),
+}
+
 pub struct Link {
     server: String,
-    outlet: Outlet,
+    wire: Wire,
     pending: Mutex<Pending>,
     hello: OnceLock<Hello>,
     /// Lists that the server said have changed, one bit for each `ListKind`.
@@ -118,9 +126,18 @@ pub enum Caller {
 
 impl Link {
     pub fn new(server: &str, outlet: Outlet) -> Link {
+        Link::over(server, Wire::Pipe(outlet))
+    }
+
+    /// To a server that is no child of ours.
+    pub fn over_http(server: &str, remote: Arc<Remote>) -> Link {
+        Link::over(server, Wire::Remote(remote))
+    }
+
+    fn over(server: &str, wire: Wire) -> Link {
         Link {
             server: server.to_owned(),
-            outlet,
+            wire,
             pending: Mutex::default(),
             hello: OnceLock::new(),
             dirty: AtomicU8::new(0),
@@ -134,8 +151,20 @@ impl Link {
         &self.server
     }
 
-    pub fn outlet(&self) -> &Outlet {
-        &self.outlet
+    /// `None` for a server over HTTP.
+    pub fn outlet(&self) -> Option<&Outlet> {
+        match &self.wire {
+            Wire::Pipe(outlet) => Some(outlet),
+            Wire::Remote(_) => None,
+        }
+    }
+
+    /// `None` for a child.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        match &self.wire {
+            Wire::Pipe(_) => None,
+            Wire::Remote(remote) => Some(remote),
+        }
     }
 
     pub fn listening(&self) -> &Listening {
@@ -253,7 +282,12 @@ impl Link {
             };
             pending.calls.insert(id, waiting);
         }
-        match self.outlet.send(line, Instant::now() + limits::QUEUE_WAIT) {
+        let deadline = Instant::now() + limits::QUEUE_WAIT;
+        let sent = match &self.wire {
+            Wire::Pipe(outlet) => outlet.send(line, deadline),
+            Wire::Remote(remote) => remote.send(Some(id), line, Some(deadline)),
+        };
+        match sent {
             Ok(()) => Ok(id),
             Err(error) => {
                 // Gone already when the link was closed meanwhile: then its answer is in the
@@ -262,7 +296,7 @@ impl Link {
                     return Ok(id);
                 }
                 Err(match error {
-                    SendError::Busy => self.busy("does not read its input fast enough"),
+                    SendError::Busy => self.busy("does not take requests fast enough"),
                     SendError::Closed => self.gone(),
                 })
             }
@@ -283,8 +317,7 @@ impl Link {
 
     /// A notification of the gateway; `params` is raw JSON. Lost when the child does not read.
     pub fn notify(&self, method: &str, params: &str) {
-        let line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n");
-        if self.outlet.try_send(line.into_bytes()).is_err() {
+        if self.try_send(notification(method, params)).is_err() {
             log::debug!("notification lost server={:?} method={method}", self.server);
         }
     }
@@ -295,7 +328,10 @@ impl Link {
         if known {
             let reason = crate::wire::json::quoted(reason);
             let params = format!("{{\"requestId\":{id},\"reason\":{reason}}}");
-            self.notify(crate::mcp::method::CANCELLED, &params);
+            match &self.wire {
+                Wire::Pipe(_) => self.notify(CANCELLED, &params),
+                Wire::Remote(remote) => remote.cancel(id, notification(CANCELLED, &params)),
+            }
         }
         known
     }
@@ -331,7 +367,7 @@ impl Link {
     fn send_answer(&self, mut line: Vec<u8>) {
         blank_line_breaks(&mut line);
         line.push(b'\n');
-        if self.outlet.try_send(line).is_err()
+        if self.try_send(line).is_err()
             && let Some(seen) = count(&self.counters.lost_answers)
         {
             log::warn!(
@@ -339,6 +375,18 @@ impl Link {
                 self.server
             );
         }
+    }
+
+    fn try_send(&self, line: Vec<u8>) -> Result<(), SendError> {
+        match &self.wire {
+            Wire::Pipe(outlet) => outlet.try_send(line),
+            Wire::Remote(remote) => remote.send(None, line, None),
+        }
+    }
+
+    /// Whether somebody waits for the answer to `id`.
+    pub fn awaits(&self, id: CallId) -> bool {
+        self.pending().calls.contains_key(&id)
     }
 
     fn take(&self, id: CallId) -> Option<Waiting> {
@@ -418,7 +466,10 @@ impl Link {
             let error = RpcError::gateway(reason, &self.server, detail);
             deliver(&waiting.mail, id, Reply::Failed(error));
         }
-        self.outlet.close();
+        match &self.wire {
+            Wire::Pipe(outlet) => outlet.close(),
+            Wire::Remote(remote) => remote.close(),
+        }
     }
 
     /// Gives a progress or log message to its call, if there is room: these may be lost.
@@ -479,6 +530,17 @@ impl Link {
             call: *call,
             mail: waiting.mail.clone(),
             certain,
+        })
+    }
+
+    /// The client's call on whose own stream a message came.
+    pub fn on_stream_of(&self, call: CallId) -> Option<Attributed> {
+        let pending = self.pending();
+        let waiting = pending.calls.get(&call)?;
+        (waiting.caller != Caller::Gateway).then(|| Attributed {
+            call,
+            mail: waiting.mail.clone(),
+            certain: true,
         })
     }
 
@@ -553,6 +615,11 @@ impl Link {
         }
     }
 
+    /// The server no longer knows the level it was told.
+    pub fn forget_level(&self) {
+        self.told_level.store(0, Ordering::Release);
+    }
+
     /// Takes back calls of the gateway itself that are older than call `first`: nobody waits for
     /// them, and a server that never answers them must not run out of room.
     pub fn expire_gateway_calls(&self, first: CallId) {
@@ -569,6 +636,10 @@ impl Link {
             self.cancel(id, "the gateway no longer waits");
         }
     }
+}
+
+fn notification(method: &str, params: &str) -> Vec<u8> {
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n").into_bytes()
 }
 
 /// What the gateway itself says in a request to a stateless server.
@@ -615,7 +686,7 @@ mod tests {
     }
 
     fn said(link: &Link, mut reader: std::io::PipeReader) -> String {
-        link.outlet().close();
+        link.outlet().expect("a pipe").close();
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
         text

@@ -18,6 +18,7 @@ pub mod pool;
 pub mod probe;
 pub mod process;
 mod program;
+pub mod remote;
 pub mod server;
 pub mod signals;
 pub mod stderr;

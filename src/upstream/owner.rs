@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
 use crate::base::{limits, sys, thread};
+use crate::config::remote::RemoteSpec;
 use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
 use crate::mcp::list::ListKind;
@@ -22,16 +23,18 @@ use crate::upstream::call::{CallId, next_call_id};
 use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
-use crate::upstream::link::Link;
+use crate::upstream::link::{Hello, Link};
 use crate::upstream::listening::Filter;
 use crate::upstream::outlet::{Outlet, WriterEnd};
 use crate::upstream::process::{Graces, Process, Spec};
+use crate::upstream::remote::Remote;
+use crate::upstream::remote::greet::Greeting;
 use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
 use crate::upstream::subscriber::Subscriber;
-use crate::upstream::verdict::Verdict;
+use crate::upstream::verdict::{Started, Verdict};
 
 /// Whose process this is.
 #[derive(Debug, Clone)]
@@ -78,6 +81,8 @@ struct Running<'a> {
     older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
     ended: Receiver<()>,
+    /// Over HTTP: what its threads hand messages to, for as long as it is held here.
+    _inbound: Option<Arc<Inbound>>,
 }
 
 impl Running<'_> {
@@ -182,13 +187,15 @@ impl Owner {
 
     /// What it spoke when it was started last.
     fn recall(&self) -> Option<Verdict> {
-        let spec = self.server.config.process.as_ref()?;
-        self.server.era.recall(spec)
+        let started = Started::of(&self.server.config)?;
+        self.server.era.recall(started)
     }
 
-    fn learn(&self, era: Era) {
-        if let Some(spec) = &self.server.config.process {
-            self.server.era.learn(spec, Verdict::of(era));
+    fn learn(&self, link: &Link, era: Era) {
+        let over_http = link.remote().and_then(|remote| remote.verdict());
+        let verdict = over_http.unwrap_or(Verdict::of(era));
+        if let Some(started) = Started::of(&self.server.config) {
+            self.server.era.learn(started, verdict);
         }
     }
 
@@ -202,7 +209,8 @@ impl Owner {
             Ok(running) => running,
             Err(why) => return unborn(why, known),
         };
-        self.update(|status, _| status.pid = Some(running.watch.process.pid()));
+        let pid = running.watch.process.as_ref().map(Process::pid);
+        self.update(|status, _| status.pid = pid);
         match self.connect(&mut running, known, self.server.config.connection_timeout) {
             Ok(()) => self.ready(&running),
             Err(fault) => {
@@ -258,7 +266,7 @@ impl Owner {
             }
             // A process that has just ended gets a moment, so that its code is known.
             Fault::Gone(end) => {
-                let seen = words(end, &mut running.watch.process);
+                let seen = words(end, &mut running.watch);
                 format!("{seen} before it was ready")
             }
             fault => fault.to_string(),
@@ -290,7 +298,32 @@ impl Owner {
         });
     }
 
+    /// Opens the way to a server that is no child of ours. Nothing is sent yet.
+    fn dial<'a>(&self, spec: &RemoteSpec, turn: Permit<'a>) -> Result<Running<'a>, String> {
+        let signals = Arc::new(ProcessSignals::new(self.signals().clone()));
+        let (remote, ended) = Remote::new(self.server.name(), spec, signals.clone())?;
+        let link = Arc::new(Link::over_http(self.server.name(), remote.clone()));
+        let inbound = Arc::new(Inbound {
+            link: link.clone(),
+            signals: signals.clone(),
+            outlook: self.server.outlook(&self.role),
+        });
+        remote.deliver_to(&inbound);
+        Ok(Running {
+            watch: Watch::new(None, signals, turn),
+            link,
+            agenda: Agenda::default(),
+            older: (Instant::now(), next_call_id()),
+            subscriber: Subscriber::default(),
+            ended,
+            _inbound: Some(inbound),
+        })
+    }
+
     fn spawn<'a>(&self, turn: Permit<'a>) -> Result<Running<'a>, String> {
+        if let Some(spec) = &self.server.config.remote {
+            return self.dial(spec, turn);
+        }
         let Some(spec) = self.server.config.process.as_ref() else {
             return Err("has no command".to_owned());
         };
@@ -327,12 +360,13 @@ impl Owner {
                 format!("cannot start its threads: {error}")
             })?;
         Ok(Running {
-            watch: Watch::new(process, signals, turn),
+            watch: Watch::new(Some(process), signals, turn),
             link,
             agenda: Agenda::default(),
             subscriber: Subscriber::default(),
             older: (Instant::now(), next_call_id()),
             ended,
+            _inbound: None,
         })
     }
 
@@ -364,7 +398,8 @@ impl Owner {
             &format!("wr:{name}"),
             limits::STACK_WORKER_BYTES,
             move || {
-                signals.writer_ended(writer.outlet().run_writer());
+                let end = writer.outlet().map(Outlet::run_writer);
+                signals.writer_ended(end.unwrap_or(WriterEnd::Closed));
                 drop(held);
             },
         )?;
@@ -398,12 +433,16 @@ impl Owner {
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
-        let mut hello = dialogue.greet(known, &face, Limit { time: limit, key })?;
+        let within = Limit { time: limit, key };
+        let mut hello = match (link.remote(), &self.server.config.remote) {
+            (Some(remote), Some(spec)) => {
+                Greeting::new(remote, dialogue, spec.kind, &face, within).run(known)?
+            }
+            _ => dialogue.greet(known, &face, within)?,
+        };
         bound_instructions(self.server.name(), &mut hello);
-        self.learn(hello.era);
-        let kinds = ListKind::ALL.into_iter();
-        let kinds = kinds.filter(|kind| hello.declares(kind.capability()));
-        let kinds: Vec<ListKind> = kinds.collect();
+        self.learn(&link, hello.era);
+        let kinds: Vec<ListKind> = declared(Some(&hello)).collect();
         link.set_hello(hello);
         // Before the lists, so that no change falls between.
         self.wish(running);
@@ -439,11 +478,14 @@ impl Owner {
         let (server, method) = (self.server.name(), kind.method());
         let fault = match dialogue.read_list(kind, room, limit) {
             Ok(Read {
-                items,
+                mut items,
                 bytes,
                 flaw,
                 hint,
             }) => {
+                if let (ListKind::Tools, Some(remote)) = (kind, running.link.remote()) {
+                    remote.admit(&mut items);
+                }
                 if let Some(flaw) = &flaw {
                     log::warn!("list incomplete server={server:?} method={method}: it {flaw}");
                 }
@@ -473,10 +515,7 @@ impl Owner {
 
     fn ready(&self, running: &Running<'_>) {
         let link = &running.link;
-        if let Some(level) = self.server.level() {
-            send_level(link, level);
-        }
-        self.subscribe_again(link);
+        self.tell_again(link);
         if self.is_shared() {
             let listing = self.known.borrow().clone();
             let counts = ListKind::ALL.map(|kind| listing.of(kind).len());
@@ -573,7 +612,7 @@ impl Owner {
             };
             match turn {
                 Err(End::Stop) => return None,
-                Err(end) => return Some(words(end, &mut running.watch.process)),
+                Err(end) => return Some(words(end, &mut running.watch)),
                 // The bell may have rung meanwhile, and was heard there.
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -606,6 +645,30 @@ impl Owner {
         }
     }
 
+    /// What a server over HTTP that forgot us must be told again, and what nobody heard while
+    /// its stream was closed.
+    fn make_up(&self, running: &mut Running<'_>) {
+        let signals = running.watch.signals();
+        let (is_new, is_missed) = (signals.take_renewed(), signals.take_missed());
+        if is_new {
+            running.link.forget_level();
+            self.tell_again(&running.link);
+        }
+        if is_new || is_missed {
+            let now = Instant::now();
+            let kinds = declared(running.link.hello());
+            kinds.for_each(|kind| running.agenda.changed(kind, now));
+        }
+    }
+
+    /// What the gateway wants of a server beside answers.
+    fn tell_again(&self, link: &Link) {
+        if let Some(level) = self.server.level() {
+            send_level(link, level);
+        }
+        self.subscribe_again(link);
+    }
+
     /// Reads one list that is due. False when there is none.
     fn refresh(&self, running: &mut Running<'_>) -> Result<bool, End> {
         if self.signals().take_wishes_changed() {
@@ -613,6 +676,7 @@ impl Owner {
         }
         self.attend(running);
         let is_news = running.watch.signals().take_lists_changed();
+        self.make_up(running);
         if !self.is_shared() {
             return Ok(false);
         }
@@ -667,7 +731,11 @@ impl Owner {
     fn end(&self, mut running: Running<'_>, reason: Reason, detail: &str) {
         running.watch.end_turn();
         running.link.close(reason, detail);
-        running.watch.process.stop(Graces::default());
+        match (&mut running.watch.process, running.link.remote()) {
+            (Some(process), _) => drop(process.stop(Graces::default())),
+            (None, Some(remote)) => remote.good_bye(),
+            (None, None) => {}
+        }
         if running.ended.recv_timeout(limits::THREADS_END) != Err(RecvTimeoutError::Disconnected) {
             log::error!(
                 "threads of an ended server do not end server={:?}",
@@ -687,9 +755,15 @@ fn unborn(why: String, next: Option<Verdict>) -> Ending {
     }
 }
 
+/// The lists that a server says it has.
+fn declared(hello: Option<&Hello>) -> impl Iterator<Item = ListKind> {
+    let has = move |kind: &ListKind| hello.is_some_and(|hello| hello.declares(kind.capability()));
+    ListKind::ALL.into_iter().filter(has)
+}
+
 /// Why the process is no longer served. One that has just ended gets a moment, so that its code
 /// is known.
-fn words(end: End, process: &mut Process) -> String {
+fn words(end: End, watch: &mut Watch<'_>) -> String {
     let seconds = limits::OUTLET_STALL.as_secs();
     let seen = match end {
         End::Exited(exit) => return exit.to_string(),
@@ -697,9 +771,14 @@ fn words(end: End, process: &mut Process) -> String {
             return format!("took none of its input for {seconds} s");
         }
         End::Writer(WriterEnd::Broken) => "closed its input",
+        End::Lost => {
+            let why = watch.signals().why_lost();
+            return why.unwrap_or("is gone").to_owned();
+        }
         End::Stop | End::OutputClosed | End::Writer(_) => "closed its output",
     };
-    match process.wait_exit(soon()) {
+    let process = watch.process.as_mut();
+    match process.and_then(|process| process.wait_exit(soon())) {
         Some(exit) => exit.to_string(),
         None => seen.to_owned(),
     }

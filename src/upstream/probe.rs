@@ -41,7 +41,7 @@ impl Dialogue<'_, '_> {
     ) -> Result<Hello, Fault> {
         let started = Instant::now();
         let hello = match known {
-            Some(Verdict::Session) => self.greet_session(face, limit),
+            Some(Verdict::Session | Verdict::Sse) => self.greet_session(face, limit),
             Some(Verdict::Stateless) => self.greet_stateless(face, limit, limit.time),
             None => self.greet_stateless(face, limit, limits::PROBE.min(limit.time / 3)),
         };

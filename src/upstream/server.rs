@@ -320,14 +320,6 @@ impl Server {
         lock(&self.shared.slot).hello.clone()
     }
 
-    /// Whether it was of the stateless era when it was last up.
-    pub fn is_stateless(&self) -> bool {
-        let slot = lock(&self.shared.slot);
-        slot.hello
-            .as_ref()
-            .is_some_and(|hello| hello.era.is_stateless())
-    }
-
     /// The shared process, if it is up.
     pub fn shared_link(&self) -> Option<Arc<Link>> {
         lock(&self.shared.slot).link.clone()
@@ -538,6 +530,8 @@ impl Server {
         let mut subscriptions = lock(&self.subscriptions);
         let subscription = subscriptions.entry(uri.to_owned()).or_default();
         subscription.sessions += 1;
+        // A stateless server is asked by its owner.
+        self.shared.signals.wishes_changed();
         !subscription.agreed
     }
 
@@ -559,20 +553,24 @@ impl Server {
             return false;
         }
         subscriptions.remove(uri);
+        self.shared.signals.wishes_changed();
         true
     }
 
-    /// The resources that sessions want to hear of are others: for a stateless server that is a
-    /// part of what it is asked to tell. `caller`: whose process is meant beside the shared one.
-    pub fn wishes_changed(&self, caller: Option<&SessionFace>) {
-        self.shared.signals.wishes_changed();
-        let own = caller.and_then(|face| {
-            let whose = Whose::Session(face.session.clone());
-            self.pool.living(&whose)
-        });
+    /// The resources that a session wants to hear of are others: for a process of its own that
+    /// is stateless they are a part of what it is asked to tell.
+    pub fn wishes_changed(&self, session: &str) {
+        let own = self.pool.living(&Whose::Session(session.to_owned()));
         if let Some(instance) = own {
             instance.signals.wishes_changed();
         }
+    }
+
+    /// Whether it spoke the stateless revision when it was last up.
+    pub fn is_stateless(&self) -> bool {
+        let slot = lock(&self.shared.slot);
+        let hello = slot.hello.as_ref();
+        hello.is_some_and(|hello| hello.era.is_stateless())
     }
 
     /// There is no room for another resource in what it is asked to tell of.

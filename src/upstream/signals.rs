@@ -84,6 +84,10 @@ pub struct ProcessSignals {
     output_closed: AtomicBool,
     writer_end: OnceLock<WriterEnd>,
     lists_changed: AtomicBool,
+    /// Over HTTP: why the server is taken for down.
+    lost: OnceLock<String>,
+    renewed: AtomicBool,
+    missed: AtomicBool,
 }
 
 impl ProcessSignals {
@@ -93,6 +97,9 @@ impl ProcessSignals {
             output_closed: AtomicBool::new(false),
             writer_end: OnceLock::new(),
             lists_changed: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            renewed: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
         }
     }
 
@@ -106,6 +113,38 @@ impl ProcessSignals {
         // There is one writer and it ends once.
         let _ = self.writer_end.set(end);
         self.owner.ring();
+    }
+
+    /// A server that is no child is down.
+    pub fn lost(&self, why: &str) {
+        // The first reason stands.
+        let _ = self.lost.set(why.to_owned());
+        self.owner.ring();
+    }
+
+    /// Why, if it was lost.
+    pub fn why_lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
+    }
+
+    /// The server forgot us and was greeted anew: it knows no subscription and no level.
+    pub fn renewed(&self) {
+        self.renewed.store(true, Ordering::Release);
+        self.owner.ring();
+    }
+
+    pub fn take_renewed(&self) -> bool {
+        self.renewed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The server may have said something that nobody heard.
+    pub fn missed(&self) {
+        self.missed.store(true, Ordering::Release);
+        self.owner.ring();
+    }
+
+    pub fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::AcqRel)
     }
 
     /// The marks at the link say which lists.
@@ -134,11 +173,13 @@ pub enum End {
     Exited(Exit),
     OutputClosed,
     Writer(WriterEnd),
+    /// A server that is no child; the signals say why.
+    Lost,
 }
 
-/// A process under the eyes of its owner.
+/// A process under the eyes of its owner, or a server that is no child of ours.
 pub struct Watch<'a> {
-    pub process: Process,
+    pub process: Option<Process>,
     signals: Arc<ProcessSignals>,
     /// The permit to start, and until when it is kept.
     turn: Option<(Permit<'a>, Instant)>,
@@ -149,7 +190,11 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// `turn` goes to the next server after `limits::START_TURN`, so that one that hangs in its
     /// start holds up nobody.
-    pub fn new(process: Process, signals: Arc<ProcessSignals>, turn: Permit<'a>) -> Watch<'a> {
+    pub fn new(
+        process: Option<Process>,
+        signals: Arc<ProcessSignals>,
+        turn: Permit<'a>,
+    ) -> Watch<'a> {
         let now = Instant::now();
         Watch {
             process,
@@ -195,15 +240,19 @@ impl<'a> Watch<'a> {
         if let Some(end) = self.signals.writer_end.get() {
             return Some(End::Writer(*end));
         }
+        if self.signals.lost.get().is_some() {
+            return Some(End::Lost);
+        }
         if now < self.looked + limits::OWNER_LOOK {
             return None;
         }
         self.looked = now;
-        if let Some(exit) = self.process.try_exit() {
+        let process = self.process.as_mut()?;
+        if let Some(exit) = process.try_exit() {
             return Some(End::Exited(exit));
         }
         if now >= self.observed + limits::FAMILY_LOOK {
-            self.process.observe();
+            process.observe();
             self.observed = now;
         }
         None

@@ -4,7 +4,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::server::ProcessSpec;
+use crate::config::remote::RemoteSpec;
+use crate::config::server::{ProcessSpec, ServerConfig};
 use crate::mcp::era::{Era, is_stateless};
 use crate::mcp::error::UNSUPPORTED_VERSION;
 use crate::mcp::meta;
@@ -18,6 +19,8 @@ use crate::wire::message::FROM_SERVER;
 pub enum Verdict {
     Session,
     Stateless,
+    /// Over HTTP: the session era, by the transport of its first revision.
+    Sse,
 }
 
 impl Verdict {
@@ -80,13 +83,13 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn recall(&self, spec: &ProcessSpec) -> Option<Verdict> {
+    pub fn recall(&self, started: Started<'_>) -> Option<Verdict> {
         let known = *self.lock();
-        known.and_then(|(key, verdict)| (key == key_of(spec)).then_some(verdict))
+        known.and_then(|(key, verdict)| (key == started.key()).then_some(verdict))
     }
 
-    pub fn learn(&self, spec: &ProcessSpec, verdict: Verdict) {
-        *self.lock() = Some((key_of(spec), verdict));
+    pub fn learn(&self, started: Started<'_>, verdict: Verdict) {
+        *self.lock() = Some((started.key(), verdict));
     }
 
     /// A start failed: the next one finds out again.
@@ -95,18 +98,42 @@ impl Memory {
     }
 }
 
-/// Stays in memory: the values of variables may be secrets.
-fn key_of(spec: &ProcessSpec) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&spec.program, &spec.args, &spec.cwd).hash(&mut hasher);
-    for (name, value) in &spec.env {
-        (name, value.expose()).hash(&mut hasher);
+/// What was started, or reached.
+#[derive(Clone, Copy)]
+pub enum Started<'a> {
+    Process(&'a ProcessSpec),
+    Remote(&'a RemoteSpec),
+}
+
+impl<'a> Started<'a> {
+    pub fn of(config: &'a ServerConfig) -> Option<Started<'a>> {
+        let remote = config.remote.as_ref().map(Started::Remote);
+        config.process.as_ref().map(Started::Process).or(remote)
     }
-    hasher.finish()
+
+    /// Stays in memory: the values of variables and headers may be secrets.
+    fn key(self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let secrets = match self {
+            Started::Process(spec) => {
+                (&spec.program, &spec.args, &spec.cwd).hash(&mut hasher);
+                &spec.env
+            }
+            Started::Remote(spec) => {
+                spec.url.hash(&mut hasher);
+                &spec.headers
+            }
+        };
+        for (name, value) in secrets {
+            (name, value.expose()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Started::Process;
     use super::{Memory, Verdict, is_stateless_error, stateless_hello};
     use crate::base::secret::Secret;
     use crate::config::server::ProcessSpec;
@@ -170,12 +197,15 @@ mod tests {
             env: vec![("V".to_owned(), Secret::new(value.to_owned()))],
             cwd: None,
         };
-        assert_eq!(memory.recall(&spec("p", "1")), None);
-        memory.learn(&spec("p", "1"), Verdict::Stateless);
-        assert_eq!(memory.recall(&spec("p", "1")), Some(Verdict::Stateless));
-        assert_eq!(memory.recall(&spec("q", "1")), None);
-        assert_eq!(memory.recall(&spec("p", "2")), None);
+        assert_eq!(memory.recall(Process(&spec("p", "1"))), None);
+        memory.learn(Process(&spec("p", "1")), Verdict::Stateless);
+        assert_eq!(
+            memory.recall(Process(&spec("p", "1"))),
+            Some(Verdict::Stateless)
+        );
+        assert_eq!(memory.recall(Process(&spec("q", "1"))), None);
+        assert_eq!(memory.recall(Process(&spec("p", "2"))), None);
         memory.forget();
-        assert_eq!(memory.recall(&spec("p", "1")), None);
+        assert_eq!(memory.recall(Process(&spec("p", "1"))), None);
     }
 }

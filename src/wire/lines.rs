@@ -146,7 +146,7 @@ pub fn find_id(line: &[u8]) -> Option<u64> {
 
 /// Finds the integer member `id` of the outermost object in text that streams by.
 #[derive(Default)]
-struct IdFinder {
+pub(crate) struct IdFinder {
     depth: u32,
     in_string: bool,
     escaped: bool,
@@ -158,7 +158,7 @@ struct IdFinder {
 }
 
 impl IdFinder {
-    fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.step(byte);
         }
@@ -214,7 +214,7 @@ impl IdFinder {
         }
     }
 
-    fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         self.found
     }
 }

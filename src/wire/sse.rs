@@ -1,6 +1,8 @@
 //! Server-sent events (WHATWG HTML, "Server-sent events"): writing them, and reading them from
 //! a stream that may break anywhere.
 
+use crate::wire::lines::IdFinder;
+
 /// Appends one event. `data` must hold no line break (JSON text after `blank_line_breaks`).
 pub fn write_event(id: Option<&str>, retry_ms: Option<u64>, data: &[u8], out: &mut Vec<u8>) {
     out.reserve(data.len() + 64);
@@ -26,31 +28,72 @@ pub struct Event {
     pub name: String,
     pub data: String,
     pub id: Option<String>,
+    /// Set when the data was longer than the bound: it was skipped.
+    pub skipped: Option<Skipped>,
+}
+
+/// What is known of data that was too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    pub bytes: u64,
+    /// The top-level integer `id`, if the data had one.
+    pub id: Option<u64>,
 }
 
 /// Collects lines into events. Feed it bytes in any pieces.
-#[derive(Default)]
 pub struct Parser {
+    limit: usize,
     line: Vec<u8>,
     after_return: bool,
     event: Event,
     has_data: bool,
+    /// Of data that is being skipped.
+    skipping: Option<(u64, IdFinder)>,
+    /// The line at hand is too long: the rest of it is skipped too.
+    in_long_line: bool,
+    last_id: Option<String>,
+    retry_ms: Option<u64>,
+}
+
+impl Default for Parser {
+    fn default() -> Parser {
+        Parser::new(usize::MAX)
+    }
 }
 
 impl Parser {
+    /// `limit`: bytes of the data of one event; of longer ones only the id is read.
+    pub fn new(limit: usize) -> Parser {
+        Parser {
+            limit,
+            line: Vec::new(),
+            after_return: false,
+            event: Event::default(),
+            has_data: false,
+            skipping: None,
+            in_long_line: false,
+            last_id: None,
+            retry_ms: None,
+        }
+    }
+
     /// Takes `bytes` and returns the events that became complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut complete = Vec::new();
-        for &byte in bytes {
-            let after_return = std::mem::take(&mut self.after_return);
-            match byte {
-                b'\n' if after_return => {}
-                b'\n' | b'\r' => {
-                    self.after_return = byte == b'\r';
-                    complete.extend(self.end_line());
-                }
-                _ => self.line.push(byte),
+        let mut rest = bytes;
+        while let Some(&first) = rest.first() {
+            if std::mem::take(&mut self.after_return) && first == b'\n' {
+                rest = &rest[1..];
+                continue;
             }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', rest) else {
+                self.collect(rest);
+                break;
+            };
+            self.collect(&rest[..end]);
+            self.after_return = rest[end] == b'\r';
+            rest = &rest[end + 1..];
+            complete.extend(self.end_line());
         }
         complete
     }
@@ -60,30 +103,98 @@ impl Parser {
         self.line.len() + self.event.data.len()
     }
 
-    fn end_line(&mut self) -> Option<Event> {
-        let line = std::mem::take(&mut self.line);
-        let line = String::from_utf8_lossy(&line);
-        if line.is_empty() {
-            let has_data = std::mem::take(&mut self.has_data);
-            let mut event = std::mem::take(&mut self.event);
-            event.data.pop();
-            return has_data.then_some(event);
+    /// The id that the stream gave last, with data or without.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    /// How long the stream wants a reader to wait before it comes back.
+    pub fn retry_ms(&self) -> Option<u64> {
+        self.retry_ms
+    }
+
+    fn collect(&mut self, part: &[u8]) {
+        if self.in_long_line {
+            self.skip(part);
+            return;
         }
+        self.line.extend_from_slice(part);
+        if self.line.len() <= self.limit.saturating_add(FIELD_BYTES) {
+            return;
+        }
+        self.in_long_line = true;
+        let line = std::mem::take(&mut self.line);
+        if let Some(data) = line.strip_prefix(b"data:") {
+            self.begin_to_skip();
+            self.skip(data);
+        }
+    }
+
+    fn begin_to_skip(&mut self) {
+        let data = std::mem::take(&mut self.event.data);
+        self.skipping.get_or_insert_default();
+        self.skip(data.as_bytes());
+    }
+
+    fn skip(&mut self, part: &[u8]) {
+        if let Some((bytes, finder)) = &mut self.skipping {
+            *bytes += part.len() as u64;
+            finder.feed(part);
+        }
+    }
+
+    fn end_line(&mut self) -> Option<Event> {
+        if std::mem::take(&mut self.in_long_line) {
+            return None;
+        }
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            return self.end_event();
+        }
+        let line = String::from_utf8_lossy(&line);
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "data" => {
-                self.has_data = true;
-                self.event.data.push_str(value);
-                self.event.data.push('\n');
-            }
+            "data" if self.skipping.is_some() => self.skip(value.as_bytes()),
+            "data" => self.add_data(value),
             "event" => self.event.name = value.to_owned(),
-            "id" if !value.contains('\0') => self.event.id = Some(value.to_owned()),
+            "id" if !value.contains('\0') => {
+                self.event.id = Some(value.to_owned());
+                self.last_id = Some(value.to_owned());
+            }
+            "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                self.retry_ms = value.parse().ok().or(self.retry_ms);
+            }
             _ => {}
         }
         None
     }
+
+    fn add_data(&mut self, value: &str) {
+        self.has_data = true;
+        self.event.data.push_str(value);
+        self.event.data.push('\n');
+        if self.event.data.len() > self.limit.saturating_add(1) {
+            self.begin_to_skip();
+        }
+    }
+
+    fn end_event(&mut self) -> Option<Event> {
+        let has_data = std::mem::take(&mut self.has_data);
+        let mut event = std::mem::take(&mut self.event);
+        event.data.pop();
+        if let Some((bytes, finder)) = self.skipping.take() {
+            event.data.clear();
+            let id = finder.id();
+            event.skipped = Some(Skipped { bytes, id });
+            return Some(event);
+        }
+        has_data.then_some(event)
+    }
 }
+
+/// Room for a field's name beside its value.
+const FIELD_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +216,30 @@ mod tests {
             assert_eq!(events[1].data, "");
             assert_eq!(events[2].name, "endpoint");
             assert_eq!(events[2].data, "one\ntwo");
+        }
+    }
+
+    #[test]
+    fn an_event_beyond_the_bound_is_skipped_and_its_id_is_found() {
+        let long = format!("{{\"id\":7,\"x\":\"{}\"}}", "y".repeat(200));
+        let text = format!(
+            "data: {long}\n\n: {long}\nid: 1\nretry: 250\n\ndata: {}\ndata: {}\n\ndata: ok\n\n",
+            &long[..50],
+            &long[50..]
+        );
+        for split in 0..text.len() {
+            let mut parser = Parser::new(100);
+            let mut events = parser.feed(&text.as_bytes()[..split]);
+            events.extend(parser.feed(&text.as_bytes()[split..]));
+            let ids: Vec<_> = events
+                .iter()
+                .map(|event| event.skipped.as_ref().map(|skipped| skipped.id))
+                .collect();
+            assert_eq!(ids, [Some(Some(7)), Some(Some(7)), None], "split {split}");
+            assert_eq!(events[2].data, "ok");
+            assert_eq!(parser.last_id(), Some("1"));
+            assert_eq!(parser.retry_ms(), Some(250));
+            assert_eq!(parser.held_bytes(), 0);
         }
     }
 }

@@ -276,7 +276,8 @@ fn a_question_of_a_call_that_was_taken_back_reaches_nobody_else() {
 
 #[test]
 fn questions_without_a_call_are_refused_on_a_shared_server() {
-    let rig = Rig::start(json!({"ho": hostile(&[])}));
+    let shared = with(hostile(&[]), json!({"instances": "shared"}));
+    let rig = Rig::start(json!({"ho": shared}));
     let mut session = rig.session_with(able());
     let mut listening = session.listen();
     assert_eq!(

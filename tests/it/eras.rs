@@ -50,11 +50,14 @@ const TAIL: &str = r#"
 
 /// `first` runs before the server reads; `arms` of a `case` come before the usual ones.
 fn script(first: &str, arms: &str) -> Value {
-    let text = format!("echo >> starts\n{first}\n{HEAD} {arms} {TAIL}");
+    let count = "[ -z \"$STARTS\" ] || echo >> \"$STARTS\"";
+    let text = format!("{count}\n{first}\n{HEAD} {arms} {TAIL}");
     json!({"command": "sh", "args": ["-c", text]})
 }
 
 fn listed(folder: &Folder, server: &Value) -> Outcome {
+    let mut server = server.clone();
+    server["env"]["STARTS"] = "starts".into();
     let config = json!({"mcpServers": {"s": server}}).to_string();
     folder.write("mcp.json", &config);
     run(folder.command(&["list", "--config", "mcp.json"]), None)
@@ -301,7 +304,7 @@ fn a_change_of_a_list_is_told_and_the_list_read_again() {
             tell subscriptions/acknowledged \"$honoured\"
             case $line in *r:1*) seen=$${{seen}}x; tell tools/list_changed ;; esac ;;"
     );
-    let rig = Rig::start(json!({"s": script("cd /", &arms)}));
+    let rig = Rig::start(json!({"s": script("", &arms)}));
     assert_eq!(note(&rig, |_| true), "hd");
     let mut session = rig.session();
     let mut stream = session.listen();
@@ -327,7 +330,7 @@ fn a_subscription_that_ends_is_opened_again_and_the_lists_are_read_again() {
             tell subscriptions/acknowledged '\"notifications\":{{\"toolsListChanged\":true}}'
             case $seen in hdl) result '{{\"resultType\":\"complete\"}}' ;; esac ;;"
     );
-    let rig = Rig::start(json!({"s": script("cd /", &arms)}));
+    let rig = Rig::start(json!({"s": script("", &arms)}));
     note(&rig, |note| note == "hdll");
     rig.stop();
 }

@@ -41,6 +41,8 @@ mod starting;
 #[cfg(test)]
 mod stateless;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod supervision;

@@ -8,6 +8,7 @@ pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod sse;
 pub(crate) mod stateless;
+pub(crate) mod stdio;
 
 use std::time::{Duration, Instant};
 

@@ -2,6 +2,7 @@
 
 use crate::mcp::meta::SERVER_INFO as SERVER_INFO_KEY;
 use crate::mcp::revision::Revision;
+use crate::model::hint::CacheHint;
 use crate::relay::bridge::{Change, Edits, SERVER_INFO, content};
 use crate::wire::members::{Members, MembersError};
 
@@ -29,21 +30,6 @@ impl ResultType {
                 _ => ResultType::Other(raw.to_owned()),
             },
         }
-    }
-}
-
-/// How long a result may be kept by its client, and whether for others too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheHint {
-    pub ttl_ms: u64,
-    pub is_public: bool,
-}
-
-impl CacheHint {
-    /// As members of a result, with a comma between them.
-    pub fn members(self) -> String {
-        let scope = if self.is_public { "public" } else { "private" };
-        format!("\"ttlMs\":{},\"cacheScope\":\"{scope}\"", self.ttl_ms)
     }
 }
 
@@ -116,10 +102,9 @@ fn our_server_info() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        CacheHint, ResultType, session_to_stateless, stateless_to_session, stateless_to_stateless,
-    };
+    use super::{ResultType, session_to_stateless, stateless_to_session, stateless_to_stateless};
     use crate::mcp::revision::Revision;
+    use crate::model::hint::CacheHint;
     use crate::relay::bridge::{SERVER_INFO, applied};
     use crate::wire::members::Members;
     use crate::wire::message::FROM_SERVER;
@@ -179,7 +164,7 @@ mod tests {
     fn adds_what_a_stateless_client_expects() {
         let hint = CacheHint {
             ttl_ms: 5,
-            is_public: false,
+            is_private: true,
         };
         let cases = [
             ("{}", None, r#"{"resultType":"complete","_meta":{OURS}}"#),

@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,26 @@ impl Plan {
         rig
     }
 
+    /// Runs it as the child of its one client, who has the two pipes.
+    pub(crate) fn start_stdio(self) -> (Rig, ChildStdin, ChildStdout) {
+        let (mut command, folder, mark) = self.arg("--transport").arg("stdio").plain_command();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let pid = child.id().try_into().unwrap();
+        let rig = Rig {
+            child,
+            folder,
+            mark,
+            port: 0,
+            pid,
+        };
+        (rig, input, output)
+    }
+
     /// Runs it to its end, for starts that are refused.
     pub(crate) fn refused(self) -> (Option<i32>, String) {
         let (mut command, folder, _) = self.command();
@@ -104,6 +124,11 @@ impl Plan {
     }
 
     fn command(mut self) -> (Command, PathBuf, String) {
+        self.args.splice(0..0, ["--port".into(), "0".into()]);
+        self.plain_command()
+    }
+
+    fn plain_command(mut self) -> (Command, PathBuf, String) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("rig-{}-{count}", std::process::id());
@@ -128,7 +153,6 @@ impl Plan {
             .envs(self.env)
             .arg("--config")
             .arg(folder.join("mcp.json"))
-            .args(["--port", "0"])
             .args(self.args)
             .stdin(Stdio::null())
             .stderr(fs::File::create(folder.join("stderr")).unwrap());
@@ -234,6 +258,11 @@ impl Rig {
     /// Living processes that the gateway started, itself included.
     pub(crate) fn bearers(&self) -> Vec<i32> {
         bearers(&self.mark)
+    }
+
+    /// A place of its own, which is also its home.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn files(&self) -> usize {

@@ -1,0 +1,165 @@
+//! What a stateless request repeats of its body in headers (streamable-http of 2026-07-28): all
+//! of it is read from the line that is sent, so that the two can never disagree. Pure.
+
+use std::borrow::Cow;
+
+use crate::mcp::meta;
+use crate::upstream::remote::params::{self, Mirrored};
+use crate::wire::base64::encode_standard;
+use crate::wire::json::string_value;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_SERVER;
+
+const SENTINEL: (&str, &str) = ("=?base64?", "?=");
+
+/// RFC 9110, section 5.6.2.
+pub fn is_token(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(fits)
+}
+
+/// A text as a header value: as it is, or in Base64 between the marks that say so.
+pub fn value_of(text: &str) -> Cow<'_, str> {
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let has_edges = text.starts_with(' ') || text.ends_with(' ');
+    let looks_encoded = text.starts_with(SENTINEL.0) && text.ends_with(SENTINEL.1);
+    if is_plain && !has_edges && !looks_encoded {
+        return Cow::Borrowed(text);
+    }
+    let encoded = encode_standard(text.as_bytes());
+    Cow::Owned([SENTINEL.0, &encoded, SENTINEL.1].concat())
+}
+
+/// What a line says about itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    pub method: String,
+    /// The tool, prompt, resource or task that it is about.
+    pub name: Option<String>,
+    /// The stateless revision that it names.
+    pub version: Option<String>,
+    /// The call's `arguments`, raw.
+    arguments: Option<String>,
+}
+
+impl Told {
+    /// `None` when the line is no request.
+    pub fn read(line: &str) -> Option<Told> {
+        let message = Members::parse(line, 0, FROM_SERVER).ok()?;
+        let method = message.string("method")?.into_owned();
+        let params = message
+            .get("params")
+            .and_then(|raw| Members::parse(raw, 1, FROM_SERVER).ok());
+        let param = |key: &str| params.as_ref().and_then(|params| params.get(key));
+        let version = param("_meta")
+            .and_then(|raw| Members::parse(raw, 2, FROM_SERVER).ok())
+            .and_then(|meta| meta.string(meta::PROTOCOL_VERSION).map(Cow::into_owned));
+        let name = key_of(&method).and_then(param).and_then(string_value);
+        Some(Told {
+            name: name.map(Cow::into_owned),
+            version,
+            arguments: param("arguments").map(str::to_owned),
+            method,
+        })
+    }
+
+    pub fn headers(&self, mirrored: &[Mirrored]) -> Vec<(String, String)> {
+        let mut headers = Vec::with_capacity(4);
+        let mut add = |name: &str, value: &str| {
+            headers.push((name.to_owned(), value_of(value).into_owned()));
+        };
+        if let Some(version) = &self.version {
+            add("MCP-Protocol-Version", version);
+        }
+        add("Mcp-Method", &self.method);
+        if let Some(name) = &self.name {
+            add("Mcp-Name", name);
+        }
+        if let Some(arguments) = &self.arguments {
+            headers.extend(params::headers(mirrored, arguments));
+        }
+        headers
+    }
+}
+
+/// The parameter that says what a request is about.
+fn key_of(method: &str) -> Option<&'static str> {
+    Some(match method {
+        "tools/call" | "prompts/get" => "name",
+        "resources/read" => "uri",
+        "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Told, is_token, value_of};
+    use crate::upstream::remote::params::Mirrored;
+
+    #[test]
+    fn values_are_encoded_only_where_they_must_be() {
+        for (text, value) in [
+            ("search", "search"),
+            ("", ""),
+            ("a b", "a b"),
+            ("a\tb", "=?base64?YQli?="),
+            (" a", "=?base64?IGE=?="),
+            ("a ", "=?base64?YSA=?="),
+            ("ä", "=?base64?w6Q=?="),
+            ("a\nb", "=?base64?YQpi?="),
+            ("\u{7f}", "=?base64?fw==?="),
+            ("=?base64?QQ==?=", "=?base64?PT9iYXNlNjQ/UVE9PT89?="),
+            ("=?base64?x", "=?base64?x"),
+        ] {
+            assert_eq!(value_of(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_rfc() {
+        for good in ["a", "X-1", "!#$%&'*+-.^_`|~"] {
+            assert!(is_token(good), "{good}");
+        }
+        for bad in ["", "a b", "a:", "é", "a\n", "\"a\""] {
+            assert!(!is_token(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_say_what_the_line_says() {
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+        let told = |method: &str, params: &str| {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params},{meta}}}}}"#
+            );
+            let mirrored = [Mirrored {
+                path: vec!["q".to_owned()],
+                name: "Q".to_owned(),
+            }];
+            let headers = Told::read(&line).expect("a request").headers(&mirrored);
+            let parts = headers
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
+            parts.collect::<Vec<_>>().join(" ")
+        };
+        let version = "MCP-Protocol-Version=2026-07-28";
+        assert_eq!(
+            told("tools/call", r#""name":"a\u0062","arguments":{"q":1}"#),
+            format!("{version} Mcp-Method=tools/call Mcp-Name=ab Mcp-Param-Q=1")
+        );
+        assert_eq!(
+            told("resources/read", r#""uri":"file:///ä","name":"n""#),
+            format!("{version} Mcp-Method=resources/read Mcp-Name==?base64?ZmlsZTovLy/DpA==?=")
+        );
+        assert_eq!(
+            told("tasks/get", r#""taskId":"7""#),
+            format!("{version} Mcp-Method=tasks/get Mcp-Name=7")
+        );
+        assert_eq!(
+            told("tools/list", r#""name":"n""#),
+            format!("{version} Mcp-Method=tools/list")
+        );
+        assert_eq!(Told::read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), None);
+    }
+}

@@ -1,0 +1,299 @@
+//! Servers that are reached over HTTP: Streamable HTTP of every session revision, the stateless
+//! one of 2026-07-28, and HTTP with SSE of 2024-11-05.
+//!
+//! `Remote` takes the place that a child's pipes have for a stdio server. Each message is posted
+//! by a thread of its own (`crew`), which reads what comes back and hands it to `Inbound` with
+//! the call on whose stream it came: over HTTP nobody has to guess whose a question is. What
+//! belongs to no call comes over one more thread (`stream`). The owner thread only greets
+//! (`greet`), supervises and says good-bye.
+//!
+//! Deliberately absent: sending a `tools/call` twice, except where the protocol says that the
+//! server did nothing with it.
+
+pub mod crew;
+pub mod detect;
+pub mod exchange;
+pub mod flight;
+pub mod greet;
+pub mod headers;
+pub mod params;
+pub mod renewal;
+pub mod road;
+pub mod state;
+pub mod stream;
+pub mod trouble;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::base::limits;
+use crate::config::remote::RemoteSpec;
+use crate::mcp::error::RpcError;
+use crate::model::listing::Item;
+use crate::upstream::call::CallId;
+use crate::upstream::inbound::Inbound;
+use crate::upstream::outlet::SendError;
+use crate::upstream::remote::crew::Crew;
+use crate::upstream::remote::flight::{Flight, Flights};
+use crate::upstream::remote::road::Road;
+use crate::upstream::remote::state::{Manner, State};
+use crate::upstream::remote::trouble::{Cause, Trouble};
+use crate::upstream::signals::ProcessSignals;
+
+/// One server behind a URL, from one greeting to the end of what was agreed in it.
+pub struct Remote {
+    server: String,
+    road: Road,
+    state: Mutex<State>,
+    /// Rings when `state` changes.
+    changed: Condvar,
+    flights: Flights,
+    crew: Crew<(Arc<Flight>, Vec<u8>)>,
+    /// Held by whoever asks for a new session; the others wait for the outcome.
+    renewal: Mutex<()>,
+    /// The stream of what belongs to no call, while it is open.
+    stream: Mutex<Option<Arc<Flight>>>,
+    /// The owner keeps it alive.
+    inbound: OnceLock<Weak<Inbound>>,
+    signals: Arc<ProcessSignals>,
+    /// Failed exchanges in a row.
+    strikes: AtomicU32,
+    /// How the last exchange went: what the greeting goes by, when there is one at a time.
+    last: Mutex<Last>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Last {
+    status: u16,
+    trouble: Option<Trouble>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Remote {
+    /// Nothing is sent yet. Also gives what is disconnected when all its threads have ended.
+    ///
+    /// # Errors
+    /// Why the entry cannot be used.
+    pub fn new(
+        server: &str,
+        spec: &RemoteSpec,
+        signals: Arc<ProcessSignals>,
+    ) -> Result<(Arc<Remote>, Receiver<()>), String> {
+        let road = Road::open(spec).map_err(|trouble| trouble.detail)?;
+        let (crew, ended) = Crew::new(server);
+        let remote = Remote {
+            server: server.to_owned(),
+            road,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            flights: Flights::default(),
+            crew,
+            renewal: Mutex::new(()),
+            stream: Mutex::new(None),
+            inbound: OnceLock::new(),
+            signals,
+            strikes: AtomicU32::new(0),
+            last: Mutex::default(),
+        };
+        Ok((Arc::new(remote), ended))
+    }
+
+    /// Where messages of the server go. Once, before anything is sent.
+    pub fn deliver_to(&self, inbound: &Arc<Inbound>) {
+        // There is one owner and it does so once.
+        let _ = self.inbound.set(Arc::downgrade(inbound));
+    }
+
+    fn inbound(&self) -> Option<Arc<Inbound>> {
+        self.inbound.get()?.upgrade()
+    }
+
+    /// Sends one message. Waits until `deadline` for a thread that is free, or not at all.
+    pub fn send(
+        self: &Arc<Self>,
+        call: Option<CallId>,
+        line: Vec<u8>,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        if call.is_none() && lock(&self.state).manner == Manner::Stateless {
+            // A stateless server takes requests only.
+            return Ok(());
+        }
+        let entered = match is_setting(&line) {
+            true => self.flights.enter_first(call),
+            false => self.flights.enter(call),
+        };
+        let Some(flight) = entered else {
+            return Err(SendError::Closed);
+        };
+        // Calls leave some threads to notifications and answers: those end calls.
+        let most = match call {
+            Some(_) => limits::REMOTE_CALLS,
+            None => limits::REMOTE_CALLS + limits::REMOTE_NOTES,
+        };
+        let remote = self.clone();
+        let job = (flight.clone(), line);
+        let handed = self.crew.hand(job, most, deadline, move |(flight, line)| {
+            remote.work(&flight, &line);
+        });
+        if handed.is_err() {
+            self.flights.leave(&flight);
+        }
+        handed
+    }
+
+    /// Stops waiting for the answer to `call`. A server with sessions is told by `notice`, for a
+    /// stateless one the end of the stream says it.
+    pub fn cancel(self: &Arc<Self>, call: CallId, notice: Vec<u8>) {
+        let is_told = match lock(&self.state).manner {
+            Manner::Session(_) | Manner::Sse { .. } => true,
+            Manner::Fresh | Manner::Stateless => false,
+        };
+        let is_under_way = self.flights.stop(call, is_told.then(|| notice.clone()));
+        if !is_under_way && is_told && self.send(None, notice, None).is_err() {
+            log::debug!("cancellation lost server={:?} call={call}", self.server);
+        }
+    }
+
+    /// The whole of one exchange, on a thread of the crew.
+    fn work(&self, flight: &Flight, line: &[u8]) {
+        self.flights.wait_turn(flight, limits::REMOTE_TURN);
+        match self.converse(flight, line) {
+            Ok(()) => self.strikes.store(0, Ordering::Relaxed),
+            Err(trouble) => self.failed(flight, &trouble),
+        }
+        self.flights.leave(flight);
+        if let Some(words) = flight.take_last_words() {
+            self.say(&words);
+        }
+    }
+
+    fn failed(&self, flight: &Flight, trouble: &Trouble) {
+        lock(&self.last).trouble = Some(trouble.clone());
+        match (flight.call, self.inbound()) {
+            (Some(call), Some(inbound)) => {
+                let error = RpcError::gateway(trouble.reason, &self.server, &trouble.detail);
+                inbound.link.failed(call, error);
+            }
+            _ if trouble.cause == Cause::Stopped => {}
+            _ => log::warn!(
+                "message not taken server={:?}: it {}",
+                self.server,
+                trouble.detail
+            ),
+        }
+        self.strike(trouble);
+    }
+
+    /// Several failures in a row mean that the server is down, and the owner hears of it.
+    fn strike(&self, trouble: &Trouble) {
+        if !trouble.is_strike() {
+            return;
+        }
+        let strikes = self.strikes.fetch_add(1, Ordering::Relaxed) + 1;
+        if strikes >= limits::REMOTE_STRIKES {
+            self.signals.lost(&trouble.detail);
+        }
+    }
+
+    /// A message that is not waited for, from this thread.
+    fn say(&self, line: &[u8]) {
+        let Some(flight) = self.flights.enter(None) else {
+            return;
+        };
+        if let Err(trouble) = self.converse(&flight, line) {
+            log::debug!(
+                "message not taken server={:?}: it {}",
+                self.server,
+                trouble.detail
+            );
+        }
+        self.flights.leave(&flight);
+    }
+
+    /// Notes what the tools of a stateless server want in headers, and drops those whose wishes
+    /// the protocol forbids.
+    pub fn admit(&self, tools: &mut Vec<Item>) {
+        let mut state = lock(&self.state);
+        if state.manner != Manner::Stateless {
+            return;
+        }
+        state.tools.read += 1;
+        state.tools.mirrored.clear();
+        tools.retain(|tool| match params::mirrored(&tool.raw) {
+            Ok(mirrored) => {
+                if !mirrored.is_empty() {
+                    state.tools.mirrored.insert(tool.key.clone(), mirrored);
+                }
+                true
+            }
+            Err(why) => {
+                let (server, name) = (&self.server, &tool.key);
+                log::warn!("tool left out server={server:?} tool={name:?}: {why}");
+                false
+            }
+        });
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits in slices until `holds` or `deadline`.
+    fn await_state(
+        &self,
+        deadline: Instant,
+        stop: &crate::net::stop::Stop,
+        holds: impl Fn(&State) -> bool,
+    ) -> bool {
+        const SLICE: Duration = Duration::from_millis(50);
+        let mut state = lock(&self.state);
+        while !holds(&state) {
+            if stop.is_stopped() || Instant::now() >= deadline {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(state, SLICE);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Ends every exchange and stream at once.
+    pub fn close(&self) {
+        self.flights.close();
+        self.crew.close();
+    }
+
+    /// Gives a session back. Called by the owner when all else has ended.
+    pub fn good_bye(&self) {
+        let session = lock(&self.state).session().cloned();
+        let Some(session) = session.filter(|session| session.id.is_some()) else {
+            return;
+        };
+        match self
+            .road
+            .delete(&session.headers(), limits::REMOTE_GOOD_BYE)
+        {
+            Ok(status) => log::debug!("session ended server={:?} status={status}", self.server),
+            Err(trouble) => {
+                log::debug!(
+                    "session not ended server={:?}: {}",
+                    self.server,
+                    trouble.detail
+                );
+            }
+        }
+    }
+}
+
+/// Exchanges overtake each other. A log level must be there before the next call; the gateway
+/// alone sends it, with the method in front.
+fn is_setting(line: &[u8]) -> bool {
+    const METHOD: &[u8] = b"\"method\":\"logging/setLevel\"";
+    let front = &line[..line.len().min(100)];
+    memchr::memmem::find(front, METHOD).is_some()
+}

@@ -1,0 +1,194 @@
+//! How requests reach one server: its URL, the headers of its configuration, and one pool of
+//! connections.
+
+use std::time::{Duration, Instant};
+
+use crate::base::limits;
+use crate::base::secret::Secret;
+use crate::config::remote::RemoteSpec;
+use crate::net::client::{Client, ClientOptions, Method, Request, Response};
+use crate::net::egress::Egress;
+use crate::net::stop::Stop;
+use crate::net::url::Url;
+use crate::upstream::remote::trouble::Trouble;
+
+/// Names and values beside those of the configuration.
+pub type Headers = Vec<(String, String)>;
+
+pub struct Road {
+    client: Client,
+    url: String,
+    headers: Vec<(String, Secret)>,
+}
+
+/// How long an exchange may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the head of the answer.
+    pub head: Duration,
+    /// Between two bytes of its body; `None`: as long as the connection lives.
+    pub idle: Option<Duration>,
+}
+
+impl Patience {
+    /// For a call: whoever waits for it has a deadline of its own and stops the exchange.
+    pub const CALL: Patience = Patience {
+        head: limits::REMOTE_CALL,
+        idle: Some(limits::REMOTE_CALL),
+    };
+    /// For what is answered without work.
+    pub const NOTE: Patience = Patience {
+        head: limits::REMOTE_NOTE,
+        idle: Some(limits::REMOTE_NOTE),
+    };
+    /// For another session: as a greeting.
+    pub const GREETING: Patience = Patience {
+        head: limits::REMOTE_STREAM_HEAD,
+        idle: Some(limits::REMOTE_STREAM_HEAD),
+    };
+    /// For a stream that may be silent.
+    pub const STREAM: Patience = Patience {
+        head: limits::REMOTE_STREAM_HEAD,
+        idle: None,
+    };
+}
+
+impl Road {
+    /// # Errors
+    /// When the certificates or the proxy of the entry cannot be used.
+    pub fn open(spec: &RemoteSpec) -> Result<Road, Trouble> {
+        let options = ClientOptions {
+            ca_file: spec.ca_file.clone(),
+            proxy: spec.proxy.clone(),
+            egress: Egress::default(),
+        };
+        let client = Client::new(&options).map_err(|error| Trouble::of_net(&error))?;
+        Ok(Road {
+            client,
+            url: spec.url.clone(),
+            headers: spec.headers.clone(),
+        })
+    }
+
+    /// To the server's own URL, unless `url` says otherwise.
+    pub fn post(
+        &self,
+        url: Option<&str>,
+        headers: &Headers,
+        body: &[u8],
+        patience: Patience,
+        stop: &Stop,
+    ) -> Result<Response, Trouble> {
+        let mut all = vec![
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
+        self.add(headers, &mut all);
+        let request = Request {
+            method: Method::Post,
+            url: url.unwrap_or(&self.url),
+            headers: &all,
+            body,
+            head_timeout: patience.head,
+            idle_timeout: patience.idle,
+        };
+        let sent = self.client.send(&request, stop);
+        sent.map_err(|error| Trouble::of_net(&error))
+    }
+
+    /// Opens a stream of events.
+    pub fn get(&self, headers: &Headers, stop: &Stop) -> Result<Response, Trouble> {
+        let mut all = vec![("Accept", "text/event-stream")];
+        self.add(headers, &mut all);
+        let request = Request {
+            method: Method::Get,
+            url: &self.url,
+            headers: &all,
+            body: b"",
+            head_timeout: Patience::STREAM.head,
+            idle_timeout: Patience::STREAM.idle,
+        };
+        let sent = self.client.send(&request, stop);
+        sent.map_err(|error| Trouble::of_net(&error))
+    }
+
+    pub fn delete(&self, headers: &Headers, time: Duration) -> Result<u16, Trouble> {
+        let mut all = Vec::new();
+        self.add(headers, &mut all);
+        let request = Request {
+            method: Method::Delete,
+            url: &self.url,
+            headers: &all,
+            body: b"",
+            head_timeout: time,
+            idle_timeout: Some(time),
+        };
+        let sent = self.client.send(&request, &Stop::default());
+        sent.map(|response| response.status())
+            .map_err(|error| Trouble::of_net(&error))
+    }
+
+    fn add<'a>(&'a self, headers: &'a Headers, all: &mut Vec<(&'a str, &'a str)>) {
+        let configured = self.headers.iter();
+        all.extend(configured.map(|(name, value)| (name.as_str(), value.expose())));
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+    }
+}
+
+/// Reads the rest of a small body, so that its connection can be used again, and gives it as
+/// far as it is text.
+pub fn small_body(response: &mut Response) -> String {
+    response.set_deadline(Some(Instant::now() + limits::REMOTE_TAIL));
+    let body = response.read_to_end(limits::REMOTE_REFUSAL_BYTES);
+    String::from_utf8(body.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Where an `endpoint` event sends us: relative to the URL that gave it, and nowhere else.
+pub fn endpoint(from: &Url, reference: &str) -> Result<String, Trouble> {
+    let target = from.join(reference.trim());
+    let Ok(target) = target else {
+        return Err(Trouble::unusable("named an endpoint that is no URL"));
+    };
+    if !target.same_origin(from) {
+        let detail = format!(
+            "named an endpoint of another origin ({}); its messages stay with {}",
+            target.origin(),
+            from.origin()
+        );
+        return Err(Trouble::unusable(detail));
+    }
+    Ok(target.whole())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint;
+    use crate::net::url::Url;
+
+    #[test]
+    fn endpoints_stay_at_their_origin() {
+        let from = Url::parse("https://a.example/x/sse?k=1").expect("a URL");
+        for (reference, target) in [
+            ("/messages?s=1", "https://a.example/messages?s=1"),
+            ("messages", "https://a.example/x/messages"),
+            ("https://a.example:443/m", "https://a.example/m"),
+        ] {
+            let whole = Url::parse(target).expect("a URL").whole();
+            assert_eq!(endpoint(&from, reference), Ok(whole), "{reference}");
+        }
+        for reference in [
+            "https://b.example/m",
+            "http://a.example/m",
+            "https://a.example:444/m",
+            "//b.example/m",
+            "file:///etc/passwd",
+            "https://a.example@b.example/",
+        ] {
+            assert!(endpoint(&from, reference).is_err(), "{reference}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What is agreed with one server: which manner of HTTP it speaks, the session it gave, and what
+//! its tools want in headers. Plain data behind one lock; held for moments only.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::mcp::revision::Revision;
+use crate::upstream::remote::headers::Told;
+use crate::upstream::remote::params::Mirrored;
+use crate::upstream::remote::road::Headers;
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub manner: Manner,
+    /// The `initialize` of the session: sent again when the server has forgotten it.
+    pub opening: Vec<u8>,
+    pub tools: Tools,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Manner {
+    /// Nothing agreed yet: the next request is `server/discover` or `initialize`.
+    #[default]
+    Fresh,
+    Session(Session),
+    Stateless,
+    /// HTTP with SSE. `None` until the server has named its endpoint.
+    Sse {
+        endpoint: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub id: Option<String>,
+    pub revision: Revision,
+    /// Counts the sessions that this server gave us.
+    pub number: u64,
+}
+
+/// What tools want in headers, as of the last reading of the list.
+#[derive(Debug, Default)]
+pub struct Tools {
+    pub read: u64,
+    pub mirrored: HashMap<Arc<str>, Vec<Mirrored>>,
+}
+
+/// What goes with one message.
+#[derive(Debug, Default)]
+pub struct Letter {
+    pub headers: Headers,
+    /// To be posted there instead of to the server's URL.
+    pub url: Option<String>,
+    /// The number of the session it goes to.
+    pub session: Option<u64>,
+    /// It asks for a session.
+    pub is_opening: bool,
+    pub is_stateless: bool,
+    /// Its answer comes when the server or we end the subscription.
+    pub is_listening: bool,
+    /// Where the answers come: in the answer to the post, or on the one stream.
+    pub answered_elsewhere: bool,
+    /// A second try does no harm.
+    pub is_repeatable: bool,
+}
+
+impl State {
+    pub fn letter(&self, line: &str) -> Letter {
+        match &self.manner {
+            Manner::Session(session) => Letter {
+                headers: session.headers(),
+                session: Some(session.number),
+                is_repeatable: !line.contains("\"tools/call\""),
+                ..Letter::default()
+            },
+            Manner::Sse { endpoint } => Letter {
+                url: endpoint.clone(),
+                answered_elsewhere: true,
+                ..Letter::default()
+            },
+            Manner::Fresh | Manner::Stateless => self.stateless_letter(line),
+        }
+    }
+
+    fn stateless_letter(&self, line: &str) -> Letter {
+        let told = Told::read(line).filter(|told| told.version.is_some());
+        let Some(told) = told else {
+            return Letter {
+                is_opening: self.manner == Manner::Fresh,
+                is_repeatable: true,
+                ..Letter::default()
+            };
+        };
+        let name = told.name.as_deref().unwrap_or_default();
+        let mirrored = match told.method.as_str() {
+            "tools/call" => self.tools.mirrored.get(name),
+            _ => None,
+        };
+        Letter {
+            headers: told.headers(mirrored.map_or(&[][..], Vec::as_slice)),
+            is_stateless: true,
+            is_listening: told.method == "subscriptions/listen",
+            is_repeatable: told.method != "tools/call",
+            ..Letter::default()
+        }
+    }
+
+    pub fn session(&self) -> Option<&Session> {
+        match &self.manner {
+            Manner::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+}
+
+impl Session {
+    pub fn headers(&self) -> Headers {
+        let mut headers = Vec::with_capacity(2);
+        if let Some(id) = &self.id {
+            headers.push(("Mcp-Session-Id".to_owned(), id.clone()));
+        }
+        if self.revision.has_version_header() {
+            let version = self.revision.as_str().to_owned();
+            headers.push(("MCP-Protocol-Version".to_owned(), version));
+        }
+        headers
+    }
+}
+
+/// Visible ASCII only (basic/transports), and not endless: anything else is no session id.
+pub fn session_id(header: Option<&str>) -> Option<String> {
+    let id = header?.trim();
+    let fits = !id.is_empty()
+        && id.len() <= crate::base::limits::REMOTE_SESSION_ID_BYTES
+        && id.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+    fits.then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Manner, Session, State, session_id};
+    use crate::mcp::revision::Revision;
+
+    fn session(revision: Revision, id: Option<&str>) -> State {
+        let manner = Manner::Session(Session {
+            id: id.map(str::to_owned),
+            revision,
+            number: 3,
+        });
+        State {
+            manner,
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn a_session_is_named_with_every_message() {
+        let names = |state: &State| {
+            let letter = state.letter(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+            assert_eq!(letter.session, Some(3));
+            let names = letter.headers.into_iter().map(|(name, _)| name);
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let new = session(Revision::V2025_06_18, Some("s"));
+        assert_eq!(names(&new), "Mcp-Session-Id MCP-Protocol-Version");
+        let old = session(Revision::V2025_03_26, Some("s"));
+        assert_eq!(names(&old), "Mcp-Session-Id");
+        assert_eq!(names(&session(Revision::V2024_11_05, None)), "");
+    }
+
+    #[test]
+    fn what_is_fresh_is_opened_or_asked() {
+        let fresh = State::default();
+        let opening = fresh.letter(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#);
+        assert!(opening.is_opening && !opening.is_stateless && opening.headers.is_empty());
+        let line = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover",
+            "params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+        let asked = fresh.letter(line);
+        assert!(!asked.is_opening && asked.is_stateless);
+        assert_eq!(asked.headers.len(), 2);
+    }
+
+    #[test]
+    fn session_ids_are_visible_ascii() {
+        assert_eq!(session_id(Some(" a-1 ")), Some("a-1".to_owned()));
+        for bad in [None, Some(""), Some("a b"), Some("é"), Some("a\u{1}")] {
+            assert_eq!(session_id(bad), None, "{bad:?}");
+        }
+        assert_eq!(session_id(Some(&"x".repeat(5000))), None);
+    }
+}
