@@ -29,4 +29,5 @@ pub mod subscription;
 pub mod talk;
 pub mod talks;
 pub mod tasks;
+pub mod watched;
 pub mod workers;

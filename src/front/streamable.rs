@@ -549,6 +549,7 @@ impl Streamable {
             Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
             Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
             Method::SetLevel => self.set_level(seat, id, params),
+            _ => Err(RpcError::new(METHOD_NOT_FOUND, "method not found")),
         }
     }
 

@@ -15,10 +15,12 @@ use crate::front::request::Named;
 use crate::front::session::ANNOUNCED;
 use crate::front::sessions::{digests, drop_subscription};
 use crate::front::stateless::{Refusal, Request};
+use crate::front::watched::{self, News, Task};
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::{meta, method};
 use crate::model::catalog::Visible;
+use crate::model::task_id::TaskKey;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::view::View;
 use crate::relay::world::World;
@@ -66,6 +68,8 @@ pub struct Subscription {
     view: View,
     lists: [bool; 3],
     resources: Vec<Resource>,
+    tasks: Vec<Task>,
+    task_key: Arc<TaskKey>,
     /// An eventfd, to wake who writes.
     bell: OwnedFd,
     state: Mutex<State>,
@@ -82,6 +86,7 @@ struct State {
     lists_due: [bool; 3],
     /// By place in `resources`.
     updates_due: Vec<bool>,
+    news: News,
     has_ended: bool,
 }
 
@@ -121,9 +126,8 @@ impl Opening {
         let most = limits::SUBSCRIPTION_TASKS;
         let tasks = match filter.get(TASKS) {
             None => Vec::new(),
-            Some(raw) => strings(raw, most).ok_or_else(|| {
-                bad(&format!("{TASKS:?} must be an array of at most {most} ids"))
-            })?,
+            Some(raw) => strings(raw, most)
+                .ok_or_else(|| bad(&format!("{TASKS:?} must be an array of at most {most} ids")))?,
         };
         Ok(Opening {
             id: request.id.to_owned(),
@@ -183,6 +187,7 @@ impl Subscriptions {
             error: RpcError::new(INVALID_REQUEST, what),
         };
         let resources = subscribe_all(&opening, desk, mail);
+        let tasks = watched::watch_all(&opening.tasks, &opening.view, desk);
         let world = desk.hub.world();
         let subscription = Arc::new(Subscription {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -190,12 +195,15 @@ impl Subscriptions {
                 digests: digests(&world, &opening.view.visible(&world)),
                 lists_due: [false; 3],
                 updates_due: vec![false; resources.len()],
+                news: News::default(),
                 has_ended: false,
             }),
             id: opening.id,
             view: opening.view,
             lists: opening.lists,
             resources,
+            tasks,
+            task_key: world.fixed.task_key.clone(),
             bell,
         });
         let listening = Listening {
@@ -233,6 +241,13 @@ impl Subscriptions {
     pub fn updated(&self, server: usize, uri: &str) {
         for subscription in self.all() {
             subscription.updated(server, uri);
+        }
+    }
+
+    /// For the router thread: a server says that a task changed.
+    pub fn task_changed(&self, server: usize, native: &str, text: &Arc<str>) {
+        for subscription in self.all() {
+            subscription.task_changed(server, native, text);
         }
     }
 
@@ -311,6 +326,13 @@ impl Subscription {
         self.ring();
     }
 
+    fn task_changed(&self, server: usize, native: &str, text: &Arc<str>) {
+        if let Some(at) = watched::place_of(&self.tasks, server, native) {
+            self.state().news.put(at, text);
+            self.ring();
+        }
+    }
+
     /// The first message: what of the wishes is granted.
     pub fn acknowledgement(&self) -> String {
         let lists = LISTS.iter().zip(self.lists).filter(|(_, wanted)| *wanted);
@@ -318,6 +340,10 @@ impl Subscription {
         if !self.resources.is_empty() {
             let uris: Vec<String> = self.resources.iter().map(|r| quoted(&r.uri)).collect();
             granted.push(format!("\"{RESOURCES}\":[{}]", uris.join(",")));
+        }
+        if !self.tasks.is_empty() {
+            let names: Vec<String> = self.tasks.iter().map(|task| quoted(&task.name)).collect();
+            granted.push(format!("\"{TASKS}\":[{}]", names.join(",")));
         }
         let granted = format!(",\"notifications\":{{{}}}", granted.join(","));
         self.notification(method::LISTENING, &granted)
@@ -333,6 +359,14 @@ impl Subscription {
             state.updates_due[at] = false;
             let uri = format!(",\"uri\":{}", quoted(&self.resources[at].uri));
             return Next::Message(self.notification(method::RESOURCE_UPDATED, &uri));
+        }
+        while let Some((at, text)) = state.news.take() {
+            let view = self.view.key();
+            let task = &self.tasks[at];
+            let told = watched::message(task, &text, &self.id, &self.task_key, view);
+            if let Some(message) = told.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                return Next::Message(message);
+            }
         }
         match state.has_ended {
             true => Next::Ended(self.response()),

@@ -6,19 +6,22 @@
 //! when a server that has tasks comes up: a server only makes one for a client that declares it,
 //! so a gateway without such servers never shows one.
 
+use std::sync::Arc;
+
 use crate::front::answer::{Bound, Relayed, missing_capability};
-use crate::front::desk::{Desk, Place};
+use crate::front::desk::Place;
 use crate::front::exchange::Outstanding;
-use crate::front::stateless::{Refusal, Request, Stateless, Step, Terms, next_caller};
 use crate::front::request::Named;
+use crate::front::stateless::{Refusal, Request, Stateless, Step, Terms, next_caller};
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::Method;
+use crate::mcp::task::{Part, has_extension};
 use crate::model::task_id::{Holder, TaskId, TaskKey};
 use crate::relay::bridge::Edits;
 use crate::relay::bridge::error::unknown_result;
 use crate::relay::bridge::result::ResultType;
-use crate::relay::bridge::task::{self, Part};
+use crate::relay::bridge::task;
 use crate::relay::view::View;
 use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
@@ -27,13 +30,11 @@ use crate::upstream::server::Server;
 use crate::wire::json::quoted;
 use crate::wire::members::{Members, span_in};
 
-use std::sync::Arc;
-
 /// The capabilities without which nothing about tasks is answered.
 const REQUIRED: &str = "{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}";
 
 pub fn require(terms: &Terms<'_>) -> Result<(), Refusal> {
-    match task::is_declared(terms.capabilities) {
+    match has_extension(terms.capabilities) {
         true => Ok(()),
         false => Err(Refusal::malformed(missing_capability(REQUIRED))),
     }
@@ -47,7 +48,10 @@ pub fn unknown() -> RpcError {
 /// Whose the ids of a stateless client's tasks are: anybody's who sees the same, until callers
 /// are known by name.
 pub fn holder(view: u64) -> Holder<'static> {
-    Holder::Stateless { principal: "", view }
+    Holder::Stateless {
+        principal: "",
+        view,
+    }
 }
 
 /// The task of an id that a stateless client sent, and the server that has it.
@@ -142,7 +146,7 @@ pub fn of_answer(
         (ResultType::Task, false)
             if relayed.from_stateless
                 && relayed.method == Method::ToolsCall
-                && task::is_declared(relayed.terms.capabilities) => {}
+                && has_extension(relayed.terms.capabilities) => {}
         (ResultType::Task, _) if relayed.from_stateless => {
             return Err(unknown_result(server, "\"task\""));
         }

@@ -126,6 +126,9 @@ impl Router {
             } => {
                 self.updated(server, session.as_deref(), &uri, &text);
             }
+            Event::TaskChanged { server, id, text } => {
+                self.subscriptions.task_changed(server, &id, &text);
+            }
             Event::ElicitationComplete {
                 server,
                 session: only,

@@ -169,7 +169,11 @@ mod tests {
         assert_eq!(found, ["\"a\"", "\"b\"", "\"c\""]);
         assert!(Part::Other.ids(result).is_empty());
         assert_eq!(Part::Params.ids(result), ["\"a\""]);
-        assert!(Part::Result.ids(r#"{"taskId":7,"task":[],"tasks":{}}"#).is_empty());
+        assert!(
+            Part::Result
+                .ids(r#"{"taskId":7,"task":[],"tasks":{}}"#)
+                .is_empty()
+        );
     }
 
     #[test]
@@ -185,8 +189,14 @@ mod tests {
     #[test]
     fn knows_who_has_tasks() {
         for (capabilities, is_so) in [
-            (r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#, true),
-            (r#"{"extensions":{"io.modelcontextprotocol/tasks":null}}"#, false),
+            (
+                r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#,
+                true,
+            ),
+            (
+                r#"{"extensions":{"io.modelcontextprotocol/tasks":null}}"#,
+                false,
+            ),
             (r#"{"extensions":{"x":{}}}"#, false),
             (r#"{"io.modelcontextprotocol/tasks":{}}"#, false),
             ("{}", false),

@@ -40,9 +40,12 @@ impl Holder<'_> {
     fn bound(self) -> Vec<u8> {
         match self {
             Holder::Session(id) => [b"session\0", id.as_bytes()].concat(),
-            Holder::Stateless { principal, view } => {
-                [b"stateless\0", &view.to_le_bytes()[..], principal.as_bytes()].concat()
-            }
+            Holder::Stateless { principal, view } => [
+                b"stateless\0",
+                &view.to_le_bytes()[..],
+                principal.as_bytes(),
+            ]
+            .concat(),
         }
     }
 }

@@ -33,6 +33,12 @@ pub enum Event {
         uri: String,
         text: Vec<u8>,
     },
+    /// From a stateless server: the whole notification.
+    TaskChanged {
+        server: usize,
+        id: String,
+        text: Arc<str>,
+    },
     ElicitationComplete {
         server: usize,
         session: Option<String>,

@@ -256,6 +256,7 @@ impl Inbound {
             method::CANCELLED => self.withdrawn(envelope),
             method::RESOURCE_UPDATED => self.resource_updated(envelope),
             method::ELICITATION_COMPLETE => self.elicitation_complete(envelope),
+            method::TASK_CHANGED if self.link.is_stateless() => self.task_changed(envelope),
             _ => match ListKind::ALL
                 .into_iter()
                 .find(|kind| kind.changed() == method)
@@ -400,6 +401,19 @@ impl Inbound {
                 session,
                 uri,
                 text,
+            });
+        }
+    }
+
+    fn task_changed(&self, envelope: &Envelope<'_>) {
+        let params = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok());
+        if let Some(id) = params.and_then(|params| params.string("taskId")) {
+            self.outlook.send(Event::TaskChanged {
+                server: self.outlook.server,
+                id: id.into_owned(),
+                text: envelope.text.into(),
             });
         }
     }

@@ -21,7 +21,7 @@ use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::upstream::remote::Remote;
 use crate::wire::members::{Edit, Members, splice};
-use crate::wire::message::{FROM_SERVER, blank_line_breaks};
+use crate::wire::message::{FROM_CLIENT, FROM_SERVER, blank_line_breaks};
 
 /// What a server said about itself in the handshake. Capabilities are raw JSON.
 #[derive(Debug, Clone)]
@@ -645,10 +645,19 @@ fn notification(method: &str, params: &str) -> Vec<u8> {
 /// What the gateway itself says in a request to a stateless server.
 pub(crate) fn with_meta(params: &str) -> String {
     let face = ClientFace::shared();
-    let meta = meta::of_request(&face.capabilities, &face.info);
+    let capabilities = with_tasks(&face.capabilities);
+    let meta = meta::of_request(&capabilities, &face.info);
     let rest = params.trim_start_matches('{');
     let comma = if rest == "}" { "" } else { "," };
     format!("{{\"_meta\":{{{meta}}}{comma}{rest}")
+}
+
+/// Whoever wants news of tasks must know what tasks are. Nothing that the gateway asks for itself
+/// can become one.
+fn with_tasks(capabilities: &str) -> String {
+    let extension = format!("{{\"{}\":{{}}}}", meta::TASKS_EXTENSION);
+    let members = Members::parse(capabilities, 1, FROM_CLIENT);
+    members.map_or_else(|_| "{}".to_owned(), |m| m.with("extensions", &extension))
 }
 
 /// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A

@@ -184,6 +184,8 @@ pub struct Server {
     around: Surroundings,
     /// Resource subscriptions of all sessions, by URI.
     subscriptions: Mutex<HashMap<String, Subscription>>,
+    /// Tasks that stateless clients want to hear of, each with their number.
+    watched_tasks: Mutex<HashMap<String, usize>>,
     level: Mutex<Option<Level>>,
 }
 
@@ -292,6 +294,7 @@ impl Server {
             asked: Arc::default(),
             around,
             subscriptions: Mutex::default(),
+            watched_tasks: Mutex::default(),
             level: Mutex::new(None),
         });
         if state == State::Pending {
@@ -576,6 +579,33 @@ impl Server {
     /// There is no room for another resource in what it is asked to tell of.
     pub fn has_all_subscriptions(&self) -> bool {
         lock(&self.subscriptions).len() >= limits::LISTEN_RESOURCES
+    }
+
+    /// Counts one more subscription that wants to hear of a task of the shared process. False when
+    /// there is no room for it.
+    pub fn watch_task(&self, id: &str) -> bool {
+        let mut watched = lock(&self.watched_tasks);
+        if watched.len() >= limits::LISTEN_TASKS && !watched.contains_key(id) {
+            return false;
+        }
+        *watched.entry(id.to_owned()).or_default() += 1;
+        self.shared.signals.wishes_changed();
+        true
+    }
+
+    pub fn unwatch_task(&self, id: &str) {
+        let mut watched = lock(&self.watched_tasks);
+        if let Some(count) = watched.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                watched.remove(id);
+                self.shared.signals.wishes_changed();
+            }
+        }
+    }
+
+    pub(crate) fn watched_tasks(&self) -> Vec<String> {
+        lock(&self.watched_tasks).keys().cloned().collect()
     }
 
     pub(crate) fn subscribed_uris(&self) -> Vec<String> {

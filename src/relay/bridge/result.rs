@@ -224,10 +224,7 @@ mod tests {
                 ResultType::InputRequired,
             ),
             (r#"{"resultType":"task"}"#, ResultType::Task),
-            (
-                r#"{"resultType":"x"}"#,
-                ResultType::Other("\"x\"".into()),
-            ),
+            (r#"{"resultType":"x"}"#, ResultType::Other("\"x\"".into())),
             (r#"{"resultType":null}"#, ResultType::Other("null".into())),
         ] {
             assert_eq!(ResultType::of(&members(text)), expected, "{text}");

@@ -1,13 +1,12 @@
-//! Ids of tasks inside messages: where they stand, and the same message with others in their
-//! place. Both forms of tasks: those of 2025-11-25, and the extension of 2026-07-28.
+//! Ids of tasks inside messages: the same message with others in their place, as edits of its
+//! text. Where they stand, `mcp::task` knows.
 
-use std::ops::Range;
-
-use crate::mcp::meta::{RELATED_TASK, SUBSCRIPTION_ID, TASKS_EXTENSION};
+use crate::mcp::meta::SUBSCRIPTION_ID;
+use crate::mcp::task::Part;
 use crate::relay::bridge::{Change, Edits};
-use crate::wire::json::{elements, quoted, string_value};
+use crate::wire::json::{quoted, string_value};
 use crate::wire::members::{Members, edited, span_in};
-use crate::wire::message::{Envelope, FROM_CLIENT, FROM_SERVER};
+use crate::wire::message::{Envelope, FROM_SERVER};
 
 /// A task whose name cannot be given to the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +62,8 @@ pub fn notice(text: &str, id: &str, rename: impl Fn(&str) -> Option<String>) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Nameless, Part, created, is_declared, notice, related, renamed, told};
+    use super::{Nameless, notice, renamed, told};
+    use crate::mcp::task::Part;
     use crate::relay::bridge::applied;
 
     fn upper(id: &str) -> Option<String> {
@@ -125,18 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_task_of_a_message() {
+    fn tells_a_message_under_the_name_of_its_task() {
         let meta = r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"a"}}}"#;
-        assert_eq!(related(meta).as_deref(), Some("a"));
-        assert_eq!(related(r#"{"related-task":{"taskId":"a"}}"#), None);
-        assert_eq!(
-            created(r#"{"task":{"taskId":"a"}}"#).as_deref(),
-            Some("a")
-        );
-        assert_eq!(created(r#"{"taskId":"a"}"#), None);
         let ask = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{meta}}}"#);
         let text = told(&ask, Part::Other, upper).expect("names").expect("one");
-        assert_eq!(String::from_utf8(text).ok(), Some(ask.replace("\"a\"", "\"A\"")));
+        assert_eq!(
+            String::from_utf8(text).ok(),
+            Some(ask.replace("\"a\"", "\"A\""))
+        );
         let plain = r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{}}"#;
         assert_eq!(told(plain, Part::Other, upper), Ok(None));
     }
@@ -147,12 +143,14 @@ mod tests {
             "_meta":{"io.modelcontextprotocol/subscriptionId":4,"k":1.10},"ttlMs":null}}"#;
         let said = notice(text, "\"q\"", upper).expect("a notice");
         let said = String::from_utf8(said).expect("text");
-        assert!(said.contains(r#""taskId":"A""#) && said.contains("1.10"), "{said}");
+        assert!(
+            said.contains(r#""taskId":"A""#) && said.contains("1.10"),
+            "{said}"
+        );
         assert!(
             said.contains(r#"{"io.modelcontextprotocol/subscriptionId":"q","k""#),
             "{said}"
         );
         assert_eq!(notice("{}", "1", upper), None);
     }
-
 }
