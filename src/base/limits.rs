@@ -195,6 +195,13 @@ pub const INPUT_REQUESTS: usize = 32;
 /// Before a request that needs no input is sent again; doubles each time.
 pub const ROUND_WAIT: Duration = Duration::from_millis(100);
 pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Tasks of one session at one server process, and of all, whose session is remembered.
+pub const SESSION_TASKS: usize = 256;
+pub const TASKS_PER_SERVER: usize = 4096;
+/// A task of which nothing more is heard keeps a process of its session for so long at most.
+pub const TASK_OPEN: Duration = Duration::from_secs(60 * 60);
+/// How long servers may take to list the tasks of a session.
+pub const TASKS_LIST_WAIT: Duration = Duration::from_secs(10);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".

@@ -19,6 +19,7 @@ pub mod post;
 pub mod request;
 pub mod rounds;
 pub mod session;
+pub mod session_tasks;
 pub mod sessions;
 pub mod sse;
 pub mod stateless;

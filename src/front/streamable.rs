@@ -18,6 +18,7 @@ use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allo
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
+use crate::front::session_tasks;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
@@ -31,14 +32,16 @@ use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Method};
 use crate::mcp::revision::Revision;
+use crate::mcp::task::Part;
 use crate::model::catalog::Visible;
 use crate::relay::instructions;
 use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{Mailbox, Outgoing};
-use crate::upstream::caller::Caller;
+use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::listening::Watched;
 use crate::upstream::server::Server;
+use crate::upstream::tasks::Errand;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -79,7 +82,7 @@ pub enum Step {
 
 /// The session, and the view of this one request.
 pub struct Seat<'a> {
-    session: &'a Arc<Session>,
+    pub session: &'a Arc<Session>,
     world: Arc<World>,
     view: &'a View,
     visible: Arc<Visible>,
@@ -92,6 +95,12 @@ impl Seat<'_> {
             view: self.view,
             visible: &self.visible,
         }
+    }
+
+    /// Those that are seen.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let servers = self.world.servers().iter();
+        servers.filter(|server| self.visible.has(server.index))
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -376,7 +385,8 @@ impl Streamable {
         channel: Option<Arc<Channel>>,
     ) -> Result<(Arc<Session>, String), RpcError> {
         self.desk.wait_settled();
-        let opened = self.sessions.open(client, view, address, channel);
+        let key = &self.desk.hub.world().fixed.task_key;
+        let opened = self.sessions.open(client, view, address, channel, key);
         let session = opened.map_err(|full| {
             let what = match full {
                 Full::All => "too many sessions; try again later",
@@ -549,7 +559,11 @@ impl Streamable {
             Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
             Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
             Method::SetLevel => self.set_level(seat, id, params),
-            _ => Err(RpcError::new(METHOD_NOT_FOUND, "method not found")),
+            Method::TasksGet
+            | Method::TasksResult
+            | Method::TasksCancel
+            | Method::TasksList
+            | Method::TasksUpdate => self.task(seat, envelope, id, params, method, mail),
         }
     }
 
@@ -611,20 +625,46 @@ impl Streamable {
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let request = (envelope, params);
+        let mut errand = Errand::None;
         let translation = match link.is_stateless() {
             true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
-            false => Translation::within_sessions(seat.session),
+            false => {
+                errand = session_tasks::errand(seat.session, request);
+                let unwished = session_tasks::without_wish(seat.session, request);
+                outgoing.edits.extend(unwished);
+                match errand {
+                    Errand::None => Translation::within_sessions(seat.session),
+                    _ => Translation::Task(Part::Created),
+                }
+            }
         };
-        let call = link.call(&outgoing, seat.session.number, mail.sender())?;
+        let mut outstanding = self.dispatch(seat, id, &outgoing, (&server, lease, errand), mail)?;
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
+    }
+
+    /// Sends a request to a process that is known.
+    pub fn dispatch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        outgoing: &Outgoing<'_>,
+        (server, lease, errand): (&Server, Lease, Errand),
+        mail: &Mailbox,
+    ) -> Result<Outstanding, RpcError> {
+        let link = &lease.link;
+        let call = link.call_for(outgoing, seat.session.number, errand, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
-        let timeout = server.config.request_timeout;
-        let mut outstanding = Outstanding::new(call, id, lease, timeout);
-        outstanding.translation = translation;
-        Ok(Step::Relayed(outstanding))
+        Ok(Outstanding::new(
+            call,
+            id,
+            lease,
+            server.config.request_timeout,
+        ))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -805,6 +845,10 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         true => "\"completions\":{},",
         false => "",
     };
+    let tasks = match client.revision.has_tasks() {
+        true => ",\"tasks\":{\"cancel\":{},\"list\":{},\"requests\":{\"tools\":{\"call\":{}}}}",
+        false => "",
+    };
     let instructions = match instructions {
         Some(text) => format!(",\"instructions\":{}", quoted(&text)),
         None => String::new(),
@@ -813,7 +857,7 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{{{completions}\"logging\":{{}},\
          \"prompts\":{{\"listChanged\":true}},\
          \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-         \"tools\":{{\"listChanged\":true}}}},\
+         \"tools\":{{\"listChanged\":true}}{tasks}}},\
          \"serverInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}{instructions}}}",
         client.revision.as_str(),
         env!("CARGO_PKG_VERSION"),

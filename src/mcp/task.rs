@@ -44,6 +44,8 @@ const IN_RESULT: &[Path] = &[
         Step::Key("taskId"),
     ],
 ];
+/// In what a call is answered with that may have become a task of 2025-11-25.
+const IN_CREATED: &[Path] = &[RELATED, &[Step::Key("task"), Step::Key("taskId")]];
 /// In the parameters of a request or notification that is about a task.
 const IN_PARAMS: &[Path] = &[
     ID,
@@ -71,7 +73,9 @@ const IN_META: &[Path] = &[RELATED];
 pub enum Part {
     /// The result of a request that is about tasks, or makes one.
     Result,
-    /// Parameters that are about a task.
+    /// The result of a call that may have become one of 2025-11-25.
+    Created,
+    /// Parameters that are about a task, or one of a list.
     Params,
     /// Another result, or parameters of something else: only its `_meta` may name a task.
     Other,
@@ -87,6 +91,7 @@ impl Part {
     fn paths(self) -> &'static [Path] {
         match self {
             Part::Result => IN_RESULT,
+            Part::Created => IN_CREATED,
             Part::Params => IN_PARAMS,
             Part::Other => IN_META,
         }
@@ -168,6 +173,7 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, ["\"a\"", "\"b\"", "\"c\""]);
         assert!(Part::Other.ids(result).is_empty());
+        assert_eq!(Part::Created.ids(result), ["\"b\""]);
         assert_eq!(Part::Params.ids(result), ["\"a\""]);
         assert!(
             Part::Result

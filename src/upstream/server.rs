@@ -226,6 +226,12 @@ impl Instance {
         link.is_some_and(|link| link.is_quiet())
     }
 
+    /// It is up, and at work on tasks that were made here.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let link = lock(&self.slot).link.clone();
+        link.is_some_and(|link| link.tasks().are_open(Instant::now()))
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         let mut slot = lock(&self.slot);
         let Slot {
@@ -441,6 +447,25 @@ impl Server {
         let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
         *lock(&instance.thread) = Some(thread);
         Ok(instance)
+    }
+
+    /// The processes that are up and may have tasks of a session, each with the right to use it.
+    pub fn leases(self: &Arc<Self>, face: &SessionFace) -> Vec<Lease> {
+        let session = Whose::Session(face.session.clone());
+        let principal = face.principal.clone().map(Whose::Principal);
+        let own = [Some(session), principal].into_iter().flatten();
+        let own = own.filter_map(|whose| {
+            let instance = self.pool.seat_living(&whose)?;
+            match lock(&instance.slot).link.clone() {
+                Some(link) => Some(Lease::seated(link, self.clone(), whose)),
+                None => {
+                    self.pool.give_back(&whose);
+                    None
+                }
+            }
+        });
+        let shared = self.shared_link().map(Lease::shared);
+        shared.into_iter().chain(own).collect()
     }
 
     /// The process of one session, if it has one that is up.
