@@ -9,12 +9,12 @@ use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
 use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
-use crate::front::subscription;
+use crate::front::subscription::{self, Opening};
 use crate::http::{Head, Responder};
 use crate::mcp::era;
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::relay::view::{Scope, View, parse_query};
-use crate::upstream::call::Mailbox;
+use crate::upstream::call::LazyMailbox;
 use crate::wire::message::{Envelope, Kind};
 
 /// Whether a message is of the stateless era: its body says so, or its header alone, which is
@@ -67,19 +67,38 @@ impl Streamable {
             params: &params,
             head: Some(call.head),
         };
-        if let Err(refusal) = MAILBOX.with(|mail| self.serve(call, &request, mail, out)) {
+        let outcome = MAILBOX.with(|mail| self.serve(call, &request, mail, out));
+        // A subscription may be quiet for long, and had better hold no more than it needs.
+        drop(params);
+        let outcome = outcome.and_then(|left| match left {
+            Some(opening) => self.listen(call, opening, out),
+            None => Ok(()),
+        });
+        if let Err(refusal) = outcome {
             refuse(call, &refusal, Some(id), out);
         }
     }
 
-    /// An error is what is left to be told.
+    fn listen(
+        &self,
+        call: &Call<'_>,
+        opening: Opening,
+        out: &mut Responder<'_>,
+    ) -> Result<(), Refusal> {
+        let output = Output::http(out, &call.headers, accepts(call.head));
+        MAILBOX.with(|mail| {
+            subscription::serve(&self.subscriptions, opening, &self.desk, mail, output)
+        })
+    }
+
+    /// What is left to do: a subscription to be served, or an error to be told.
     fn serve(
         &self,
         call: &Call<'_>,
         request: &Request<'_>,
-        mail: &Mailbox,
+        mail: &LazyMailbox,
         out: &mut Responder<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Opening>, Refusal> {
         let terms = request.terms()?;
         let view = self.view(call)?;
         let face = Stateless {
@@ -92,11 +111,9 @@ impl Streamable {
         match step {
             Step::Done(result) => output.respond(200, &[&result_response(request.id, &result)]),
             Step::Relayed(relayed) => Waiting::new(relayed, mail, output, &self.parking).run(),
-            Step::Listen(opening) => {
-                subscription::serve(&self.subscriptions, opening, &self.desk, mail, output)?;
-            }
+            Step::Listen(opening) => return Ok(Some(opening)),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn view(&self, call: &Call<'_>) -> Result<View, Refusal> {

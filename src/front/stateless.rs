@@ -27,7 +27,7 @@ use crate::relay::bridge::SERVER_INFO;
 use crate::relay::bridge::request::to_session;
 use crate::relay::instructions;
 use crate::relay::view::View;
-use crate::upstream::call::{Mailbox, Outgoing};
+use crate::upstream::call::{LazyMailbox, Outgoing};
 use crate::upstream::caller::{Caller, StatelessFace};
 use crate::upstream::server::Server;
 use crate::wire::json::{quoted, string_value};
@@ -167,7 +167,7 @@ impl<'a> Stateless<'a> {
         request: &Request<'a>,
         terms: &Terms<'a>,
         view: &View,
-        mail: &Mailbox,
+        mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
         let world = self.desk.hub.world();
         let visible = view.visible(&world);
@@ -272,7 +272,7 @@ impl<'a> Stateless<'a> {
         terms: &Terms<'a>,
         method: Method,
         key: Named<'a>,
-        mail: &Mailbox,
+        mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
         let caller = Caller::Stateless(StatelessFace {
             principal: None,

@@ -37,7 +37,7 @@ use crate::model::catalog::Visible;
 use crate::relay::instructions;
 use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
-use crate::upstream::call::{Mailbox, Outgoing};
+use crate::upstream::call::{LazyMailbox, Mailbox, Outgoing};
 use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::listening::Watched;
 use crate::upstream::server::Server;
@@ -51,7 +51,8 @@ const VERSION_HEADER: &str = "MCP-Protocol-Version";
 
 thread_local! {
     /// The queue of this connection thread, made at its first relayed call.
-    pub static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
+    pub static MAILBOX: LazyMailbox =
+        LazyMailbox::new(|| Mailbox::new(limits::BATCH_MESSAGES));
 }
 
 pub struct Streamable {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::base::limits;
+use crate::base::{limits, sys};
 use crate::front::desk::{Desk, Place};
 use crate::front::listen;
 use crate::front::output::Output;
@@ -24,7 +24,7 @@ use crate::model::task_id::TaskKey;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::view::View;
 use crate::relay::world::World;
-use crate::upstream::call::{CallId, Mailbox, Reply};
+use crate::upstream::call::{CallId, LazyMailbox, Reply};
 use crate::upstream::caller::Caller;
 use crate::upstream::link::Link;
 use crate::upstream::listening::Watched;
@@ -179,7 +179,7 @@ impl Subscriptions {
         opening: Opening,
         desk: &Desk,
         bell: OwnedFd,
-        mail: &Mailbox,
+        mail: &LazyMailbox,
     ) -> Result<Listening, Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let busy = |what: &str| Refusal {
@@ -400,7 +400,7 @@ pub fn serve(
     subscriptions: &Arc<Subscriptions>,
     opening: Opening,
     desk: &Desk,
-    mail: &Mailbox,
+    mail: &LazyMailbox,
     mut output: Output<'_, '_>,
 ) -> Result<(), Refusal> {
     if !output.takes_notices() {
@@ -419,6 +419,7 @@ pub fn serve(
         return Ok(());
     }
     let mut last_write = Instant::now();
+    let mut is_rested = false;
     loop {
         match subscription.next() {
             Next::Message(text) => {
@@ -426,6 +427,7 @@ pub fn serve(
                     return Ok(());
                 }
                 last_write = Instant::now();
+                is_rested = false;
                 continue;
             }
             Next::Ended(response) => {
@@ -442,6 +444,10 @@ pub fn serve(
             last_write = Instant::now();
             continue;
         }
+        if !is_rested {
+            sys::rest_heap();
+            is_rested = true;
+        }
         if !output.sleep(&waker, left) {
             return Ok(());
         }
@@ -450,7 +456,7 @@ pub fn serve(
 
 /// Subscribes at the servers that have the resources and let themselves be asked. What nobody
 /// has, or nobody tells of, is left out.
-fn subscribe_all(opening: &Opening, desk: &Desk, mail: &Mailbox) -> Vec<Resource> {
+fn subscribe_all(opening: &Opening, desk: &Desk, mail: &LazyMailbox) -> Vec<Resource> {
     let mut granted = Vec::new();
     for some in opening.uris.chunks(limits::SUBSCRIBE_AT_ONCE) {
         let deadline = Instant::now() + limits::SUBSCRIBE_WAIT;
@@ -520,7 +526,7 @@ impl Asked {
     }
 }
 
-fn ask(uri: &str, view: &View, desk: &Desk, mail: &Mailbox) -> Option<Asked> {
+fn ask(uri: &str, view: &View, desk: &Desk, mail: &LazyMailbox) -> Option<Asked> {
     let world = desk.hub.world();
     let visible = view.visible(&world);
     let place = Place {

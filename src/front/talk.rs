@@ -24,14 +24,15 @@ use crate::front::workers::Workers;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
-use crate::upstream::call::Mailbox;
+use crate::upstream::call::{LazyMailbox, Mailbox};
 use crate::wire::json::elements;
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
 
 thread_local! {
     /// The queue of this `call` thread, made at its first relayed call.
-    static MAILBOX: Mailbox = Mailbox::new(limits::BATCH_MESSAGES);
+    static MAILBOX: LazyMailbox =
+        LazyMailbox::new(|| Mailbox::new(limits::BATCH_MESSAGES));
 }
 
 /// What all talks of a gateway have in common.

@@ -1,6 +1,7 @@
 //! What travels between a connection thread and a server: a request going out, and everything
 //! that can come back for it.
 
+use std::cell::LazyCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -109,6 +110,9 @@ pub struct Mailbox {
     sender: MailSender,
     receiver: Receiver<Mail>,
 }
+
+/// A mailbox that is made when it is first needed: it is large.
+pub type LazyMailbox = LazyCell<Mailbox>;
 
 /// The way into a mailbox; never waits.
 #[derive(Clone)]

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::http::{Request, Stream};
-use crate::support::rig::Rig;
+use crate::support::rig::{Plan, Rig};
 use crate::support::servers::everything;
 use crate::support::session::{Session, reporting_call, request, text_of, tool_call};
+use crate::support::{sse, stdio};
 
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
@@ -542,4 +543,41 @@ fn a_call_whose_server_dies_while_it_asks_goes_to_the_next_process() {
     session.answer(&asked["id"], accepted(json!({"name": "Ann"})));
     assert_eq!(end(&mut stream), "Hello, Ann!");
     rig.stop();
+}
+
+#[test]
+fn clients_on_one_channel_are_asked_there() {
+    let tool = "ev_1mcp_test_input_required_result_elicitation";
+    let servers = json!({"ev": everything(&["--era", "modern"])});
+    let (ask, again) = (
+        tool_call(&json!("a"), tool, &json!({})),
+        tool_call(&json!("b"), tool, &json!({})),
+    );
+    let rig = Rig::start(servers.clone());
+    let mut client = sse::Client::open(rig.port, "/sse", "2024-11-05", able());
+    client.post(ask.clone());
+    let asked = client.expect("elicitation/create");
+    client.reply(&asked["id"], accepted(json!({"name": "Ann"})));
+    assert_eq!(
+        text_of(&client.answer(&json!("a"))["result"]),
+        "Hello, Ann!"
+    );
+    client.post(again.clone());
+    client.expect("elicitation/create");
+    client.notify("notifications/cancelled", json!({"requestId": "b"}));
+    assert_eq!(client.text("ev_1mcp_echo", json!({"text": "x"})), "x");
+    rig.stop();
+
+    let mut client = stdio::Client::open(Plan::new(servers), "2025-11-25", able());
+    client.send(&ask);
+    let asked = client.expect("elicitation/create");
+    client.reply(&asked["id"], accepted(json!({"name": "Bob"})));
+    assert_eq!(
+        text_of(&client.answer(&json!("a"))["result"]),
+        "Hello, Bob!"
+    );
+    client.send(&again);
+    client.expect("elicitation/create");
+    client.notify("notifications/cancelled", json!({"requestId": "b"}));
+    client.leave();
 }
