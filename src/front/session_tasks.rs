@@ -15,7 +15,7 @@ use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::streamable::{Seat, Step, Streamable};
 use crate::front::tasks::unknown;
-use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, result_response};
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::Method;
 use crate::mcp::task::{Part, has};
@@ -129,10 +129,7 @@ impl Streamable {
         }
         let key = Named::key(params, "taskId", ListKind::Tools)?;
         let (server, lease, task) = locate(seat, &key.value).ok_or_else(unknown)?;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
-        }
+        self.desk.check_open(&server)?;
         let text = envelope.text;
         let native = |ours: &str| (ours == key.value).then(|| task.clone());
         let object = envelope.params.unwrap_or("{}");

@@ -17,7 +17,7 @@ use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
-use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, UNSUPPORTED_VERSION};
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, UNSUPPORTED_VERSION};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta::{self, TASKS_EXTENSION};
@@ -279,10 +279,7 @@ impl<'a> Stateless<'a> {
             capabilities: terms.capabilities,
         });
         let Target { server, native } = self.desk.find(place, &key, &caller)?;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail).into());
-        }
+        self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);
             self.check_mirrors(head, &server, tool, request.params)?;

@@ -25,8 +25,8 @@ use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
-    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
-    SESSION_NOT_FOUND, result_response,
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_NOT_FOUND,
+    result_response,
 };
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -608,10 +608,7 @@ impl Streamable {
         mail: &Mailbox,
     ) -> Result<Step, RpcError> {
         let Target { server, native } = target;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
-        }
+        self.desk.check_open(&server)?;
         let lease = server.link_for(&seat.caller())?;
         let link = &lease.link;
         let mut outgoing = Outgoing {

@@ -86,10 +86,7 @@ impl<'a> Stateless<'a> {
         require(terms)?;
         let key = Named::key(request.params, "taskId", ListKind::Tools)?;
         let (server, id) = locate(place.world, place.view, &key.value).ok_or_else(unknown)?;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail).into());
-        }
+        self.desk.check_open(&server)?;
         let caller = Caller::Stateless(StatelessFace {
             principal: None,
             capabilities: terms.capabilities,

@@ -367,7 +367,8 @@ impl Server {
     /// ask something stand alone once it has asked: a question names no call on stdio.
     fn whose(&self, caller: &Caller<'_>) -> Option<Whose> {
         let asked = Asks::from_bits(self.asked.load(Ordering::Relaxed));
-        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks());
+        // One that has become stateless asks nobody.
+        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks()) && !self.is_stateless();
         match (self.config.instances, caller) {
             (Instances::Shared, _) => None,
             (Instances::Session, Caller::Session(face)) => {

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -171,7 +172,7 @@ fn ids_lead_to_the_server_that_has_the_task_and_to_no_other() {
     let mut changed = b.clone().into_bytes();
     changed[9] ^= 1;
     let changed = String::from_utf8(changed).unwrap();
-    for unknown in ["", "t", "a", &changed, &b[1..]] {
+    for unknown in ["t", "a", &changed, &b[1..]] {
         assert_eq!(code(&client, unknown), -32602, "{unknown:?}");
     }
     let other = Rig::start(json!({"a": everything(&["--era", "modern"])}));
@@ -223,15 +224,15 @@ fn who_does_not_declare_the_extension_gets_no_task() {
 #[test]
 fn a_task_that_was_not_wanted_is_an_error() {
     let script = r#"
-        say() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$1"; }
+        say() { printf '{"jsonrpc":"2.0","id":%s,%s}' "$id" "$1" | tr -d '\n'; echo; }
         while IFS= read -r line; do
             id=$${line#*'"id":'}
             id=$${id%%,*}
             case $line in
             *'"server/discover"'*) say '"result":{"supportedVersions":["2026-07-28"],
-                "capabilities":{"tools":{}},"resultType":"complete","ttlMs":0}' | tr -d '\n'; echo ;;
+                "capabilities":{"tools":{}},"resultType":"complete","ttlMs":0}' ;;
             *'"tools/list"'*) say '"result":{"resultType":"complete","ttlMs":9000,
-                "tools":[{"name":"t","inputSchema":{"type":"object"}}]}' | tr -d '\n'; echo ;;
+                "tools":[{"name":"t","inputSchema":{"type":"object"}}]}' ;;
             *'"tools/call"'*) say '"result":{"resultType":"task","taskId":"1"}' ;;
             esac
         done"#;
@@ -422,16 +423,77 @@ fn news_of_a_task_go_to_the_session_that_made_it() {
     });
 }
 
+/// A server that makes a task of each call, tells of progress once it has said so, and notes in
+/// the file `cancelled` which task is not wanted any more.
+fn making_tasks() -> Value {
+    let script = r#"
+        result() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
+        tasks='{"cancel":{},"requests":{"tools":{"call":{}}}}'
+        info='"serverInfo":{"name":"s","version":"1"}'
+        hello='"capabilities":{"tools":{},"tasks":'"$tasks"'},'"$info"
+        at='"2025-11-25T10:30:00Z"'
+        state='"status":"working","createdAt":'"$at"',"lastUpdatedAt":'"$at"
+        while IFS= read -r line; do
+            id=$${line#*'"id":'}
+            id=$${id%%,*}
+            case $line in
+            *'"initialize"'*) result '{"protocolVersion":"2025-11-25",'"$hello"'}' ;;
+            *'"tools/list"'*)
+                tool='"name":"t","inputSchema":{"type":"object"}'
+                tool=$tool',"execution":{"taskSupport":"optional"}'
+                result '{"tools":[{'"$tool"'}]}' ;;
+            *'"tools/call"'*)
+                result '{"task":{"taskId":"t'"$id"'","ttl":null,'"$state"'}}'
+                related='"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t'"$id"'"}}'
+                printf '{"jsonrpc":"2.0","method":"notifications/progress",'
+                printf '"params":{"progressToken":%s,"progress":1,%s}}\n' "$id" "$related" ;;
+            *'"tasks/cancel"'*) echo "$line" >> "$NOTES"; result '{}' ;;
+            *'"server/discover"'*)
+                printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}\n' "$id" ;;
+            esac
+        done"#;
+    json!({"command": "sh", "args": ["-c", script]})
+}
+
 #[test]
-fn the_end_of_a_session_ends_its_tasks() {
-    let rig = Rig::start(json!({"ev": everything(&["--era", "legacy"])}));
-    let mut one = asking(&rig);
-    let mut direct = asking(&rig);
-    wish(&mut one, &format!("ev_1mcp_{TOOL}"));
+fn progress_of_a_task_goes_on_after_its_call_was_answered() {
+    let rig = Rig::start(json!({"s": making_tasks()}));
+    let (mut one, two) = (rig.session(), rig.session());
+    let (mut hears, mut stranger) = (one.listen(), two.listen());
+    let mut params = wished("s_1mcp_t", json!({}));
+    params["_meta"] = json!({"progressToken": "mine"});
+    let created = one.get("tools/call", params);
+    let id = id_of(&created["task"]);
+    let message = hears.message();
+    assert_eq!(message["method"], "notifications/progress", "{message}");
+    assert_eq!(message["params"]["progressToken"], "mine");
+    assert_eq!(message["params"]["_meta"][RELATED]["taskId"], id);
+    assert_eq!(
+        stranger
+            .event(Duration::from_millis(100))
+            .and_then(|e| e.message()),
+        None
+    );
+}
+
+#[test]
+fn the_end_of_a_session_ends_its_tasks_and_no_others() {
+    let notes = std::env::temp_dir().join(format!("onemcp-tasks-{}", std::process::id()));
+    let mut server = making_tasks();
+    server["env"] = json!({"NOTES": notes});
+    let rig = Rig::start(json!({"s": server}));
+    let (mut one, mut two) = (rig.session(), rig.session());
+    wish(&mut one, "s_1mcp_t");
+    wish(&mut two, "s_1mcp_t");
     assert_eq!(one.delete().status(), 200);
-    // The server goes on for the others.
-    let id = wish(&mut direct, &format!("ev_1mcp_{TOOL}"));
-    assert_eq!(state(&mut direct, &id), "input_required");
+    let read = || std::fs::read_to_string(&notes).unwrap_or_default();
+    eventually("the server is told", || !read().is_empty());
+    let told = read();
+    let another = wish(&mut two, "s_1mcp_t");
+    two.get("tasks/cancel", of(&another));
+    eventually("it is told again", || read() != told);
+    assert_eq!(read().lines().count(), 2, "{}", read());
+    std::fs::remove_file(&notes).unwrap();
 }
 
 #[test]

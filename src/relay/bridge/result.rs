@@ -13,8 +13,8 @@ pub enum ResultType {
     InputRequired,
     /// Of the extension for tasks.
     Task,
-    /// Of another extension, or no string at all. Raw JSON. A client that does not know it must take
-    /// it for an error.
+    /// Of another extension, or no string at all. Raw JSON. A client that does not know it must
+    /// take it for an error.
     Other(String),
 }
 
