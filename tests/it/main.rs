@@ -55,6 +55,8 @@ mod supervision;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tasks;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod trouble;
