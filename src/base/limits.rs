@@ -121,6 +121,9 @@ pub const CHANNEL_WAIT: Duration = Duration::from_secs(120);
 /// How long a message waits for the one before it to be placed. One that is not by then waits for
 /// a server to start, and the others go ahead.
 pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
+/// Between what a request tells last and its answer: some clients take messages that arrive
+/// together in another order, and lose the last report of a call.
+pub const CHANNEL_GAP: Duration = Duration::from_millis(5);
 /// Requests at work for all channels together: each has a thread.
 pub const CHANNEL_CALLS: usize = 1024;
 /// How long such a thread waits for more work before it ends.

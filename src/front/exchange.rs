@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::ask;
-use crate::front::channel::Channel;
+use crate::front::channel::{Channel, Voice};
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
 use crate::front::session_tasks;
@@ -107,7 +107,7 @@ impl Outstanding {
 /// The way to the client.
 enum Out<'a, 'c> {
     Http(&'a mut Responder<'c>),
-    Channel(&'a Channel),
+    Channel(Voice<'a>),
 }
 
 /// Everything one POST, or one message on a channel, needs until its answer is complete.
@@ -159,7 +159,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
     ) -> Exchange<'a, 'c> {
         Exchange {
             session,
-            out: Out::Channel(channel),
+            out: Out::Channel(Voice::new(channel)),
             headers: &[],
             accepts: Accepts {
                 json: true,
@@ -325,8 +325,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
 
     /// One complete response: an event, or kept until all are there.
     fn respond(&mut self, call: &Outstanding, response: Vec<u8>) {
-        if let (Out::Channel(channel), false) = (&self.out, self.is_batch) {
-            channel.send(response);
+        if let (Out::Channel(voice), false) = (&mut self.out, self.is_batch) {
+            voice.answer(response);
             return;
         }
         if self.stream.is_none() {
@@ -463,8 +463,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
     /// Writes one event and keeps it. Opens the stream if need be. `instead`: set for a
     /// response, to be kept in its place if it is too large.
     fn event(&mut self, mut data: Vec<u8>, instead: Option<Vec<u8>>) {
-        if let Out::Channel(channel) = &self.out {
-            channel.send(data);
+        if let Out::Channel(voice) = &mut self.out {
+            voice.tell(data);
             return;
         }
         self.open_stream();
@@ -496,8 +496,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
         let out = match self.out {
             Out::Http(out) => out,
             Out::Channel(_) if self.done.is_empty() => return,
-            Out::Channel(channel) => {
-                channel.send(whole(&self.done, self.is_batch));
+            Out::Channel(mut voice) => {
+                voice.answer(whole(&self.done, self.is_batch));
                 return;
             }
         };
