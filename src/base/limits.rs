@@ -262,6 +262,8 @@ pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
+/// A server that showed in no other way that it is there is asked so often.
+pub const REMOTE_LOOK: Duration = Duration::from_secs(60);
 /// How long the list of tools may take when a server finds fault with a call's headers.
 pub const REMOTE_RELIST: Duration = Duration::from_secs(10);
 /// Tries in a row, without anything new, to go on with a broken stream of a call.
@@ -416,6 +418,17 @@ pub const DEMO_PROMPT_BYTES: usize = 256 * KIB;
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(610);
 pub const CLIENT_CLOSE: Duration = Duration::from_secs(2);
+/// `proxy`: how long a notification may take to be taken; silence inside an answer or a stream;
+/// how often a stream that breaks is taken up again, and the pause before that when it gave
+/// nothing.
+pub const PROXY_NOTE: Duration = Duration::from_secs(10);
+pub const PROXY_SILENCE: Duration = Duration::from_secs(300);
+pub const PROXY_RESUMPTIONS: usize = 16;
+pub const PROXY_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause that an endpoint may ask for.
+pub const PROXY_PAUSE: Duration = Duration::from_secs(30);
+/// Headers of its command line.
+pub const PROXY_HEADERS: usize = 32;
 /// Stacks of threads; only touched pages count.
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;

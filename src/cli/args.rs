@@ -42,6 +42,7 @@ pub enum Command {
         arguments: Arguments,
         client: ClientFlags,
     },
+    Proxy(ProxyFlags),
     Help(Topic),
     Version,
 }
@@ -58,6 +59,17 @@ pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
     pub timeout: Option<Duration>,
+}
+
+/// Where a proxy carries the messages of its client.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ProxyFlags {
+    pub url: String,
+    /// As given: `NAME:VALUE`, with variables in the value.
+    pub headers: Vec<String>,
+    pub timeout: Option<Duration>,
+    /// A parameter for the query, and its value.
+    pub filter: Option<(&'static str, String)>,
 }
 
 /// Where the arguments of a call come from.
@@ -78,6 +90,7 @@ pub enum Topic {
     ConfigCheck,
     List,
     Call,
+    Proxy,
 }
 
 /// A command line that cannot be carried out.
@@ -119,8 +132,31 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
     "The tool's arguments: an object, a file that holds one, or stdin",
 )];
 
+/// Of `proxy`.
+pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
+    ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "header",
+        "NAME:VALUE",
+        "Goes with every request, such as Authorization; ${VAR} is filled in from the \
+         environment; may be given several times",
+    ),
+    (
+        "timeout",
+        "MS",
+        "Give up on one request after so long (default 610000)",
+    ),
+    ("tags", "LIST", "See only servers with one of these tags"),
+    ("tag-filter", "EXPR", "See only servers that match"),
+    (
+        "preset",
+        "NAME",
+        "See only what this preset of the gateway shows",
+    ),
+];
+
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -134,6 +170,8 @@ struct Seen {
     url: Option<String>,
     timeout: Option<Duration>,
     args: Option<String>,
+    headers: Vec<String>,
+    filters: Vec<(&'static str, String)>,
     help: bool,
     version: bool,
 }
@@ -193,6 +231,16 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
         "args" => seen.args = Some(unicode(parser.value()?)?),
+        "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
+            let most = limits::PROXY_HEADERS;
+            return Err(UsageError(format!(
+                "--header is given more than {most} times"
+            )));
+        }
+        "header" => seen.headers.push(unicode(parser.value()?)?),
+        "tags" => seen.filters.push(("tags", unicode(parser.value()?)?)),
+        "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
+        "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
             let remedy = "it would start a gateway here; use your service manager";
@@ -269,6 +317,7 @@ fn unknown_flag(name: &str) -> UsageError {
     let client = CLIENT_FLAGS
         .iter()
         .chain(CALL_FLAGS)
+        .chain(PROXY_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -298,19 +347,10 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if seen.version || words == ["version"] {
         return Ok(Command::Version);
     }
-    let is_call = words.first() == Some(&"call");
-    let is_client = is_call || words.first() == Some(&"list");
-    let misplaced = [
-        ("args", "call", seen.args.is_some() && !is_call),
-        ("url", "list and call", seen.url.is_some() && !is_client),
-        (
-            "timeout",
-            "list and call",
-            seen.timeout.is_some() && !is_client,
-        ),
-    ];
-    if let Some((flag, owner, _)) = misplaced.iter().find(|(_, _, wrong)| *wrong) {
-        return Err(UsageError(format!("--{flag} belongs to {owner}")));
+    check_places(seen)?;
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    if words == ["proxy"] {
+        return proxy(seen);
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -349,6 +389,57 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
+/// Refuses flags of other commands.
+fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
+    let command = seen.words.first().map(String::as_str);
+    let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
+    let is_client = is_call || is_proxy || command == Some("list");
+    if !is_proxy {
+        // One of 1MCP, with a warning of its own.
+        let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
+        if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
+            seen.flags.set(flag, value);
+        }
+    }
+    let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
+    let misplaced = [
+        ("args", "call", seen.args.is_some() && !is_call),
+        (
+            "url",
+            "list, call and proxy",
+            seen.url.is_some() && !is_client,
+        ),
+        (
+            "timeout",
+            "list, call and proxy",
+            seen.timeout.is_some() && !is_client,
+        ),
+        ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
+        (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
+    ];
+    match misplaced.iter().find(|(_, _, wrong)| *wrong) {
+        Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
+        None => Ok(()),
+    }
+}
+
+fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
+    let Some(url) = seen.url.take() else {
+        let example = "onemcp proxy --url http://127.0.0.1:3050/mcp";
+        return Err(UsageError(format!("proxy needs --url: {example}")));
+    };
+    if seen.filters.len() > 1 {
+        let what = "proxy takes one of --tags, --tag-filter and --preset, once";
+        return Err(UsageError(what.into()));
+    }
+    Ok(Command::Proxy(ProxyFlags {
+        url,
+        headers: std::mem::take(&mut seen.headers),
+        timeout: seen.timeout.take(),
+        filter: seen.filters.pop(),
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -375,6 +466,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["config" | "validate", ..] => Ok(Topic::ConfigCheck),
         ["list", ..] => Ok(Topic::List),
         ["call", ..] => Ok(Topic::Call),
+        ["proxy", ..] => Ok(Topic::Proxy),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

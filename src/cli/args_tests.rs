@@ -199,7 +199,11 @@ fn usage_errors_say_what_to_write() {
     check("call a/b --timeout soon", "milliseconds");
     check("serve --args {}", "belongs to call");
     check("list --args {}", "belongs to call");
-    check("serve --url http://h", "belongs to list and call");
+    check("serve --url http://h", "belongs to list, call and proxy");
+    check("proxy", "proxy needs --url");
+    check("list --header a:b", "belongs to proxy");
+    check("serve --tags a", "belongs to proxy");
+    check("proxy --url http://h --tags a --preset b", "takes one of");
     check("help frobnicate", "unknown command");
     check("--stop", "service manager");
     check("serve --status", "service manager");

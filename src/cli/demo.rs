@@ -76,8 +76,8 @@ Cursor (~/.cursor/mcp.json):
 VS Code (.vscode/mcp.json):
     {{"servers": {{"onemcp": {{"type": "http", "url": "{url}"}}}}}}
 
-Claude Desktop (claude_desktop_config.json; it starts programs, so a bridge is needed):
-    {{"mcpServers": {{"onemcp": {{"command": "npx", "args": ["-y", "mcp-remote", "{url}"]}}}}}}
+Claude Desktop (claude_desktop_config.json; it starts programs, so it gets a proxy):
+    {{"mcpServers": {{"onemcp": {{"command": "onemcp", "args": ["proxy", "--url", "{url}"]}}}}}}
 
 A first tool, with this program:
     onemcp call notes/add_note --url {url} --args '{{"title":"Hello","text":"It works"}}'

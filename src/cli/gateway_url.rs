@@ -41,6 +41,13 @@ impl GatewayUrl {
         self.with_query(&self.path)
     }
 
+    /// Appends one parameter to the query.
+    pub fn add_parameter(&mut self, name: &str, value: &str) {
+        let before = self.query.take().map(|query| format!("{query}&"));
+        let value = encode_segment(value);
+        self.query = Some(format!("{}{name}={value}", before.unwrap_or_default()));
+    }
+
     /// The endpoint of one server.
     pub fn of_server(&self, server: &str) -> String {
         self.with_query(&format!("{}/{}", self.path, encode_segment(server)))
@@ -94,6 +101,10 @@ mod tests {
             behind.of_server("a b/c"),
             "https://example.org/tools/mcp/a%20b%2Fc?tags=a"
         );
+        let mut narrowed = behind.clone();
+        narrowed.add_parameter("preset", "a b&c");
+        let expected = "https://example.org/tools/mcp?tags=a&preset=a%20b%26c";
+        assert_eq!(narrowed.endpoint(), expected);
         assert_eq!(behind.health(), "https://example.org/tools/health");
         assert!(plain.is_loopback() && url("http://[::1]:1").is_loopback());
         assert!(url("http://localhost").is_loopback() && !behind.is_loopback());

@@ -1,6 +1,6 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
-use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, Topic};
+use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, PROXY_FLAGS, Topic};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
 const WIDTH: usize = 80;
@@ -15,6 +15,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp config check [FILE]      report every problem of a file
        onemcp list [SERVER]            list servers, or the tools of one
        onemcp call SERVER/TOOL         call one tool
+       onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp help [COMMAND]           explain a command
 
 Flags may stand before or after the command; the last one wins. A switch takes
@@ -89,6 +90,21 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const PROXY: &str = "\
+Usage: onemcp proxy --url URL [flags]
+
+Serves a client that starts programs: reads messages from stdin, one per line,
+carries them to the MCP endpoint at URL (Streamable HTTP, with sessions or
+without) and writes what comes back to stdout. Logs go to stderr. It ends with
+its input, once what was asked is answered, and gives its session back.
+
+Exit codes:
+  0   the client has ended it
+  64  the command line is wrong
+  69  the endpoint was never reached
+  78  the configuration is wrong
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -96,6 +112,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
+        Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(
                 "{CALL}\n{}{}",
@@ -217,6 +234,7 @@ mod tests {
             Topic::ConfigCheck,
             Topic::List,
             Topic::Call,
+            Topic::Proxy,
         ];
         for topic in topics {
             let text = text(topic);

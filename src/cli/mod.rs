@@ -14,6 +14,7 @@ pub mod help;
 pub mod list;
 pub mod local;
 pub mod outcome;
+pub mod proxy;
 pub mod serve;
 pub mod stdio;
 
@@ -67,6 +68,7 @@ fn run(invocation: Invocation) -> ExitCode {
             sys::prepare_process();
             demo::run(&flags)
         }
+        Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::List { server, client } => ExitCode::from(list::run(
             server.as_deref(),
             &client,

@@ -11,11 +11,12 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::base::{limits, sys, thread};
 use crate::cli::serve::end_at_once;
 use crate::config::Config;
-use crate::front::stdio::{End, Stdio, drain_limit};
+use crate::front::pipes::End;
+use crate::front::stdio::Stdio;
 use crate::gateway::run::{Gateway, StartError};
 
-/// Why it ends.
-enum Why {
+/// Why a program that serves a client on its pipes ends.
+pub enum Why {
     Client(End),
     Signal,
 }
@@ -25,7 +26,8 @@ pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to serve on stdin and stdout: {error}"))
     };
-    let patience = drain_limit(config.settings.shutdown_timeout);
+    let children = limits::STOP_EOF + limits::STOP_TERM;
+    let patience = config.settings.shutdown_timeout.saturating_sub(children);
     let files = sys::take_stdio().map_err(cannot)?;
     let gateway = Gateway::start(config)?;
     match gateway.url() {
@@ -50,7 +52,7 @@ pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
 }
 
 /// Until everything is written, nobody reads, a signal comes, or the time is over.
-fn wait_written(ended: &Receiver<Why>, deadline: Instant) {
+pub fn wait_written(ended: &Receiver<Why>, deadline: Instant) {
     if ended.recv_deadline(deadline).is_err() {
         log::warn!("calls are cancelled: they were not answered in time");
     }
@@ -61,7 +63,7 @@ fn end(client: Stdio, gateway: Gateway) {
     gateway.stop();
 }
 
-fn watch_signals(mut signals: Signals, ends: Sender<Why>) -> std::io::Result<Handle> {
+pub fn watch_signals(mut signals: Signals, ends: Sender<Why>) -> std::io::Result<Handle> {
     let handle = signals.handle();
     thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
         for signal in signals.forever() {

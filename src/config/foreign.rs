@@ -57,10 +57,6 @@ pub static FOREIGN: &[Foreign] = &[
             "it is not used yet; name public hosts in allowed-hosts",
         )
     },
-    value(
-        "preset",
-        "write ?preset=NAME in the client's URL, or use --filter",
-    ),
     Foreign {
         short: Some('p'),
         ..switch("pagination", &["true"], "lists are always paged")

@@ -60,6 +60,7 @@ pub enum Kind {
     Path,
     Host,
     Filter,
+    Preset,
     Separator,
     Hosts,
     Origins,
@@ -78,6 +79,7 @@ impl Kind {
             Kind::Path => "PATH".into(),
             Kind::Host => "ADDRESS".into(),
             Kind::Filter => "EXPR".into(),
+            Kind::Preset => "NAME".into(),
             Kind::Separator => "TEXT".into(),
             Kind::Switch => String::new(),
             Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
@@ -174,6 +176,8 @@ pub struct Settings {
     pub host: String,
     pub port: u16,
     pub filter: Option<TagExpression>,
+    /// What the client on stdio sees.
+    pub preset: Option<String>,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
     pub allowed_hosts: Vec<String>,
@@ -233,6 +237,7 @@ impl Default for Settings {
             host: String::new(),
             port: 0,
             filter: None,
+            preset: None,
             log_level: LevelFilter::Info,
             log_format: LogFormat::Text,
             allowed_hosts: Vec::new(),
@@ -417,6 +422,17 @@ pub static SETTINGS: &[Setting] = &[
             |to, value| {
                 to.filter = TagExpression::parse(value.text()).ok();
             },
+        )
+    },
+    Setting {
+        help: "With the transport stdio: show the client only what this preset shows",
+        ..row(
+            "preset",
+            "ONE_MCP_PRESET",
+            "preset",
+            Kind::Preset,
+            None,
+            |to, value| to.preset = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -931,6 +947,8 @@ fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(filter_remedy(&error)),
         },
+        Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
+        Kind::Preset => Ok(Value::Text(text.to_owned())),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(

@@ -15,6 +15,7 @@ pub mod inputs;
 pub mod listen;
 pub mod output;
 pub mod parking;
+pub mod pipes;
 pub mod post;
 pub mod request;
 pub mod rounds;

@@ -78,6 +78,40 @@ pub enum Step {
     Silent,
 }
 
+/// One request of a session on its way.
+#[derive(Clone, Copy)]
+struct Errand<'a> {
+    seat: &'a Seat<'a>,
+    envelope: &'a Envelope<'a>,
+    /// Raw JSON.
+    id: &'a str,
+    params: &'a Params<'a>,
+    mail: &'a Mailbox,
+}
+
+/// On whose process a resource is watched: the shared one, as long as sessions do not have their
+/// own from their first call on. One that a session has besides is told by `tell_own`.
+fn subscriber<'a>(seat: &'a Seat<'_>, server: &Server) -> Caller<'a> {
+    match server.config.instances.is_per_session() {
+        true => seat.caller(),
+        false => Caller::NOBODY,
+    }
+}
+
+/// What a session's own process hears beside the shared one. Nobody waits for its answer.
+fn tell_own(server: &Server, session: &str, method: &str, uri: &str) {
+    if server.config.instances.is_per_session() {
+        return;
+    }
+    if let Some(own) = server.session_link(session) {
+        let params = format!("{{\"uri\":{}}}", quoted(uri));
+        if let Err(error) = own.request(method, &params, Mailbox::new(1).sender()) {
+            let name = server.name();
+            log::debug!("{method} not told server={name:?}: {}", error.message);
+        }
+    }
+}
+
 /// The session, and the view of this one request.
 pub struct Seat<'a> {
     session: &'a Arc<Session>,
@@ -532,7 +566,14 @@ impl Streamable {
                 format!("method not found: {method}"),
             ));
         };
-        let relay = |key: Named<'_>| self.relay(seat, envelope, id, params, key, mail);
+        let errand = Errand {
+            seat,
+            envelope,
+            id,
+            params,
+            mail,
+        };
+        let relay = |key: Named<'_>| self.relay(&errand, key);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
@@ -547,8 +588,8 @@ impl Streamable {
             Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
             Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
             Method::Complete => relay(Named::reference(params)?),
-            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
-            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
+            Method::ResourcesSubscribe => self.subscribe(&errand),
+            Method::ResourcesUnsubscribe => self.unsubscribe(&errand),
             Method::SetLevel => self.set_level(seat, id, params),
         }
     }
@@ -566,38 +607,34 @@ impl Streamable {
     }
 
     /// Sends a request on to the server it belongs to.
-    fn relay(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        key: Named<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
-        let target = self.desk.find(&seat.place(), &key, &seat.caller())?;
-        self.relay_to(seat, envelope, id, params, target, key.raw, mail)
+    fn relay(&self, errand: &Errand<'_>, key: Named<'_>) -> Result<Step, RpcError> {
+        let caller = errand.seat.caller();
+        let target = self.desk.find(&errand.seat.place(), &key, &caller)?;
+        self.relay_to(errand, target, key.raw, &caller)
     }
 
     /// The same to a server that is known. `target`: the server, and its own name for what
     /// stands at `raw`.
-    #[expect(clippy::too_many_arguments, reason = "one request and where it goes")]
     fn relay_to(
         &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
+        errand: &Errand<'_>,
         target: Target,
         raw: &str,
-        mail: &Mailbox,
+        caller: &Caller<'_>,
     ) -> Result<Step, RpcError> {
+        let Errand {
+            seat,
+            envelope,
+            id,
+            params,
+            mail,
+        } = *errand;
         let Target { server, native } = target;
         if self.desk.is_draining() {
             let detail = "cannot be called: the gateway is shutting down";
             return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
         }
-        let lease = server.link_for(&seat.caller())?;
+        let lease = server.link_for(caller)?;
         let link = &lease.link;
         let mut outgoing = Outgoing {
             text: envelope.text,
@@ -655,14 +692,10 @@ impl Streamable {
 
     /// The first session that wants a resource subscribes at its server; once that has agreed,
     /// the others are counted.
-    fn subscribe(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
+    fn subscribe(&self, errand: &Errand<'_>) -> Result<Step, RpcError> {
+        let Errand {
+            seat, id, params, ..
+        } = *errand;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let server = self.desk.find(&seat.place(), &key, &seat.caller())?.server;
         let uri = key.value.to_string();
@@ -682,13 +715,19 @@ impl Streamable {
         }
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
+            tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
             return Ok(Step::Done(result_response(id, "{}")));
         }
-        match self.relay(seat, envelope, id, params, key, mail) {
+        let target = Target {
+            server: server.clone(),
+            native: None,
+        };
+        match self.relay_to(errand, target, key.raw, &subscriber(seat, &server)) {
             Ok(Step::Relayed(mut call)) => {
+                tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
                 call.effect = Effect::Subscribe { server, uri };
                 Ok(Step::Relayed(call))
             }
@@ -739,14 +778,10 @@ impl Streamable {
         Ok(Step::Done(result_response(id, "{}")))
     }
 
-    fn unsubscribe(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
+    fn unsubscribe(&self, errand: &Errand<'_>) -> Result<Step, RpcError> {
+        let Errand {
+            seat, id, params, ..
+        } = *errand;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let Some(owner) = seat.session.remove_subscription(&key.value) else {
             // Never subscribed: still an error when there is no such resource to be seen.
@@ -759,12 +794,19 @@ impl Streamable {
             server.wishes_changed(&seat.session.id);
             return Ok(Step::Done(result_response(id, "{}")));
         }
+        tell_own(
+            &server,
+            &seat.session.id,
+            "resources/unsubscribe",
+            &key.value,
+        );
         if last || server.config.instances.is_per_session() {
+            let caller = subscriber(seat, &server);
             let target = Target {
-                server,
+                server: server.clone(),
                 native: None,
             };
-            return self.relay_to(seat, envelope, id, params, target, key.raw, mail);
+            return self.relay_to(errand, target, key.raw, &caller);
         }
         Ok(Step::Done(result_response(id, "{}")))
     }

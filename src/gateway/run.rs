@@ -17,9 +17,10 @@ use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
+use crate::front::pipes::End;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
-use crate::front::stdio::{End, Stdio};
+use crate::front::stdio::Stdio;
 use crate::front::streamable::Streamable;
 use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
@@ -30,6 +31,7 @@ use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
+use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
 use crate::upstream::server::{Server, Surroundings};
@@ -80,10 +82,9 @@ impl Gateway {
     /// Opens the listener first, then starts every server side by side.
     pub fn start(config: Config) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
-        let listener = match wants_listener(&settings) {
-            true => Some(listen(&settings)?),
-            false => None,
-        };
+        check_preset(&config)?;
+        let listener = wants_listener(&settings).then(|| listen(&settings));
+        let listener = listener.transpose()?;
         let cannot = |error: std::io::Error| {
             StartError::Unavailable(format!("failed to start the gateway: {error}"))
         };
@@ -170,7 +171,8 @@ impl Gateway {
         ended: impl Fn(End) + Clone + Send + 'static,
     ) -> std::io::Result<Stdio> {
         let common = self.sse.talks.common.clone();
-        Stdio::start(common, None, files, ended)
+        let filter = self.settings.preset.clone().map(Filter::Preset);
+        Stdio::start(common, filter, files, ended)
     }
 
     /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
@@ -254,6 +256,21 @@ fn start_router(
         settle_by: Instant::now() + settings.sync_start_timeout,
     };
     thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
+}
+
+fn check_preset(config: &Config) -> Result<(), StartError> {
+    let Some(name) = &config.settings.preset else {
+        return Ok(());
+    };
+    if config.settings.transport == Transport::Http {
+        log::warn!("preset {name:?} is for the transport stdio; write ?preset=NAME in the URL");
+        return Ok(());
+    }
+    if !config.presets.contains_key(name) {
+        let what = format!("failed to start: preset {name:?} not found in presets.json");
+        return Err(StartError::Configuration(what));
+    }
+    Ok(())
 }
 
 fn streamable(

@@ -29,6 +29,11 @@ mod notices;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod remote;
+#[cfg(test)]
+mod remote_trouble;
+mod proxy;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;

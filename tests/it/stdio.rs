@@ -354,6 +354,25 @@ fn a_filter_narrows_what_the_client_sees() {
         "{tools}"
     );
     client.leave();
+    let servers = json!({
+        "one": with(demo("clock"), json!({"tags": ["a"]})),
+        "two": with(demo("notes"), json!({"tags": ["b"]})),
+    });
+    let mine = json!({"name": "mine", "strategy": "or", "tagQuery": {"tag": "b"}});
+    let presets = json!({"version": "1.0.0", "presets": {"mine": mine}});
+    let stdio = |name: &str| {
+        let plan = Plan::new(servers.clone()).presets(presets.clone());
+        plan.arg("--preset").arg(name)
+    };
+    let mut client = Client::open(stdio("mine"), "2024-11-05", json!({}));
+    let tools = client.get("tools/list", json!({})).to_string();
+    assert!(
+        tools.contains("two_1mcp_") && !tools.contains("one_1mcp_"),
+        "{tools}"
+    );
+    client.leave();
+    let unknown = stdio("other").arg("--transport").arg("stdio");
+    assert_eq!(unknown.refused().0, Some(78));
 }
 
 #[test]

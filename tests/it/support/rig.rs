@@ -94,8 +94,8 @@ impl Plan {
     }
 
     /// Runs it as the child of its one client, who has the two pipes.
-    pub(crate) fn start_stdio(self) -> (Rig, ChildStdin, ChildStdout) {
-        let (mut command, folder, mark) = self.arg("--transport").arg("stdio").plain_command();
+    pub(crate) fn start_piped(self) -> (Rig, ChildStdin, ChildStdout) {
+        let (mut command, folder, mark) = self.plain_command();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -135,7 +135,7 @@ impl Plan {
         let folder = std::env::temp_dir().join(&mark);
         fs::create_dir(&folder).unwrap();
         for entry in self.servers.as_object_mut().unwrap().values_mut() {
-            if entry.is_object() && entry.get("env").is_none_or(Value::is_object) {
+            if entry.get("command").is_some() && entry.get("env").is_none_or(Value::is_object) {
                 entry["env"]["MARK"] = mark.as_str().into();
             }
         }

@@ -23,9 +23,19 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts the program and says nothing.
+    /// Starts a gateway of its own and says nothing.
     pub(crate) fn start(plan: Plan) -> Client {
-        let (rig, input, output) = plan.start_stdio();
+        Client::piped(plan.arg("--transport").arg("stdio"))
+    }
+
+    /// Starts what stands between it and a gateway that runs.
+    pub(crate) fn proxy(url: &str, args: &[&str]) -> Client {
+        let plan = Plan::new(json!({})).arg("proxy").arg("--url").arg(url);
+        Client::piped(args.iter().fold(plan, |plan, arg| plan.arg(arg)))
+    }
+
+    fn piped(plan: Plan) -> Client {
+        let (rig, input, output) = plan.start_piped();
         Client {
             rig,
             input: Some(input),
@@ -39,12 +49,17 @@ impl Client {
     #[track_caller]
     pub(crate) fn open(plan: Plan, revision: &str, capabilities: Value) -> Client {
         let mut client = Client::start(plan);
-        client.send(&initialize(revision, &capabilities));
-        let answer = client.answer(&json!(1));
-        client.welcome = answer["result"].clone();
-        assert!(client.welcome.is_object(), "{answer}");
-        client.notify("notifications/initialized", json!({}));
+        client.open_session(revision, capabilities);
         client
+    }
+
+    #[track_caller]
+    pub(crate) fn open_session(&mut self, revision: &str, capabilities: Value) {
+        self.send(&initialize(revision, &capabilities));
+        let answer = self.answer(&json!(1));
+        self.welcome = answer["result"].clone();
+        assert!(self.welcome.is_object(), "{answer}");
+        self.notify("notifications/initialized", json!({}));
     }
 
     pub(crate) fn send(&mut self, line: &str) {
