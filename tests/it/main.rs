@@ -29,10 +29,11 @@ mod notices;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod remote_trouble;
-mod proxy;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
