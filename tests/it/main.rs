@@ -27,6 +27,8 @@ mod lists;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
