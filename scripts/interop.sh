@@ -25,6 +25,8 @@ listen_limit_s=10
 ready_limit_s=30
 stop_limit_s=10
 kept_lines=40
+# How often the watched resource of fixtures/everything changes.
+tick_ms=200
 
 run=
 gateway=
@@ -256,7 +258,8 @@ run_drivers() {
 
 # Starts fixtures/everything over HTTP; sets peer and peer_url.
 start_peer() {
-  ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 >"$run/peer.out" 2>>"$run/peer.log" &
+  : >"$run/peer.out"
+  ONEMCP_INTEROP_RUN=$run "$1" --era "$2" --http 0 --tick "$tick_ms" >"$run/peer.out" 2>>"$run/peer.log" &
   peer=$!
   within "$listen_limit_s" peer_listens
 }
@@ -276,7 +279,10 @@ stop_peer() {
 # drive_era GATEWAY SERVER ERA TRANSPORT: every client against one server.
 drive_era() {
   local config=$run/$3-$4.json name=$3-$4 entry
-  entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\"]"
+  # Gateways that a driver starts are of this run as well.
+  local mark=(env "ONEMCP_INTEROP_RUN=$run" "XDG_STATE_HOME=$run/state"
+    "XDG_RUNTIME_DIR=$run/state")
+  entry="\"command\": \"$2\", \"args\": [\"--era\", \"$3\", \"--tick\", \"$tick_ms\"]"
   if [ "$4" = http ]; then
     start_peer "$2" "$3" || { fail "$name: the server does not listen" && return; }
     entry="\"type\": \"http\", \"url\": \"$peer_url\""
@@ -284,9 +290,9 @@ drive_era() {
   echo "{\"mcpServers\": {\"everything\": {$entry}}}" >"$config"
   echo "--- a server of era $3 over $4"
   if start_gateway "$1" "$config"; then
-    export XDG_STATE_HOME=$run/state XDG_RUNTIME_DIR=$run/state ONEMCP_INTEROP_RUN=$run
-    drive "npm-$name" node "$work/eras.mjs" --url "$url" --gateway "$1" --config "$config"
-    drive "pypi-$name" "${python[@]}" "$work/eras.py" --url "$url" --gateway "$1" \
+    drive "npm-$name" "${mark[@]}" node "$work/eras.mjs" --url "$url" --gateway "$1" \
+      --config "$config"
+    drive "pypi-$name" "${mark[@]}" "${python[@]}" "$work/eras.py" --url "$url" --gateway "$1" \
       --config "$config"
   fi
   stop_peer

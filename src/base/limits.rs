@@ -149,6 +149,13 @@ pub const CLIENT_LOOK: Duration = Duration::from_millis(50);
 /// How long clients may keep a list without asking again (`ttlMs`). Changes are announced, so it
 /// only has to be short for those who do not listen. While servers start it is zero.
 pub const LIST_TTL_MS: u64 = 5_000;
+/// Bytes of a task's id: a server's own, and the one a client gets, which says where the task is.
+pub const TASK_ID_BYTES: usize = KIB;
+pub const TASK_ID_SEALED_BYTES: usize = 2 * KIB;
+/// Tasks that one subscription hears of, and bytes of what is new of them while it waits to be
+/// written; news that do not fit are left out, because clients may ask at any time.
+pub const SUBSCRIPTION_TASKS: usize = 256;
+pub const SUBSCRIPTION_TASK_BYTES: usize = 4 * MIB;
 
 // Upstream servers.
 
@@ -172,9 +179,11 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a server may think about `server/discover` before it is taken for one that has
 /// never heard of it; less when its handshake must be over sooner.
 pub const PROBE: Duration = Duration::from_secs(3);
-/// How long a stateless server may take to acknowledge a subscription, and resources in one.
+/// How long a stateless server may take to acknowledge a subscription, and how many
+/// resources and tasks one may name.
 pub const LISTEN_ACK: Duration = Duration::from_secs(5);
 pub const LISTEN_RESOURCES: usize = 4096;
+pub const LISTEN_TASKS: usize = 4096;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -189,6 +198,13 @@ pub const INPUT_REQUESTS: usize = 32;
 /// Before a request that needs no input is sent again; doubles each time.
 pub const ROUND_WAIT: Duration = Duration::from_millis(100);
 pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Tasks of one session at one server process, and of all, whose session is remembered.
+pub const SESSION_TASKS: usize = 256;
+pub const TASKS_PER_SERVER: usize = 4096;
+/// A task of which nothing more is heard keeps a process of its session for so long at most.
+pub const TASK_OPEN: Duration = Duration::from_secs(60 * 60);
+/// How long servers may take to list the tasks of a session.
+pub const TASKS_LIST_WAIT: Duration = Duration::from_secs(10);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".
@@ -265,6 +281,8 @@ pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
+/// A server that showed in no other way that it is there is asked so often.
+pub const REMOTE_LOOK: Duration = Duration::from_secs(60);
 /// How long the list of tools may take when a server finds fault with a call's headers.
 pub const REMOTE_RELIST: Duration = Duration::from_secs(10);
 /// Tries in a row, without anything new, to go on with a broken stream of a call.

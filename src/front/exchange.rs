@@ -14,10 +14,12 @@ use crate::front::ask;
 use crate::front::channel::{Channel, Voice};
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
+use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
+use crate::mcp::task::Part;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
 use crate::upstream::caller::Lease;
 use crate::upstream::link::Link;
@@ -237,7 +239,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                     calls[at].extend();
                 }
                 if calls[at].translation.lets_pass(&notice) {
-                    self.notice(notice);
+                    self.notice(notice, calls[at].link());
                 }
             }
             Reply::Asked(asked) => {
@@ -359,9 +361,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
         agreed && self.session.add_subscription(uri, server.index)
     }
 
-    fn notice(&mut self, notice: Notice) {
-        if self.accepts.stream && self.session.wants(notice.level) {
-            self.event(notice.text, None);
+    fn notice(&mut self, notice: Notice, link: &Link) {
+        if !self.accepts.stream || !self.session.wants(notice.level) {
+            return;
+        }
+        if let Some(text) = session_tasks::shown(self.session, link, notice.text, Part::Other) {
+            self.event(text, None);
         }
     }
 

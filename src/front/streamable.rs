@@ -18,27 +18,30 @@ use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allo
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
+use crate::front::session_tasks;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
-    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
-    SESSION_NOT_FOUND, result_response,
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_NOT_FOUND,
+    result_response,
 };
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Method};
 use crate::mcp::revision::Revision;
+use crate::mcp::task::Part;
 use crate::model::catalog::Visible;
 use crate::relay::instructions;
 use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{LazyMailbox, Mailbox, Outgoing};
-use crate::upstream::caller::Caller;
+use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::listening::Watched;
 use crate::upstream::server::Server;
+use crate::upstream::tasks::Errand;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -78,9 +81,43 @@ pub enum Step {
     Silent,
 }
 
+/// One request of a session on its way.
+#[derive(Clone, Copy)]
+struct Passage<'a> {
+    seat: &'a Seat<'a>,
+    envelope: &'a Envelope<'a>,
+    /// Raw JSON.
+    id: &'a str,
+    params: &'a Params<'a>,
+    mail: &'a Mailbox,
+}
+
+/// On whose process a resource is watched: the shared one, as long as sessions do not have their
+/// own from their first call on. One that a session has besides is told by `tell_own`.
+fn subscriber<'a>(seat: &'a Seat<'_>, server: &Server) -> Caller<'a> {
+    match server.config.instances.is_per_session() {
+        true => seat.caller(),
+        false => Caller::NOBODY,
+    }
+}
+
+/// What a session's own process hears beside the shared one. Nobody waits for its answer.
+fn tell_own(server: &Server, session: &str, method: &str, uri: &str) {
+    if server.config.instances.is_per_session() {
+        return;
+    }
+    if let Some(own) = server.session_link(session) {
+        let params = format!("{{\"uri\":{}}}", quoted(uri));
+        if let Err(error) = own.request(method, &params, Mailbox::new(1).sender()) {
+            let name = server.name();
+            log::debug!("{method} not told server={name:?}: {}", error.message);
+        }
+    }
+}
+
 /// The session, and the view of this one request.
 pub struct Seat<'a> {
-    session: &'a Arc<Session>,
+    pub session: &'a Arc<Session>,
     world: Arc<World>,
     view: &'a View,
     visible: Arc<Visible>,
@@ -93,6 +130,12 @@ impl Seat<'_> {
             view: self.view,
             visible: &self.visible,
         }
+    }
+
+    /// Those that are seen.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let servers = self.world.servers().iter();
+        servers.filter(|server| self.visible.has(server.index))
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -377,7 +420,8 @@ impl Streamable {
         channel: Option<Arc<Channel>>,
     ) -> Result<(Arc<Session>, String), RpcError> {
         self.desk.wait_settled();
-        let opened = self.sessions.open(client, view, address, channel);
+        let key = &self.desk.hub.world().fixed.task_key;
+        let opened = self.sessions.open(client, view, address, channel, key);
         let session = opened.map_err(|full| {
             let what = match full {
                 Full::All => "too many sessions; try again later",
@@ -532,7 +576,14 @@ impl Streamable {
                 format!("method not found: {method}"),
             ));
         };
-        let relay = |key: Named<'_>| self.relay(seat, envelope, id, params, key, mail);
+        let passage = Passage {
+            seat,
+            envelope,
+            id,
+            params,
+            mail,
+        };
+        let relay = |key: Named<'_>| self.relay(&passage, key);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
@@ -547,9 +598,14 @@ impl Streamable {
             Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
             Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
             Method::Complete => relay(Named::reference(params)?),
-            Method::ResourcesSubscribe => self.subscribe(seat, envelope, id, params, mail),
-            Method::ResourcesUnsubscribe => self.unsubscribe(seat, envelope, id, params, mail),
+            Method::ResourcesSubscribe => self.subscribe(&passage),
+            Method::ResourcesUnsubscribe => self.unsubscribe(&passage),
             Method::SetLevel => self.set_level(seat, id, params),
+            Method::TasksGet
+            | Method::TasksResult
+            | Method::TasksCancel
+            | Method::TasksList
+            | Method::TasksUpdate => self.task(seat, envelope, id, params, method, mail),
         }
     }
 
@@ -566,38 +622,31 @@ impl Streamable {
     }
 
     /// Sends a request on to the server it belongs to.
-    fn relay(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        key: Named<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
-        let target = self.desk.find(&seat.place(), &key, &seat.caller())?;
-        self.relay_to(seat, envelope, id, params, target, key.raw, mail)
+    fn relay(&self, passage: &Passage<'_>, key: Named<'_>) -> Result<Step, RpcError> {
+        let caller = passage.seat.caller();
+        let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        self.relay_to(passage, target, key.raw, &caller)
     }
 
     /// The same to a server that is known. `target`: the server, and its own name for what
     /// stands at `raw`.
-    #[expect(clippy::too_many_arguments, reason = "one request and where it goes")]
     fn relay_to(
         &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
+        passage: &Passage<'_>,
         target: Target,
         raw: &str,
-        mail: &Mailbox,
+        caller: &Caller<'_>,
     ) -> Result<Step, RpcError> {
+        let Passage {
+            seat,
+            envelope,
+            id,
+            params,
+            mail,
+        } = *passage;
         let Target { server, native } = target;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
-        }
-        let lease = server.link_for(&seat.caller())?;
+        self.desk.check_open(&server)?;
+        let lease = server.link_for(caller)?;
         let link = &lease.link;
         let mut outgoing = Outgoing {
             text: envelope.text,
@@ -611,20 +660,46 @@ impl Streamable {
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let request = (envelope, params);
+        let mut errand = Errand::None;
         let translation = match link.is_stateless() {
             true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
-            false => Translation::within_sessions(seat.session),
+            false => {
+                errand = session_tasks::errand(seat.session, request);
+                let unwished = session_tasks::without_wish(seat.session, request);
+                outgoing.edits.extend(unwished);
+                match errand {
+                    Errand::None => Translation::within_sessions(seat.session),
+                    _ => Translation::Task(Part::Created),
+                }
+            }
         };
-        let call = link.call(&outgoing, seat.session.number, mail.sender())?;
+        let mut outstanding = self.dispatch(seat, id, &outgoing, (&server, lease, errand), mail)?;
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
+    }
+
+    /// Sends a request to a process that is known.
+    pub fn dispatch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        outgoing: &Outgoing<'_>,
+        (server, lease, errand): (&Server, Lease, Errand),
+        mail: &Mailbox,
+    ) -> Result<Outstanding, RpcError> {
+        let link = &lease.link;
+        let call = link.call_for(outgoing, seat.session.number, errand, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
-        let timeout = server.config.request_timeout;
-        let mut outstanding = Outstanding::new(call, id, lease, timeout);
-        outstanding.translation = translation;
-        Ok(Step::Relayed(outstanding))
+        Ok(Outstanding::new(
+            call,
+            id,
+            lease,
+            server.config.request_timeout,
+        ))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -655,14 +730,10 @@ impl Streamable {
 
     /// The first session that wants a resource subscribes at its server; once that has agreed,
     /// the others are counted.
-    fn subscribe(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
+    fn subscribe(&self, passage: &Passage<'_>) -> Result<Step, RpcError> {
+        let Passage {
+            seat, id, params, ..
+        } = *passage;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let server = self.desk.find(&seat.place(), &key, &seat.caller())?.server;
         let uri = key.value.to_string();
@@ -682,13 +753,19 @@ impl Streamable {
         }
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
+            tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
             if !seat.session.add_subscription(&uri, server.index) {
                 drop_subscription(&server, &uri);
             }
             return Ok(Step::Done(result_response(id, "{}")));
         }
-        match self.relay(seat, envelope, id, params, key, mail) {
+        let target = Target {
+            server: server.clone(),
+            native: None,
+        };
+        match self.relay_to(passage, target, key.raw, &subscriber(seat, &server)) {
             Ok(Step::Relayed(mut call)) => {
+                tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
                 call.effect = Effect::Subscribe { server, uri };
                 Ok(Step::Relayed(call))
             }
@@ -739,14 +816,10 @@ impl Streamable {
         Ok(Step::Done(result_response(id, "{}")))
     }
 
-    fn unsubscribe(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        params: &Params<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
+    fn unsubscribe(&self, passage: &Passage<'_>) -> Result<Step, RpcError> {
+        let Passage {
+            seat, id, params, ..
+        } = *passage;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let Some(owner) = seat.session.remove_subscription(&key.value) else {
             // Never subscribed: still an error when there is no such resource to be seen.
@@ -759,12 +832,19 @@ impl Streamable {
             server.wishes_changed(&seat.session.id);
             return Ok(Step::Done(result_response(id, "{}")));
         }
+        tell_own(
+            &server,
+            &seat.session.id,
+            "resources/unsubscribe",
+            &key.value,
+        );
         if last || server.config.instances.is_per_session() {
+            let caller = subscriber(seat, &server);
             let target = Target {
-                server,
+                server: server.clone(),
                 native: None,
             };
-            return self.relay_to(seat, envelope, id, params, target, key.raw, mail);
+            return self.relay_to(passage, target, key.raw, &caller);
         }
         Ok(Step::Done(result_response(id, "{}")))
     }
@@ -805,6 +885,10 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         true => "\"completions\":{},",
         false => "",
     };
+    let tasks = match client.revision.has_tasks() {
+        true => ",\"tasks\":{\"cancel\":{},\"list\":{},\"requests\":{\"tools\":{\"call\":{}}}}",
+        false => "",
+    };
     let instructions = match instructions {
         Some(text) => format!(",\"instructions\":{}", quoted(&text)),
         None => String::new(),
@@ -813,7 +897,7 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{{{completions}\"logging\":{{}},\
          \"prompts\":{{\"listChanged\":true}},\
          \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-         \"tools\":{{\"listChanged\":true}}}},\
+         \"tools\":{{\"listChanged\":true}}{tasks}}},\
          \"serverInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}{instructions}}}",
         client.revision.as_str(),
         env!("CARGO_PKG_VERSION"),

@@ -37,7 +37,9 @@ impl Mirror {
 /// # Errors
 /// Why the tool must not be offered to clients on HTTP.
 pub fn of_tool(tool: &str) -> Result<Option<Arc<[Mirror]>>, String> {
-    if memchr::memmem::find(tool.as_bytes(), KEYWORD.as_bytes()).is_none() {
+    let has = |word: &str| memchr::memmem::find(tool.as_bytes(), word.as_bytes()).is_some();
+    // An escaped keyword is the same keyword.
+    if !has(KEYWORD) && !has("\\u") {
         return Ok(None);
     }
     let members = Members::parse(tool, 0, FROM_SERVER).ok();
@@ -183,6 +185,7 @@ mod tests {
             r#"{"type":"string","x-mcp-header":""}"#,
             r#"{"type":"string","x-mcp-header":"a b"}"#,
             r#"{"type":"string","x-mcp-header":7}"#,
+            r#"{"type":"string","\u0078-mcp-header":""}"#,
             r#"{"type":"array","items":{"type":"string","x-mcp-header":"N"}}"#,
             r#"{"oneOf":[{"type":"string","x-mcp-header":"N"}]}"#,
         ] {

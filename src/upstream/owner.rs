@@ -19,7 +19,7 @@ use crate::model::backoff::Supervision;
 use crate::model::hint::CacheHint;
 use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
-use crate::upstream::call::{CallId, next_call_id};
+use crate::upstream::call::{CallId, Mailbox, next_call_id};
 use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
@@ -562,6 +562,11 @@ impl Owner {
         if let Some(hello) = hello {
             let lists = self.is_shared();
             let filter = Filter::of(hello, lists, self.wanted_uris());
+            let tasks = match lists {
+                true => self.server.watched_tasks(),
+                false => Vec::new(),
+            };
+            let filter = filter.with_tasks(hello, tasks);
             running.subscriber.want(filter);
         }
     }
@@ -591,7 +596,7 @@ impl Owner {
         }
         for uri in self.wanted_uris() {
             let params = format!("{{\"uri\":{}}}", crate::wire::json::quoted(&uri));
-            let mail = crate::upstream::call::Mailbox::new(1);
+            let mail = Mailbox::new(1);
             if let Err(error) = link.request("resources/subscribe", &params, mail.sender()) {
                 log::warn!(
                     "subscription lost server={:?}: {}",
@@ -618,6 +623,7 @@ impl Owner {
                 Ok(false) => {}
             }
             self.expire_calls(running);
+            look_after(&running.link);
             let look = running.watch.next_look();
             let due = running
                 .agenda
@@ -752,6 +758,18 @@ fn unborn(why: String, next: Option<Verdict>) -> Ending {
         ready: false,
         up_for: Duration::ZERO,
         next,
+    }
+}
+
+/// Asks a server over HTTP for a sign of life when it has given none for a while. Nobody reads
+/// the answer: that there is none is what counts.
+fn look_after(link: &Link) {
+    let Some(method) = link.remote().and_then(|remote| remote.wanted_look()) else {
+        return;
+    };
+    let mail = Mailbox::new(1);
+    if let Err(error) = link.request(method, "{}", mail.sender()) {
+        log::debug!("no look server={:?}: {}", link.server(), error.message);
     }
 }
 

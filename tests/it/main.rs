@@ -27,9 +27,15 @@ mod lists;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod remote;
+#[cfg(test)]
+mod remote_trouble;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
@@ -50,6 +56,8 @@ mod streams;
 mod supervision;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tasks;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! stateless request says. Values only.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::cli::proxy::session::Session;
 use crate::front::streamable::SESSION_HEADER;
+use crate::model::mirror::Mirror;
 use crate::upstream::remote::headers::Told;
-use crate::upstream::remote::params::Mirrored;
 
 pub(super) type Headers = Vec<(String, String)>;
 
@@ -24,11 +25,11 @@ pub(super) fn of_session(session: Option<&Session>) -> Headers {
 
 /// Of a stateless request. `mirrored`: the arguments of tools that have a header, as far as they
 /// are known.
-pub(super) fn of_request(line: &str, mirrored: &HashMap<String, Vec<Mirrored>>) -> Headers {
+pub(super) fn of_request(line: &str, mirrored: &HashMap<String, Arc<[Mirror]>>) -> Headers {
     let Some(told) = Told::read(line) else {
         return Vec::new();
     };
     let tool = told.name.as_ref().filter(|_| told.method == "tools/call");
     let mirrored = tool.and_then(|tool| mirrored.get(tool));
-    told.headers(mirrored.map_or(&[], Vec::as_slice))
+    told.headers(mirrored.map_or(&[], |mirrors| mirrors))
 }

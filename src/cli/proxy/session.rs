@@ -11,9 +11,9 @@ use crate::cli::proxy::{Proxy, letter, lock};
 use crate::front::streamable::SESSION_HEADER;
 use crate::mcp::list::ListKind;
 use crate::model::listing::parse_page;
+use crate::model::mirror::{self, Mirror};
 use crate::net::client::{Method, Request, Response};
 use crate::net::stop::Stop;
-use crate::upstream::remote::params::{Mirrored, mirrored};
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 
@@ -29,7 +29,7 @@ pub(super) struct State {
     pub wishes: Vec<(String, String)>,
     pub flights: Vec<Arc<Flight>>,
     /// Arguments of tools that have a header, from the lists that came by.
-    pub mirrored: HashMap<String, Vec<Mirrored>>,
+    pub mirrored: HashMap<String, Arc<[Mirror]>>,
     /// Of the stream that is open or being opened.
     pub listening: Option<Stop>,
     pub is_draining: bool,
@@ -168,9 +168,11 @@ impl Proxy {
         let mut state = lock(&self.state);
         for item in page.items {
             // A tool whose wishes are not allowed gets none of them.
-            let wished = mirrored(&item.raw).unwrap_or_default();
+            let wished = mirror::of_tool(&item.raw).ok().flatten();
             state.mirrored.remove(&*item.key);
-            if !wished.is_empty() && state.mirrored.len() < limits::ENTRIES {
+            if let Some(wished) = wished
+                && state.mirrored.len() < limits::ENTRIES
+            {
                 state.mirrored.insert(item.key.to_string(), wished);
             }
         }

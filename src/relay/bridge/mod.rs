@@ -7,7 +7,9 @@ pub mod error;
 pub mod input;
 pub mod request;
 pub mod result;
+pub mod task;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::wire::members::{Members, MembersError, span_in};
@@ -20,6 +22,13 @@ pub type Edits = Vec<(Range<usize>, String)>;
 /// What the gateway says it is. Raw JSON.
 pub const SERVER_INFO: &str = concat!(
     "{\"name\":\"onemcp\",\"version\":\"",
+    env!("CARGO_PKG_VERSION"),
+    "\"}"
+);
+
+/// The same as a member of `_meta`.
+pub const SERVER_INFO_MEMBER: &str = concat!(
+    "\"io.modelcontextprotocol/serverInfo\":{\"name\":\"onemcp\",\"version\":\"",
     env!("CARGO_PKG_VERSION"),
     "\"}"
 );
@@ -37,13 +46,22 @@ struct Change<'c> {
 impl Change<'_> {
     /// As edits of `whole`, of which `object` is a part.
     fn of(&self, whole: &str, object: &Members<'_>) -> Result<Edits, MembersError> {
-        let mut edits = Edits::new();
-        let mut is_meta_emptied = false;
-        let mut first = self.first.to_owned();
-        let meta = format!("{{{}}}", self.first_meta);
         match object.get("_meta") {
             Some(raw) if raw.starts_with('{') => {
-                let members = Members::parse(raw, 2, FROM_SERVER)?;
+                let meta = Members::parse(raw, 2, FROM_SERVER)?;
+                Ok(self.of_parsed(whole, object, Some(&meta)))
+            }
+            _ => Ok(self.of_parsed(whole, object, None)),
+        }
+    }
+
+    /// The same, with the members of `_meta` at hand, if it is an object.
+    fn of_parsed(&self, whole: &str, object: &Members<'_>, meta: Option<&Members<'_>>) -> Edits {
+        let mut edits = Edits::new();
+        let mut is_meta_emptied = false;
+        let mut first = Cow::Borrowed(self.first);
+        match (meta, object.get("_meta")) {
+            (Some(members), _) => {
                 is_meta_emptied = self.first_meta.is_empty()
                     && !members.is_empty()
                     && members.iter().all(|(key, _)| (self.drop_meta)(key));
@@ -52,15 +70,18 @@ impl Change<'_> {
                 }
             }
             _ if self.first_meta.is_empty() => {}
-            Some(raw) => edits.push((span_in(whole, raw), meta)),
-            None => {
+            (None, Some(raw)) => {
+                edits.push((span_in(whole, raw), ["{", self.first_meta, "}"].concat()));
+            }
+            (None, None) => {
                 let comma = if first.is_empty() { "" } else { "," };
-                first = format!("{first}{comma}\"_meta\":{meta}");
+                let parts = [&*first, comma, "\"_meta\":{", self.first_meta, "}"];
+                first = Cow::Owned(parts.concat());
             }
         }
         let leaves = |key: &str| self.drop.contains(&key) || (is_meta_emptied && key == "_meta");
         edits.extend(object.rewritten(whole, leaves, &first));
-        Ok(edits)
+        edits
     }
 }
 

@@ -11,10 +11,9 @@ use crate::wire::members::{Members, MembersError, span_in};
 use crate::wire::message::FROM_CLIENT;
 
 /// Members of `params` that belong to round trips of one era or to tasks of the other. What a
-/// client of sessions writes there would be taken for answers to questions it was never asked.
+/// client of sessions writes there would be taken for answers to questions it was never asked;
+/// what a stateless one does, for the wish to have a task in a form that it does not know.
 const OF_ONE_ERA: [&str; 3] = ["inputResponses", "requestState", "task"];
-/// A stateless client's own: answers that the gateway has taken out already.
-const OF_ROUNDS: [&str; 2] = ["inputResponses", "requestState"];
 
 fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED)
@@ -126,18 +125,26 @@ pub fn to_stateless(
     })
 }
 
-/// A request of a stateless client for a server with sessions.
-pub fn to_session(text: &str, params: Option<&Members<'_>>) -> Result<Edits, RpcError> {
+/// A request of a stateless client for a server with sessions. `meta`: the members of its `_meta`,
+/// if they are at hand.
+pub fn to_session(
+    text: &str,
+    params: Option<&Members<'_>>,
+    meta: Option<&Members<'_>>,
+) -> Result<Edits, RpcError> {
     let Some(params) = params else {
         return Ok(Edits::new());
     };
     let change = Change {
-        drop: &OF_ROUNDS,
+        drop: &OF_ONE_ERA,
         first: "",
         drop_meta: is_reserved,
         first_meta: "",
     };
-    change.of(text, params).map_err(|error| bad_params(&error))
+    match meta {
+        Some(_) => Ok(change.of_parsed(text, params, meta)),
+        None => change.of(text, params).map_err(|error| bad_params(&error)),
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +176,10 @@ mod tests {
         let members = envelope
             .params
             .map(|raw| Members::parse(raw, 1, FROM_CLIENT).expect("params"));
-        applied(&text, to_session(&text, members.as_ref()).expect("edits"))
+        applied(
+            &text,
+            to_session(&text, members.as_ref(), None).expect("edits"),
+        )
     }
 
     #[test]
@@ -263,7 +273,7 @@ mod tests {
                 r#","params":{"n":1}"#,
             ),
             (
-                r#","params":{"inputResponses":{},"requestState":"q",
+                r#","params":{"inputResponses":{},"requestState":"q","task":{"ttl":1},
                 "n":1,"_meta":{"progressToken":2, "io.modelcontextprotocol/a":1}}"#,
                 r#","params":{"n":1,"_meta":{"progressToken":2}}"#,
             ),
@@ -282,7 +292,7 @@ mod tests {
         let refused = |code: Option<i32>| assert_eq!(code, Some(-32602));
         let edits = to_stateless(&text, Some(&params), "\"S\":0", None);
         refused(edits.err().map(|error| error.code));
-        refused(to_session(&text, Some(&params)).err().map(|e| e.code));
+        refused(to_session(&text, Some(&params), None).err().map(|e| e.code));
     }
 
     #[test]

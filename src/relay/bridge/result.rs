@@ -1,9 +1,11 @@
 //! Results on their way to a client of the other era, or of an older revision.
 
+use std::borrow::Cow;
+
 use crate::mcp::meta::SERVER_INFO as SERVER_INFO_KEY;
 use crate::mcp::revision::Revision;
 use crate::model::hint::CacheHint;
-use crate::relay::bridge::{Change, Edits, SERVER_INFO, content};
+use crate::relay::bridge::{Change, Edits, SERVER_INFO_MEMBER, content};
 use crate::wire::members::{Members, MembersError};
 
 /// What a result of a stateless server says about itself.
@@ -11,8 +13,10 @@ use crate::wire::members::{Members, MembersError};
 pub enum ResultType {
     Complete,
     InputRequired,
-    /// Of an extension, or no string at all. Raw JSON. A client that does not know it must take
-    /// it for an error.
+    /// Of the extension for tasks.
+    Task,
+    /// Of another extension, or no string at all. Raw JSON. A client that does not know it must
+    /// take it for an error.
     Other(String),
 }
 
@@ -24,6 +28,7 @@ impl ResultType {
             Some(raw) => match result.string("resultType").as_deref() {
                 Some("complete") => ResultType::Complete,
                 Some("input_required") => ResultType::InputRequired,
+                Some("task") => ResultType::Task,
                 _ => ResultType::Other(raw.to_owned()),
             },
         }
@@ -64,16 +69,17 @@ pub fn session_to_stateless(
     result: &Members<'_>,
     hint: Option<CacheHint>,
 ) -> Result<Edits, MembersError> {
-    let mut first = "\"resultType\":\"complete\"".to_owned();
-    if let Some(hint) = hint {
-        first = format!("{first},{}", hint.members());
-    }
+    let complete = "\"resultType\":\"complete\"";
+    let first = match hint {
+        Some(hint) => Cow::Owned(format!("{complete},{}", hint.members())),
+        None => Cow::Borrowed(complete),
+    };
     // What stands under these names already was not meant as this era means it.
     let change = Change {
         drop: &["resultType", "ttlMs", "cacheScope"],
         first: &first,
         drop_meta: is_server_info,
-        first_meta: &our_server_info(),
+        first_meta: SERVER_INFO_MEMBER,
     };
     change.of(text, result)
 }
@@ -88,13 +94,9 @@ pub fn stateless_to_stateless(text: &str, result: &Members<'_>) -> Result<Edits,
         drop: &[],
         first,
         drop_meta: is_server_info,
-        first_meta: &our_server_info(),
+        first_meta: SERVER_INFO_MEMBER,
     };
     change.of(text, result)
-}
-
-fn our_server_info() -> String {
-    format!("\"{SERVER_INFO_KEY}\":{SERVER_INFO}")
 }
 
 #[cfg(test)]
@@ -220,10 +222,8 @@ mod tests {
                 r#"{"resultType":"input\u005frequired"}"#,
                 ResultType::InputRequired,
             ),
-            (
-                r#"{"resultType":"task"}"#,
-                ResultType::Other("\"task\"".into()),
-            ),
+            (r#"{"resultType":"task"}"#, ResultType::Task),
+            (r#"{"resultType":"x"}"#, ResultType::Other("\"x\"".into())),
             (r#"{"resultType":null}"#, ResultType::Other("null".into())),
         ] {
             assert_eq!(ResultType::of(&members(text)), expected, "{text}");

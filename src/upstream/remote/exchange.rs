@@ -29,8 +29,10 @@ impl Remote {
         let mut may_try_again = true;
         loop {
             let letter = self.letter(flight, text)?;
+            // Said twice, a notification or an answer does no harm.
+            let is_repeatable = letter.is_repeatable || flight.call.is_none();
             let mut response = match self.post(flight, &letter, text.as_bytes()) {
-                Err(trouble) if may_try_again && trouble.is_stale && letter.is_repeatable => {
+                Err(trouble) if may_try_again && trouble.is_stale && is_repeatable => {
                     may_try_again = false;
                     continue;
                 }

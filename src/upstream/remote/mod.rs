@@ -16,7 +16,6 @@ pub mod exchange;
 pub mod flight;
 pub mod greet;
 pub mod headers;
-pub mod params;
 pub mod renewal;
 pub mod road;
 pub mod state;
@@ -32,7 +31,9 @@ use crossbeam_channel::Receiver;
 use crate::base::limits;
 use crate::config::remote::RemoteSpec;
 use crate::mcp::error::RpcError;
+use crate::mcp::method::DISCOVER;
 use crate::model::listing::Item;
+use crate::model::mirror;
 use crate::upstream::call::CallId;
 use crate::upstream::inbound::Inbound;
 use crate::upstream::outlet::SendError;
@@ -61,6 +62,8 @@ pub struct Remote {
     signals: Arc<ProcessSignals>,
     /// Failed exchanges in a row.
     strikes: AtomicU32,
+    /// When an exchange went well, or one was begun to see whether it would.
+    good: Mutex<Instant>,
     /// How the last exchange went: what the greeting goes by, when there is one at a time.
     last: Mutex<Last>,
 }
@@ -99,6 +102,7 @@ impl Remote {
             inbound: OnceLock::new(),
             signals,
             strikes: AtomicU32::new(0),
+            good: Mutex::new(Instant::now()),
             last: Mutex::default(),
         };
         Ok((Arc::new(remote), ended))
@@ -165,7 +169,7 @@ impl Remote {
     fn work(&self, flight: &Flight, line: &[u8]) {
         self.flights.wait_turn(flight, limits::REMOTE_TURN);
         match self.converse(flight, line) {
-            Ok(()) => self.strikes.store(0, Ordering::Relaxed),
+            Ok(()) => self.went_well(),
             Err(trouble) => self.failed(flight, &trouble),
         }
         self.flights.leave(flight);
@@ -189,6 +193,31 @@ impl Remote {
             ),
         }
         self.strike(trouble);
+    }
+
+    fn went_well(&self) {
+        self.strikes.store(0, Ordering::Relaxed);
+        *lock(&self.good) = Instant::now();
+    }
+
+    /// A request that shows whether the server is still there, when nothing else has shown it
+    /// for a while: neither an exchange nor a stream that is open. After a failure sooner.
+    pub fn wanted_look(&self) -> Option<&'static str> {
+        let failing = self.strikes.load(Ordering::Relaxed) > 0;
+        let patience = match failing {
+            true => limits::REMOTE_RETRY,
+            false => limits::REMOTE_LOOK,
+        };
+        let mut good = lock(&self.good);
+        if good.elapsed() < patience || self.flights.are_some() {
+            return None;
+        }
+        *good = Instant::now();
+        match lock(&self.state).manner {
+            Manner::Session(_) => Some("ping"),
+            Manner::Stateless => Some(DISCOVER),
+            Manner::Fresh | Manner::Sse { .. } => None,
+        }
     }
 
     /// Several failures in a row mean that the server is down, and the owner hears of it.
@@ -225,12 +254,11 @@ impl Remote {
             return;
         }
         state.tools.read += 1;
-        state.tools.mirrored.clear();
-        tools.retain(|tool| match params::mirrored(&tool.raw) {
-            Ok(mirrored) => {
-                if !mirrored.is_empty() {
-                    state.tools.mirrored.insert(tool.key.clone(), mirrored);
-                }
+        state.tools.mirrors.clear();
+        tools.retain(|tool| match mirror::of_tool(&tool.raw) {
+            Ok(mirrors) => {
+                let named = mirrors.map(|mirrors| (tool.key.clone(), mirrors));
+                state.tools.mirrors.extend(named);
                 true
             }
             Err(why) => {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::mcp::revision::Revision;
+use crate::model::mirror::Mirror;
 use crate::upstream::remote::headers::Told;
-use crate::upstream::remote::params::Mirrored;
 use crate::upstream::remote::road::Headers;
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct Tools {
     pub read: u64,
-    pub mirrored: HashMap<Arc<str>, Vec<Mirrored>>,
+    pub mirrors: HashMap<Arc<str>, Arc<[Mirror]>>,
 }
 
 /// What goes with one message.
@@ -76,6 +76,7 @@ impl State {
             Manner::Sse { endpoint } => Letter {
                 url: endpoint.clone(),
                 answered_elsewhere: true,
+                is_repeatable: !line.contains("\"tools/call\""),
                 ..Letter::default()
             },
             Manner::Fresh | Manner::Stateless => self.stateless_letter(line),
@@ -92,12 +93,12 @@ impl State {
             };
         };
         let name = told.name.as_deref().unwrap_or_default();
-        let mirrored = match told.method.as_str() {
-            "tools/call" => self.tools.mirrored.get(name),
+        let mirrors = match told.method.as_str() {
+            "tools/call" => self.tools.mirrors.get(name),
             _ => None,
         };
         Letter {
-            headers: told.headers(mirrored.map_or(&[][..], Vec::as_slice)),
+            headers: told.headers(mirrors.map_or(&[][..], AsRef::as_ref)),
             is_stateless: true,
             is_listening: told.method == "subscriptions/listen",
             is_repeatable: told.method != "tools/call",

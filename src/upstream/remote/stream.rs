@@ -95,7 +95,7 @@ impl Remote {
         };
         let (status, media) = (response.status(), response.media_type());
         if status == 200 && media == "text/event-stream" {
-            self.strikes.store(0, std::sync::atomic::Ordering::Relaxed);
+            self.went_well();
             return Opened::Stream(Box::new(response));
         }
         let body = small_body(&mut response);

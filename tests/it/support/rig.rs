@@ -135,7 +135,7 @@ impl Plan {
         let folder = std::env::temp_dir().join(&mark);
         fs::create_dir(&folder).unwrap();
         for entry in self.servers.as_object_mut().unwrap().values_mut() {
-            if entry.is_object() && entry.get("env").is_none_or(Value::is_object) {
+            if entry.get("command").is_some() && entry.get("env").is_none_or(Value::is_object) {
                 entry["env"]["MARK"] = mark.as_str().into();
             }
         }
