@@ -121,6 +121,9 @@ pub const CHANNEL_WAIT: Duration = Duration::from_secs(120);
 /// How long a message waits for the one before it to be placed. One that is not by then waits for
 /// a server to start, and the others go ahead.
 pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
+/// Between what a request tells last and its answer: some clients take messages that arrive
+/// together in another order, and lose the last report of a call.
+pub const CHANNEL_GAP: Duration = Duration::from_millis(5);
 /// Requests at work for all channels together: each has a thread.
 pub const CHANNEL_CALLS: usize = 1024;
 /// How long such a thread waits for more work before it ends.
@@ -146,6 +149,13 @@ pub const CLIENT_LOOK: Duration = Duration::from_millis(50);
 /// How long clients may keep a list without asking again (`ttlMs`). Changes are announced, so it
 /// only has to be short for those who do not listen. While servers start it is zero.
 pub const LIST_TTL_MS: u64 = 5_000;
+/// Bytes of a task's id: a server's own, and the one a client gets, which says where the task is.
+pub const TASK_ID_BYTES: usize = KIB;
+pub const TASK_ID_SEALED_BYTES: usize = 2 * KIB;
+/// Tasks that one subscription hears of, and bytes of what is new of them while it waits to be
+/// written; news that do not fit are left out, because clients may ask at any time.
+pub const SUBSCRIPTION_TASKS: usize = 256;
+pub const SUBSCRIPTION_TASK_BYTES: usize = 4 * MIB;
 
 // Upstream servers.
 
@@ -169,9 +179,11 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a server may think about `server/discover` before it is taken for one that has
 /// never heard of it; less when its handshake must be over sooner.
 pub const PROBE: Duration = Duration::from_secs(3);
-/// How long a stateless server may take to acknowledge a subscription, and resources in one.
+/// How long a stateless server may take to acknowledge a subscription, and how many
+/// resources and tasks one may name.
 pub const LISTEN_ACK: Duration = Duration::from_secs(5);
 pub const LISTEN_RESOURCES: usize = 4096;
+pub const LISTEN_TASKS: usize = 4096;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
@@ -186,6 +198,13 @@ pub const INPUT_REQUESTS: usize = 32;
 /// Before a request that needs no input is sent again; doubles each time.
 pub const ROUND_WAIT: Duration = Duration::from_millis(100);
 pub const ROUND_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Tasks of one session at one server process, and of all, whose session is remembered.
+pub const SESSION_TASKS: usize = 256;
+pub const TASKS_PER_SERVER: usize = 4096;
+/// A task of which nothing more is heard keeps a process of its session for so long at most.
+pub const TASK_OPEN: Duration = Duration::from_secs(60 * 60);
+/// How long servers may take to list the tasks of a session.
+pub const TASKS_LIST_WAIT: Duration = Duration::from_secs(10);
 /// Calls in flight at one server process.
 pub const CALLS_PER_SERVER: usize = 4096;
 /// How long a call waits for room in a server's queue before it is answered "busy".

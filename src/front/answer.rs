@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::limits;
@@ -14,6 +15,7 @@ use crate::front::face::Abilities;
 use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
+use crate::front::tasks;
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
     UNSUPPORTED_VERSION, result_response,
@@ -21,6 +23,7 @@ use crate::mcp::error::{
 use crate::mcp::meta;
 use crate::mcp::method::{Ask, Method};
 use crate::model::hint::CacheHint;
+use crate::model::task_id::TaskKey;
 use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless};
 use crate::relay::bridge::result;
 use crate::relay::bridge::{Edits, SERVER_INFO};
@@ -39,6 +42,8 @@ pub struct Relayed<'a> {
     pub terms: Terms<'a>,
     /// What a question of its server is bound to, should it ask one.
     pub bound: Bound<'a>,
+    /// Makes names for the tasks that it tells of.
+    pub task_key: Arc<TaskKey>,
     /// Set when the client came back to a call that was parked.
     pub back: Option<Box<Kept>>,
 }
@@ -286,12 +291,19 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             return self.failed(text, payload, &members, answer.id.clone());
         }
         let read = self.relayed.method == Method::ResourcesRead;
+        let tasks = match tasks::of_answer(&self.relayed, text, payload, &members) {
+            Ok(tasks) => tasks,
+            Err(error) => return self.fail(200, &error),
+        };
         let edits = match self.relayed.from_stateless {
             true => result::stateless_to_stateless(text, &members),
             false => result::session_to_stateless(text, &members, read.then_some(NOT_KEPT)),
         };
         match edits {
-            Ok(edits) => self.pass(200, text, answer.id.clone(), edits),
+            Ok(mut edits) => {
+                edits.extend(tasks);
+                self.pass(200, text, answer.id.clone(), edits);
+            }
             Err(_) => self.spoilt("has a key that stands twice"),
         }
     }
@@ -434,7 +446,7 @@ fn required(ask: Ask, params: Option<&str>) -> &'static str {
     }
 }
 
-fn missing_capability(required: &str) -> RpcError {
+pub fn missing_capability(required: &str) -> RpcError {
     let message = format!("the request needs capabilities that it does not declare: {required}");
     RpcError {
         code: MISSING_CLIENT_CAPABILITY,

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::front::session::{PendingAsk, ServerAsk, Session};
+use crate::front::session_tasks;
 use crate::mcp::error::{INVALID_REQUEST, RpcError};
 use crate::mcp::method::Ask;
+use crate::mcp::task::Part;
 use crate::upstream::call::{Asked, CallId, MailSender, Reply};
 use crate::upstream::link::Link;
 use crate::wire::json::string_value;
 use crate::wire::members::{Edit, Members, span_in, splice};
-use crate::wire::message::{Envelope, FROM_SERVER, Kind, blank_line_breaks};
+use crate::wire::message::{Envelope, FROM_CLIENT, FROM_SERVER, Kind, blank_line_breaks};
 
 pub fn next_ask_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -42,7 +44,13 @@ pub fn relay(
     asked: &Asked,
     call: Option<(CallId, MailSender)>,
 ) -> Option<Vec<u8>> {
-    let envelope = Envelope::parse(&asked.text, FROM_SERVER).ok()?;
+    let text = asked.text.clone().into_bytes();
+    let Some(text) = session_tasks::shown(session, link, text, Part::Other) else {
+        link.answer_error(&asked.upstream_id, &over("its task cannot be named"));
+        return None;
+    };
+    let text = String::from_utf8(text).ok()?;
+    let envelope = Envelope::parse(&text, FROM_SERVER).ok()?;
     if let Some(error) = session.abilities.refuses(asked.ask, envelope.params) {
         link.answer_error(&asked.upstream_id, &error);
         return None;
@@ -85,10 +93,10 @@ pub fn relay(
         });
     }
     edits.sort_by_key(|edit| edit.span.start);
-    let mut text = Vec::with_capacity(asked.text.len() + 16);
-    splice(envelope.text, &edits, &mut text);
-    blank_line_breaks(&mut text);
-    Some(text)
+    let mut told = Vec::with_capacity(text.len() + 16);
+    splice(envelope.text, &edits, &mut told);
+    blank_line_breaks(&mut told);
+    Some(told)
 }
 
 /// The client's response to a question: goes to the server that asked, or to the call that will
@@ -101,8 +109,7 @@ pub fn answered(session: &Session, text: &str, id: &str) {
     };
     let call = match ask {
         PendingAsk::Server(ask) => {
-            let at = span_in(text, id);
-            ask.link.answer_with(&ask.upstream_id, text, at);
+            answer(session, &ask, text, id);
             ask.call
         }
         PendingAsk::Round(ask) => {
@@ -113,6 +120,19 @@ pub fn answered(session: &Session, text: &str, id: &str) {
     if let Some((call, mail)) = call {
         // Full: then the call is looked at, and extended, for what waits there.
         mail.post(call, Reply::AskAnswered);
+    }
+}
+
+fn answer(session: &Session, ask: &ServerAsk, text: &str, id: &str) {
+    let edited = session_tasks::answered(session, text).and_then(|t| String::from_utf8(t).ok());
+    let Some(edited) = edited else {
+        let at = span_in(text, id);
+        return ask.link.answer_with(&ask.upstream_id, text, at);
+    };
+    let kind = Envelope::parse(&edited, FROM_CLIENT).map(|envelope| envelope.kind);
+    if let Ok(Kind::Result { id, .. }) = kind {
+        let at = span_in(&edited, id);
+        ask.link.answer_with(&ask.upstream_id, &edited, at);
     }
 }
 

@@ -233,6 +233,41 @@ impl Form {
     }
 }
 
+/// What one request says on a channel.
+pub struct Voice<'a> {
+    channel: &'a Channel,
+    told: Option<Instant>,
+}
+
+impl<'a> Voice<'a> {
+    pub fn new(channel: &'a Channel) -> Voice<'a> {
+        Voice {
+            channel,
+            told: None,
+        }
+    }
+
+    /// Something before the answer.
+    pub fn tell(&mut self, message: Vec<u8>) {
+        self.channel.send(message);
+        self.told = Some(Instant::now());
+    }
+
+    pub fn answer(&mut self, message: Vec<u8>) {
+        leave_gap(self.told);
+        self.channel.send(message);
+    }
+}
+
+/// Waits until what was told then has most likely arrived by itself (`limits::CHANNEL_GAP`).
+pub fn leave_gap(told: Option<Instant>) {
+    let since = told.map_or(limits::CHANNEL_GAP, |told| told.elapsed());
+    let left = limits::CHANNEL_GAP.saturating_sub(since);
+    if !left.is_zero() {
+        std::thread::sleep(left);
+    }
+}
+
 impl State {
     /// One message always fits, however large.
     fn has_room(&self, bytes: usize) -> bool {

@@ -45,6 +45,15 @@ impl Desk {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// Refuses calls to `server` while the gateway ends.
+    pub fn check_open(&self, server: &Server) -> Result<(), RpcError> {
+        let detail = "cannot be called: the gateway is shutting down";
+        match self.is_draining() {
+            true => Err(RpcError::gateway(Reason::Draining, server.name(), detail)),
+            false => Ok(()),
+        }
+    }
+
     /// Holds a client until servers have started, as far as clients are held.
     pub fn wait_settled(&self) {
         self.hub.wait_settled(Instant::now() + self.hold);

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::ask;
-use crate::front::channel::Channel;
+use crate::front::channel::{Channel, Voice};
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
+use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
+use crate::mcp::task::Part;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
 use crate::upstream::caller::Lease;
 use crate::upstream::link::Link;
@@ -105,7 +107,7 @@ impl Outstanding {
 /// The way to the client.
 enum Out<'a, 'c> {
     Http(&'a mut Responder<'c>),
-    Channel(&'a Channel),
+    Channel(Voice<'a>),
 }
 
 /// Everything one POST, or one message on a channel, needs until its answer is complete.
@@ -157,7 +159,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
     ) -> Exchange<'a, 'c> {
         Exchange {
             session,
-            out: Out::Channel(channel),
+            out: Out::Channel(Voice::new(channel)),
             headers: &[],
             accepts: Accepts {
                 json: true,
@@ -237,7 +239,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                     calls[at].extend();
                 }
                 if calls[at].translation.lets_pass(&notice) {
-                    self.notice(notice);
+                    self.notice(notice, calls[at].link());
                 }
             }
             Reply::Asked(asked) => {
@@ -323,8 +325,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
 
     /// One complete response: an event, or kept until all are there.
     fn respond(&mut self, call: &Outstanding, response: Vec<u8>) {
-        if let (Out::Channel(channel), false) = (&self.out, self.is_batch) {
-            channel.send(response);
+        if let (Out::Channel(voice), false) = (&mut self.out, self.is_batch) {
+            voice.answer(response);
             return;
         }
         if self.stream.is_none() {
@@ -359,9 +361,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
         agreed && self.session.add_subscription(uri, server.index)
     }
 
-    fn notice(&mut self, notice: Notice) {
-        if self.accepts.stream && self.session.wants(notice.level) {
-            self.event(notice.text, None);
+    fn notice(&mut self, notice: Notice, link: &Link) {
+        if !self.accepts.stream || !self.session.wants(notice.level) {
+            return;
+        }
+        if let Some(text) = session_tasks::shown(self.session, link, notice.text, Part::Other) {
+            self.event(text, None);
         }
     }
 
@@ -458,8 +463,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
     /// Writes one event and keeps it. Opens the stream if need be. `instead`: set for a
     /// response, to be kept in its place if it is too large.
     fn event(&mut self, mut data: Vec<u8>, instead: Option<Vec<u8>>) {
-        if let Out::Channel(channel) = &self.out {
-            channel.send(data);
+        if let Out::Channel(voice) = &mut self.out {
+            voice.tell(data);
             return;
         }
         self.open_stream();
@@ -491,8 +496,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
         let out = match self.out {
             Out::Http(out) => out,
             Out::Channel(_) if self.done.is_empty() => return,
-            Out::Channel(channel) => {
-                channel.send(whole(&self.done, self.is_batch));
+            Out::Channel(mut voice) => {
+                voice.answer(whole(&self.done, self.is_batch));
                 return;
             }
         };

@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::front::channel::Channel;
+use crate::front::channel::Voice;
 use crate::front::exchange::{Accepts, with_type};
 use crate::front::flight::Flight;
 use crate::front::listen;
@@ -15,7 +15,7 @@ use crate::wire::sse;
 
 pub enum Output<'a, 'c> {
     Http(Http<'a, 'c>),
-    Channel(&'a Channel, &'a Flight),
+    Channel(Voice<'a>, &'a Flight),
 }
 
 pub struct Http<'a, 'c> {
@@ -55,7 +55,7 @@ impl<'a, 'c> Output<'a, 'c> {
             Output::Http(http) => http.respond(status, parts),
             // After it was taken back nothing may be sent.
             Output::Channel(_, flight) if flight.is_over() => {}
-            Output::Channel(channel, _) => channel.send(parts.concat()),
+            Output::Channel(voice, _) => voice.answer(parts.concat()),
         }
     }
 
@@ -63,9 +63,9 @@ impl<'a, 'c> Output<'a, 'c> {
     pub fn event(&mut self, data: Vec<u8>) -> bool {
         match self {
             Output::Http(http) => http.event(data),
-            Output::Channel(channel, flight) => {
+            Output::Channel(voice, flight) => {
                 if !flight.is_over() {
-                    channel.send(data);
+                    voice.tell(data);
                 }
                 !flight.is_over()
             }

@@ -12,8 +12,10 @@ use crate::front::exchange::Outstanding;
 use crate::front::inputs::{Input, Inputs};
 use crate::front::request::Params;
 use crate::front::session::{PendingAsk, RoundAsk, Session};
+use crate::front::session_tasks;
 use crate::mcp::error::{INTERNAL_ERROR, Reason, RpcError};
 use crate::mcp::method::{Ask, Method};
+use crate::mcp::task::Part;
 use crate::relay::bridge::Edits;
 use crate::relay::bridge::content;
 use crate::relay::bridge::error::{self, Verdict};
@@ -32,6 +34,8 @@ pub enum Translation {
     None,
     /// Kinds of content that the client's revision does not know.
     Content,
+    /// The answer tells of tasks.
+    Task(Part),
     /// The server is of the other era.
     Rounds(Box<Rounds>),
 }
@@ -229,6 +233,11 @@ pub fn answered(
     let translated = match &mut call.translation {
         Translation::Rounds(rounds) => rounds.judge(text, answer, session),
         _ if answer.is_error => Ok(Judged::Pass(Edits::new())),
+        Translation::Task(part) => {
+            let payload = &text[answer.payload.clone()];
+            session_tasks::renamed(session, &call.lease.link, text, payload, *part)
+                .map(Judged::Pass)
+        }
         _ => Members::parse(&text[answer.payload.clone()], 1, FROM_SERVER)
             .map(|result| Judged::Pass(content::for_revision(text, &result, session.revision)))
             .map_err(|error| error.to_string()),
@@ -285,6 +294,7 @@ impl Rounds {
                 InputRequired::parse(&result).map(Judged::Input)
             }
             ResultType::InputRequired => Ok(unknown("\"input_required\"")),
+            ResultType::Task => Ok(unknown("\"task\"")),
             ResultType::Other(kind) => Ok(unknown(&kind)),
         }
     }

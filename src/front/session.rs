@@ -19,6 +19,7 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::{Ask, Asks};
 use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
+use crate::model::task_id::TaskKey;
 use crate::relay::bridge::request::stamp;
 use crate::relay::view::View;
 use crate::relay::world::World;
@@ -26,7 +27,8 @@ use crate::upstream::call::{CallId, MailSender, Reply};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::Link;
 use crate::upstream::server::{SessionFace, Wanted};
-use crate::wire::message::canonical_id;
+use crate::wire::members::{Members, edited};
+use crate::wire::message::{FROM_CLIENT, canonical_id};
 
 pub struct Session {
     pub id: String,
@@ -44,6 +46,8 @@ pub struct Session {
     state: Mutex<State>,
     /// Unsolicited messages go here; the GET streams of the session read it.
     pub listener: EventStream,
+    /// Makes names for the tasks that its client gets.
+    pub task_key: Arc<TaskKey>,
     /// Set when the session lives on a channel: then everything goes there, and the session ends
     /// with it.
     pub channel: Option<Arc<Channel>>,
@@ -138,11 +142,12 @@ impl Session {
         view: View,
         address: IpAddr,
         channel: Option<Arc<Channel>>,
+        task_key: Arc<TaskKey>,
     ) -> Session {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let face = ClientFace {
             revision: client.revision,
-            capabilities: client.capabilities.clone(),
+            capabilities: without_tasks(&client.capabilities),
             info: client.info.clone(),
         };
         Session {
@@ -165,6 +170,7 @@ impl Session {
             visible: Mutex::new(None),
             state: Mutex::default(),
             listener: EventStream::new(0),
+            task_key,
             channel,
         }
     }
@@ -496,4 +502,15 @@ impl Session {
         self.listener.finish();
         Remains { subscriptions }
     }
+}
+
+/// Tasks that a client works on for servers are not passed on, so no server is told that it may
+/// ask for them.
+fn without_tasks(capabilities: &str) -> String {
+    let members = Members::parse(capabilities, 1, FROM_CLIENT);
+    let Ok(members) = members else {
+        return "{}".to_owned();
+    };
+    let edits = members.rewritten(capabilities, |key| key == "tasks", "");
+    String::from_utf8(edited(capabilities, edits)).unwrap_or_default()
 }

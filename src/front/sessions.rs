@@ -8,10 +8,12 @@ use crate::base::{limits, sys};
 use crate::front::channel::Channel;
 use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
+use crate::front::session_tasks;
 use crate::front::stream::short_of_memory;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
+use crate::model::task_id::TaskKey;
 use crate::relay::view::View;
 use crate::relay::world::World;
 use crate::upstream::server::Server;
@@ -36,6 +38,7 @@ impl Sessions {
         view: View,
         address: IpAddr,
         channel: Option<Arc<Channel>>,
+        task_key: &Arc<TaskKey>,
     ) -> Result<Arc<Session>, Full> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= limits::SESSIONS {
@@ -50,7 +53,8 @@ impl Sessions {
                 return Err(Full::Address);
             }
         }
-        let session = Arc::new(Session::new(new_id(), client, view, address, channel));
+        let (id, key) = (new_id(), task_key.clone());
+        let session = Arc::new(Session::new(id, client, view, address, channel, key));
         map.insert(session.id.clone(), session.clone());
         Ok(session)
     }
@@ -98,6 +102,9 @@ impl Sessions {
             }
         }
         servers.iter().for_each(|server| server.end_session(id));
+        if session.revision.has_tasks() {
+            session_tasks::cancel_all(id, servers);
+        }
         true
     }
 

@@ -14,12 +14,13 @@ use crate::front::headers;
 use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
+use crate::front::tasks;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
-use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, Reason, RpcError, UNSUPPORTED_VERSION};
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, UNSUPPORTED_VERSION};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
-use crate::mcp::meta;
+use crate::mcp::meta::{self, TASKS_EXTENSION};
 use crate::mcp::method::{self, Method};
 use crate::model::hint::CacheHint;
 use crate::relay::bridge::SERVER_INFO;
@@ -180,7 +181,13 @@ impl<'a> Stateless<'a> {
         let named = |key, kind| Named::key(request.params, key, kind);
         match request.method {
             method::DISCOVER => return Ok(Step::Done(self.discover(&place))),
-            method::LISTEN => return Ok(Step::Listen(Opening::read(request, view)?)),
+            method::LISTEN => {
+                let opening = Opening::read(request, view)?;
+                if !opening.tasks.is_empty() {
+                    tasks::require(terms)?;
+                }
+                return Ok(Step::Listen(opening));
+            }
             _ => {}
         }
         match Method::parse(request.method) {
@@ -194,6 +201,9 @@ impl<'a> Stateless<'a> {
                 relay(method, named("uri", ListKind::Resources)?)
             }
             Some(method @ Method::Complete) => relay(method, Named::reference(request.params)?),
+            Some(method @ (Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)) => {
+                self.task(&place, request, terms, method, mail)
+            }
             // Those of the session era do not exist in this one.
             _ => Err(Refusal {
                 status: 404,
@@ -216,7 +226,8 @@ impl<'a> Stateless<'a> {
         };
         format!(
             "{{{},\"supportedVersions\":[\"{STATELESS}\"],\
-             \"capabilities\":{{\"completions\":{{}},\"logging\":{{}},\
+             \"capabilities\":{{\"completions\":{{}},\
+             \"extensions\":{{\"{TASKS_EXTENSION}\":{{}}}},\"logging\":{{}},\
              \"prompts\":{{\"listChanged\":true}},\
              \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
              \"tools\":{{\"listChanged\":true}}}}{instructions}}}",
@@ -268,10 +279,7 @@ impl<'a> Stateless<'a> {
             capabilities: terms.capabilities,
         });
         let Target { server, native } = self.desk.find(place, &key, &caller)?;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail).into());
-        }
+        self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);
             self.check_mirrors(head, &server, tool, request.params)?;
@@ -282,6 +290,7 @@ impl<'a> Stateless<'a> {
             params: request.envelope.params,
             progress_token: request.params.progress_token(),
         };
+        let task_key = place.world.fixed.task_key.clone();
         if let Some(back) = self.returned(&server, request, &bound)? {
             return Ok(Step::Relayed(Relayed {
                 call: back.call.resumed(request.id),
@@ -290,6 +299,7 @@ impl<'a> Stateless<'a> {
                 about: key.value,
                 terms: *terms,
                 bound,
+                task_key,
                 back: Some(Box::new(back.kept)),
             }));
         }
@@ -319,6 +329,7 @@ impl<'a> Stateless<'a> {
             about: key.value,
             terms: *terms,
             bound,
+            task_key,
             back: None,
         }))
     }
@@ -374,7 +385,7 @@ fn lower_level(server: &Server, level: Level) {
 
 /// A number that no session and no other request has: what a server asks or says is given to
 /// calls by it.
-fn next_caller() -> u64 {
+pub fn next_caller() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

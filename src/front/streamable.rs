@@ -18,27 +18,30 @@ use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allo
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
+use crate::front::session_tasks;
 use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
-    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, RpcError,
-    SESSION_NOT_FOUND, result_response,
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_NOT_FOUND,
+    result_response,
 };
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Method};
 use crate::mcp::revision::Revision;
+use crate::mcp::task::Part;
 use crate::model::catalog::Visible;
 use crate::relay::instructions;
 use crate::relay::view::{Filter, Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{LazyMailbox, Mailbox, Outgoing};
-use crate::upstream::caller::Caller;
+use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::listening::Watched;
 use crate::upstream::server::Server;
+use crate::upstream::tasks::Errand;
 use crate::wire::json::{elements, quoted};
 use crate::wire::members::{Members, span_in};
 use crate::wire::message::{Envelope, EnvelopeError, FROM_CLIENT, Kind};
@@ -80,7 +83,7 @@ pub enum Step {
 
 /// One request of a session on its way.
 #[derive(Clone, Copy)]
-struct Errand<'a> {
+struct Passage<'a> {
     seat: &'a Seat<'a>,
     envelope: &'a Envelope<'a>,
     /// Raw JSON.
@@ -114,7 +117,7 @@ fn tell_own(server: &Server, session: &str, method: &str, uri: &str) {
 
 /// The session, and the view of this one request.
 pub struct Seat<'a> {
-    session: &'a Arc<Session>,
+    pub session: &'a Arc<Session>,
     world: Arc<World>,
     view: &'a View,
     visible: Arc<Visible>,
@@ -127,6 +130,12 @@ impl Seat<'_> {
             view: self.view,
             visible: &self.visible,
         }
+    }
+
+    /// Those that are seen.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let servers = self.world.servers().iter();
+        servers.filter(|server| self.visible.has(server.index))
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -411,7 +420,8 @@ impl Streamable {
         channel: Option<Arc<Channel>>,
     ) -> Result<(Arc<Session>, String), RpcError> {
         self.desk.wait_settled();
-        let opened = self.sessions.open(client, view, address, channel);
+        let key = &self.desk.hub.world().fixed.task_key;
+        let opened = self.sessions.open(client, view, address, channel, key);
         let session = opened.map_err(|full| {
             let what = match full {
                 Full::All => "too many sessions; try again later",
@@ -566,14 +576,14 @@ impl Streamable {
                 format!("method not found: {method}"),
             ));
         };
-        let errand = Errand {
+        let passage = Passage {
             seat,
             envelope,
             id,
             params,
             mail,
         };
-        let relay = |key: Named<'_>| self.relay(&errand, key);
+        let relay = |key: Named<'_>| self.relay(&passage, key);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
@@ -588,9 +598,14 @@ impl Streamable {
             Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
             Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
             Method::Complete => relay(Named::reference(params)?),
-            Method::ResourcesSubscribe => self.subscribe(&errand),
-            Method::ResourcesUnsubscribe => self.unsubscribe(&errand),
+            Method::ResourcesSubscribe => self.subscribe(&passage),
+            Method::ResourcesUnsubscribe => self.unsubscribe(&passage),
             Method::SetLevel => self.set_level(seat, id, params),
+            Method::TasksGet
+            | Method::TasksResult
+            | Method::TasksCancel
+            | Method::TasksList
+            | Method::TasksUpdate => self.task(seat, envelope, id, params, method, mail),
         }
     }
 
@@ -607,33 +622,30 @@ impl Streamable {
     }
 
     /// Sends a request on to the server it belongs to.
-    fn relay(&self, errand: &Errand<'_>, key: Named<'_>) -> Result<Step, RpcError> {
-        let caller = errand.seat.caller();
-        let target = self.desk.find(&errand.seat.place(), &key, &caller)?;
-        self.relay_to(errand, target, key.raw, &caller)
+    fn relay(&self, passage: &Passage<'_>, key: Named<'_>) -> Result<Step, RpcError> {
+        let caller = passage.seat.caller();
+        let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        self.relay_to(passage, target, key.raw, &caller)
     }
 
     /// The same to a server that is known. `target`: the server, and its own name for what
     /// stands at `raw`.
     fn relay_to(
         &self,
-        errand: &Errand<'_>,
+        passage: &Passage<'_>,
         target: Target,
         raw: &str,
         caller: &Caller<'_>,
     ) -> Result<Step, RpcError> {
-        let Errand {
+        let Passage {
             seat,
             envelope,
             id,
             params,
             mail,
-        } = *errand;
+        } = *passage;
         let Target { server, native } = target;
-        if self.desk.is_draining() {
-            let detail = "cannot be called: the gateway is shutting down";
-            return Err(RpcError::gateway(Reason::Draining, server.name(), detail));
-        }
+        self.desk.check_open(&server)?;
         let lease = server.link_for(caller)?;
         let link = &lease.link;
         let mut outgoing = Outgoing {
@@ -648,20 +660,46 @@ impl Streamable {
                 .map(|raw| span_in(envelope.text, raw)),
         };
         let request = (envelope, params);
+        let mut errand = Errand::None;
         let translation = match link.is_stateless() {
             true => Translation::begin(seat.session, &server, &mut outgoing, request)?,
-            false => Translation::within_sessions(seat.session),
+            false => {
+                errand = session_tasks::errand(seat.session, request);
+                let unwished = session_tasks::without_wish(seat.session, request);
+                outgoing.edits.extend(unwished);
+                match errand {
+                    Errand::None => Translation::within_sessions(seat.session),
+                    _ => Translation::Task(Part::Created),
+                }
+            }
         };
-        let call = link.call(&outgoing, seat.session.number, mail.sender())?;
+        let mut outstanding = self.dispatch(seat, id, &outgoing, (&server, lease, errand), mail)?;
+        outstanding.translation = translation;
+        Ok(Step::Relayed(outstanding))
+    }
+
+    /// Sends a request to a process that is known.
+    pub fn dispatch(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        outgoing: &Outgoing<'_>,
+        (server, lease, errand): (&Server, Lease, Errand),
+        mail: &Mailbox,
+    ) -> Result<Outstanding, RpcError> {
+        let link = &lease.link;
+        let call = link.call_for(outgoing, seat.session.number, errand, mail.sender())?;
         if !seat.session.begin(id, call, link, mail.sender()) {
             link.cancel(call, "the session cannot take it");
             let message = "the session has too many requests in flight, or has ended";
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
-        let timeout = server.config.request_timeout;
-        let mut outstanding = Outstanding::new(call, id, lease, timeout);
-        outstanding.translation = translation;
-        Ok(Step::Relayed(outstanding))
+        Ok(Outstanding::new(
+            call,
+            id,
+            lease,
+            server.config.request_timeout,
+        ))
     }
 
     fn set_level(&self, seat: &Seat<'_>, id: &str, params: &Params<'_>) -> Result<Step, RpcError> {
@@ -692,10 +730,10 @@ impl Streamable {
 
     /// The first session that wants a resource subscribes at its server; once that has agreed,
     /// the others are counted.
-    fn subscribe(&self, errand: &Errand<'_>) -> Result<Step, RpcError> {
-        let Errand {
+    fn subscribe(&self, passage: &Passage<'_>) -> Result<Step, RpcError> {
+        let Passage {
             seat, id, params, ..
-        } = *errand;
+        } = *passage;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let server = self.desk.find(&seat.place(), &key, &seat.caller())?.server;
         let uri = key.value.to_string();
@@ -725,7 +763,7 @@ impl Streamable {
             server: server.clone(),
             native: None,
         };
-        match self.relay_to(errand, target, key.raw, &subscriber(seat, &server)) {
+        match self.relay_to(passage, target, key.raw, &subscriber(seat, &server)) {
             Ok(Step::Relayed(mut call)) => {
                 tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
                 call.effect = Effect::Subscribe { server, uri };
@@ -778,10 +816,10 @@ impl Streamable {
         Ok(Step::Done(result_response(id, "{}")))
     }
 
-    fn unsubscribe(&self, errand: &Errand<'_>) -> Result<Step, RpcError> {
-        let Errand {
+    fn unsubscribe(&self, passage: &Passage<'_>) -> Result<Step, RpcError> {
+        let Passage {
             seat, id, params, ..
-        } = *errand;
+        } = *passage;
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let Some(owner) = seat.session.remove_subscription(&key.value) else {
             // Never subscribed: still an error when there is no such resource to be seen.
@@ -806,7 +844,7 @@ impl Streamable {
                 server: server.clone(),
                 native: None,
             };
-            return self.relay_to(errand, target, key.raw, &caller);
+            return self.relay_to(passage, target, key.raw, &caller);
         }
         Ok(Step::Done(result_response(id, "{}")))
     }
@@ -847,6 +885,10 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         true => "\"completions\":{},",
         false => "",
     };
+    let tasks = match client.revision.has_tasks() {
+        true => ",\"tasks\":{\"cancel\":{},\"list\":{},\"requests\":{\"tools\":{\"call\":{}}}}",
+        false => "",
+    };
     let instructions = match instructions {
         Some(text) => format!(",\"instructions\":{}", quoted(&text)),
         None => String::new(),
@@ -855,7 +897,7 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{{{completions}\"logging\":{{}},\
          \"prompts\":{{\"listChanged\":true}},\
          \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-         \"tools\":{{\"listChanged\":true}}}},\
+         \"tools\":{{\"listChanged\":true}}{tasks}}},\
          \"serverInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}{instructions}}}",
         client.revision.as_str(),
         env!("CARGO_PKG_VERSION"),

@@ -15,10 +15,12 @@ use crate::front::request::Named;
 use crate::front::session::ANNOUNCED;
 use crate::front::sessions::{digests, drop_subscription};
 use crate::front::stateless::{Refusal, Request};
+use crate::front::watched::{self, News, Task};
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::{meta, method};
 use crate::model::catalog::Visible;
+use crate::model::task_id::TaskKey;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::view::View;
 use crate::relay::world::World;
@@ -38,6 +40,7 @@ const LISTS: [&str; 3] = [
     "resourcesListChanged",
 ];
 const RESOURCES: &str = "resourceSubscriptions";
+const TASKS: &str = "taskIds";
 
 /// All that are open.
 #[derive(Default)]
@@ -54,6 +57,8 @@ pub struct Opening {
     view: View,
     lists: [bool; 3],
     uris: Vec<String>,
+    /// As the client knows them.
+    pub tasks: Vec<String>,
 }
 
 /// One open subscription.
@@ -63,6 +68,8 @@ pub struct Subscription {
     view: View,
     lists: [bool; 3],
     resources: Vec<Resource>,
+    tasks: Vec<Task>,
+    task_key: Arc<TaskKey>,
     /// An eventfd, to wake who writes.
     bell: OwnedFd,
     state: Mutex<State>,
@@ -79,6 +86,7 @@ struct State {
     lists_due: [bool; 3],
     /// By place in `resources`.
     updates_due: Vec<bool>,
+    news: News,
     has_ended: bool,
 }
 
@@ -108,35 +116,43 @@ impl Opening {
         }
         let uris = match filter.get(RESOURCES) {
             None => Vec::new(),
-            Some(raw) => uris(raw).ok_or_else(|| {
+            Some(raw) => strings(raw, limits::SESSION_SUBSCRIPTIONS).ok_or_else(|| {
                 let most = limits::SESSION_SUBSCRIPTIONS;
                 bad(&format!(
                     "{RESOURCES:?} must be an array of at most {most} URIs"
                 ))
             })?,
         };
+        let most = limits::SUBSCRIPTION_TASKS;
+        let tasks = match filter.get(TASKS) {
+            None => Vec::new(),
+            Some(raw) => strings(raw, most)
+                .ok_or_else(|| bad(&format!("{TASKS:?} must be an array of at most {most} ids")))?,
+        };
         Ok(Opening {
             id: request.id.to_owned(),
             view: view.clone(),
             lists,
             uris,
+            tasks,
         })
     }
 }
 
-fn uris(raw: &str) -> Option<Vec<String>> {
+/// Each once; `None` when it is no array of strings, or has more than `most`.
+fn strings(raw: &str, most: usize) -> Option<Vec<String>> {
     let listed = elements(raw, FROM_CLIENT)?;
-    if listed.len() > limits::SESSION_SUBSCRIPTIONS {
+    if listed.len() > most {
         return None;
     }
-    let mut uris: Vec<String> = Vec::with_capacity(listed.len());
+    let mut strings: Vec<String> = Vec::with_capacity(listed.len());
     for element in listed {
-        let uri = string_value(element)?;
-        if !uris.iter().any(|known| **known == *uri) {
-            uris.push(uri.into_owned());
+        let string = string_value(element)?;
+        if !strings.iter().any(|known| **known == *string) {
+            strings.push(string.into_owned());
         }
     }
-    Some(uris)
+    Some(strings)
 }
 
 impl Subscriptions {
@@ -171,6 +187,7 @@ impl Subscriptions {
             error: RpcError::new(INVALID_REQUEST, what),
         };
         let resources = subscribe_all(&opening, desk, mail);
+        let tasks = watched::watch_all(&opening.tasks, &opening.view, desk);
         let world = desk.hub.world();
         let subscription = Arc::new(Subscription {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -178,12 +195,15 @@ impl Subscriptions {
                 digests: digests(&world, &opening.view.visible(&world)),
                 lists_due: [false; 3],
                 updates_due: vec![false; resources.len()],
+                news: News::default(),
                 has_ended: false,
             }),
             id: opening.id,
             view: opening.view,
             lists: opening.lists,
             resources,
+            tasks,
+            task_key: world.fixed.task_key.clone(),
             bell,
         });
         let listening = Listening {
@@ -221,6 +241,13 @@ impl Subscriptions {
     pub fn updated(&self, server: usize, uri: &str) {
         for subscription in self.all() {
             subscription.updated(server, uri);
+        }
+    }
+
+    /// For the router thread: a server says that a task changed.
+    pub fn task_changed(&self, server: usize, native: &str, text: &Arc<str>) {
+        for subscription in self.all() {
+            subscription.task_changed(server, native, text);
         }
     }
 
@@ -299,6 +326,13 @@ impl Subscription {
         self.ring();
     }
 
+    fn task_changed(&self, server: usize, native: &str, text: &Arc<str>) {
+        if let Some(at) = watched::place_of(&self.tasks, server, native) {
+            self.state().news.put(at, text);
+            self.ring();
+        }
+    }
+
     /// The first message: what of the wishes is granted.
     pub fn acknowledgement(&self) -> String {
         let lists = LISTS.iter().zip(self.lists).filter(|(_, wanted)| *wanted);
@@ -306,6 +340,10 @@ impl Subscription {
         if !self.resources.is_empty() {
             let uris: Vec<String> = self.resources.iter().map(|r| quoted(&r.uri)).collect();
             granted.push(format!("\"{RESOURCES}\":[{}]", uris.join(",")));
+        }
+        if !self.tasks.is_empty() {
+            let names: Vec<String> = self.tasks.iter().map(|task| quoted(&task.name)).collect();
+            granted.push(format!("\"{TASKS}\":[{}]", names.join(",")));
         }
         let granted = format!(",\"notifications\":{{{}}}", granted.join(","));
         self.notification(method::LISTENING, &granted)
@@ -321,6 +359,14 @@ impl Subscription {
             state.updates_due[at] = false;
             let uri = format!(",\"uri\":{}", quoted(&self.resources[at].uri));
             return Next::Message(self.notification(method::RESOURCE_UPDATED, &uri));
+        }
+        while let Some((at, text)) = state.news.take() {
+            let view = self.view.key();
+            let task = &self.tasks[at];
+            let told = watched::message(task, &text, &self.id, &self.task_key, view);
+            if let Some(message) = told.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                return Next::Message(message);
+            }
         }
         match state.has_ended {
             true => Next::Ended(self.response()),

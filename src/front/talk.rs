@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::answer::Waiting;
 use crate::front::ask;
-use crate::front::channel::Channel;
+use crate::front::channel::{Channel, Voice};
 use crate::front::exchange::Exchange;
 use crate::front::face::Initialize;
 use crate::front::flight::Flight;
@@ -482,7 +482,7 @@ impl Talk {
         MAILBOX.with(|mail| {
             let step = face.decide(request, &terms, &view, mail)?;
             self.placed(number);
-            let mut output = Output::Channel(&self.channel, flight);
+            let mut output = Output::Channel(Voice::new(&self.channel), flight);
             match step {
                 stateless::Step::Done(result) => {
                     output.respond(200, &[&result_response(request.id, &result)]);

@@ -12,9 +12,11 @@ use crate::base::limits;
 use crate::front::ask;
 use crate::front::parking::Parking;
 use crate::front::session::Session;
+use crate::front::session_tasks;
 use crate::front::sessions::Sessions;
 use crate::front::subscription::Subscriptions;
 use crate::mcp::list::ListKind;
+use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
 use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, SessionMessage};
@@ -126,6 +128,9 @@ impl Router {
             } => {
                 self.updated(server, session.as_deref(), &uri, &text);
             }
+            Event::TaskChanged { server, id, text } => {
+                self.subscriptions.task_changed(server, &id, &text);
+            }
             Event::ElicitationComplete {
                 server,
                 session: only,
@@ -232,7 +237,7 @@ impl Router {
             (None, SessionMessage::Ask(asked)) => {
                 link.answer_error(&asked.upstream_id, &ask::over("the session has ended"));
             }
-            (None, SessionMessage::Log(_)) => {}
+            (None, SessionMessage::Log(_) | SessionMessage::Task(_)) => {}
             (Some(session), SessionMessage::Ask(asked)) => {
                 if let Some(text) = ask::relay(&session, link, &asked, None) {
                     session.tell(text);
@@ -240,8 +245,13 @@ impl Router {
             }
             (Some(session), SessionMessage::Log(notice)) => {
                 if session.wants(notice.level) {
-                    session.tell(notice.text);
+                    let text = session_tasks::shown(&session, link, notice.text, Part::Other);
+                    text.into_iter().for_each(|text| session.tell(text));
                 }
+            }
+            (Some(session), SessionMessage::Task(text)) => {
+                let text = session_tasks::shown(&session, link, text, Part::Params);
+                text.into_iter().for_each(|text| session.tell(text));
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
+use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
@@ -98,12 +99,12 @@ impl Gateway {
             let started = Server::start(index, server.clone(), around.clone());
             servers.push(started.map_err(cannot)?);
         }
-        let fixed = Arc::new(fixed(&config, servers.clone()));
+        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
+        let fixed = Arc::new(fixed(&config, servers.clone()).ok_or_else(no_key)?);
         let offers = vec![None; servers.len()];
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
         let subscriptions = Arc::new(Subscriptions::default());
-        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let parking = Arc::new(parking);
         let told = (&sessions, &subscriptions, &parking);
@@ -222,17 +223,23 @@ impl Gateway {
     }
 }
 
-fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Fixed {
-    let mut key = [0; 32];
-    sys::random_bytes(&mut key);
-    Fixed {
+/// `None`: no key could be made.
+fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
+    // Keys of this process: what is sealed with them is worth nothing after a restart.
+    let new_key = || {
+        let mut key = [0; 32];
+        sys::random_bytes(&mut key);
+        key
+    };
+    Some(Fixed {
         naming: config.settings.naming.clone(),
         page_size: config.settings.page_size,
         filter: config.settings.filter.clone(),
         presets: config.presets.clone(),
-        cursor_key: CursorKey::new(&key),
+        cursor_key: CursorKey::new(&new_key()),
+        task_key: Arc::new(TaskKey::new(&new_key())?),
         servers,
-    }
+    })
 }
 
 /// Clients, and what they are owed.

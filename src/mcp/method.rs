@@ -1,4 +1,4 @@
-//! The methods that a session-era client may send, as a closed set.
+//! The methods that a client may send, as a closed set.
 
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
@@ -18,10 +18,18 @@ pub enum Method {
     ResourcesUnsubscribe,
     Complete,
     SetLevel,
+    TasksGet,
+    /// 2025-11-25 only.
+    TasksResult,
+    TasksCancel,
+    /// 2025-11-25 only.
+    TasksList,
+    /// Extension of 2026-07-28 only.
+    TasksUpdate,
 }
 
 impl Method {
-    /// `None` for a method that no revision of the session era knows.
+    /// `None` for a method that neither era relays or answers under this name.
     pub fn parse(name: &str) -> Option<Method> {
         Some(match name {
             "initialize" => Method::Initialize,
@@ -37,6 +45,11 @@ impl Method {
             "resources/unsubscribe" => Method::ResourcesUnsubscribe,
             "completion/complete" => Method::Complete,
             "logging/setLevel" => Method::SetLevel,
+            "tasks/get" => Method::TasksGet,
+            "tasks/result" => Method::TasksResult,
+            "tasks/cancel" => Method::TasksCancel,
+            "tasks/list" => Method::TasksList,
+            "tasks/update" => Method::TasksUpdate,
             _ => return None,
         })
     }
@@ -123,4 +136,8 @@ pub const PROGRESS: &str = "notifications/progress";
 pub const MESSAGE: &str = "notifications/message";
 pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
 pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+/// Extension of 2026-07-28.
+pub const TASK_CHANGED: &str = "notifications/tasks";
+/// 2025-11-25.
+pub const TASK_STATUS: &str = "notifications/tasks/status";
 pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";

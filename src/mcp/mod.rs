@@ -7,3 +7,4 @@ pub mod list;
 pub mod meta;
 pub mod method;
 pub mod revision;
+pub mod task;

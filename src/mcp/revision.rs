@@ -58,6 +58,11 @@ impl Revision {
         self >= Revision::V2025_11_25
     }
 
+    /// Calls that go on after they were answered, in their experimental form.
+    pub fn has_tasks(self) -> bool {
+        self >= Revision::V2025_11_25
+    }
+
     pub fn has_audio(self) -> bool {
         self >= Revision::V2025_03_26
     }

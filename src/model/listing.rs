@@ -30,6 +30,8 @@ pub struct Item {
 #[derive(Debug, Default)]
 struct Instead {
     session: Option<Text>,
+    /// For sessions of revisions that know no tasks.
+    older: Option<Text>,
     stateless: Option<Text>,
 }
 
@@ -78,7 +80,8 @@ impl Item {
     /// came.
     pub fn write(&self, era: Era, name: &str, out: &mut Vec<u8>) {
         let instead = self.instead.as_ref().and_then(|instead| match era {
-            Era::Session(_) => instead.session.as_ref(),
+            Era::Session(revision) if revision.has_tasks() => instead.session.as_ref(),
+            Era::Session(_) => instead.older.as_ref(),
             Era::Stateless => instead.stateless.as_ref(),
         });
         let (raw, key) = match instead {
@@ -93,6 +96,19 @@ impl Item {
         out.extend_from_slice(&raw.as_bytes()[key.end..]);
     }
 
+    /// The tool without what it says of tasks: nobody can ask its server for one.
+    pub fn without_tasks(self) -> Item {
+        if !self.raw.contains("taskSupport") {
+            return self;
+        }
+        let tool = Members::parse(&self.raw, 0, FROM_SERVER).ok();
+        let tool = tool.filter(supports_tasks);
+        let bytes = tool.map(|tool| edited(&self.raw, leaving(&self.raw, &tool, false, true)));
+        let raw = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let plain = raw.and_then(|raw| Item::parse(&raw, ListKind::Tools));
+        plain.unwrap_or(self)
+    }
+
     /// The entry with its description replaced.
     pub fn with_description(&self, description: &str, kind: ListKind) -> Item {
         let quoted = crate::wire::json::quoted(description);
@@ -105,34 +121,54 @@ impl Item {
 }
 
 /// Sessions demand that structured content is an object, so a schema of anything else is not
-/// for them; stateless clients know no tasks of 2025-11-25.
+/// for them; only clients of 2025-11-25 know its tasks.
 fn tool_instead(raw: &str, tool: &Members<'_>) -> Option<Instead> {
     let is_object = |schema: &str| {
         let members = Members::parse(schema, 1, FROM_SERVER).ok();
         members.is_some_and(|members| members.string("type").as_deref() == Some("object"))
     };
-    let schema = tool.get("outputSchema").filter(|raw| !is_object(raw));
-    let execution = tool.get("execution").and_then(|raw| {
-        let members = Members::parse(raw, 1, FROM_SERVER).ok()?;
-        members.get("taskSupport")?;
-        Some(members)
-    });
-    if schema.is_none() && execution.is_none() {
+    let schema = tool.get("outputSchema").is_some_and(|raw| !is_object(raw));
+    let support = supports_tasks(tool);
+    if !schema && !support {
         return None;
     }
-    let text = |edits| {
-        let bytes = edited(raw, edits);
+    let without = |schema: bool, support: bool| {
+        let bytes =
+            (schema || support).then(|| edited(raw, leaving(raw, tool, schema, support)))?;
         Text::parse(String::from_utf8(bytes).ok()?, ListKind::Tools)
     };
-    let session = schema.and_then(|_| text(tool.rewritten(raw, |key| key == "outputSchema", "")));
-    let stateless = execution.and_then(|members| {
-        let is_all = members.iter().all(|(key, _)| key == "taskSupport");
-        text(match is_all {
-            true => tool.rewritten(raw, |key| key == "execution", ""),
-            false => members.rewritten(raw, |key| key == "taskSupport", ""),
-        })
-    });
-    Some(Instead { session, stateless })
+    Some(Instead {
+        session: without(schema, false),
+        older: without(schema, support),
+        stateless: without(false, support),
+    })
+}
+
+fn execution<'a>(tool: &Members<'a>) -> Option<Members<'a>> {
+    Members::parse(tool.get("execution")?, 1, FROM_SERVER).ok()
+}
+
+/// Whether a tool says that it can be called as a task, or that it cannot.
+fn supports_tasks(tool: &Members<'_>) -> bool {
+    execution(tool).is_some_and(|members| members.get("taskSupport").is_some())
+}
+
+/// The edits that take out of a tool its output schema, and what it says of tasks.
+fn leaving(
+    raw: &str,
+    tool: &Members<'_>,
+    schema: bool,
+    support: bool,
+) -> Vec<(Range<usize>, String)> {
+    let execution = execution(tool).filter(|_| support);
+    let is_emptied = |members: &Members<'_>| members.iter().all(|(key, _)| key == "taskSupport");
+    let whole = execution.as_ref().is_some_and(is_emptied);
+    let leaves = |key: &str| schema && key == "outputSchema" || whole && key == "execution";
+    let mut edits = tool.rewritten(raw, leaves, "");
+    if let (Some(members), false) = (execution, whole) {
+        edits.extend(members.rewritten(raw, |key| key == "taskSupport", ""));
+    }
+    edits
 }
 
 /// All four lists of one server.
@@ -252,6 +288,13 @@ mod tests {
                 r#"{"name":"N","inputSchema":{"outputSchema":1,"execution":{"taskSupport":1}}}"#,
             ),
         ];
+        let old = r#"{"execution":{"taskSupport":"optional"},"outputSchema":true,"name":"a"}"#;
+        let item = Item::parse(old, ListKind::Tools).expect("a tool");
+        let mut out = Vec::new();
+        item.write(Era::Session(Revision::V2025_06_18), "a", &mut out);
+        assert_eq!(out, br#"{"name":"a"}"#);
+        let plain = item.without_tasks();
+        assert_eq!(&*plain.raw, r#"{"outputSchema":true,"name":"a"}"#);
         for (raw, session, stateless) in cases {
             let item = Item::parse(raw, ListKind::Tools).expect("a tool");
             for (era, expected) in [(SESSION, session), (Era::Stateless, stateless)] {

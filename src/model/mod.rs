@@ -10,4 +10,5 @@ pub mod mirror;
 pub mod naming;
 pub mod order;
 pub mod seal;
+pub mod task_id;
 pub mod uri_template;

@@ -14,6 +14,7 @@ use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Listing};
 use crate::model::naming::{Naming, server_slug};
 use crate::model::order::ListOrder;
+use crate::model::task_id::TaskKey;
 use crate::upstream::server::Server;
 
 /// What does not change while the gateway runs on one configuration.
@@ -24,6 +25,7 @@ pub struct Fixed {
     pub filter: Option<TagExpression>,
     pub presets: BTreeMap<String, Preset>,
     pub cursor_key: CursorKey,
+    pub task_key: Arc<TaskKey>,
     pub servers: Vec<Arc<Server>>,
 }
 

@@ -33,6 +33,12 @@ pub enum Event {
         uri: String,
         text: Vec<u8>,
     },
+    /// From a stateless server: the whole notification.
+    TaskChanged {
+        server: usize,
+        id: String,
+        text: Arc<str>,
+    },
     ElicitationComplete {
         server: usize,
         session: Option<String>,
@@ -52,6 +58,8 @@ pub enum Event {
 pub enum SessionMessage {
     Ask(Asked),
     Log(Notice),
+    /// `notifications/tasks/status`, or progress of a task: the whole message.
+    Task(Vec<u8>),
 }
 
 impl SessionMessage {
@@ -92,16 +100,22 @@ impl Outlook {
         let _ = self.router.send(event);
     }
 
+    /// For one session, whose process or not.
+    pub fn tell(&self, session: String, link: &Arc<Link>, message: SessionMessage) {
+        let link = link.clone();
+        self.send(Event::ToSession {
+            session,
+            link,
+            message,
+        });
+    }
+
     /// False when the process belongs to no single session.
     pub fn tell_session(&self, link: &Arc<Link>, message: SessionMessage) -> bool {
         let Some(session) = self.session.clone() else {
             return false;
         };
-        self.send(Event::ToSession {
-            session,
-            link: link.clone(),
-            message,
-        });
+        self.tell(session, link, message);
         true
     }
 }

@@ -15,6 +15,7 @@ use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
+use crate::mcp::task::has_calls;
 use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Page, parse_page};
 use crate::upstream::call::{CallId, Mail, Mailbox, Reply};
@@ -133,6 +134,9 @@ impl Dialogue<'_, '_> {
     /// All pages of one list. `room`: bytes that its entries may have.
     pub fn read_list(&mut self, kind: ListKind, room: usize, limit: Limit) -> Result<Read, Fault> {
         let mut reading = Reading::new(room);
+        let hello = self.link.hello();
+        let makes_tasks =
+            hello.is_some_and(|h| !h.era.is_stateless() && has_calls(&h.capabilities));
         let mut cursor: Option<String> = None;
         for _ in 0..limits::LIST_PAGES {
             let params = match &cursor {
@@ -145,9 +149,12 @@ impl Dialogue<'_, '_> {
                 }
                 other => other?,
             };
-            let Some(page) = parse_page(&result, kind) else {
+            let Some(mut page) = parse_page(&result, kind) else {
                 return Err(Fault::Bad("was answered without a list".to_owned()));
             };
+            if !makes_tasks {
+                page.items = page.items.into_iter().map(Item::without_tasks).collect();
+            }
             match reading.take(page) {
                 Some(next) => cursor = Some(next),
                 None => return Ok(reading.end()),

@@ -11,11 +11,13 @@ use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta;
 use crate::mcp::method::{self, Ask};
+use crate::mcp::task;
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
 use crate::upstream::link::{Attributed, Link, count};
 use crate::upstream::listening::Filter;
 use crate::upstream::signals::ProcessSignals;
+use crate::upstream::tasks;
 use crate::wire::json::{elements, quoted, string_value};
 use crate::wire::lines::{Line, LineReader, find_id};
 use crate::wire::members::{Edit, Members, span_in, splice};
@@ -26,6 +28,13 @@ pub struct Inbound {
     pub link: Arc<Link>,
     pub signals: Arc<ProcessSignals>,
     pub outlook: Outlook,
+}
+
+/// Where a message about a task belongs.
+enum TaskOf {
+    /// That waits for its end.
+    Call(Attributed),
+    Session(String),
 }
 
 impl Inbound {
@@ -192,7 +201,8 @@ impl Inbound {
                 .link
                 .answer_error(id, &RpcError::new(error::METHOD_NOT_FOUND, message));
         };
-        if stream.is_none() && self.link.client_calls() > 0 {
+        let task = envelope.params.and_then(task::related);
+        if stream.is_none() && task.is_none() && self.link.client_calls() > 0 {
             self.outlook.note_ask(ask);
         }
         let asked = Asked {
@@ -201,7 +211,18 @@ impl Inbound {
             text: envelope.text.to_owned(),
             certain: false,
         };
-        match self.attribute(stream) {
+        let found = match (&task, stream) {
+            (Some(task), None) => match self.of_task(task) {
+                Some(TaskOf::Call(call)) => Some(call),
+                Some(TaskOf::Session(session)) => {
+                    let message = SessionMessage::Ask(asked);
+                    return self.outlook.tell(session, &self.link, message);
+                }
+                None => None,
+            },
+            _ => self.attribute(stream),
+        };
+        match found {
             Some(call) => {
                 let asked = Asked {
                     certain: call.certain,
@@ -215,6 +236,13 @@ impl Inbound {
             None if ask == Ask::Roots => self.link.answer_result(id, &self.outlook.roots),
             None => self.refuse(id, refusal(self.link.client_calls())),
         }
+    }
+
+    /// Whose a task is that a message names: nothing needs to be guessed.
+    fn of_task(&self, task: &str) -> Option<TaskOf> {
+        let call = self.link.awaiting(task).map(TaskOf::Call);
+        let owner = || self.link.tasks().owner(task);
+        call.or_else(|| owner().map(|owner| TaskOf::Session(owner.session)))
     }
 
     /// Requests to clients are not of its era, and an answer would not be understood.
@@ -256,6 +284,8 @@ impl Inbound {
             method::CANCELLED => self.withdrawn(envelope),
             method::RESOURCE_UPDATED => self.resource_updated(envelope),
             method::ELICITATION_COMPLETE => self.elicitation_complete(envelope),
+            method::TASK_CHANGED if self.link.is_stateless() => self.task_changed(envelope),
+            method::TASK_STATUS if !self.link.is_stateless() => self.task_status(envelope),
             _ => match ListKind::ALL
                 .into_iter()
                 .find(|kind| kind.changed() == method)
@@ -330,18 +360,34 @@ impl Inbound {
             return bump(&self.link.counters.unknown_ids);
         };
         let span = span_in(envelope.text, token);
-        self.link.progressed(call, |original| {
+        let with_token = |original: &str| {
             let mut text = Vec::with_capacity(envelope.text.len() + original.len());
             splice(
                 envelope.text,
                 &[Edit {
-                    span,
+                    span: span.clone(),
                     text: original,
                 }],
                 &mut text,
             );
+            text
+        };
+        let is_awaited = self.link.progressed(call, |original| {
+            let text = with_token(original);
             Some(Notice { text, level: None })
         });
+        if is_awaited {
+            return;
+        }
+        // A call that has become a task was answered, and its progress goes on.
+        let owner = self.link.tasks().made_by(call);
+        match owner.and_then(|owner| Some((owner.session, owner.token?))) {
+            Some((session, token)) => {
+                let message = SessionMessage::Task(with_token(&token));
+                self.outlook.tell(session, &self.link, message);
+            }
+            None => bump(&self.link.counters.unknown_ids),
+        }
     }
 
     fn log_message(&self, envelope: &Envelope<'_>, stream: Option<CallId>) {
@@ -351,6 +397,11 @@ impl Inbound {
             .and_then(|members| Level::parse(&members.string("level")?))
             .unwrap_or(Level::Info);
         let text = envelope.text.as_bytes().to_vec();
+        let task = envelope.params.and_then(task::related);
+        if let Some(owner) = task.and_then(|task| self.link.tasks().owner(&task)) {
+            let message = SessionMessage::log(text, level);
+            return self.outlook.tell(owner.session, &self.link, message);
+        }
         match self.attribute(stream) {
             Some(call) => self.link.noticed(
                 &call,
@@ -400,6 +451,32 @@ impl Inbound {
                 session,
                 uri,
                 text,
+            });
+        }
+    }
+
+    /// The state of a task of 2025-11-25: for the session that made it, and no other.
+    fn task_status(&self, envelope: &Envelope<'_>) {
+        let params = envelope.params.unwrap_or("{}");
+        let task = tasks::named(params);
+        let owner = task.as_ref().and_then(|task| self.link.tasks().owner(task));
+        let (Some(task), Some(owner)) = (task, owner) else {
+            return bump(&self.link.counters.unknown_ids);
+        };
+        self.link.tasks().heard(&task, params);
+        let message = SessionMessage::Task(envelope.text.as_bytes().to_vec());
+        self.outlook.tell(owner.session, &self.link, message);
+    }
+
+    fn task_changed(&self, envelope: &Envelope<'_>) {
+        let params = envelope
+            .params
+            .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok());
+        if let Some(id) = params.and_then(|params| params.string("taskId")) {
+            self.outlook.send(Event::TaskChanged {
+                server: self.outlook.server,
+                id: id.into_owned(),
+                text: envelope.text.into(),
             });
         }
     }

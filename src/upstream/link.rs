@@ -20,8 +20,9 @@ use crate::upstream::handshake::ClientFace;
 use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::upstream::remote::Remote;
+use crate::upstream::tasks::{Errand, Tasks};
 use crate::wire::members::{Edit, Members, splice};
-use crate::wire::message::{FROM_SERVER, blank_line_breaks};
+use crate::wire::message::{FROM_CLIENT, FROM_SERVER, blank_line_breaks};
 
 /// What a server said about itself in the handshake. Capabilities are raw JSON.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ enum Wire {
 
 pub struct Link {
     server: String,
+    /// Tells the processes of all servers apart.
+    number: u64,
     wire: Wire,
     pending: Mutex<Pending>,
     hello: OnceLock<Hello>,
@@ -67,6 +70,7 @@ pub struct Link {
     told_level: AtomicU8,
     /// What it tells us of, if it is stateless.
     listening: Listening,
+    tasks: Tasks,
 }
 
 /// What a server did that it should not have done. For health and logs.
@@ -99,6 +103,7 @@ struct Waiting {
     progress_token: Option<String>,
     caller: Caller,
     since: Instant,
+    errand: Errand,
 }
 
 struct Abandoned {
@@ -135,8 +140,10 @@ impl Link {
     }
 
     fn over(server: &str, wire: Wire) -> Link {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Link {
             server: server.to_owned(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             wire,
             pending: Mutex::default(),
             hello: OnceLock::new(),
@@ -144,7 +151,17 @@ impl Link {
             counters: Counters::default(),
             told_level: AtomicU8::new(0),
             listening: Listening::default(),
+            tasks: Tasks::default(),
         }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What it works on for sessions of 2025-11-25.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub fn server(&self) -> &str {
@@ -197,6 +214,17 @@ impl Link {
         session: u64,
         mail: &MailSender,
     ) -> Result<CallId, RpcError> {
+        self.call_for(request, session, Errand::None, mail)
+    }
+
+    /// The same for a request that has to do with tasks.
+    pub fn call_for(
+        &self,
+        request: &Outgoing<'_>,
+        session: u64,
+        errand: Errand,
+        mail: &MailSender,
+    ) -> Result<CallId, RpcError> {
         let id = next_call_id();
         let wire_id = id.to_string();
         let mut edits = vec![Edit {
@@ -223,7 +251,14 @@ impl Link {
             .progress_token
             .clone()
             .map(|span| request.text[span].to_owned());
-        self.submit(id, line, Caller::Client { session }, token, mail)
+        let waiting = Waiting {
+            mail: mail.clone(),
+            progress_token: token,
+            caller: Caller::Client { session },
+            since: Instant::now(),
+            errand,
+        };
+        self.submit(id, line, waiting)
     }
 
     /// A request of the gateway itself. `params` is a raw JSON object, without `_meta`: a
@@ -252,18 +287,18 @@ impl Link {
         let line = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"
         );
-        self.submit(id, line.into_bytes(), Caller::Gateway, None, mail)?;
+        let waiting = Waiting {
+            mail: mail.clone(),
+            progress_token: None,
+            caller: Caller::Gateway,
+            since: Instant::now(),
+            errand: Errand::None,
+        };
+        self.submit(id, line.into_bytes(), waiting)?;
         Ok(())
     }
 
-    fn submit(
-        &self,
-        id: CallId,
-        line: Vec<u8>,
-        caller: Caller,
-        progress_token: Option<String>,
-        mail: &MailSender,
-    ) -> Result<CallId, RpcError> {
+    fn submit(&self, id: CallId, line: Vec<u8>, waiting: Waiting) -> Result<CallId, RpcError> {
         {
             let mut pending = self.pending();
             if let Some((reason, detail)) = &pending.closed {
@@ -272,14 +307,7 @@ impl Link {
             if pending.calls.len() >= limits::CALLS_PER_SERVER {
                 return Err(self.busy("has too many calls in flight"));
             }
-            pending.client_calls += usize::from(caller != Caller::Gateway);
-            let since = Instant::now();
-            let waiting = Waiting {
-                mail: mail.clone(),
-                progress_token,
-                caller,
-                since,
-            };
+            pending.client_calls += usize::from(waiting.caller != Caller::Gateway);
             pending.calls.insert(id, waiting);
         }
         let deadline = Instant::now() + limits::QUEUE_WAIT;
@@ -431,7 +459,11 @@ impl Link {
     /// The one answer of a call. Called by the reader thread only.
     pub fn answered(&self, id: CallId, answer: Answer) {
         match self.take(id) {
-            Some(waiting) => deliver(&waiting.mail, id, Reply::Answer(answer)),
+            Some(waiting) => {
+                let token = waiting.progress_token.as_deref();
+                self.tasks.learn(&waiting.errand, id, token, &answer);
+                deliver(&waiting.mail, id, Reply::Answer(answer));
+            }
             None if self.pending().abandoned.remove(&id).is_some() => {}
             None => bump(&self.counters.unknown_ids),
         }
@@ -479,24 +511,25 @@ impl Link {
         }
     }
 
-    /// Progress of call `id`; `rewrite` gets the client's own token and gives the message.
+    /// Progress of call `id`; `rewrite` gets the client's own token and gives the message. False
+    /// when nobody waits for it.
     pub fn progressed(
         &self,
         id: CallId,
         rewrite: impl FnOnce(&str) -> Option<crate::upstream::call::Notice>,
-    ) {
+    ) -> bool {
         let found = {
             let pending = self.pending();
             let waiting = pending.calls.get(&id);
             waiting.and_then(|w| Some((w.mail.clone(), w.progress_token.clone()?)))
         };
         let Some((mail, token)) = found else {
-            bump(&self.counters.unknown_ids);
-            return;
+            return false;
         };
         if let Some(notice) = rewrite(&token) {
             self.notice(&mail, id, Reply::Notice(notice));
         }
+        true
     }
 
     /// The call that a message without a call's name belongs to: the only client call in
@@ -539,6 +572,19 @@ impl Link {
         let waiting = pending.calls.get(&call)?;
         (waiting.caller != Caller::Gateway).then(|| Attributed {
             call,
+            mail: waiting.mail.clone(),
+            certain: true,
+        })
+    }
+
+    /// The call that waits for the end of a task: what is asked on its behalf goes there.
+    pub fn awaiting(&self, task: &str) -> Option<Attributed> {
+        let pending = self.pending();
+        let awaits =
+            |waiting: &Waiting| matches!(&waiting.errand, Errand::Awaits { task: t } if t == task);
+        let (call, waiting) = pending.calls.iter().find(|(_, waiting)| awaits(waiting))?;
+        Some(Attributed {
+            call: *call,
             mail: waiting.mail.clone(),
             certain: true,
         })
@@ -645,10 +691,19 @@ fn notification(method: &str, params: &str) -> Vec<u8> {
 /// What the gateway itself says in a request to a stateless server.
 pub(crate) fn with_meta(params: &str) -> String {
     let face = ClientFace::shared();
-    let meta = meta::of_request(&face.capabilities, &face.info);
+    let capabilities = with_tasks(&face.capabilities);
+    let meta = meta::of_request(&capabilities, &face.info);
     let rest = params.trim_start_matches('{');
     let comma = if rest == "}" { "" } else { "," };
     format!("{{\"_meta\":{{{meta}}}{comma}{rest}")
+}
+
+/// Whoever wants news of tasks must know what tasks are. Nothing that the gateway asks for itself
+/// can become one.
+fn with_tasks(capabilities: &str) -> String {
+    let extension = format!("{{\"{}\":{{}}}}", meta::TASKS_EXTENSION);
+    let members = Members::parse(capabilities, 1, FROM_CLIENT);
+    members.map_or_else(|_| "{}".to_owned(), |m| m.with("extensions", &extension))
 }
 
 /// Never fails for want of room: `notice` and `asked` leave a slot for each call's answer. A

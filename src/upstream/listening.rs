@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::mcp::task::has_extension;
 use crate::upstream::call::CallId;
 use crate::upstream::link::Hello;
 use crate::wire::json::{elements, quoted, string_value};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
+
+const URIS: &str = "resourceSubscriptions";
+const TASKS: &str = "taskIds";
 
 /// What is asked for, or honoured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Filter {
     pub prompts: bool,
     pub resources: bool,
     pub uris: BTreeSet<String>,
+    /// As the server knows them.
+    pub tasks: BTreeSet<String>,
 }
 
 impl Filter {
@@ -34,7 +40,17 @@ impl Filter {
             prompts: changes("prompts"),
             resources: changes("resources"),
             uris,
+            tasks: BTreeSet::new(),
         }
+    }
+
+    /// The same and tasks, if the server has tasks.
+    pub fn with_tasks(self, hello: &Hello, tasks: Vec<String>) -> Filter {
+        let tasks = match has_extension(&hello.capabilities) {
+            true => tasks.into_iter().collect(),
+            false => BTreeSet::new(),
+        };
+        Filter { tasks, ..self }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -50,9 +66,10 @@ impl Filter {
         ];
         let wanted = lists.iter().filter(|(_, wanted)| *wanted);
         let mut members: Vec<String> = wanted.map(|(key, _)| format!("\"{key}\":true")).collect();
-        if !self.uris.is_empty() {
-            let uris: Vec<String> = self.uris.iter().map(|uri| quoted(uri)).collect();
-            members.push(format!("\"resourceSubscriptions\":[{}]", uris.join(",")));
+        let named = [(URIS, &self.uris), (TASKS, &self.tasks)];
+        for (key, wanted) in named.iter().filter(|(_, wanted)| !wanted.is_empty()) {
+            let all: Vec<String> = wanted.iter().map(|one| quoted(one)).collect();
+            members.push(format!("\"{key}\":[{}]", all.join(",")));
         }
         format!("{{\"notifications\":{{{}}}}}", members.join(","))
     }
@@ -63,16 +80,18 @@ impl Filter {
             return Filter::default();
         };
         let is = |key: &str| members.get(key) == Some("true");
-        let uris = members.get("resourceSubscriptions");
-        let uris = uris.and_then(|raw| elements(raw, FROM_SERVER));
-        let uris = uris.unwrap_or_default().into_iter();
+        let strings = |key: &str| {
+            let listed = members.get(key).and_then(|raw| elements(raw, FROM_SERVER));
+            let listed = listed.unwrap_or_default().into_iter();
+            let strings = listed.filter_map(|raw| Some(string_value(raw)?.into_owned()));
+            strings.collect()
+        };
         Filter {
             tools: is("toolsListChanged"),
             prompts: is("promptsListChanged"),
             resources: is("resourcesListChanged"),
-            uris: uris
-                .filter_map(|raw| Some(string_value(raw)?.into_owned()))
-                .collect(),
+            uris: strings(URIS),
+            tasks: strings(TASKS),
         }
     }
 }
@@ -189,12 +208,21 @@ impl Listening {
 
     /// Waits until the server has heard that `uri` is wanted.
     pub fn wait_for(&self, uri: &str, deadline: Instant) -> Watched {
+        self.wait(deadline, |filter| filter.uris.contains(uri))
+    }
+
+    /// The same of a task.
+    pub fn wait_for_task(&self, id: &str, deadline: Instant) -> Watched {
+        self.wait(deadline, |filter| filter.tasks.contains(id))
+    }
+
+    fn wait(&self, deadline: Instant, has: impl Fn(&Filter) -> bool) -> Watched {
         let mut state = self.lock();
         loop {
             if let Some(open) = &state.current
-                && open.asked.uris.contains(uri)
+                && has(&open.asked)
             {
-                return match open.honoured.uris.contains(uri) {
+                return match has(&open.honoured) {
                     true => Watched::Yes,
                     false => Watched::No,
                 };
@@ -243,11 +271,16 @@ mod tests {
         let all = r#"{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true}}"#;
         let uris = || vec!["a:\"".to_owned()];
         let filter = Filter::of(&hello(all), true, uris());
+        let none = filter.clone().with_tasks(&hello(all), uris());
+        assert_eq!(none, filter, "no server without tasks is asked for one");
+        let able = hello(r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#);
+        let filter = filter.with_tasks(&able, vec!["t".to_owned()]);
         assert!(filter.tools && !filter.prompts && !filter.resources);
         let params = filter.params();
         let value: serde_json::Value = serde_json::from_str(&params).expect("valid JSON");
         let asked = &value["notifications"];
         assert_eq!(asked["resourceSubscriptions"], serde_json::json!(["a:\""]));
+        assert_eq!(asked["taskIds"], serde_json::json!(["t"]));
         assert_eq!(Filter::read(&asked.to_string()), filter);
         assert!(!Filter::of(&hello(all), false, uris()).tools);
         assert!(Filter::of(&hello(r#"{"tools":{}}"#), true, uris()).is_empty());

@@ -23,4 +23,5 @@ pub mod server;
 pub mod signals;
 pub mod stderr;
 pub mod subscriber;
+pub mod tasks;
 pub mod verdict;

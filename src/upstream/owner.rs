@@ -562,6 +562,11 @@ impl Owner {
         if let Some(hello) = hello {
             let lists = self.is_shared();
             let filter = Filter::of(hello, lists, self.wanted_uris());
+            let tasks = match lists {
+                true => self.server.watched_tasks(),
+                false => Vec::new(),
+            };
+            let filter = filter.with_tasks(hello, tasks);
             running.subscriber.want(filter);
         }
     }

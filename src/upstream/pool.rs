@@ -140,6 +140,11 @@ impl Pool {
         }
     }
 
+    /// A seat at the process of `whose`, if that is there.
+    pub(crate) fn seat_living(&self, whose: &Whose) -> Option<Arc<Instance>> {
+        self.lock().sit(whose)
+    }
+
     pub(crate) fn give_back(&self, whose: &Whose) {
         if let Some(entry) = self.lock().map.get_mut(whose) {
             entry.seats = entry.seats.saturating_sub(1);
@@ -167,7 +172,8 @@ impl Pool {
         let ended: Vec<Arc<Instance>> = {
             let mut entries = self.lock();
             let is_over = |(whose, entry): &(&Whose, &Entry)| {
-                let is_idle = entry.seats == 0 && entry.used.elapsed() >= idle && !keep(whose);
+                let is_unused = entry.seats == 0 && entry.used.elapsed() >= idle;
+                let is_idle = is_unused && !keep(whose) && !entry.instance.has_tasks();
                 is_idle || !entry.instance.is_living()
             };
             let over: Vec<Whose> = entries

@@ -184,6 +184,8 @@ pub struct Server {
     around: Surroundings,
     /// Resource subscriptions of all sessions, by URI.
     subscriptions: Mutex<HashMap<String, Subscription>>,
+    /// Tasks that stateless clients want to hear of, each with their number.
+    watched_tasks: Mutex<HashMap<String, usize>>,
     level: Mutex<Option<Level>>,
 }
 
@@ -222,6 +224,12 @@ impl Instance {
     pub(crate) fn is_quiet(&self) -> bool {
         let link = lock(&self.slot).link.clone();
         link.is_some_and(|link| link.is_quiet())
+    }
+
+    /// It is up, and at work on tasks that were made here.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let link = lock(&self.slot).link.clone();
+        link.is_some_and(|link| link.tasks().are_open(Instant::now()))
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
@@ -292,6 +300,7 @@ impl Server {
             asked: Arc::default(),
             around,
             subscriptions: Mutex::default(),
+            watched_tasks: Mutex::default(),
             level: Mutex::new(None),
         });
         if state == State::Pending {
@@ -358,7 +367,8 @@ impl Server {
     /// ask something stand alone once it has asked: a question names no call on stdio.
     fn whose(&self, caller: &Caller<'_>) -> Option<Whose> {
         let asked = Asks::from_bits(self.asked.load(Ordering::Relaxed));
-        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks());
+        // One that has become stateless asks nobody.
+        let may_be_asked = !asked.is_empty() && asked.meets(caller.asks()) && !self.is_stateless();
         match (self.config.instances, caller) {
             (Instances::Shared, _) => None,
             (Instances::Session, Caller::Session(face)) => {
@@ -438,6 +448,25 @@ impl Server {
         let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
         *lock(&instance.thread) = Some(thread);
         Ok(instance)
+    }
+
+    /// The processes that are up and may have tasks of a session, each with the right to use it.
+    pub fn leases(self: &Arc<Self>, face: &SessionFace) -> Vec<Lease> {
+        let session = Whose::Session(face.session.clone());
+        let principal = face.principal.clone().map(Whose::Principal);
+        let own = [Some(session), principal].into_iter().flatten();
+        let own = own.filter_map(|whose| {
+            let instance = self.pool.seat_living(&whose)?;
+            match lock(&instance.slot).link.clone() {
+                Some(link) => Some(Lease::seated(link, self.clone(), whose)),
+                None => {
+                    self.pool.give_back(&whose);
+                    None
+                }
+            }
+        });
+        let shared = self.shared_link().map(Lease::shared);
+        shared.into_iter().chain(own).collect()
     }
 
     /// The process of one session, if it has one that is up.
@@ -576,6 +605,33 @@ impl Server {
     /// There is no room for another resource in what it is asked to tell of.
     pub fn has_all_subscriptions(&self) -> bool {
         lock(&self.subscriptions).len() >= limits::LISTEN_RESOURCES
+    }
+
+    /// Counts one more subscription that wants to hear of a task of the shared process. False when
+    /// there is no room for it.
+    pub fn watch_task(&self, id: &str) -> bool {
+        let mut watched = lock(&self.watched_tasks);
+        if watched.len() >= limits::LISTEN_TASKS && !watched.contains_key(id) {
+            return false;
+        }
+        *watched.entry(id.to_owned()).or_default() += 1;
+        self.shared.signals.wishes_changed();
+        true
+    }
+
+    pub fn unwatch_task(&self, id: &str) {
+        let mut watched = lock(&self.watched_tasks);
+        if let Some(count) = watched.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                watched.remove(id);
+                self.shared.signals.wishes_changed();
+            }
+        }
+    }
+
+    pub(crate) fn watched_tasks(&self) -> Vec<String> {
+        lock(&self.watched_tasks).keys().cloned().collect()
     }
 
     pub(crate) fn subscribed_uris(&self) -> Vec<String> {

@@ -2,10 +2,11 @@
 //! something else is wanted and lets go of the old one only then, comes back when it ends. Data
 //! of the owner thread; it waits for nothing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::mcp::error::METHOD_NOT_FOUND;
+use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::mcp::method::LISTEN;
 use crate::upstream::call::{CallId, Mailbox, Reply, next_call_id};
 use crate::upstream::link::Link;
@@ -16,6 +17,10 @@ use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 pub struct Subscriber {
     mail: Mailbox,
     wanted: Filter,
+    /// Tasks that are new in what is being asked for.
+    trying: BTreeSet<String>,
+    /// Those of which the server knows one that it will not hear of, instead of leaving it out.
+    refused: BTreeSet<String>,
     /// The call that is not acknowledged, and until when it may be.
     opening: Option<(CallId, Instant)>,
     /// Since when one holds.
@@ -35,6 +40,8 @@ impl Default for Subscriber {
         Subscriber {
             mail: Mailbox::new(2),
             wanted: Filter::default(),
+            trying: BTreeSet::new(),
+            refused: BTreeSet::new(),
             opening: None,
             since: None,
             due: None,
@@ -47,7 +54,14 @@ impl Default for Subscriber {
 
 impl Subscriber {
     pub fn want(&mut self, filter: Filter) {
+        self.refused.retain(|task| filter.tasks.contains(task));
         self.wanted = filter;
+        self.leave_out();
+    }
+
+    fn leave_out(&mut self) {
+        let refused = &self.refused;
+        self.wanted.tasks.retain(|task| !refused.contains(task));
     }
 
     /// The lists have been read: what changes until a subscription holds may be missed.
@@ -115,6 +129,8 @@ impl Subscriber {
             return;
         }
         let (call, filter) = (next_call_id(), self.wanted.clone());
+        let held = link.listening().asked().tasks;
+        self.trying = filter.tasks.difference(&held).cloned().collect();
         let params = filter.params();
         // Known before it is sent: the acknowledgement may be there at once.
         link.listening().opens(call, filter);
@@ -129,12 +145,15 @@ impl Subscriber {
 
     fn ended(&mut self, link: &Link, call: CallId, reply: &Reply, now: Instant) {
         link.listening().closes(call);
-        self.opening.take_if(|(opening, _)| *opening == call);
+        let was_opening = self.opening.take_if(|(opening, _)| *opening == call);
         let error = error_of(reply);
-        if error
-            .as_ref()
-            .is_some_and(|(code, _)| *code == METHOD_NOT_FOUND)
-        {
+        let code = error.as_ref().map(|(code, _)| *code);
+        if was_opening.is_some() && code == Some(INVALID_PARAMS) && !self.trying.is_empty() {
+            // A task of one client must not cost the others their news.
+            self.refused.append(&mut self.trying);
+            return self.leave_out();
+        }
+        if code == Some(METHOD_NOT_FOUND) {
             log::info!("no news of changes server={:?}: it has none", link.server());
             self.is_refused = true;
             return link.listening().turn_off();
@@ -315,6 +334,36 @@ mod tests {
             "changes may have been missed"
         );
         assert!(!subscriber.tend(&wire.link, now), "once");
+    }
+
+    #[test]
+    fn a_task_that_is_refused_costs_nobody_else_anything() {
+        let (mut wire, mut subscriber) = (Wire::open(), Subscriber::default());
+        let now = Instant::now();
+        let wanted = |tasks: &[&str]| Filter {
+            tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
+            ..of_uri("a")
+        };
+        subscriber.want(wanted(&["good"]));
+        subscriber.tend(&wire.link, now);
+        let first = wire.listens();
+        assert!(wire.link.listening().acknowledge(first, wanted(&["good"])));
+        subscriber.want(wanted(&["good", "gone"]));
+        subscriber.tend(&wire.link, now);
+        let second = wire.listens();
+        wire.answers(second, "\"error\":{\"code\":-32602,\"message\":\"no\"}");
+        subscriber.tend(&wire.link, now);
+        assert_eq!(wire.link.listening().calls(), [first], "it holds");
+        assert_eq!(subscriber.next(), None);
+        subscriber.want(wanted(&["good", "gone", "new"]));
+        subscriber.tend(&wire.link, now);
+        let third = wire.listens();
+        assert!(
+            wire.link
+                .listening()
+                .acknowledge(third, wanted(&["good", "new"]))
+        );
+        assert_eq!(wire.link.listening().asked(), wanted(&["good", "new"]));
     }
 
     #[test]

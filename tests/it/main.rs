@@ -27,6 +27,8 @@ mod lists;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
@@ -54,6 +56,8 @@ mod streams;
 mod supervision;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tasks;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

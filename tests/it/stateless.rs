@@ -223,6 +223,7 @@ fn discovery_and_lists_are_those_of_the_era() {
         assert!(found["instructions"].is_string());
         let capabilities = json!({
             "completions": {},
+                "extensions": {"io.modelcontextprotocol/tasks": {}},
             "logging": {},
             "prompts": {"listChanged": true},
             "resources": {"listChanged": true, "subscribe": true},

@@ -29,6 +29,8 @@ pub(super) struct Flight {
     /// Raw ids that have no answer yet.
     open: Mutex<Vec<String>>,
     is_cancelled: AtomicBool,
+    /// When something of it reached the client that was no answer.
+    told: Mutex<Option<Instant>>,
     since: Instant,
 }
 
@@ -88,6 +90,7 @@ impl Flight {
             stop: Stop::default(),
             open: Mutex::new(ids),
             is_cancelled: AtomicBool::new(false),
+            told: Mutex::new(None),
             since: Instant::now(),
         }
     }
@@ -121,6 +124,14 @@ impl Flight {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_told(&self) {
+        *lock(&self.told) = Some(Instant::now());
+    }
+
+    pub(super) fn told(&self) -> Option<Instant> {
+        *lock(&self.told)
     }
 
     pub(super) fn has_open(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::base::limits;
 use crate::cli::proxy::flight::Flight;
 use crate::cli::proxy::letter::Headers;
 use crate::cli::proxy::{Proxy, letter, lock};
+use crate::front::channel::leave_gap;
 use crate::front::streamable::SESSION_HEADER;
 use crate::mcp::error::{HEADER_MISMATCH, INTERNAL_ERROR, RpcError};
 use crate::mcp::{era, meta};
@@ -180,7 +181,13 @@ impl Proxy {
         if is_answer && flight.method == "tools/list" {
             self.learn(&text);
         }
+        if is_answer {
+            leave_gap(flight.told());
+        }
         self.channel.send(bytes);
+        if !is_answer {
+            flight.note_told();
+        }
     }
 
     /// Reads the stream of a request until it is answered. One that breaks is taken up again where

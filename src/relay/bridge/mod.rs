@@ -7,6 +7,7 @@ pub mod error;
 pub mod input;
 pub mod request;
 pub mod result;
+pub mod task;
 
 use std::borrow::Cow;
 use std::ops::Range;

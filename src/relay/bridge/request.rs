@@ -11,10 +11,9 @@ use crate::wire::members::{Members, MembersError, span_in};
 use crate::wire::message::FROM_CLIENT;
 
 /// Members of `params` that belong to round trips of one era or to tasks of the other. What a
-/// client of sessions writes there would be taken for answers to questions it was never asked.
+/// client of sessions writes there would be taken for answers to questions it was never asked;
+/// what a stateless one does, for the wish to have a task in a form that it does not know.
 const OF_ONE_ERA: [&str; 3] = ["inputResponses", "requestState", "task"];
-/// A stateless client's own: answers that the gateway has taken out already.
-const OF_ROUNDS: [&str; 2] = ["inputResponses", "requestState"];
 
 fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED)
@@ -137,7 +136,7 @@ pub fn to_session(
         return Ok(Edits::new());
     };
     let change = Change {
-        drop: &OF_ROUNDS,
+        drop: &OF_ONE_ERA,
         first: "",
         drop_meta: is_reserved,
         first_meta: "",
@@ -274,7 +273,7 @@ mod tests {
                 r#","params":{"n":1}"#,
             ),
             (
-                r#","params":{"inputResponses":{},"requestState":"q",
+                r#","params":{"inputResponses":{},"requestState":"q","task":{"ttl":1},
                 "n":1,"_meta":{"progressToken":2, "io.modelcontextprotocol/a":1}}"#,
                 r#","params":{"n":1,"_meta":{"progressToken":2}}"#,
             ),

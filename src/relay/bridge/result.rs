@@ -13,8 +13,10 @@ use crate::wire::members::{Members, MembersError};
 pub enum ResultType {
     Complete,
     InputRequired,
-    /// Of an extension, or no string at all. Raw JSON. A client that does not know it must take
-    /// it for an error.
+    /// Of the extension for tasks.
+    Task,
+    /// Of another extension, or no string at all. Raw JSON. A client that does not know it must
+    /// take it for an error.
     Other(String),
 }
 
@@ -26,6 +28,7 @@ impl ResultType {
             Some(raw) => match result.string("resultType").as_deref() {
                 Some("complete") => ResultType::Complete,
                 Some("input_required") => ResultType::InputRequired,
+                Some("task") => ResultType::Task,
                 _ => ResultType::Other(raw.to_owned()),
             },
         }
@@ -219,10 +222,8 @@ mod tests {
                 r#"{"resultType":"input\u005frequired"}"#,
                 ResultType::InputRequired,
             ),
-            (
-                r#"{"resultType":"task"}"#,
-                ResultType::Other("\"task\"".into()),
-            ),
+            (r#"{"resultType":"task"}"#, ResultType::Task),
+            (r#"{"resultType":"x"}"#, ResultType::Other("\"x\"".into())),
             (r#"{"resultType":null}"#, ResultType::Other("null".into())),
         ] {
             assert_eq!(ResultType::of(&members(text)), expected, "{text}");

@@ -60,6 +60,7 @@ impl Client {
         let name = match body["method"].as_str().unwrap_or_default() {
             "tools/call" | "prompts/get" => text(&params["name"]),
             "resources/read" => text(&params["uri"]),
+            "tasks/get" | "tasks/update" | "tasks/cancel" => text(&params["taskId"]),
             _ => String::new(),
         };
         Request::post(&self.target, body.to_string())
