@@ -20,7 +20,9 @@ pub struct Trouble {
 pub enum Cause {
     /// We ended it ourselves.
     Stopped,
-    /// Nobody answers there, or whoever does cannot reach the server.
+    /// There is no connection to be had.
+    Unreachable,
+    /// The connection broke, or whoever answers cannot reach the server.
     Down,
     /// It took the connection and said nothing in time.
     Silent,
@@ -58,8 +60,10 @@ impl Trouble {
     pub fn of_net(error: &NetError) -> Trouble {
         let (cause, reason) = match error {
             NetError::Stopped => return Trouble::stopped(),
-            NetError::Lookup { .. } | NetError::Connect { .. } => (Cause::Down, Reason::Restarting),
-            NetError::Tls { .. } => (Cause::Down, Reason::BadUpstream),
+            NetError::Lookup { .. } | NetError::Connect { .. } => {
+                (Cause::Unreachable, Reason::Restarting)
+            }
+            NetError::Tls { .. } => (Cause::Unreachable, Reason::BadUpstream),
             NetError::Lost { .. } => (Cause::Down, Reason::Crashed),
             NetError::Deadline { .. } | NetError::Silent { .. } => (Cause::Silent, Reason::Timeout),
             NetError::TooLarge { limit_bytes, .. } => {
@@ -92,11 +96,6 @@ impl Trouble {
         };
         let detail = format!("answered with HTTP status {status}{what}{said}");
         Trouble::new(cause, reason, detail)
-    }
-
-    /// Several of these in a row, and the server is down.
-    pub fn is_strike(&self) -> bool {
-        self.cause == Cause::Down
     }
 }
 
