@@ -14,6 +14,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout, Transport};
 
 use crate::base::limits;
+use crate::base::time::rounded;
 use crate::net::egress::Egress;
 use crate::net::error::Cause;
 use crate::net::lookup::addresses;
@@ -130,7 +131,7 @@ fn connect_one(address: SocketAddr, time: Duration) -> Result<Arc<TcpStream>, Ca
                 return Err(Cause::Stopped);
             }
             if !ready {
-                let detail = format!("no connection within {} ms", time.as_millis());
+                let detail = format!("no connection within {}", rounded(time));
                 return Err(Cause::Connect(detail));
             }
             sockopt::socket_error(&stream)
