@@ -37,7 +37,7 @@ impl Resolver for NoResolver {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Dialer {
     pub egress: Egress,
     pub has_proxy: bool,
@@ -60,7 +60,10 @@ impl<In: Transport> Connector<In> for Dialer {
         let by_operator = Egress::default();
         let egress = if is_proxy { &by_operator } else { &self.egress };
         let stream = dial(details.uri, egress).map_err(wait::fail)?;
-        Ok(Some(Either::B(Socket::new(stream, wait::stop()))))
+        let is_tls = details.uri.scheme_str() == Some("https");
+        let greeted_by = is_tls.then(|| Instant::now() + limits::NET_CONNECT);
+        let socket = Socket::new(stream, wait::stop(), greeted_by);
+        Ok(Some(Either::B(socket)))
     }
 }
 

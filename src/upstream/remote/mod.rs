@@ -237,6 +237,7 @@ impl Remote {
     /// A request that shows whether the server is still there, when nothing else has shown it
     /// for a while: neither an exchange nor a stream that is open. After a failure sooner.
     pub fn wanted_look(&self) -> Option<&'static str> {
+        self.road.tend();
         let failing =
             self.strikes.load(Ordering::Relaxed) > 0 || self.is_doubtful.load(Ordering::Relaxed);
         let patience = match failing {
