@@ -79,9 +79,10 @@ impl Trouble {
             _ if error.is_unsent() => (Cause::Ours, Reason::BadUpstream),
             _ => (Cause::Unusable, Reason::BadUpstream),
         };
-        let what = match error.is_unsent() {
-            true => "cannot be asked",
-            false => "gave no answer",
+        let what = match error {
+            _ if error.is_unsent() => "cannot be asked",
+            NetError::Protocol { .. } | NetError::Redirect { .. } => "gave no usable answer",
+            _ => "gave no answer",
         };
         Trouble {
             is_stale: error.is_stale(),
@@ -166,6 +167,7 @@ pub fn is_lost_session(status: u16, body: &str) -> bool {
 mod tests {
     use super::{Cause, Trouble, is_lost_session};
     use crate::mcp::error::Reason;
+    use crate::net::error::NetError;
     use crate::upstream::remote::mask::Mask;
 
     #[test]
@@ -187,6 +189,38 @@ mod tests {
         let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no \u0007x"}}"#;
         let trouble = Trouble::of_status(400, body, &Mask::default());
         assert!(trouble.detail.ends_with("400 (no x)"), "{}", trouble.detail);
+    }
+
+    #[test]
+    fn only_what_was_not_sent_could_not_be_asked() {
+        let origin = || "http://a".to_owned();
+        let detail = String::new;
+        let after = std::time::Duration::from_millis(44_998);
+        for (error, words) in [
+            (
+                NetError::Connect {
+                    origin: origin(),
+                    detail: "no".to_owned(),
+                },
+                "cannot be asked: failed to connect to http://a: no",
+            ),
+            (
+                NetError::Deadline {
+                    origin: origin(),
+                    after,
+                },
+                "gave no answer: failed to get an answer from http://a within 45 s",
+            ),
+            (
+                NetError::Protocol {
+                    origin: origin(),
+                    detail: detail(),
+                },
+                "gave no usable answer: failed to understand the answer of http://a: ",
+            ),
+        ] {
+            assert_eq!(Trouble::of_net(&error).detail, words);
+        }
     }
 
     #[test]
