@@ -254,7 +254,7 @@ pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.
 pub const COOLING: Duration = Duration::from_secs(2);
 /// A call that waits for its client keeps its process so long, whoever else wants one.
-pub const PARKED_AT_LEAST: Duration = Duration::from_secs(10);
+pub const PARKED_AT_LEAST: Duration = Duration::from_secs(5);
 
 // Servers over HTTP.
 

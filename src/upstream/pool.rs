@@ -124,7 +124,7 @@ impl Pool {
             };
             let now = Instant::now();
             // The one that is missed least makes room.
-            if entries.leaving.len() < most && entries.end_one(now, now >= deadline) {
+            if entries.leaving.len() < most && entries.end_one(now) {
                 return entries.make(wanted, make);
             }
             if now >= deadline {
@@ -255,14 +255,14 @@ impl Entries {
     }
 
     /// Ends the process that is missed least: one without a call, longest unused; a process of
-    /// one call that stays busy with a call that was taken back; and, when somebody has waited
-    /// his time (`is_late`), the call that has been parked longest.
-    fn end_one(&mut self, now: Instant, is_late: bool) -> bool {
+    /// one call that stays busy with a call that was taken back; and then the one whose client has
+    /// been away longest.
+    fn end_one(&mut self, now: Instant) -> bool {
         let since = |at: Instant| now.saturating_duration_since(at);
         let rank = |(whose, entry): (&Whose, &Entry)| {
             let is_one_call = matches!(whose, Whose::OneCall(_));
             let (order, age) = match entry.parked {
-                Some(at) if is_late && since(at) >= limits::PARKED_AT_LEAST => (1, since(at)),
+                Some(at) if since(at) >= limits::PARKED_AT_LEAST => (1, since(at)),
                 None if entry.seats > 0 => return None,
                 // Free, and not taken: it is still at work for a call that was taken back.
                 None if is_one_call && since(entry.used) < limits::COOLING => return None,
@@ -347,18 +347,17 @@ mod tests {
     }
 
     #[test]
-    fn a_late_caller_takes_the_process_of_whoever_is_away_longest() {
+    fn a_caller_takes_the_process_of_whoever_is_away_longest() {
         let pool = Pool::default();
         let away = alone(&pool, 2).expect("a seat");
         let busy = alone(&pool, 2).expect("a seat");
         pool.set_parked(&away, true);
         let now = Instant::now();
         let later = now + limits::PARKED_AT_LEAST + Duration::from_secs(1);
-        assert!(!pool.lock().end_one(later, false));
-        assert!(!pool.lock().end_one(now, true));
-        assert!(pool.lock().end_one(later, true));
+        assert!(!pool.lock().end_one(now));
+        assert!(pool.lock().end_one(later));
         assert!(pool.living(&away).is_none() && pool.living(&busy).is_some());
-        assert!(!pool.lock().end_one(later, true));
+        assert!(!pool.lock().end_one(later));
     }
 
     #[test]

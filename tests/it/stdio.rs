@@ -294,9 +294,8 @@ fn signals_and_a_closed_output_end_it_at_once() {
             _ => {
                 client.end_output();
                 // The reader of the test notices with the next line.
-                client.notify("notifications/none", json!({}));
-                client.send(&request(&json!(2), "ping", &json!({})));
-                client.send(&request(&json!(3), "ping", &json!({})));
+                client.send_if_open(&request(&json!(2), "ping", &json!({})));
+                client.send_if_open(&request(&json!(3), "ping", &json!({})));
             }
         }
         client.ended();
@@ -329,8 +328,8 @@ fn a_client_that_is_killed_takes_everything_along() {
     eventually("the call is in work", || in_work(&mut client) == 1);
     let begun = Instant::now();
     client.end_output();
-    client.send(&request(&json!(2), "ping", &json!({})));
-    client.send(&request(&json!(3), "ping", &json!({})));
+    client.send_if_open(&request(&json!(2), "ping", &json!({})));
+    client.send_if_open(&request(&json!(3), "ping", &json!({})));
     client.end_input();
     client.ended();
     assert!(

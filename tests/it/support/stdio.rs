@@ -70,6 +70,13 @@ impl Client {
         self.input.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
+    /// The same to a program that may have ended already.
+    pub(crate) fn send_if_open(&mut self, line: &str) {
+        let bytes = format!("{line}\n");
+        // Its end is looked at elsewhere.
+        let _ = self.input.as_mut().unwrap().write_all(bytes.as_bytes());
+    }
+
     /// Ends what we say; what the program says is still read.
     pub(crate) fn end_input(&mut self) {
         self.input = None;
