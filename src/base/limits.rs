@@ -249,6 +249,8 @@ pub const PARKED_LEAST_MS: u64 = 1000;
 pub const PARKED_CALLS: usize = 1024;
 /// How long questions of one call are gathered, so that the client gets them together.
 pub const GATHER: Duration = Duration::from_millis(25);
+/// The longest wait before a server over HTTP is tried again.
+pub const REMOTE_DOWN: Duration = Duration::from_secs(15);
 /// How often a call that waits for a process of its own looks whether one has become quiet.
 pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.

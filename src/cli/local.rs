@@ -141,7 +141,7 @@ fn start(
 ) -> Result<Local, Failure> {
     let (router, events) = bounded(limits::ROUTER_EVENTS);
     let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
-    let around = Surroundings::new(router, starts, &config.settings.roots);
+    let around = Surroundings::new(router, starts, &config.settings);
     let mut local = Local {
         started: Vec::with_capacity(servers.len()),
         events,

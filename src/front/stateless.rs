@@ -231,25 +231,20 @@ impl<'a> Stateless<'a> {
              \"prompts\":{{\"listChanged\":true}},\
              \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
              \"tools\":{{\"listChanged\":true}}}}{instructions}}}",
-            self.complete(),
+            complete(self.own_hint()),
         )
     }
 
-    /// Members that every complete result of our own has.
-    fn complete(&self) -> String {
-        // Nothing depends on who asks. Names and filters stand in the URL.
-        let hint = CacheHint {
+    /// What holds for everything that the gateway says itself: nothing depends on who asks.
+    /// Names and filters stand in the URL.
+    fn own_hint(&self) -> CacheHint {
+        CacheHint {
             ttl_ms: match self.desk.hub.is_settled() {
                 true => limits::LIST_TTL_MS,
                 false => 0,
             },
             is_private: false,
-        };
-        format!(
-            "\"resultType\":\"complete\",{},\"_meta\":{{\"{}\":{SERVER_INFO}}}",
-            hint.members(),
-            meta::SERVER_INFO,
-        )
+        }
     }
 
     fn list(
@@ -261,7 +256,8 @@ impl<'a> Stateless<'a> {
         let page = self.desk.list(place, params, Era::Stateless, kind)?;
         // A page begins with its list.
         let rest = page.strip_prefix('{').unwrap_or_default();
-        Ok(Step::Done(format!("{{{},{rest}", self.complete())))
+        let hint = place.world.hint(kind, place.visible, self.own_hint());
+        Ok(Step::Done(format!("{{{},{rest}", complete(hint))))
     }
 
     /// Sends a request on to the server it belongs to.
@@ -373,6 +369,15 @@ impl<'a> Stateless<'a> {
         };
         headers::mirrored(head, mirrors, params.get("arguments")).map_err(Refusal::malformed)
     }
+}
+
+/// Members that every complete result of our own has.
+fn complete(hint: CacheHint) -> String {
+    format!(
+        "\"resultType\":\"complete\",{},\"_meta\":{{\"{}\":{SERVER_INFO}}}",
+        hint.members(),
+        meta::SERVER_INFO,
+    )
 }
 
 /// A server with sessions has one level for everybody: it says as much as the most curious

@@ -93,7 +93,7 @@ impl Gateway {
         let address = address.transpose().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
-        let around = Surroundings::new(events.clone(), starts, &settings.roots);
+        let around = Surroundings::new(events.clone(), starts, &settings);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
             let started = Server::start(index, server.clone(), around.clone());

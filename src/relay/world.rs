@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::config::preset::Preset;
 use crate::mcp::list::ListKind;
-use crate::model::catalog::{Catalog, Source};
+use crate::model::catalog::{Catalog, Source, Visible};
 use crate::model::cursor::CursorKey;
 use crate::model::filter::TagExpression;
 use crate::model::hint::CacheHint;
@@ -81,6 +81,15 @@ impl World {
 
     pub fn servers(&self) -> &[Arc<Server>] {
         &self.fixed.servers
+    }
+
+    /// How long and for whom a list may be kept: what all servers in it agree to. One with
+    /// sessions says nothing and announces its changes: `otherwise` holds for it.
+    pub fn hint(&self, kind: ListKind, visible: &Visible, otherwise: CacheHint) -> CacheHint {
+        let offers = self.offers.iter().enumerate();
+        let offers = offers.filter(|(index, _)| visible.has(*index));
+        let hints = offers.filter_map(|(_, offer)| offer.as_ref()?.listing.hint(kind));
+        hints.fold(otherwise, CacheHint::and)
     }
 
     /// By its name, or by the form its name takes in tool names.

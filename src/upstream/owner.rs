@@ -151,7 +151,11 @@ impl Owner {
                 self.stopped(Some(why));
                 return;
             }
-            let wait = supervision.died(up_for, Instant::now(), random_fraction());
+            let mut wait = supervision.died(up_for, Instant::now(), random_fraction());
+            if self.server.config.remote.is_some() {
+                // A try costs a connection, not a process.
+                wait.delay = wait.delay.min(limits::REMOTE_DOWN);
+            }
             let delay_s = wait.delay.as_secs_f64();
             log::warn!("server down server={name:?} next_try_s={delay_s:.1}: {why}");
             self.update(|status, link| {
@@ -301,7 +305,7 @@ impl Owner {
     /// Opens the way to a server that is no child of ours. Nothing is sent yet.
     fn dial<'a>(&self, spec: &RemoteSpec, turn: Permit<'a>) -> Result<Running<'a>, String> {
         let signals = Arc::new(ProcessSignals::new(self.signals().clone()));
-        let (remote, ended) = Remote::new(self.server.name(), spec, signals.clone())?;
+        let (remote, ended) = Remote::new(&self.server, spec, signals.clone())?;
         let link = Arc::new(Link::over_http(self.server.name(), remote.clone()));
         let inbound = Arc::new(Inbound {
             link: link.clone(),

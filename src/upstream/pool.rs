@@ -124,7 +124,7 @@ impl Pool {
             };
             let now = Instant::now();
             // The one that is missed least makes room.
-            if entries.leaving.len() < most && entries.end_one(now) {
+            if entries.ending() < most && entries.end_one(now) {
                 return entries.make(wanted, make);
             }
             if now >= deadline {
@@ -217,6 +217,12 @@ impl Entries {
     fn living(&self) -> usize {
         let living = self.map.values().filter(|entry| entry.instance.is_living());
         living.count()
+    }
+
+    /// Those that were told to end and are not over yet.
+    fn ending(&self) -> usize {
+        let ending = self.leaving.iter().filter(|instance| instance.is_living());
+        ending.count()
     }
 
     fn sit(&mut self, whose: &Whose) -> Option<Arc<Instance>> {

@@ -12,9 +12,11 @@ use crossbeam_channel::Sender;
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
 use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::settings::Settings;
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::method::Asks;
+use crate::net::egress::Allowed;
 use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::event::{Event, Outlook};
 use crate::upstream::handshake::ClientFace;
@@ -131,11 +133,14 @@ pub struct Surroundings {
     pub starts: Arc<Gate>,
     /// The result that answers `roots/list` while no call is in flight: raw JSON.
     pub roots: Arc<str>,
+    /// What servers over HTTP may stand at although `net::egress` refuses it.
+    pub egress_allow: Arc<[Allowed]>,
 }
 
 impl Surroundings {
-    pub fn new(router: Sender<Event>, starts: Arc<Gate>, roots: &[String]) -> Surroundings {
-        let roots = roots
+    pub fn new(router: Sender<Event>, starts: Arc<Gate>, settings: &Settings) -> Surroundings {
+        let roots = settings
+            .roots
             .iter()
             .map(|uri| format!("{{\"uri\":{}}}", quoted(uri)));
         let roots = roots.collect::<Vec<_>>().join(",");
@@ -143,6 +148,7 @@ impl Surroundings {
             router,
             starts,
             roots: format!("{{\"roots\":[{roots}]}}").into(),
+            egress_allow: settings.egress_allow.as_slice().into(),
         }
     }
 }
@@ -310,6 +316,10 @@ impl Server {
             *lock(&server.shared.thread) = Some(thread);
         }
         Ok(server)
+    }
+
+    pub(crate) fn egress_allow(&self) -> &[Allowed] {
+        &self.around.egress_allow
     }
 
     pub fn name(&self) -> &str {

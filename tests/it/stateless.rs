@@ -545,3 +545,27 @@ fn while_servers_start_lists_are_held_and_not_to_be_kept() {
     assert!(!page["tools"].as_array().unwrap().is_empty());
     rig.stop();
 }
+
+#[test]
+fn what_a_client_does_not_know_is_an_error_not_a_result() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/odd-stateless.sh");
+    let rig = Rig::start(json!({"odd": {"command": "sh", "args": [script]}}));
+    let plain = Client::new(rig.port, "/mcp/odd");
+    let able = plain.able(json!({"elicitation": {}}));
+    let bad = |client: &Client, tool: &str| {
+        let answer = client.ask("tools/call", &call(tool, json!({})));
+        assert_eq!(answer["error"]["code"], -32603, "{tool}: {answer}");
+        assert_eq!(answer["error"]["data"]["onemcp"]["reason"], "bad_upstream");
+    };
+    for tool in ["insatiable", "task", "unknown_question", "nothing_asked"] {
+        bad(&plain, tool);
+    }
+    // Declared are forms, not pages to visit.
+    for tool in ["visits", "task", "unknown_question"] {
+        bad(&able, tool);
+    }
+    let asked = able.get("tools/call", &call("insatiable", json!({})));
+    assert_eq!(asked["resultType"], "input_required");
+    assert_eq!(asked["inputRequests"]["f"]["method"], "elicitation/create");
+    rig.stop();
+}

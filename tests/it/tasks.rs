@@ -1,16 +1,15 @@
 //! Calls that go on after they were answered: in the form of either era, with ids that lead to the
 //! server that has the task, and are good for whoever got them.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::http::{Reply, Stream};
+use crate::support::remote::HttpFixture;
 use crate::support::rig::Rig;
-use crate::support::servers::{everything, example};
+use crate::support::servers::everything;
 use crate::support::session::{Session, request, text_of};
 use crate::support::stateless::{Client, key};
 
@@ -19,44 +18,10 @@ const RELATED: &str = "io.modelcontextprotocol/related-task";
 /// The tool of the test server that sessions may call as a task. It asks for a name.
 const TOOL: &str = "test_tool_with_task";
 
-/// The test server over HTTP, until this is dropped.
-struct Remote {
-    child: Child,
-    url: String,
-}
-
-impl Remote {
-    fn start(era: &str) -> Remote {
-        let mut child = Command::new(example("everything"))
-            .args(["--era", era, "--http", "0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
-        let url = said["url"].as_str().unwrap().to_owned();
-        Remote { child, url }
-    }
-
-    fn entry(&self) -> Value {
-        json!({"type": "http", "url": self.url})
-    }
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Runs a test with the server on stdio, and over HTTP.
 fn over_both(era: &str, test: impl Fn(&Rig)) {
     test(&Rig::start(json!({"ev": everything(&["--era", era])})));
-    let remote = Remote::start(era);
+    let remote = HttpFixture::start(&["--era", era]);
     test(&Rig::start(json!({"ev": remote.entry()})));
 }
 

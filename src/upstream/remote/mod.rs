@@ -42,6 +42,7 @@ use crate::upstream::remote::flight::{Flight, Flights};
 use crate::upstream::remote::road::Road;
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
+use crate::upstream::server::Server;
 use crate::upstream::signals::ProcessSignals;
 
 /// One server behind a URL, from one greeting to the end of what was agreed in it.
@@ -84,14 +85,14 @@ impl Remote {
     /// # Errors
     /// Why the entry cannot be used.
     pub fn new(
-        server: &str,
+        server: &Server,
         spec: &RemoteSpec,
         signals: Arc<ProcessSignals>,
     ) -> Result<(Arc<Remote>, Receiver<()>), String> {
-        let road = Road::open(spec).map_err(|trouble| trouble.detail)?;
-        let (crew, ended) = Crew::new(server);
+        let road = Road::open(spec, server.egress_allow()).map_err(|trouble| trouble.detail)?;
+        let (crew, ended) = Crew::new(server.name());
         let remote = Remote {
-            server: server.to_owned(),
+            server: server.name().to_owned(),
             road,
             state: Mutex::default(),
             changed: Condvar::new(),

@@ -7,7 +7,7 @@ use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::config::remote::RemoteSpec;
 use crate::net::client::{Client, ClientOptions, Method, Request, Response};
-use crate::net::egress::Egress;
+use crate::net::egress::{Allowed, Egress};
 use crate::net::stop::Stop;
 use crate::net::url::Url;
 use crate::upstream::remote::trouble::Trouble;
@@ -56,11 +56,11 @@ impl Patience {
 impl Road {
     /// # Errors
     /// When the certificates or the proxy of the entry cannot be used.
-    pub fn open(spec: &RemoteSpec) -> Result<Road, Trouble> {
+    pub fn open(spec: &RemoteSpec, allow: &[Allowed]) -> Result<Road, Trouble> {
         let options = ClientOptions {
             ca_file: spec.ca_file.clone(),
             proxy: spec.proxy.clone(),
-            egress: Egress::default(),
+            egress: Egress::operator(allow.to_vec()),
         };
         let client = Client::new(&options).map_err(|error| Trouble::of_net(&error))?;
         Ok(Road {
