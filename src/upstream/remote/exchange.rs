@@ -10,7 +10,7 @@ use crate::net::client::Response;
 use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{Headers, Patience, small_body};
 use crate::upstream::remote::state::{Letter, Manner, State};
-use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session};
+use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session, wants_session};
 use crate::upstream::remote::{Last, Remote, lock};
 use crate::wire::message::blank_line_breaks;
 use crate::wire::sse::{Event, Parser};
@@ -144,6 +144,13 @@ impl Remote {
         {
             self.renew(number)?;
             return Ok(true);
+        }
+        // Not while it is still being asked what it is: then this is an answer to that.
+        let was_stateless = lock(&self.state).manner == Manner::Stateless;
+        if letter.is_stateless && was_stateless && wants_session(status, body) {
+            self.signals
+                .lost("wants a session, which it did not before");
+            return Ok(false);
         }
         let complaint = error_of(body).and_then(|error| error.code);
         if letter.is_stateless && status == 400 && complaint == Some(HEADER_MISMATCH) {
