@@ -285,6 +285,11 @@ pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
+/// So many sessions in a row that were of no use, and the server is taken for down; so many in
+/// a short time, and further ones are asked for with pauses.
+pub const REMOTE_RENEWALS: u32 = 3;
+/// Between two looks whether a server still is what it was.
+pub const REMOTE_CHECK: Duration = Duration::from_secs(1);
 /// A server that showed in no other way that it is there is asked so often.
 pub const REMOTE_LOOK: Duration = Duration::from_secs(60);
 /// How long the list of tools may take when a server finds fault with a call's headers.

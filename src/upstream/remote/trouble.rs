@@ -20,7 +20,9 @@ pub struct Trouble {
 pub enum Cause {
     /// We ended it ourselves.
     Stopped,
-    /// Nobody answers there, or whoever does cannot reach the server.
+    /// There is no connection to be had.
+    Unreachable,
+    /// The connection broke, or whoever answers cannot reach the server.
     Down,
     /// It took the connection and said nothing in time.
     Silent,
@@ -58,8 +60,10 @@ impl Trouble {
     pub fn of_net(error: &NetError) -> Trouble {
         let (cause, reason) = match error {
             NetError::Stopped => return Trouble::stopped(),
-            NetError::Lookup { .. } | NetError::Connect { .. } => (Cause::Down, Reason::Restarting),
-            NetError::Tls { .. } => (Cause::Down, Reason::BadUpstream),
+            NetError::Lookup { .. } | NetError::Connect { .. } => {
+                (Cause::Unreachable, Reason::Restarting)
+            }
+            NetError::Tls { .. } => (Cause::Unreachable, Reason::BadUpstream),
             NetError::Lost { .. } => (Cause::Down, Reason::Crashed),
             NetError::Deadline { .. } | NetError::Silent { .. } => (Cause::Silent, Reason::Timeout),
             NetError::TooLarge { limit_bytes, .. } => {
@@ -92,11 +96,6 @@ impl Trouble {
         };
         let detail = format!("answered with HTTP status {status}{what}{said}");
         Trouble::new(cause, reason, detail)
-    }
-
-    /// Several of these in a row, and the server is down.
-    pub fn is_strike(&self) -> bool {
-        self.cause == Cause::Down
     }
 }
 
@@ -155,17 +154,9 @@ pub fn is_lost_session(status: u16, body: &str) -> bool {
     }
 }
 
-/// Whether a stateless request was refused for want of a session: the server was replaced by one
-/// of the session era.
-pub fn wants_session(status: u16, body: &str) -> bool {
-    let message = error_of(body).and_then(|error| error.message);
-    let message = message.unwrap_or_default().to_ascii_lowercase();
-    status == 400 && (message.contains("session") || message.contains("not initialized"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Cause, Trouble, is_lost_session, wants_session};
+    use super::{Cause, Trouble, is_lost_session};
     use crate::mcp::error::Reason;
 
     #[test]
@@ -201,8 +192,6 @@ mod tests {
             400,
             &body("null", "Bad Request: No valid session ID")
         ));
-        assert!(wants_session(400, &body("1", "Mcp-Session-Id is missing")));
-        assert!(!wants_session(400, &body("1", "no such tool")));
         let misses = body("1", "_meta needs io.modelcontextprotocol/protocolVersion");
         assert!(is_lost_session(400, &misses));
         assert!(is_lost_session(400, &misses.replace("-32000", "-32022")));
