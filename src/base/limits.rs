@@ -276,13 +276,15 @@ pub const REMOTE_TURN: Duration = Duration::from_secs(2);
 /// Until a stream opens, or a forgotten session is opened again.
 pub const REMOTE_STREAM_HEAD: Duration = Duration::from_secs(30);
 /// How long `server/discover` may take; less when the greeting must be over sooner.
-pub const REMOTE_PROBE: Duration = Duration::from_secs(15);
+pub const REMOTE_PROBE: Duration = Duration::from_secs(3);
 /// What comes behind an answer is read for so long, so that its connection can be used again.
 pub const REMOTE_TAIL: Duration = Duration::from_millis(250);
 /// Of an answer that is no success.
 pub const REMOTE_REFUSAL_BYTES: usize = 64 * KIB;
 pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
+/// What one header may repeat of a request.
+pub const REMOTE_MIRROR_BYTES: usize = 8 * KIB;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
 /// So many sessions in a row that were of no use, and the server is taken for down; so many in
@@ -300,6 +302,10 @@ pub const REMOTE_RESUMPTIONS: u32 = 5;
 pub const REMOTE_RETRY: Duration = Duration::from_secs(1);
 pub const REMOTE_RETRY_LEAST: Duration = Duration::from_millis(100);
 pub const REMOTE_PAUSE_CEILING: Duration = Duration::from_secs(60);
+/// Between streams of a call that bring no messages, unless the server wants it longer.
+pub const REMOTE_IDLE_PAUSE: Duration = Duration::from_secs(5);
+/// How often the pause before a stream is doubled when each one is short, but not empty.
+pub const REMOTE_SHORT_STREAMS: u32 = 3;
 /// A stream that was open for so long was a good one, even if nothing came.
 pub const REMOTE_STREAM_GOOD: Duration = Duration::from_secs(5);
 /// To give a session back at the end.

@@ -1,12 +1,27 @@
-//! Wall-clock timestamps for people and logs. All waits and deadlines use `Instant` instead.
+//! Times as people read them in answers and logs. All waits and deadlines use `Instant` instead.
 
 /// Now as RFC 3339 in UTC with milliseconds: `2026-11-22T12:00:00.000Z`.
 pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// A limit as people write it: `300 ms`, `3 s`, `45 s`.
+pub fn rounded(time: std::time::Duration) -> String {
+    match time.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms => format!("{} s", (ms + 500) / 1000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn limits_have_no_fractions() {
+        let text = |ms| super::rounded(std::time::Duration::from_millis(ms));
+        assert_eq!(text(300), "300 ms");
+        assert_eq!((text(1000), text(44_998)), ("1 s".into(), "45 s".into()));
+    }
+
     #[test]
     fn has_milliseconds_and_zone() {
         let now = super::now_rfc3339();

@@ -3,9 +3,10 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ureq::config::Config;
 use ureq::http::header::{CONTENT_TYPE, LOCATION};
 use ureq::http::request::Builder;
 use ureq::http::{self, HeaderMap};
@@ -33,8 +34,62 @@ pub struct ClientOptions {
 /// A pool of connections and the rules for all requests over it. Clones share both.
 #[derive(Clone)]
 pub struct Client {
-    agent: Agent,
+    pool: Arc<Pool>,
     egress: Arc<Egress>,
+}
+
+/// ureq looks for connections that are too old only at the next request. So all of them go at
+/// once, with their agent, when there is none.
+struct Pool {
+    config: Config,
+    dialer: Dialer,
+    idle: Mutex<Idle>,
+}
+
+struct Idle {
+    agent: Agent,
+    /// The last request, if one was sent by this agent.
+    used: Option<Instant>,
+}
+
+impl Pool {
+    fn new(config: Config, dialer: Dialer) -> Pool {
+        let agent = agent(&config, &dialer);
+        let idle = Mutex::new(Idle { agent, used: None });
+        Pool {
+            config,
+            dialer,
+            idle,
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn agent(&self) -> Agent {
+        let mut idle = self.idle();
+        idle.used = Some(Instant::now());
+        idle.agent.clone()
+    }
+
+    fn tend(&self) {
+        let mut idle = self.idle();
+        if idle
+            .used
+            .is_some_and(|used| used.elapsed() > limits::NET_IDLE)
+        {
+            idle.agent = agent(&self.config, &self.dialer);
+            idle.used = None;
+        }
+    }
+}
+
+fn agent(config: &Config, dialer: &Dialer) -> Agent {
+    let connector = ().chain(ConnectProxyConnector::default());
+    let connector = connector.chain(dialer.clone());
+    let connector = connector.chain(RustlsConnector::default());
+    Agent::with_parts(config.clone(), connector, NoResolver)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,12 +153,15 @@ impl Client {
             .max_idle_connections_per_host(limits::NET_IDLE_CONNECTIONS)
             .max_idle_age(limits::NET_IDLE)
             .build();
-        let connector = ().chain(ConnectProxyConnector::default());
-        let connector = connector.chain(dialer).chain(RustlsConnector::default());
         Ok(Client {
-            agent: Agent::with_parts(config, connector, NoResolver),
+            pool: Arc::new(Pool::new(config, dialer)),
             egress: Arc::new(options.egress.clone()),
         })
+    }
+
+    /// Closes connections that nobody has wanted for a while.
+    pub fn tend(&self) {
+        self.pool.tend();
     }
 
     /// Sends the request and waits for the response head. Redirects within the origin are
@@ -148,7 +206,7 @@ impl Client {
             until: Some(until),
             ..Wait::default()
         };
-        let (outcome, wait) = wait::on(wait, || run(&self.agent, builder, request));
+        let (outcome, wait) = wait::on(wait, || run(&self.pool.agent(), builder, request));
         let failure = |error| translate(error, &wait, url, request.head_timeout);
         let (parts, body) = outcome.map_err(failure)?.into_parts();
         Ok(Response {

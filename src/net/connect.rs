@@ -14,6 +14,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout, Transport};
 
 use crate::base::limits;
+use crate::base::time::rounded;
 use crate::net::egress::Egress;
 use crate::net::error::Cause;
 use crate::net::lookup::addresses;
@@ -36,7 +37,7 @@ impl Resolver for NoResolver {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Dialer {
     pub egress: Egress,
     pub has_proxy: bool,
@@ -59,7 +60,10 @@ impl<In: Transport> Connector<In> for Dialer {
         let by_operator = Egress::default();
         let egress = if is_proxy { &by_operator } else { &self.egress };
         let stream = dial(details.uri, egress).map_err(wait::fail)?;
-        Ok(Some(Either::B(Socket::new(stream, wait::stop()))))
+        let is_tls = details.uri.scheme_str() == Some("https");
+        let greeted_by = is_tls.then(|| Instant::now() + limits::NET_CONNECT);
+        let socket = Socket::new(stream, wait::stop(), greeted_by);
+        Ok(Some(Either::B(socket)))
     }
 }
 
@@ -130,7 +134,7 @@ fn connect_one(address: SocketAddr, time: Duration) -> Result<Arc<TcpStream>, Ca
                 return Err(Cause::Stopped);
             }
             if !ready {
-                let detail = format!("no connection within {} ms", time.as_millis());
+                let detail = format!("no connection within {}", rounded(time));
                 return Err(Cause::Connect(detail));
             }
             sockopt::socket_error(&stream)

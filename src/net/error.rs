@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::time::rounded;
 use crate::net::egress::Refusal;
 use crate::net::url::UrlError;
 
@@ -129,11 +130,7 @@ impl fmt::Display for NetError {
             NetError::Connect { origin, detail } => write!(f, "connect to {origin}: {detail}"),
             NetError::Tls { origin, detail } => write!(f, "agree on TLS with {origin}: {detail}"),
             NetError::Deadline { origin, after } => {
-                write!(
-                    f,
-                    "get an answer from {origin} within {} ms",
-                    after.as_millis()
-                )
+                write!(f, "get an answer from {origin} within {}", rounded(*after))
             }
             NetError::Silent { origin } => {
                 write!(f, "read the answer of {origin} to its end: it fell silent")

@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
 use crate::base::limits;
+use crate::base::time::rounded;
 use crate::net::error::Cause;
 use crate::net::stop::Stop;
 use crate::net::wait;
@@ -28,16 +29,19 @@ pub(super) struct Socket {
     holder: Option<Stop>,
     /// It worked for another request before.
     used: bool,
+    /// Until the first byte came: when the other side must have greeted, as TLS does at once.
+    greeted_by: Option<Instant>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: Arc<TcpStream>, holder: Stop) -> Socket {
+    pub(super) fn new(stream: Arc<TcpStream>, holder: Stop, greeted_by: Option<Instant>) -> Socket {
         Socket {
             stream,
             buffers: LazyBuffers::new(limits::NET_INPUT_BYTES, limits::NET_OUTPUT_BYTES),
             pending: Vec::new(),
             holder: Some(holder),
             used: false,
+            greeted_by,
         }
     }
 
@@ -73,6 +77,21 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    fn await_bytes(&self) -> Result<(), ureq::Error> {
+        let (until, _) = wait::end_of_wait();
+        let greeted_by = self.greeted_by;
+        let Some(by) = greeted_by.filter(|by| until.is_none_or(|until| *by < until)) else {
+            return await_ready(&self.stream, PollFlags::IN);
+        };
+        match poll_until(&self.stream, PollFlags::IN, Some(by)) {
+            Ok(false) => Err(wait::fail(Cause::Connect(format!(
+                "no answer to the TLS greeting within {}",
+                rounded(limits::NET_CONNECT)
+            )))),
+            _ => await_ready(&self.stream, PollFlags::IN),
+        }
     }
 
     fn flush(&mut self) -> Result<(), ureq::Error> {
@@ -149,7 +168,7 @@ impl Transport for Socket {
         if !self.pending.is_empty() {
             self.flush()?;
             // The answer cannot be there yet.
-            await_ready(&self.stream, PollFlags::IN)?;
+            self.await_bytes()?;
         }
         loop {
             let room = self.buffers.input_append_buf();
@@ -159,10 +178,11 @@ impl Transport for Socket {
                 Ok((_, 0)) => return Ok(false),
                 Ok((_, count)) => {
                     wait::note_bytes();
+                    self.greeted_by = None;
                     self.buffers.input_appended(count);
                     return Ok(true);
                 }
-                Err(Errno::AGAIN) => await_ready(&self.stream, PollFlags::IN)?,
+                Err(Errno::AGAIN) => self.await_bytes()?,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(lost(&std::io::Error::from(error).to_string())),
             }

@@ -718,3 +718,31 @@ fn a_private_authority_is_trusted_when_it_is_named() {
     let missing = Client::new(&options).err().unwrap();
     assert!(matches!(missing, NetError::CaFile { .. }), "{missing:?}");
 }
+
+#[test]
+fn idle_connections_are_closed_without_another_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (closed, ends) = bounded(1);
+    let serve = move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).unwrap();
+        reply(&mut stream, "x");
+        // Until the client lets go.
+        let _ = stream.read(&mut buffer);
+        closed.send(()).unwrap();
+    };
+    thread::spawn("site", limits::STACK_WORKER_BYTES, serve).unwrap();
+    let client = client();
+    let since = Instant::now();
+    assert_eq!(fetch(&client, &get(&url)), "x");
+    while ends.recv_timeout(Duration::from_millis(50)).is_err() {
+        client.tend();
+        assert!(since.elapsed() < PATIENCE, "it is still open");
+    }
+    assert!(
+        since.elapsed() >= limits::NET_IDLE,
+        "it was closed too soon"
+    );
+}

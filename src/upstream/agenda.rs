@@ -66,6 +66,12 @@ impl Agenda {
         )
     }
 
+    /// Whether at least one list is as the server has it.
+    pub fn is_any_read(&self) -> bool {
+        let is_read = |entry: &Entry| entry.last_read.is_some() && entry.failures == 0;
+        self.lists.iter().any(is_read)
+    }
+
     pub fn due(&self, now: Instant) -> Option<ListKind> {
         let is_due = |kind: &ListKind| self.lists[*kind as usize].due.is_some_and(|at| at <= now);
         // The longest overdue first, so that one busy list keeps no other waiting.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select};
 
 use crate::base::limits;
+use crate::base::time::rounded;
 use crate::mcp::era::Era;
 use crate::mcp::error::{METHOD_NOT_FOUND, Reason, RpcError};
 use crate::mcp::list::ListKind;
@@ -51,8 +52,8 @@ impl fmt::Display for Fault {
             Fault::Gone(_) => f.write_str("ended"),
             Fault::Timeout(limit, key) => write!(
                 f,
-                "gave no answer within {} s; raise {key:?} if it needs longer",
-                limit.as_secs_f64()
+                "gave no answer within {}; raise {key:?} if it needs longer",
+                rounded(*limit)
             ),
             Fault::Refused(error) => write!(f, "was answered with an error: {error}"),
             Fault::Busy(what) | Fault::Bad(what) => f.write_str(what),
@@ -172,7 +173,7 @@ impl Dialogue<'_, '_> {
             .request(method, params, mailbox.sender())
             .map_err(|error| self.not_asked(error))?;
         let fault = match self.wait(call, mailbox.receiver(), limit) {
-            Ok(reply) => return outcome(reply),
+            Ok(reply) => return outcome(reply, self.link),
             Err(fault) => fault,
         };
         self.link.cancel(call, "the gateway no longer waits");
@@ -301,7 +302,7 @@ impl Reading {
     }
 }
 
-fn outcome(reply: Reply) -> Result<String, Fault> {
+fn outcome(reply: Reply, link: &Link) -> Result<String, Fault> {
     let answer = match reply {
         Reply::Answer(answer) => answer,
         Reply::Failed(error) => return Err(Fault::Refused(error.message)),
@@ -312,7 +313,9 @@ fn outcome(reply: Reply) -> Result<String, Fault> {
     let envelope = Envelope::from_bytes(&answer.line, FROM_SERVER);
     match envelope.map(|envelope| envelope.kind) {
         Ok(Kind::Result { result, .. }) => Ok(result.to_owned()),
-        Ok(Kind::Error { error, .. }) => Err(Fault::Refused(error.chars().take(300).collect())),
+        Ok(Kind::Error { error, .. }) => {
+            Err(Fault::Refused(link.hide(error).chars().take(300).collect()))
+        }
         _ => Err(Fault::Bad(
             "answered with something that is not a response".to_owned(),
         )),

@@ -217,6 +217,12 @@ impl Link {
     }
 
     /// `None` for a child.
+    /// What the server says, as it may be told to others.
+    pub fn hide(&self, text: &str) -> String {
+        self.remote()
+            .map_or_else(|| text.to_owned(), |remote| remote.hide(text))
+    }
+
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         match &self.wire {
             Wire::Pipe(_) => None,

@@ -464,12 +464,18 @@ impl Owner {
         let _ = link.take_dirty();
         let undeclared = ListKind::ALL.into_iter().filter(|k| !kinds.contains(k));
         undeclared.for_each(|kind| self.known.borrow_mut().set(kind, Vec::new(), None));
+        let mut is_good = kinds.is_empty();
         for kind in kinds {
-            match self.read(running, kind, Limit { time, key }) {
+            let is_known = match self.read(running, kind, Limit { time, key }) {
                 // It says nothing at all: that is no start.
                 Err(Fault::Timeout(..)) => return Err(Fault::Timeout(limit, key)),
                 outcome => outcome?,
             };
+            is_good |= is_known;
+        }
+        // Nor is it one when only greetings are for everybody.
+        if let (false, Some(why)) = (is_good, refusal(&link)) {
+            return Err(Fault::Bad(why));
         }
         running.subscriber.lists_read(&running.link);
         Ok(())
@@ -719,7 +725,12 @@ impl Owner {
                     hint: known.hint(kind),
                 });
             }
-            Ok(false) | Err(Fault::Timeout(..)) => {}
+            Ok(false) => {
+                if let (false, Some(why)) = (running.agenda.is_any_read(), refusal(&running.link)) {
+                    running.watch.signals().lost(&why);
+                }
+            }
+            Err(Fault::Timeout(..)) => {}
             Err(Fault::Gone(end)) => return Err(end),
             Err(_) => return Err(End::Stop),
         }
@@ -779,6 +790,11 @@ fn look_after(link: &Link) {
     if let Err(error) = link.request(method, "{}", mail.sender()) {
         log::debug!("no look server={:?}: {}", link.server(), error.message);
     }
+}
+
+/// That a server over HTTP does not accept our credentials.
+fn refusal(link: &Link) -> Option<String> {
+    link.remote().and_then(|remote| remote.refusal())
 }
 
 /// The lists that a server says it has.

@@ -23,6 +23,7 @@ use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
 use crate::upstream::pool::{NoSeat, Pool, Whose};
+use crate::upstream::remote::state::Tools;
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
 use crate::upstream::verdict::Memory;
@@ -182,6 +183,8 @@ pub struct Server {
     pub tail: Tail,
     /// Which era it spoke when it was last started.
     pub(crate) era: Memory,
+    /// Over HTTP: what its tools want in headers.
+    pub(crate) tools: Arc<Tools>,
     shared: Arc<Instance>,
     /// Processes beside the shared one.
     pool: Pool,
@@ -301,6 +304,7 @@ impl Server {
             config,
             tail: Tail::default(),
             era: Memory::default(),
+            tools: Arc::default(),
             shared,
             pool: Pool::default(),
             asked: Arc::default(),

@@ -146,7 +146,7 @@ impl Subscriber {
     fn ended(&mut self, link: &Link, call: CallId, reply: &Reply, now: Instant) {
         link.listening().closes(call);
         let was_opening = self.opening.take_if(|(opening, _)| *opening == call);
-        let error = error_of(reply);
+        let error = error_of(link, reply);
         let code = error.as_ref().map(|(code, _)| *code);
         if was_opening.is_some() && code == Some(INVALID_PARAMS) && !self.trying.is_empty() {
             // A task of one client must not cost the others their news.
@@ -181,7 +181,7 @@ impl Subscriber {
 }
 
 /// Code and message of an answer that is an error.
-fn error_of(reply: &Reply) -> Option<(i32, String)> {
+fn error_of(link: &Link, reply: &Reply) -> Option<(i32, String)> {
     let Reply::Answer(answer) = reply else {
         return match reply {
             Reply::Failed(error) => Some((error.code, error.message.clone())),
@@ -194,7 +194,7 @@ fn error_of(reply: &Reply) -> Option<(i32, String)> {
     };
     let members = Members::parse(error, 1, FROM_SERVER).ok()?;
     let message = members.string("message").unwrap_or_default();
-    let message: String = message.chars().take(200).collect();
+    let message: String = link.hide(&message).chars().take(200).collect();
     Some((members.get("code")?.parse().ok()?, message))
 }
 

@@ -349,6 +349,34 @@ fn a_tool_with_forbidden_headers_is_left_out_alone() {
 }
 
 #[test]
+fn instances_go_by_the_list_that_the_shared_one_read() {
+    let region = json!({"type": "string", "x-mcp-header": "Region"});
+    let schema = json!({"type": "object", "properties": {"r": region}});
+    let tools = json!([{"name": "good", "inputSchema": schema}]);
+    let server = Script::start(move |seen, wire| {
+        if seen.what() != "tools/call" {
+            return introduces_itself(seen, wire, &tools);
+        }
+        let mut result = text(seen.header("Mcp-Param-Region").unwrap_or("-"));
+        result["resultType"] = json!("complete");
+        wire.result(seen, &result);
+        true
+    });
+    let entry = with(server.entry(), json!({"instances": "session"}));
+    let rig = Rig::start(json!({"ev": entry}));
+    let mut session = rig.session();
+    assert_eq!(session.text("ev_1mcp_good", json!({"r": "eu"})), "eu");
+    let long = json!({"name": "ev_1mcp_good", "arguments": {"r": "x".repeat(10_000)}});
+    let error = session.refused("tools/call", long);
+    assert!(
+        error["message"].to_string().contains("10000 bytes"),
+        "{error}"
+    );
+    assert_eq!(server.count("tools/call"), 1);
+    rig.stop();
+}
+
+#[test]
 fn a_session_of_its_own_is_a_session_at_the_server() {
     let server = HttpFixture::start(&[]);
     let entry = with(server.entry(), json!({"instances": "session"}));

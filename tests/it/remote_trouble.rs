@@ -624,3 +624,126 @@ fn stateless(seen: &Seen, wire: &mut Wire, has_meta: bool) {
         _ => wire.json(404, "", &error(-32601)),
     }
 }
+
+#[test]
+fn what_a_server_echoes_of_its_entry_is_not_said() {
+    let server = Script::start(|seen, wire| {
+        let is_call = matches!(seen.what(), "tools/call" | "prompts/list");
+        let echo = seen.header("Authorization").unwrap_or_default();
+        let message = format!("no {echo} at /mcp?key=hidden-key1");
+        if is_call {
+            let error = json!({"code": -32000, "message": message});
+            wire.json(
+                400,
+                "",
+                &json!({"jsonrpc": "2.0", "id": null, "error": error}),
+            );
+        }
+        if seen.what() == "initialize" {
+            let result = json!({
+                "protocolVersion": "2025-06-18", "capabilities": {"tools": {}, "prompts": {}},
+                "serverInfo": {"name": "script", "version": "1"},
+            });
+            wire.result(seen, &result);
+        }
+        is_call || seen.what() == "initialize"
+    });
+    let entry = json!({
+        "url": server.url("/mcp?key=hidden-key1"),
+        "headers": {"Authorization": "Bearer hidden-token1"},
+    });
+    let rig = Rig::start(json!({"ev": entry}));
+    let message = failure(&mut rig.session(), "bad_upstream");
+    assert!(message.contains("no *** at"), "{message}");
+    let all = [message, rig.health().to_string(), rig.stderr()].concat();
+    assert!(!all.contains("hidden-"), "{all}");
+    rig.stop();
+}
+
+#[test]
+fn a_server_that_fails_at_unknown_methods_is_initialized() {
+    let server = Script::start(|seen, wire| {
+        let is_probe = seen.what() == "server/discover";
+        if is_probe {
+            wire.reply(500, "", "");
+        }
+        is_probe
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    assert_eq!(rig.session().text(TOOL, json!({})), "done");
+    assert_eq!(server.count("server/discover"), 2);
+    rig.stop();
+}
+
+#[test]
+fn a_server_whose_lists_want_credentials_is_not_called_ready() {
+    let server = Script::start(|seen, wire| {
+        let is_list = seen.what() == "tools/list";
+        if is_list {
+            wire.reply(401, "", "");
+        }
+        is_list
+    });
+    let rig = Plan::new(json!({"ev": server.entry()})).start_unready();
+    eventually("it says what is missing", || {
+        let known = rig.server("ev");
+        let error = known["lastError"].as_str().unwrap_or_default().to_owned();
+        known["status"] != "connected" && error.contains("\"headers\"")
+    });
+    rig.stop();
+}
+
+#[test]
+fn a_session_that_cannot_be_named_is_refused() {
+    let server = Script::start(|seen, wire| {
+        let is_opening = seen.what() == "initialize";
+        if is_opening {
+            let result = json!({
+                "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "script", "version": "1"},
+            });
+            let answer = json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result});
+            let header = format!("Mcp-Session-Id: {}\r\n", "x".repeat(5000));
+            wire.json(200, &header, &answer);
+        }
+        is_opening
+    });
+    let rig = Plan::new(json!({"ev": server.entry()})).start_unready();
+    eventually("it says why", || {
+        rig.server("ev")["lastError"]
+            .to_string()
+            .contains("session id")
+    });
+    rig.stop();
+}
+
+#[test]
+fn a_stream_that_brings_only_ids_is_not_hammered() {
+    let ids = AtomicUsize::new(0);
+    let server = Script::start(move |seen, wire| {
+        let is_stream = matches!(seen.what(), "tools/call" | "GET");
+        if is_stream {
+            wire.events();
+            let id = ids.fetch_add(1, Ordering::SeqCst);
+            wire.event(&format!("id: {id}\nretry: 0\n"), "");
+            wire.close();
+        }
+        is_stream
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    let hanging = session.send(tool_call(&json!("a"), TOOL, &json!({})));
+    eventually("it is asked for", || server.count("GET") >= 2);
+    let (since, before) = (Instant::now(), server.count("GET"));
+    eventually("some time is over", || {
+        since.elapsed() > Duration::from_secs(2)
+    });
+    assert!(
+        server.count("GET") - before < 20,
+        "{}",
+        server.count("GET") - before
+    );
+    drop(hanging);
+    assert_eq!(session.delete().status() / 100, 2);
+    rig.stop();
+}

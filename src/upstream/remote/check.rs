@@ -90,7 +90,7 @@ impl Remote {
                 small_body(&mut response);
                 Ok(None)
             }
-            status => Err(Trouble::of_status(status, "")),
+            status => Err(Trouble::of_status(status, "", &self.mask)),
         });
         self.flights.leave(&flight);
         let answer = match answer {

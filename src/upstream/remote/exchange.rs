@@ -20,6 +20,17 @@ use crate::wire::sse::{Event, Parser};
 struct Trail {
     last_id: Option<String>,
     retry: Option<Duration>,
+    messages: u64,
+}
+
+impl Trail {
+    /// The server's own wish within bounds, longer the more streams in a row brought no message.
+    fn pause(&self, idle: u32) -> Duration {
+        let first = self.retry.unwrap_or(limits::REMOTE_RETRY);
+        let first = first.max(limits::REMOTE_RETRY_LEAST);
+        let longer = first.saturating_mul(1 << idle.min(10));
+        longer.min(limits::REMOTE_IDLE_PAUSE.max(first))
+    }
 }
 
 impl Remote {
@@ -66,6 +77,14 @@ impl Remote {
         }
         let mut state = lock(&self.state);
         let letter = state.letter(text);
+        let is_long = |(_, value): &&(String, String)| value.len() > limits::REMOTE_MIRROR_BYTES;
+        if let Some((name, value)) = letter.headers.iter().find(is_long) {
+            let (bytes, limit) = (value.len(), limits::REMOTE_MIRROR_BYTES);
+            return Err(Trouble::unsayable(format!(
+                "wants a value of this request in the header {name:?}, and it has {bytes} bytes \
+                 there (limit {limit}); make it shorter"
+            )));
+        }
         if letter.is_opening && flight.call.is_some() {
             state.opening = text.as_bytes().to_vec();
         }
@@ -129,7 +148,7 @@ impl Remote {
                 return Ok(());
             }
         }
-        Err(Trouble::of_status(status, body))
+        Err(Trouble::of_status(status, body, &self.mask))
     }
 
     /// Whether what the server complains of was put right, and the request may be sent again.
@@ -160,17 +179,17 @@ impl Remote {
 
     /// The owner reads the list of tools again: they may want other headers than we know of.
     fn read_tools_again(&self, flight: &Flight) -> bool {
-        let Some(inbound) = self.inbound() else {
+        let tools = lock(&self.state).tools.clone();
+        let Some((before, reader)) = tools.reader() else {
             return false;
         };
-        if lock(&self.state).manner != Manner::Stateless {
+        let Some(inbound) = reader.inbound() else {
             return false;
-        }
-        let before = lock(&self.state).tools.read;
+        };
         inbound.link.mark_dirty(ListKind::Tools);
-        self.signals.lists_changed();
+        reader.signals.lists_changed();
         let deadline = Instant::now() + limits::REMOTE_RELIST;
-        self.await_state(deadline, &flight.stop, |state| state.tools.read > before)
+        self.await_state(deadline, &flight.stop, |_| tools.times_read() > before)
     }
 
     fn read_body(
@@ -182,7 +201,7 @@ impl Remote {
         let body = response.read_to_end(limits::LINE_BYTES);
         let body = body.map_err(|error| Trouble::of_net(&error))?;
         if letter.is_opening {
-            self.opened(&body, response.header("mcp-session-id"));
+            self.opened(&body, response.header("mcp-session-id"))?;
         }
         self.heard(flight, body);
         Ok(())
@@ -198,12 +217,13 @@ impl Remote {
     ) -> Result<(), Trouble> {
         let id = response.header("mcp-session-id").map(str::to_owned);
         let mut trail = Trail::default();
-        let mut fruitless = 0;
+        let (mut fruitless, mut idle) = (0, 0);
         loop {
-            let seen = trail.last_id.clone();
+            let (seen, messages) = (trail.last_id.clone(), trail.messages);
             let end = self.read_events(flight, &mut response, &mut trail, |body| {
-                if letter.is_opening {
-                    self.opened(body, id.as_deref());
+                match letter.is_opening {
+                    true => self.opened(body, id.as_deref()),
+                    false => Ok(()),
                 }
             });
             if flight.call.is_none_or(|call| !self.awaits(call)) {
@@ -220,13 +240,17 @@ impl Remote {
                 true => fruitless + 1,
                 false => 0,
             };
+            idle = match trail.messages == messages {
+                true => idle + 1,
+                false => 0,
+            };
             let Some(number) = letter.session.filter(|_| trail.last_id.is_some()) else {
                 return Err(Trouble::broken(why));
             };
             if fruitless >= limits::REMOTE_RESUMPTIONS {
                 return Err(Trouble::broken(why));
             }
-            let pause = trail.retry.unwrap_or(limits::REMOTE_RETRY) * fruitless.max(1);
+            let pause = trail.pause(idle).saturating_mul(fruitless.max(1));
             response = self.resume(flight, number, &trail, pause, &why)?;
         }
     }
@@ -275,7 +299,7 @@ impl Remote {
         flight: &Flight,
         response: &mut Response,
         trail: &mut Trail,
-        first: impl Fn(&[u8]),
+        first: impl Fn(&[u8]) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let mut parser = Parser::new(limits::LINE_BYTES);
         let mut buffer = vec![0; limits::REMOTE_READ_BYTES];
@@ -289,8 +313,9 @@ impl Remote {
             };
             for event in parser.feed(&buffer[..count]) {
                 if event.skipped.is_none() {
-                    first(event.data.as_bytes());
+                    first(event.data.as_bytes())?;
                 }
+                trail.messages += u64::from(!event.data.trim().is_empty());
                 self.event(flight, event);
             }
             if let Some(id) = parser.last_id() {
@@ -338,5 +363,29 @@ impl Remote {
     fn awaits(&self, call: u64) -> bool {
         self.inbound()
             .is_some_and(|inbound| inbound.link.awaits(call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Trail;
+    use crate::base::limits;
+    use std::time::Duration;
+
+    #[test]
+    fn a_stream_that_brings_nothing_is_asked_for_less_and_less() {
+        let pause = |retry_ms: Option<u64>, idle: u32| {
+            let trail = Trail {
+                retry: retry_ms.map(Duration::from_millis),
+                ..Trail::default()
+            };
+            trail.pause(idle)
+        };
+        assert_eq!(pause(Some(0), 0), limits::REMOTE_RETRY_LEAST);
+        assert_eq!(pause(Some(0), 3), limits::REMOTE_RETRY_LEAST * 8);
+        assert_eq!(pause(Some(0), 100), limits::REMOTE_IDLE_PAUSE);
+        assert_eq!(pause(None, 0), limits::REMOTE_RETRY);
+        assert_eq!(pause(Some(30_000), 100), Duration::from_secs(30));
+        assert_eq!(pause(Some(u64::MAX), 100), Duration::from_millis(u64::MAX));
     }
 }

@@ -59,6 +59,7 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
 
     fn by_discovery(&mut self) -> Result<Hello, Fault> {
         // A server that finds fault with the first request gets a second one.
+        let mut is_stateless = false;
         for _ in 0..2 {
             let (hello, step, why) = self.discover()?;
             match (step, hello) {
@@ -66,14 +67,24 @@ impl<'a, 'd, 'g> Greeting<'a, 'd, 'g> {
                     lock(&self.remote.state).manner = Manner::Stateless;
                     return Ok(hello);
                 }
-                (Step::DiscoverAgain, _) => {}
+                (Step::DiscoverAgain, _) => is_stateless = true,
+                // Some servers answer so to every method that they do not know.
+                (Step::Later, _) if self.has_failed_inside() => is_stateless = false,
                 (Step::Later | Step::Refused, _) => return Err(Fault::Bad(why)),
                 _ => return self.by_session(),
             }
         }
+        if !is_stateless {
+            return self.by_session();
+        }
         Err(Fault::Bad(
             "says that it speaks the stateless revision, and refuses server/discover".to_owned(),
         ))
+    }
+
+    fn has_failed_inside(&self) -> bool {
+        let trouble = lock(&self.remote.last).trouble.clone();
+        trouble.is_some_and(|trouble| matches!(trouble.cause, Cause::Status(500 | 501)))
     }
 
     /// What it says about itself, what that leads to, and the cause if it leads nowhere.

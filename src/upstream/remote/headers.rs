@@ -84,7 +84,9 @@ fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     if let Some(text) = string_value(raw) {
         return Some(text);
     }
-    if raw == "true" || raw == "false" || raw.parse::<i128>().is_ok() {
+    let digits = raw.strip_prefix('-').unwrap_or(raw);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if raw == "true" || raw == "false" || is_integer {
         return Some(Cow::Borrowed(raw));
     }
     let number: f64 = raw.parse().ok()?;
@@ -139,6 +141,8 @@ fn key_of(method: &str) -> Option<&'static str> {
 mod tests {
     use super::{Told, is_safe, text_of, value_of};
     use crate::model::mirror::Mirror;
+
+    const LONG: &str = "-1234567890123456789012345678901234567890123456789";
 
     #[test]
     fn values_are_encoded_only_where_they_must_be() {
@@ -222,6 +226,7 @@ mod tests {
             ("-7.0", Some("-7")),
             ("1e3", Some("1000")),
             ("123456789012345678901", Some("123456789012345678901")),
+            (LONG, Some(LONG)),
             ("true", Some("true")),
             ("1.5", None),
             ("{}", None),

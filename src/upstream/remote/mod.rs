@@ -17,12 +17,14 @@ pub mod exchange;
 pub mod flight;
 pub mod greet;
 pub mod headers;
+pub mod mask;
 pub mod renewal;
 pub mod road;
 pub mod state;
 pub mod stream;
 pub mod trouble;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -40,6 +42,7 @@ use crate::upstream::inbound::Inbound;
 use crate::upstream::outlet::SendError;
 use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
+use crate::upstream::remote::mask::Mask;
 use crate::upstream::remote::renewal::Pace;
 use crate::upstream::remote::road::Road;
 use crate::upstream::remote::state::{Manner, State};
@@ -51,6 +54,7 @@ use crate::upstream::signals::ProcessSignals;
 pub struct Remote {
     server: String,
     road: Road,
+    mask: Mask,
     state: Mutex<State>,
     /// Rings when `state` changes.
     changed: Condvar,
@@ -104,7 +108,11 @@ impl Remote {
         let remote = Remote {
             server: server.name().to_owned(),
             road,
-            state: Mutex::default(),
+            mask: Mask::of(spec),
+            state: Mutex::new(State {
+                tools: server.tools.clone(),
+                ..State::default()
+            }),
             changed: Condvar::new(),
             flights: Flights::default(),
             crew,
@@ -211,6 +219,7 @@ impl Remote {
         match trouble.cause {
             Cause::Unreachable => self.strike(trouble),
             Cause::Down | Cause::Silent if is_look => self.strike(trouble),
+            Cause::Status(401 | 403) if is_look => self.signals.lost(&trouble.detail),
             Cause::Down => self.is_doubtful.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -228,6 +237,7 @@ impl Remote {
     /// A request that shows whether the server is still there, when nothing else has shown it
     /// for a while: neither an exchange nor a stream that is open. After a failure sooner.
     pub fn wanted_look(&self) -> Option<&'static str> {
+        self.road.tend();
         let failing =
             self.strikes.load(Ordering::Relaxed) > 0 || self.is_doubtful.load(Ordering::Relaxed);
         let patience = match failing {
@@ -271,17 +281,18 @@ impl Remote {
 
     /// Notes what the tools of a stateless server want in headers, and drops those whose wishes
     /// the protocol forbids.
-    pub fn admit(&self, tools: &mut Vec<Item>) {
-        let mut state = lock(&self.state);
-        if state.manner != Manner::Stateless {
-            return;
-        }
-        state.tools.read += 1;
-        state.tools.mirrors.clear();
+    pub fn admit(self: &Arc<Self>, tools: &mut Vec<Item>) {
+        let known = {
+            let state = lock(&self.state);
+            match state.manner {
+                Manner::Stateless => state.tools.clone(),
+                _ => return,
+            }
+        };
+        let mut wanted = HashMap::new();
         tools.retain(|tool| match mirror::of_tool(&tool.raw) {
             Ok(mirrors) => {
-                let named = mirrors.map(|mirrors| (tool.key.clone(), mirrors));
-                state.tools.mirrors.extend(named);
+                wanted.extend(mirrors.map(|mirrors| (tool.key.clone(), mirrors)));
                 true
             }
             Err(why) => {
@@ -290,8 +301,19 @@ impl Remote {
                 false
             }
         });
-        drop(state);
+        known.learn(self, wanted);
         self.changed.notify_all();
+    }
+
+    /// What a server says, without the secrets of its entry.
+    pub fn hide(&self, text: &str) -> String {
+        self.mask.hide(text)
+    }
+
+    /// That the last request was refused for want of credentials, with the remedy.
+    pub fn refusal(&self) -> Option<String> {
+        let trouble = lock(&self.last).trouble.clone()?;
+        matches!(trouble.cause, Cause::Status(401 | 403)).then_some(trouble.detail)
     }
 
     /// Waits in slices until `holds` or `deadline`.

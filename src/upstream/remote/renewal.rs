@@ -49,18 +49,20 @@ impl Pace {
 impl Remote {
     /// The answer to `initialize` came: from now on everything goes to that session. Without a
     /// revision that we speak nothing is agreed; whoever asked sees that too.
-    pub(super) fn opened(&self, body: &[u8], id: Option<&str>) {
+    pub(super) fn opened(&self, body: &[u8], id: Option<&str>) -> Result<(), Trouble> {
         let Some(revision) = revision_of(body) else {
-            return;
+            return Ok(());
         };
+        let id = session_id(id)?;
         let mut state = lock(&self.state);
         if state.manner == Manner::Fresh {
             state.manner = Manner::Session(Session {
-                id: session_id(id),
+                id,
                 revision,
                 number: 1,
             });
         }
+        Ok(())
     }
 
     /// Whether session `number` had an id that the server could forget, or is another one by now.
@@ -142,9 +144,9 @@ impl Remote {
             .post(None, &headers, opening, patience, &flight.stop)?;
         if !(200..300).contains(&response.status()) {
             let body = small_body(&mut response);
-            return Err(Trouble::of_status(response.status(), &body));
+            return Err(Trouble::of_status(response.status(), &body, &self.mask));
         }
-        let id = session_id(response.header("mcp-session-id"));
+        let id = session_id(response.header("mcp-session-id"))?;
         let answer = first_answer(&mut response)?;
         let Some(revision) = revision_of(&answer) else {
             return Err(Trouble::unusable("refused to initialize once more"));

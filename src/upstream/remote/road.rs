@@ -70,6 +70,11 @@ impl Road {
         })
     }
 
+    /// Closes connections that are idle.
+    pub fn tend(&self) {
+        self.client.tend();
+    }
+
     /// To the server's own URL, unless `url` says otherwise.
     pub fn post(
         &self,

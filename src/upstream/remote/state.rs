@@ -2,19 +2,21 @@
 //! its tools want in headers. Plain data behind one lock; held for moments only.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mcp::revision::Revision;
 use crate::model::mirror::Mirror;
+use crate::upstream::remote::Remote;
 use crate::upstream::remote::headers::{Told, is_safe, is_safe_method};
 use crate::upstream::remote::road::Headers;
+use crate::upstream::remote::trouble::Trouble;
 
 #[derive(Debug, Default)]
 pub struct State {
     pub manner: Manner,
     /// The `initialize` of the session: sent again when the server has forgotten it.
     pub opening: Vec<u8>,
-    pub tools: Tools,
+    pub tools: Arc<Tools>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -38,11 +40,49 @@ pub struct Session {
     pub number: u64,
 }
 
-/// What tools want in headers, as of the last reading of the list.
-#[derive(Debug, Default)]
-pub struct Tools {
-    pub read: u64,
-    pub mirrors: HashMap<Arc<str>, Arc<[Mirror]>>,
+/// What the tools of a server want in headers, as of the last reading of the list. The shared
+/// instance reads it, all instances go by it.
+#[derive(Default)]
+pub struct Tools(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    read: u64,
+    reader: Weak<Remote>,
+    mirrors: HashMap<Arc<str>, Arc<[Mirror]>>,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tools").field(&self.times_read()).finish()
+    }
+}
+
+impl Tools {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn learn(&self, reader: &Arc<Remote>, mirrors: HashMap<Arc<str>, Arc<[Mirror]>>) {
+        let mut known = self.known();
+        known.read += 1;
+        known.reader = Arc::downgrade(reader);
+        known.mirrors = mirrors;
+    }
+
+    fn of(&self, tool: &str) -> Option<Arc<[Mirror]>> {
+        self.known().mirrors.get(tool).cloned()
+    }
+
+    pub fn times_read(&self) -> u64 {
+        self.known().read
+    }
+
+    /// How often the list was read, and who can read it again.
+    pub fn reader(&self) -> Option<(u64, Arc<Remote>)> {
+        let known = self.known();
+        known.reader.upgrade().map(|reader| (known.read, reader))
+    }
 }
 
 /// What goes with one message.
@@ -94,11 +134,11 @@ impl State {
         };
         let name = told.name.as_deref().unwrap_or_default();
         let mirrors = match told.method.as_str() {
-            "tools/call" => self.tools.mirrors.get(name),
+            "tools/call" => self.tools.of(name),
             _ => None,
         };
         Letter {
-            headers: told.headers(mirrors.map_or(&[][..], AsRef::as_ref)),
+            headers: told.headers(mirrors.as_deref().unwrap_or_default()),
             is_stateless: true,
             is_listening: told.method == "subscriptions/listen",
             is_repeatable: is_safe_method(&told.method),
@@ -128,13 +168,25 @@ impl Session {
     }
 }
 
-/// Visible ASCII only (basic/transports), and not endless: anything else is no session id.
-pub fn session_id(header: Option<&str>) -> Option<String> {
-    let id = header?.trim();
-    let fits = !id.is_empty()
-        && id.len() <= crate::base::limits::REMOTE_SESSION_ID_BYTES
-        && id.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
-    fits.then(|| id.to_owned())
+/// Visible ASCII only (basic/transports), and not endless: with anything else the session could
+/// not be named afterwards.
+pub fn session_id(header: Option<&str>) -> Result<Option<String>, Trouble> {
+    let id = header.unwrap_or_default().trim();
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let limit = crate::base::limits::REMOTE_SESSION_ID_BYTES;
+    if id.len() > limit {
+        let bytes = id.len();
+        let detail = format!("gave a session id of {bytes} bytes (limit {limit})");
+        return Err(Trouble::unusable(detail));
+    }
+    match id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        true => Ok(Some(id.to_owned())),
+        false => Err(Trouble::unusable(
+            "gave a session id that is not of visible ASCII characters only",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -183,10 +235,12 @@ mod tests {
 
     #[test]
     fn session_ids_are_visible_ascii() {
-        assert_eq!(session_id(Some(" a-1 ")), Some("a-1".to_owned()));
-        for bad in [None, Some(""), Some("a b"), Some("é"), Some("a\u{1}")] {
-            assert_eq!(session_id(bad), None, "{bad:?}");
+        assert_eq!(session_id(Some(" a-1 ")), Ok(Some("a-1".to_owned())));
+        for none in [None, Some("")] {
+            assert_eq!(session_id(none), Ok(None));
         }
-        assert_eq!(session_id(Some(&"x".repeat(5000))), None);
+        for bad in ["a b", "é", "a\u{1}", &"x".repeat(5000)] {
+            assert!(session_id(Some(bad)).is_err(), "{bad:?}");
+        }
     }
 }

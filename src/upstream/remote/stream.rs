@@ -136,20 +136,23 @@ impl Remote {
         let since = Instant::now();
         let mut parser = Parser::new(limits::LINE_BYTES);
         let mut buffer = vec![0; limits::REMOTE_READ_BYTES];
-        let mut events = 0_usize;
+        let (mut events, mut messages) = (0_usize, 0_usize);
         while let Ok(count @ 1..) = response.read(&mut buffer) {
             for event in parser.feed(&buffer[..count]) {
                 events += 1;
+                messages += usize::from(!event.data.trim().is_empty());
                 self.event(flight, event);
             }
         }
         place.last_id = parser.last_id().map(str::to_owned).or(place.last_id.take());
         let retry = parser.retry_ms().map(Duration::from_millis);
         place.retry = retry.or(place.retry);
-        let is_good = events > 0 || since.elapsed() >= limits::REMOTE_STREAM_GOOD;
-        place.fruitless = match is_good {
-            true => 0,
-            false => place.fruitless + 1,
+        let is_good = since.elapsed() >= limits::REMOTE_STREAM_GOOD;
+        place.fruitless = match (is_good, messages > 0) {
+            (true, _) => 0,
+            // Each stream brings little: not more often, and not much less often either.
+            (false, true) => (place.fruitless + 1).min(limits::REMOTE_SHORT_STREAMS),
+            (false, false) => place.fruitless + 1,
         };
         log::debug!("stream ended server={:?} events={events}", self.server);
         match flight.stop.is_stopped() {
@@ -185,7 +188,7 @@ impl Remote {
             let body = small_body(&mut response);
             return Err(match status {
                 200..=299 => Trouble::unusable("answered GET with something else than events"),
-                _ => Trouble::of_status(status, &body),
+                _ => Trouble::of_status(status, &body, &self.mask),
             });
         }
         let from = response.url().clone();

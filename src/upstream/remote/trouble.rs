@@ -3,6 +3,7 @@
 
 use crate::mcp::error::{HEADER_MISMATCH, Reason, UNSUPPORTED_VERSION};
 use crate::net::error::NetError;
+use crate::upstream::remote::mask::Mask;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 
@@ -52,6 +53,11 @@ impl Trouble {
         Trouble::new(Cause::Stopped, Reason::Draining, "the exchange was stopped")
     }
 
+    /// The request cannot be said to this server.
+    pub fn unsayable(detail: impl Into<String>) -> Trouble {
+        Trouble::new(Cause::Ours, Reason::BadUpstream, detail)
+    }
+
     /// The stream of a call ended, or broke, without its answer.
     pub fn broken(detail: impl Into<String>) -> Trouble {
         Trouble::new(Cause::Down, Reason::Crashed, detail)
@@ -73,15 +79,19 @@ impl Trouble {
             _ if error.is_unsent() => (Cause::Ours, Reason::BadUpstream),
             _ => (Cause::Unusable, Reason::BadUpstream),
         };
+        let what = match error.is_unsent() {
+            true => "cannot be asked",
+            false => "gave no answer",
+        };
         Trouble {
             is_stale: error.is_stale(),
-            ..Trouble::new(cause, reason, format!("cannot be asked: failed to {error}"))
+            ..Trouble::new(cause, reason, format!("{what}: failed to {error}"))
         }
     }
 
     /// An answer that is not 2xx and no JSON-RPC response to the request.
-    pub fn of_status(status: u16, body: &str) -> Trouble {
-        let said = said(body);
+    pub fn of_status(status: u16, body: &str, mask: &Mask) -> Trouble {
+        let said = said(body, mask);
         let (cause, reason) = match status {
             502 | 504 => (Cause::Down, Reason::BadUpstream),
             503 => (Cause::Down, Reason::Busy),
@@ -100,11 +110,12 @@ impl Trouble {
 }
 
 /// What the body says in words, if it is a JSON-RPC error.
-fn said(body: &str) -> String {
+fn said(body: &str, mask: &Mask) -> String {
     let Some(message) = error_of(body).and_then(|error| error.message) else {
         return String::new();
     };
-    let message: String = message
+    let message: String = mask
+        .hide(&message)
         .chars()
         .filter(|c| !c.is_control())
         .take(200)
@@ -158,6 +169,7 @@ pub fn is_lost_session(status: u16, body: &str) -> bool {
 mod tests {
     use super::{Cause, Trouble, is_lost_session};
     use crate::mcp::error::Reason;
+    use crate::upstream::remote::mask::Mask;
 
     #[test]
     fn statuses_are_told_with_their_remedy() {
@@ -171,12 +183,12 @@ mod tests {
             (502, Cause::Down, Reason::BadUpstream, "502"),
             (503, Cause::Down, Reason::Busy, "503"),
         ] {
-            let trouble = Trouble::of_status(status, "<html>");
+            let trouble = Trouble::of_status(status, "<html>", &Mask::default());
             assert_eq!((trouble.cause, trouble.reason), (cause, reason));
             assert!(trouble.detail.contains(word), "{}", trouble.detail);
         }
         let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no \u0007x"}}"#;
-        let trouble = Trouble::of_status(400, body);
+        let trouble = Trouble::of_status(400, body, &Mask::default());
         assert!(trouble.detail.ends_with("400 (no x)"), "{}", trouble.detail);
     }
 
