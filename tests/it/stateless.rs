@@ -452,6 +452,37 @@ fn a_client_that_goes_takes_its_request_back() {
 }
 
 #[test]
+fn a_client_that_only_ends_its_sending_gets_its_answer() {
+    let (rig, client) = rig("legacy");
+    let sleep = |ms: u64| {
+        let params = call("sleep", json!({"ms": ms}));
+        client.request(&json!(1), "tools/call", &params)
+    };
+    let mut half = Connection::open(rig.port);
+    half.send_only(&sleep(400));
+    half.end_sending();
+    let mut stream = half.streamed();
+    assert_eq!(stream.head.status, 200);
+    assert!(stream.event(PATIENCE).unwrap().comment);
+    assert_eq!(text_of(&stream.message()["result"]), "Slept 400 ms");
+    // Nothing can be sent to find out whether this one still listens.
+    let mut plain = Connection::open(rig.port);
+    plain.send_only(&sleep(60_000).with("Accept", "application/json"));
+    eventually("the call is in work", || in_work(&client) == 1);
+    plain.end_sending();
+    assert!(plain.is_closed_by_peer());
+    eventually("it has ended", || in_work(&client) == 0);
+    // Whoever goes is no error of ours.
+    let mut gone = Connection::open(rig.port);
+    gone.send_only(&sleep(60_000));
+    eventually("the next call is in work", || in_work(&client) == 1);
+    gone.cut();
+    eventually("it has ended too", || in_work(&client) == 0);
+    assert!(!rig.stderr().contains(" ERROR "), "{}", rig.stderr());
+    rig.stop();
+}
+
+#[test]
 fn a_server_without_an_answer_costs_its_time_only() {
     let mut server = hostile(&[]);
     server["requestTimeout"] = json!(300);

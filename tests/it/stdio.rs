@@ -158,6 +158,35 @@ fn what_was_asked_before_the_end_of_the_input_is_answered() {
 }
 
 #[test]
+fn no_question_outlives_the_input() {
+    let servers = json!({
+        "ev": everything(&[]),
+        "new": everything(&["--era", "modern"]),
+    });
+    let mut client = Client::open(Plan::new(servers), "2025-11-25", able());
+    for (id, server) in ["ev", "new"].into_iter().enumerate() {
+        let name = format!("{server}_1mcp_test_elicitation");
+        client.send(&tool_call(&json!(id), &name, &json!({"message": "Who?"})));
+        client.expect("elicitation/create");
+    }
+    let message = stateless(json!({"notifications": {"toolsListChanged": true}}));
+    client.send(&request(&json!("l"), "subscriptions/listen", &message));
+    client.expect("notifications/subscriptions/acknowledged");
+    let begun = Instant::now();
+    client.end_input();
+    for id in [0, 1] {
+        let answer = client.answer(&json!(id));
+        assert!(answer["result"].is_object() || answer["error"].is_object());
+    }
+    client.ended();
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
 fn many_lines_at_once_are_all_answered() {
     let mut client = client();
     for id in 0..1000 {
