@@ -510,6 +510,19 @@ fn a_question_to_a_stateless_client_is_a_result() {
 }
 
 #[test]
+fn threads_that_have_rested_end_well() {
+    for _ in 0..5 {
+        let mut client = client();
+        let wishes = stateless(json!({"notifications": {"toolsListChanged": true}}));
+        for id in 0..20 {
+            client.send(&request(&json!(id), "subscriptions/listen", &wishes));
+            client.expect("notifications/subscriptions/acknowledged");
+        }
+        client.leave();
+    }
+}
+
+#[test]
 fn stateless_requests_are_taken_back_by_a_notification() {
     let mut client = Client::open(plan(), "2025-11-25", json!({}));
     client.send(&stateless_call(&json!("x"), SLEEP, json!({"ms": 60_000})));
