@@ -187,10 +187,9 @@ pub const LISTEN_TASKS: usize = 4096;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
-/// A call that was taken back may still make its server ask or say something: for so long such
-/// a message is not given to another session's call, unless it comes at once after that began.
-pub const ABANDONED: Duration = Duration::from_secs(30);
-pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// A call that was taken back may still make its server ask or say something: until it is answered
+/// after all, and at most for so long, such a message is given to nobody else.
+pub const ABANDONED: Duration = CALL_DEADLINE_MAX;
 /// How often one call may come back from a stateless server for more input, and how much one
 /// result may ask.
 pub const ROUNDS: usize = 10;
@@ -251,6 +250,9 @@ pub const PARKED_CALLS: usize = 1024;
 pub const GATHER: Duration = Duration::from_millis(25);
 /// The longest wait before a server over HTTP is tried again.
 pub const REMOTE_DOWN: Duration = Duration::from_secs(15);
+/// How long a call waits for a process of its own before it goes to the shared one, where it may
+/// not be asked anything.
+pub const POOL_WAIT: Duration = Duration::from_secs(2);
 /// How often a call that waits for a process of its own looks whether one has become quiet.
 pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.
@@ -283,6 +285,11 @@ pub const REMOTE_READ_BYTES: usize = 16 * KIB;
 pub const REMOTE_SESSION_ID_BYTES: usize = 4096;
 /// So many exchanges in a row without an answer, and the server is taken for down.
 pub const REMOTE_STRIKES: u32 = 3;
+/// So many sessions in a row that were of no use, and the server is taken for down; so many in
+/// a short time, and further ones are asked for with pauses.
+pub const REMOTE_RENEWALS: u32 = 3;
+/// Between two looks whether a server still is what it was.
+pub const REMOTE_CHECK: Duration = Duration::from_secs(1);
 /// A server that showed in no other way that it is there is asked so often.
 pub const REMOTE_LOOK: Duration = Duration::from_secs(60);
 /// How long the list of tools may take when a server finds fault with a call's headers.

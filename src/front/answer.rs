@@ -413,16 +413,16 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     fn abandon(mut self) {
         let call = &self.relayed.call;
         let link = call.link();
-        self.inquiry
-            .give_up(link, "the client closed its connection");
-        call.link()
-            .cancel(call.call, "the client closed its connection");
+        let why = "the client closed its connection";
+        // First, so that what the server asks next is nobody's.
+        link.cancel(call.call, why);
+        self.inquiry.give_up(link, why);
     }
 
     fn expire(mut self) {
         let call = &self.relayed.call;
-        self.inquiry.give_up(call.link(), "the call timed out");
         call.link().cancel(call.call, "timed out");
+        self.inquiry.give_up(call.link(), "the call timed out");
         let detail = format!(
             "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
             call.timeout.as_secs_f64()

@@ -244,8 +244,9 @@ impl Parked {
     /// Answers what its server asked, and takes the call back.
     pub fn give_up(mut self, why: &str) {
         let link = self.call.link();
-        self.inquiry.give_up(link, why);
+        // First, so that what the server asks next is nobody's.
         link.cancel(self.call.call, why);
+        self.inquiry.give_up(link, why);
     }
 }
 

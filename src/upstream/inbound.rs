@@ -44,14 +44,18 @@ impl Inbound {
         loop {
             match lines.next_line() {
                 Ok(Some(Line::Text(line))) => self.line(line, None),
-                Ok(Some(Line::TooLong { bytes, id })) => self.too_long(bytes, id),
+                Ok(Some(Line::TooLong { bytes, id, is_call })) => {
+                    self.too_long(bytes, id, is_call);
+                }
                 Ok(None) | Err(_) => break,
             }
         }
         self.signals.output_closed();
     }
 
-    pub fn too_long(&self, bytes: u64, id: Option<u64>) {
+    /// A response costs its call, or, when that cannot be told, all of them. What `is_call` had
+    /// a method and answers nobody.
+    pub fn too_long(&self, bytes: u64, id: Option<u64>, is_call: bool) {
         self.link
             .counters
             .too_long_lines
@@ -64,7 +68,8 @@ impl Inbound {
         );
         let error = RpcError::gateway(Reason::TooLarge, self.link.server(), &detail);
         match id {
-            Some(id) => self.link.failed(id, error),
+            _ if is_call => {}
+            Some(id) => self.link.spoilt(id, error),
             None => self.link.fail_all(&error),
         }
     }
@@ -166,7 +171,7 @@ impl Inbound {
         };
         let detail = format!("malformed answer: {why}");
         let error = RpcError::gateway(Reason::BadUpstream, self.link.server(), &detail);
-        self.link.failed(id, error);
+        self.link.spoilt(id, error);
     }
 
     /// Stdout must hold messages only, but many servers print banners there: tolerated.

@@ -240,6 +240,10 @@ impl Owner {
                 Ending::Stopped
             }
             Some(why) => {
+                if running.link.remote().is_some() {
+                    // Something else may answer there next time.
+                    self.server.era.forget();
+                }
                 self.end(running, Reason::Crashed, &why);
                 Ending::Died {
                     why,

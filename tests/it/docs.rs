@@ -195,6 +195,7 @@ impl Constants<'_> {
         }
         match kind {
             "f64" => value.to_owned(),
+            "Duration" => self.shown(value),
             _ if name.contains("BYTES") => bytes(self.product(value)),
             _ if name.ends_with("_MS") => duration(self.product(value)),
             _ if name.ends_with("_S") => duration(self.product(value) * 1000),

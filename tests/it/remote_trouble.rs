@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::remote::{HttpFixture, Script, text};
+use crate::support::remote::{HttpFixture, Script, Seen, Wire, text};
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::with;
 use crate::support::session::{Session, tool_call};
@@ -25,12 +25,7 @@ fn failure(session: &mut Session, reason: &str) -> String {
 }
 
 /// Answers the first `tools/call` alone.
-fn once(
-    handler: impl Fn(&crate::support::remote::Seen, &mut crate::support::remote::Wire)
-    + Send
-    + Sync
-    + 'static,
-) -> Script {
+fn once(handler: impl Fn(&Seen, &mut Wire) + Send + Sync + 'static) -> Script {
     let done = AtomicBool::new(false);
     Script::start(move |seen, wire| {
         let is_first = seen.what() == "tools/call" && !done.swap(true, Ordering::SeqCst);
@@ -179,13 +174,7 @@ fn a_forgotten_session_is_renewed_once_for_all_calls() {
                 wire.json(200, &header, &answer);
             }
             "tools/call" if !forgotten.load(Ordering::SeqCst) => {
-                // As servers do that were written after the examples of the official SDK.
-                let error = json!({"code": -32000, "message": "Bad Request: No valid session ID"});
-                wire.json(
-                    400,
-                    "",
-                    &json!({"jsonrpc": "2.0", "id": null, "error": error}),
-                );
+                wire.reply(404, "", "");
                 forgotten.store(true, Ordering::SeqCst);
             }
             "tools/call" if seen.header("Mcp-Session-Id") != Some(&current) => {
@@ -413,4 +402,225 @@ fn a_stream_that_ends_is_opened_again_where_it_ended() {
         server.count("tools/list") == 2
     });
     rig.stop();
+}
+
+/// A session at a server written after the examples of the official SDK, which forgot it.
+fn no_session(wire: &mut Wire) {
+    let error = json!({"code": -32000, "message": "Bad Request: No valid session ID"});
+    wire.json(
+        400,
+        "",
+        &json!({"jsonrpc": "2.0", "id": null, "error": error}),
+    );
+}
+
+fn opened(seen: &Seen, wire: &mut Wire, number: usize) {
+    let result = json!({
+        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+        "serverInfo": {"name": "n", "version": "1"},
+    });
+    let answer = json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result});
+    wire.json(200, &format!("Mcp-Session-Id: s{number}\r\n"), &answer);
+}
+
+#[test]
+fn a_400_about_the_session_renews_it_and_sends_no_call_twice() {
+    let sessions = AtomicUsize::new(0);
+    let server = Script::start(move |seen, wire| {
+        let is_first = seen.header("Mcp-Session-Id") == Some("s1");
+        match seen.what() {
+            "initialize" => opened(seen, wire, sessions.fetch_add(1, Ordering::SeqCst) + 1),
+            "ping" | "tools/call" if is_first => no_session(wire),
+            _ => return false,
+        }
+        true
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    failure(&mut session, "bad_upstream");
+    assert_eq!(server.count("tools/call"), 1, "it was sent again");
+    eventually("there is another session", || {
+        server.count("initialize") == 2
+    });
+    eventually("calls go there", || {
+        let answer = session.ask("tools/call", json!({"name": TOOL, "arguments": {}}));
+        answer["result"] == text("done")
+    });
+    assert_eq!(rig.server("ev")["restarts"], 0);
+    rig.stop();
+}
+
+#[test]
+fn a_stream_that_no_session_has_any_more_asks_for_one_session_only() {
+    let (streams, sessions) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let server = Script::start(move |seen, wire| {
+        match seen.what() {
+            "initialize" => opened(seen, wire, sessions.fetch_add(1, Ordering::SeqCst) + 1),
+            "GET" if streams.fetch_add(1, Ordering::SeqCst) == 0 => {
+                wire.events();
+                wire.event("retry: 100\n", "");
+                wire.close();
+            }
+            "GET" => wire.reply(404, "", ""),
+            _ => return false,
+        }
+        true
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    eventually("it was asked for in the second session", || {
+        server.count("GET") >= 4
+    });
+    assert_eq!(server.count("initialize"), 2);
+    assert_eq!(rig.session().text(TOOL, json!({})), "done");
+    rig.stop();
+}
+
+#[test]
+fn a_server_that_knows_no_session_is_not_asked_for_more_and_more() {
+    let sessions = AtomicUsize::new(0);
+    let server = Script::start(move |seen, wire| {
+        match seen.what() {
+            "initialize" => opened(seen, wire, sessions.fetch_add(1, Ordering::SeqCst) + 1),
+            "tools/list" if seen.header("Mcp-Session-Id") == Some("s1") => return false,
+            "GET" | "notifications/initialized" => return false,
+            _ => wire.reply(404, "", ""),
+        }
+        true
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        failure_of_any_kind(&mut session);
+    }
+    assert!(
+        server.count("initialize") < 12,
+        "{}",
+        server.count("initialize")
+    );
+    rig.stop();
+}
+
+fn failure_of_any_kind(session: &mut Session) {
+    let answer = session.ask("tools/call", json!({"name": TOOL, "arguments": {}}));
+    assert!(answer["error"].is_object(), "{answer}");
+}
+
+#[test]
+fn a_call_is_sent_once_however_its_method_is_written() {
+    let server = Script::start(|seen, wire| {
+        // A kept connection that breaks: a harmless request would be sent again.
+        let is_call = seen.what() == "tools/call";
+        if is_call {
+            wire.close();
+        }
+        is_call
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    let line = tool_call(&json!(1), TOOL, &json!({}));
+    let body = line.replace("tools/call", "tools\\/call");
+    assert_ne!(line, body);
+    let answer = session.post(body).messages().pop().unwrap();
+    assert!(answer["error"].is_object(), "{answer}");
+    assert_eq!(server.count("tools/call"), 1, "it was sent again");
+    rig.stop();
+}
+
+#[test]
+fn calls_that_fail_alone_do_not_bring_a_server_down() {
+    let failures = AtomicUsize::new(0);
+    let server = Script::start(move |seen, wire| {
+        match seen.what() {
+            "GET" => wire.reply(503, "", ""),
+            "tools/call" => match failures.fetch_add(1, Ordering::SeqCst) {
+                0..5 => wire.reply(503, "", ""),
+                5..10 => {
+                    wire.events();
+                    wire.close();
+                }
+                _ => return false,
+            },
+            _ => return false,
+        }
+        true
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    for _ in 0..5 {
+        failure(&mut session, "busy");
+    }
+    for _ in 0..5 {
+        failure(&mut session, "crashed");
+    }
+    assert_eq!(session.text(TOOL, json!({})), "done");
+    let known = rig.server("ev");
+    assert_eq!(
+        (&known["restarts"], &known["status"]),
+        (&json!(0), &json!("connected"))
+    );
+    rig.stop();
+}
+
+/// Another server takes the place of the first at once: no connection is ever refused.
+#[test]
+fn a_server_that_becomes_one_of_the_other_era_is_found_again() {
+    let is_stateless = Arc::new(AtomicBool::new(false));
+    let now = is_stateless.clone();
+    let server = Script::start(move |seen, wire| {
+        let has_meta =
+            seen.body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].is_string();
+        if now.load(Ordering::SeqCst) {
+            stateless(seen, wire, has_meta);
+            return true;
+        }
+        let is_known = seen.header("Mcp-Session-Id") == Some("s1");
+        let needs_it = !matches!(
+            seen.what(),
+            "initialize" | "server/discover" | "GET" | "DELETE"
+        );
+        if needs_it && !is_known {
+            no_session(wire);
+        }
+        needs_it && !is_known
+    });
+    let rig = Rig::start(json!({"ev": server.entry()}));
+    let mut session = rig.session();
+    assert_eq!(session.text(TOOL, json!({})), "done");
+    for (era, answer) in [(true, "stateless"), (false, "done")] {
+        is_stateless.store(era, Ordering::SeqCst);
+        eventually("it is what it is now", || {
+            let found = session.ask("tools/call", json!({"name": TOOL, "arguments": {}}));
+            found["result"]["content"][0]["text"] == answer
+        });
+        eventually("it is connected", || {
+            rig.server("ev")["status"] == "connected"
+        });
+    }
+    rig.stop();
+}
+
+fn stateless(seen: &Seen, wire: &mut Wire, has_meta: bool) {
+    let error = |code: i32| {
+        let error = json!({"code": code, "message": "missing _meta"});
+        json!({"jsonrpc": "2.0", "id": seen.body["id"], "error": error})
+    };
+    let tool = json!({"name": "t", "inputSchema": {"type": "object"}});
+    match seen.what() {
+        "GET" | "DELETE" => wire.reply(405, "", ""),
+        "initialize" => wire.json(404, "", &error(-32601)),
+        _ if !has_meta => wire.json(400, "", &error(-32602)),
+        "server/discover" => wire.result(
+            seen,
+            &json!({"resultType": "complete", "supportedVersions": ["2026-07-28"],
+                "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"}),
+        ),
+        "tools/list" => wire.result(
+            seen,
+            &json!({"resultType": "complete", "tools": [tool], "ttlMs": 0,
+                "cacheScope": "public"}),
+        ),
+        "tools/call" => wire.result(seen, &text("stateless")),
+        _ => wire.json(404, "", &error(-32601)),
+    }
 }

@@ -44,7 +44,7 @@ pub fn after_discover(heard: &Heard<'_>) -> Step {
         Heard::Error { status: 400, error } if is_stateless(error) => Step::DiscoverAgain,
         Heard::Error { error, .. } if is_stateless_error(error) => Step::DiscoverAgain,
         Heard::Trouble(trouble) => match trouble.cause {
-            Cause::Stopped | Cause::Down => Step::Later,
+            Cause::Stopped | Cause::Unreachable | Cause::Down => Step::Later,
             Cause::Status(401 | 403 | 300..=399) | Cause::Ours => Step::Refused,
             Cause::Status(408 | 429 | 500..) => Step::Later,
             Cause::Status(_) | Cause::Silent | Cause::Unusable => Step::Initialize,
@@ -58,7 +58,7 @@ pub fn after_initialize(heard: &Heard<'_>) -> Step {
     match heard {
         Heard::Trouble(trouble) => match trouble.cause {
             Cause::Status(400 | 404 | 405) => Step::Sse,
-            Cause::Stopped | Cause::Down | Cause::Silent => Step::Later,
+            Cause::Stopped | Cause::Unreachable | Cause::Down | Cause::Silent => Step::Later,
             Cause::Status(408 | 429 | 500..) => Step::Later,
             Cause::Status(_) | Cause::Unusable | Cause::Ours => Step::Refused,
         },

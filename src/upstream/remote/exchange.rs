@@ -11,7 +11,7 @@ use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{Headers, Patience, small_body};
 use crate::upstream::remote::state::{Letter, Manner, State};
 use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session};
-use crate::upstream::remote::{Last, Remote, lock};
+use crate::upstream::remote::{Last, Remote, is_look, lock};
 use crate::wire::message::blank_line_breaks;
 use crate::wire::sse::{Event, Parser};
 
@@ -76,6 +76,7 @@ impl Remote {
         let patience = match flight.call {
             None => Patience::NOTE,
             Some(_) if letter.is_listening => Patience::STREAM,
+            Some(_) if is_look(body) => Patience::NOTE,
             Some(_) => Patience::CALL,
         };
         let url = letter.url.as_deref();
@@ -120,6 +121,7 @@ impl Remote {
 
     /// A status that is no success may still carry the server's own answer to this request.
     fn refused(&self, flight: &Flight, status: u16, body: &str) -> Result<(), Trouble> {
+        self.suspect(flight, status, body);
         let answers_us = error_of(body).is_some_and(|error| error.has_id);
         if let (Some(call), true) = (flight.call, answers_us) {
             self.heard(flight, body.as_bytes().to_vec());
@@ -142,6 +144,10 @@ impl Remote {
             && is_lost_session(status, body)
             && self.has_session_id(number)
         {
+            // Only 404 says for sure that nothing was done. Otherwise it is `check` that renews.
+            if status != 404 && flight.call.is_some() && !letter.is_repeatable {
+                return Ok(false);
+            }
             self.renew(number)?;
             return Ok(true);
         }
@@ -305,7 +311,7 @@ impl Remote {
     pub(super) fn event(&self, flight: &Flight, event: Event) {
         if let Some(skipped) = event.skipped {
             if let Some(inbound) = self.inbound() {
-                inbound.too_long(skipped.bytes, skipped.id.or(flight.call));
+                inbound.too_long(skipped.bytes, skipped.id.or(flight.call), skipped.is_call);
             }
             return;
         }
@@ -319,6 +325,11 @@ impl Remote {
     fn heard(&self, flight: &Flight, mut text: Vec<u8>) {
         // A message is one line on every other way that it may go.
         blank_line_breaks(&mut text);
+        if text.len() <= limits::REMOTE_REFUSAL_BYTES
+            && memchr::memmem::find(&text, b"\"error\"").is_some()
+        {
+            self.suspect(flight, 200, std::str::from_utf8(&text).unwrap_or_default());
+        }
         if let Some(inbound) = self.inbound() {
             inbound.line(&text, flight.call);
         }

@@ -92,6 +92,39 @@ fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     is_exact.then(|| Cow::Owned(format!("{number:.0}")))
 }
 
+/// Whether a request does nothing that it would not do again: by its method as the server
+/// decodes it, however it is written.
+pub fn is_safe(line: &str) -> bool {
+    let message = Members::parse(line, 0, FROM_SERVER).ok();
+    let method = message
+        .as_ref()
+        .and_then(|message| message.string("method"));
+    method.is_some_and(|method| is_safe_method(&method))
+}
+
+pub fn is_safe_method(method: &str) -> bool {
+    matches!(
+        method,
+        "initialize"
+            | "ping"
+            | "server/discover"
+            | "subscriptions/listen"
+            | "tools/list"
+            | "prompts/list"
+            | "prompts/get"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete"
+            | "logging/setLevel"
+            | "tasks/get"
+            | "tasks/list"
+            | "tasks/result"
+    )
+}
+
 /// The parameter that says what a request is about.
 fn key_of(method: &str) -> Option<&'static str> {
     Some(match method {
@@ -104,7 +137,7 @@ fn key_of(method: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Told, text_of, value_of};
+    use super::{Told, is_safe, text_of, value_of};
     use crate::model::mirror::Mirror;
 
     #[test]
@@ -123,6 +156,24 @@ mod tests {
             ("=?base64?x", "=?base64?x"),
         ] {
             assert_eq!(value_of(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_safe_is_said_twice() {
+        for (line, safe) in [
+            (r#"{"id":1,"method":"tools/list"}"#, true),
+            (
+                r#"{"id":1,"method":"tools\/list","params":{"x":"tools/call"}}"#,
+                true,
+            ),
+            (r#"{"id":1,"method":"tools/call"}"#, false),
+            (r#"{"id":1,"method":"tools\/call"}"#, false),
+            (r#"{"id":1,"method":"tools\u002fcall"}"#, false),
+            (r#"{"id":1,"method":"vendor/do"}"#, false),
+            (r#"{"id":1,"result":{}}"#, false),
+        ] {
+            assert_eq!(is_safe(line), safe, "{line}");
         }
     }
 

@@ -10,6 +10,7 @@
 //! Deliberately absent: sending a `tools/call` twice, except where the protocol says that the
 //! server did nothing with it.
 
+pub mod check;
 pub mod crew;
 pub mod detect;
 pub mod exchange;
@@ -22,7 +23,7 @@ pub mod state;
 pub mod stream;
 pub mod trouble;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ use crate::upstream::inbound::Inbound;
 use crate::upstream::outlet::SendError;
 use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
+use crate::upstream::remote::renewal::Pace;
 use crate::upstream::remote::road::Road;
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
@@ -55,14 +57,22 @@ pub struct Remote {
     flights: Flights,
     crew: Crew<(Arc<Flight>, Vec<u8>)>,
     /// Held by whoever asks for a new session; the others wait for the outcome.
-    renewal: Mutex<()>,
+    renewal: Mutex<Pace>,
     /// The stream of what belongs to no call, while it is open.
     stream: Mutex<Option<Arc<Flight>>>,
     /// The owner keeps it alive.
     inbound: OnceLock<Weak<Inbound>>,
     signals: Arc<ProcessSignals>,
-    /// Failed exchanges in a row.
+    /// In a row: the server could not be reached, or gave no sign of life when asked for one.
     strikes: AtomicU32,
+    /// Something went wrong that a server which is there may cause, too.
+    is_doubtful: AtomicBool,
+    /// It answered as a server of another manner would.
+    is_suspect: AtomicBool,
+    /// When it was last asked whether it still is what it was.
+    checked: Mutex<Option<Instant>>,
+    /// Sessions renewed since an exchange went well.
+    barren: AtomicU32,
     /// When an exchange went well, or one was begun to see whether it would.
     good: Mutex<Instant>,
     /// How the last exchange went: what the greeting goes by, when there is one at a time.
@@ -98,11 +108,15 @@ impl Remote {
             changed: Condvar::new(),
             flights: Flights::default(),
             crew,
-            renewal: Mutex::new(()),
+            renewal: Mutex::default(),
             stream: Mutex::new(None),
             inbound: OnceLock::new(),
             signals,
             strikes: AtomicU32::new(0),
+            is_doubtful: AtomicBool::new(false),
+            is_suspect: AtomicBool::new(false),
+            checked: Mutex::default(),
+            barren: AtomicU32::new(0),
             good: Mutex::new(Instant::now()),
             last: Mutex::default(),
         };
@@ -170,16 +184,17 @@ impl Remote {
     fn work(&self, flight: &Flight, line: &[u8]) {
         self.flights.wait_turn(flight, limits::REMOTE_TURN);
         match self.converse(flight, line) {
-            Ok(()) => self.went_well(),
-            Err(trouble) => self.failed(flight, &trouble),
+            Ok(()) => self.went_well(flight.call.is_some()),
+            Err(trouble) => self.failed(flight, is_look(line), &trouble),
         }
         self.flights.leave(flight);
         if let Some(words) = flight.take_last_words() {
             self.say(&words);
         }
+        self.check();
     }
 
-    fn failed(&self, flight: &Flight, trouble: &Trouble) {
+    fn failed(&self, flight: &Flight, is_look: bool, trouble: &Trouble) {
         lock(&self.last).trouble = Some(trouble.clone());
         match (flight.call, self.inbound()) {
             (Some(call), Some(inbound)) => {
@@ -193,18 +208,28 @@ impl Remote {
                 trouble.detail
             ),
         }
-        self.strike(trouble);
+        match trouble.cause {
+            Cause::Unreachable => self.strike(trouble),
+            Cause::Down | Cause::Silent if is_look => self.strike(trouble),
+            Cause::Down => self.is_doubtful.store(true, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
-    fn went_well(&self) {
+    fn went_well(&self, is_call: bool) {
         self.strikes.store(0, Ordering::Relaxed);
+        self.is_doubtful.store(false, Ordering::Relaxed);
+        if is_call {
+            self.barren.store(0, Ordering::Relaxed);
+        }
         *lock(&self.good) = Instant::now();
     }
 
     /// A request that shows whether the server is still there, when nothing else has shown it
     /// for a while: neither an exchange nor a stream that is open. After a failure sooner.
     pub fn wanted_look(&self) -> Option<&'static str> {
-        let failing = self.strikes.load(Ordering::Relaxed) > 0;
+        let failing =
+            self.strikes.load(Ordering::Relaxed) > 0 || self.is_doubtful.load(Ordering::Relaxed);
         let patience = match failing {
             true => limits::REMOTE_RETRY,
             false => limits::REMOTE_LOOK,
@@ -223,9 +248,6 @@ impl Remote {
 
     /// Several failures in a row mean that the server is down, and the owner hears of it.
     fn strike(&self, trouble: &Trouble) {
-        if !trouble.is_strike() {
-            return;
-        }
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed) + 1;
         if strikes >= limits::REMOTE_STRIKES {
             self.signals.lost(&trouble.detail);
@@ -323,6 +345,16 @@ impl Remote {
 /// alone sends it, with the method in front.
 fn is_setting(line: &[u8]) -> bool {
     const METHOD: &[u8] = b"\"method\":\"logging/setLevel\"";
+    has_in_front(line, METHOD)
+}
+
+/// The gateway alone asks for signs of life, with the method in front.
+fn is_look(line: &[u8]) -> bool {
+    has_in_front(line, b"\"method\":\"ping\"")
+        || has_in_front(line, b"\"method\":\"server/discover\"")
+}
+
+fn has_in_front(line: &[u8], text: &[u8]) -> bool {
     let front = &line[..line.len().min(100)];
-    memchr::memmem::find(front, METHOD).is_some()
+    memchr::memmem::find(front, text).is_some()
 }

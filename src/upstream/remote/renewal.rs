@@ -2,6 +2,9 @@
 //! anew, once for everybody, when the server no longer knows it. The owner is told, because what
 //! the session held (subscriptions, log level) is gone with it.
 
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use crate::base::limits;
 use crate::mcp::method::INITIALIZED;
 use crate::mcp::revision::Revision;
@@ -14,6 +17,34 @@ use crate::upstream::remote::{Remote, lock};
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
 use crate::wire::sse::Parser;
+
+/// When sessions were renewed: each soon after the other means that it does not help.
+#[derive(Debug, Default)]
+pub struct Pace {
+    last: Option<Instant>,
+    row: u32,
+}
+
+impl Pace {
+    /// The time until the next one may be asked for.
+    fn pause(&self, now: Instant) -> Duration {
+        let Some(last) = self.last.filter(|_| self.row >= limits::REMOTE_RENEWALS) else {
+            return Duration::ZERO;
+        };
+        let doublings = (self.row - limits::REMOTE_RENEWALS).min(10);
+        let pause = (limits::REMOTE_RETRY * (1 << doublings)).min(limits::REMOTE_PAUSE_CEILING);
+        (last + pause).saturating_duration_since(now)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        let is_calm = |last| now.duration_since(last) > limits::REMOTE_PAUSE_CEILING;
+        if self.last.is_some_and(is_calm) {
+            self.row = 0;
+        }
+        self.last = Some(now);
+        self.row = self.row.saturating_add(1);
+    }
+}
 
 impl Remote {
     /// The answer to `initialize` came: from now on everything goes to that session. Without a
@@ -41,7 +72,7 @@ impl Remote {
 
     /// Takes the place of session `number`, unless somebody did so already.
     pub(super) fn renew(&self, number: u64) -> Result<(), Trouble> {
-        let _turn = lock(&self.renewal);
+        let mut pace = lock(&self.renewal);
         let opening = {
             let state = lock(&self.state);
             if state
@@ -52,6 +83,7 @@ impl Remote {
             }
             state.opening.clone()
         };
+        self.may_renew(&mut pace)?;
         // Of its own: the call that found out may be taken back, the others may not suffer.
         let Some(flight) = self.flights.enter(None) else {
             return Err(Trouble::stopped());
@@ -78,6 +110,28 @@ impl Remote {
             }
         }
         outcome
+    }
+
+    /// A server that forgets one session after the other is asked for them ever more rarely, and
+    /// is down when none of them was of any use.
+    fn may_renew(&self, pace: &mut Pace) -> Result<(), Trouble> {
+        let now = Instant::now();
+        let pause = pace.pause(now);
+        if !pause.is_zero() {
+            let detail = format!(
+                "forgets its sessions; another one is asked for in {} s",
+                pause.as_secs() + 1
+            );
+            return Err(Trouble::unusable(detail));
+        }
+        pace.begin(now);
+        let barren = self.barren.fetch_add(1, Ordering::Relaxed);
+        if barren < limits::REMOTE_RENEWALS {
+            return Ok(());
+        }
+        let why = format!("gave {barren} sessions, and knew none of them afterwards");
+        self.signals.lost(&why);
+        Err(Trouble::unusable(why))
     }
 
     fn open_again(&self, flight: &Flight, opening: &[u8], number: u64) -> Result<(), Trouble> {
@@ -113,7 +167,7 @@ impl Remote {
 }
 
 /// The response in a body of either media type.
-fn first_answer(response: &mut Response) -> Result<Vec<u8>, Trouble> {
+pub(super) fn first_answer(response: &mut Response) -> Result<Vec<u8>, Trouble> {
     let failed = |error| Trouble::of_net(&error);
     if response.media_type() != "text/event-stream" {
         return response.read_to_end(limits::LINE_BYTES).map_err(failed);
@@ -153,8 +207,26 @@ fn revision_of(body: &[u8]) -> Option<Revision> {
 
 #[cfg(test)]
 mod tests {
-    use super::revision_of;
+    use super::{Pace, revision_of};
+    use crate::base::limits;
     use crate::mcp::revision::Revision;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn sessions_are_renewed_ever_more_rarely_until_it_is_calm() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..limits::REMOTE_RENEWALS {
+            assert_eq!(pace.pause(now), Duration::ZERO);
+            pace.begin(now);
+        }
+        assert_eq!(pace.pause(now), limits::REMOTE_RETRY);
+        now += limits::REMOTE_RETRY;
+        pace.begin(now);
+        assert_eq!(pace.pause(now), limits::REMOTE_RETRY * 2);
+        now += limits::REMOTE_PAUSE_CEILING * 2;
+        pace.begin(now);
+        assert_eq!(pace.pause(now), Duration::ZERO);
+    }
 
     #[test]
     fn only_a_result_agrees_on_a_revision() {

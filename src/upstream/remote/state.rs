@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::mcp::revision::Revision;
 use crate::model::mirror::Mirror;
-use crate::upstream::remote::headers::Told;
+use crate::upstream::remote::headers::{Told, is_safe, is_safe_method};
 use crate::upstream::remote::road::Headers;
 
 #[derive(Debug, Default)]
@@ -70,13 +70,13 @@ impl State {
             Manner::Session(session) => Letter {
                 headers: session.headers(),
                 session: Some(session.number),
-                is_repeatable: !line.contains("\"tools/call\""),
+                is_repeatable: is_safe(line),
                 ..Letter::default()
             },
             Manner::Sse { endpoint } => Letter {
                 url: endpoint.clone(),
                 answered_elsewhere: true,
-                is_repeatable: !line.contains("\"tools/call\""),
+                is_repeatable: is_safe(line),
                 ..Letter::default()
             },
             Manner::Fresh | Manner::Stateless => self.stateless_letter(line),
@@ -88,7 +88,7 @@ impl State {
         let Some(told) = told else {
             return Letter {
                 is_opening: self.manner == Manner::Fresh,
-                is_repeatable: true,
+                is_repeatable: is_safe(line),
                 ..Letter::default()
             };
         };
@@ -101,7 +101,7 @@ impl State {
             headers: told.headers(mirrors.map_or(&[][..], AsRef::as_ref)),
             is_stateless: true,
             is_listening: told.method == "subscriptions/listen",
-            is_repeatable: told.method != "tools/call",
+            is_repeatable: is_safe_method(&told.method),
             ..Letter::default()
         }
     }

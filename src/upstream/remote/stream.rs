@@ -3,6 +3,7 @@
 //! is the end of the server.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
@@ -25,6 +26,8 @@ struct Place {
     fruitless: u32,
     /// One was open before.
     again: bool,
+    /// None was open in this session.
+    is_new: bool,
 }
 
 /// What came of opening a stream.
@@ -74,6 +77,7 @@ impl Remote {
         if session.number != place.session {
             place.session = session.number;
             place.last_id = None;
+            place.is_new = true;
         }
         let mut headers = session.headers();
         if let Some(id) = &place.last_id {
@@ -89,21 +93,28 @@ impl Remote {
                     self.server,
                     trouble.detail
                 );
-                self.strike(&trouble);
+                // Whether the server is still there is asked in another way.
+                self.is_doubtful.store(true, Ordering::Relaxed);
                 return Opened::Later;
             }
         };
         let (status, media) = (response.status(), response.media_type());
         if status == 200 && media == "text/event-stream" {
-            self.went_well();
+            self.went_well(false);
+            place.is_new = false;
             return Opened::Stream(Box::new(response));
         }
         let body = small_body(&mut response);
         if session.id.is_some() && is_lost_session(status, &body) {
-            // Some servers have no such path for GET, and still know the session.
-            return match place.again && self.renew(session.number).is_ok() {
-                true => Opened::AtOnce,
-                false => Opened::Never,
+            return match (place.again, place.is_new) {
+                // Some servers have no such path for GET, and still know the session.
+                (false, _) => Opened::Never,
+                // Nor does another session help.
+                (true, true) => Opened::Later,
+                (true, false) => match self.renew(session.number) {
+                    Ok(()) => Opened::AtOnce,
+                    Err(_) => Opened::Later,
+                },
             };
         }
         log::debug!(
@@ -111,10 +122,7 @@ impl Remote {
             self.server
         );
         match status {
-            429 | 502..=504 => {
-                self.strike(&Trouble::of_status(status, &body));
-                Opened::Later
-            }
+            429 | 502..=504 => Opened::Later,
             _ => Opened::Never,
         }
     }

@@ -1,7 +1,7 @@
 //! Why an exchange with a server over HTTP did not bring what it should: as callers are told,
 //! and as the owner judges the server by it. Pure.
 
-use crate::mcp::error::Reason;
+use crate::mcp::error::{HEADER_MISMATCH, Reason, UNSUPPORTED_VERSION};
 use crate::net::error::NetError;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_SERVER, Kind};
@@ -20,7 +20,9 @@ pub struct Trouble {
 pub enum Cause {
     /// We ended it ourselves.
     Stopped,
-    /// Nobody answers there, or whoever does cannot reach the server.
+    /// There is no connection to be had.
+    Unreachable,
+    /// The connection broke, or whoever answers cannot reach the server.
     Down,
     /// It took the connection and said nothing in time.
     Silent,
@@ -58,8 +60,10 @@ impl Trouble {
     pub fn of_net(error: &NetError) -> Trouble {
         let (cause, reason) = match error {
             NetError::Stopped => return Trouble::stopped(),
-            NetError::Lookup { .. } | NetError::Connect { .. } => (Cause::Down, Reason::Restarting),
-            NetError::Tls { .. } => (Cause::Down, Reason::BadUpstream),
+            NetError::Lookup { .. } | NetError::Connect { .. } => {
+                (Cause::Unreachable, Reason::Restarting)
+            }
+            NetError::Tls { .. } => (Cause::Unreachable, Reason::BadUpstream),
             NetError::Lost { .. } => (Cause::Down, Reason::Crashed),
             NetError::Deadline { .. } | NetError::Silent { .. } => (Cause::Silent, Reason::Timeout),
             NetError::TooLarge { limit_bytes, .. } => {
@@ -92,11 +96,6 @@ impl Trouble {
         };
         let detail = format!("answered with HTTP status {status}{what}{said}");
         Trouble::new(cause, reason, detail)
-    }
-
-    /// Several of these in a row, and the server is down.
-    pub fn is_strike(&self) -> bool {
-        self.cause == Cause::Down
     }
 }
 
@@ -140,13 +139,16 @@ pub fn error_of(body: &str) -> Option<BodyError> {
 
 /// Whether the server no longer knows the session that the request named. 404 is what the
 /// protocol says; 400 with an error that belongs to no request and speaks of the session is what
-/// servers do that were written after the examples of the official SDK.
+/// servers do that were written after the examples of the official SDK. A server that has become
+/// stateless since knows no session either: it misses what every stateless request says.
 pub fn is_lost_session(status: u16, body: &str) -> bool {
     match status {
         404 => true,
         400 => error_of(body).is_some_and(|error| {
             let message = error.message.unwrap_or_default().to_ascii_lowercase();
-            !error.has_id && message.contains("session")
+            let is_stateless = matches!(error.code, Some(HEADER_MISMATCH | UNSUPPORTED_VERSION))
+                || message.contains("io.modelcontextprotocol/");
+            is_stateless || !error.has_id && message.contains("session")
         }),
         _ => false,
     }
@@ -190,6 +192,9 @@ mod tests {
             400,
             &body("null", "Bad Request: No valid session ID")
         ));
+        let misses = body("1", "_meta needs io.modelcontextprotocol/protocolVersion");
+        assert!(is_lost_session(400, &misses));
+        assert!(is_lost_session(400, &misses.replace("-32000", "-32022")));
         for (status, body) in [
             (400, body("1", "No valid session ID")),
             (400, body("null", "Bad Request")),
