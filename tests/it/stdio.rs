@@ -172,9 +172,16 @@ fn no_question_outlives_the_input() {
     let message = stateless(json!({"notifications": {"toolsListChanged": true}}));
     client.send(&request(&json!("l"), "subscriptions/listen", &message));
     client.expect("notifications/subscriptions/acknowledged");
+    // One whose question comes when nobody is there to be asked.
+    let arguments = json!({"message": "Late?"});
+    client.send(&tool_call(
+        &json!(2),
+        "ev_1mcp_test_elicitation",
+        &arguments,
+    ));
     let begun = Instant::now();
     client.end_input();
-    for id in [0, 1] {
+    for id in [0, 1, 2] {
         let answer = client.answer(&json!(id));
         assert!(answer["result"].is_object() || answer["error"].is_object());
     }
