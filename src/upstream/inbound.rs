@@ -399,8 +399,11 @@ impl Inbound {
         let level = envelope
             .params
             .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
-            .and_then(|members| Level::parse(&members.string("level")?))
-            .unwrap_or(Level::Info);
+            .and_then(|members| Level::parse(&members.string("level")?));
+        let Some(level) = level else {
+            // Clients know eight levels, and some read nothing any more after a ninth.
+            return bump(&self.link.counters.dropped_notices);
+        };
         let text = envelope.text.as_bytes().to_vec();
         let task = envelope.params.and_then(task::related);
         if let Some(owner) = task.and_then(|task| self.link.tasks().owner(&task)) {
