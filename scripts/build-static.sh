@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-musl_limit_bytes=$((5 << 20))
-gnu_limit_bytes=$((6 << 20))
+musl_limit_bytes=$((6 << 20))
+gnu_limit_bytes=$((8 << 20))
 
 machine=$(uname -m)
 musl=$machine-unknown-linux-musl

@@ -187,10 +187,9 @@ pub const LISTEN_TASKS: usize = 4096;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Progress and open questions extend a call, but never beyond this.
 pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(600);
-/// A call that was taken back may still make its server ask or say something: for so long such
-/// a message is not given to another session's call, unless it comes at once after that began.
-pub const ABANDONED: Duration = Duration::from_secs(30);
-pub const AT_ONCE: Duration = Duration::from_millis(250);
+/// A call that was taken back may still make its server ask or say something: until it is answered
+/// after all, and at most for so long, such a message is given to nobody else.
+pub const ABANDONED: Duration = CALL_DEADLINE_MAX;
 /// How often one call may come back from a stateless server for more input, and how much one
 /// result may ask.
 pub const ROUNDS: usize = 10;
@@ -251,6 +250,9 @@ pub const PARKED_CALLS: usize = 1024;
 pub const GATHER: Duration = Duration::from_millis(25);
 /// The longest wait before a server over HTTP is tried again.
 pub const REMOTE_DOWN: Duration = Duration::from_secs(15);
+/// How long a call waits for a process of its own before it goes to the shared one, where it may
+/// not be asked anything.
+pub const POOL_WAIT: Duration = Duration::from_secs(2);
 /// How often a call that waits for a process of its own looks whether one has become quiet.
 pub const POOL_LOOK: Duration = Duration::from_millis(50);
 /// A process that a call was taken back from may still be at work: so long it is left alone.

@@ -339,10 +339,16 @@ pub fn rest_heap() {
     use mimalloc as _;
     unsafe extern "C" {
         fn mi_thread_done();
+        fn _mi_prim_thread_associate_default_theap(heap: *mut std::ffi::c_void);
     }
     // SAFETY: it takes nothing and may be called by any thread at any time; without a heap of this
-    // thread it does nothing.
-    unsafe { mi_thread_done() };
+    // thread it does nothing. It forgets the heap everywhere but where the end of the thread looks
+    // for it: a thread that ends before its next allocation would give back what is freed already.
+    // The second call sets that one pointer of this thread to nothing.
+    unsafe {
+        mi_thread_done();
+        _mi_prim_thread_associate_default_theap(std::ptr::null_mut());
+    }
 }
 
 /// Fills `buffer` from the kernel's generator. Ends the process rather than give weak bytes.

@@ -24,12 +24,13 @@ use crate::mcp::meta;
 use crate::mcp::method::{Ask, Method};
 use crate::model::hint::CacheHint;
 use crate::model::task_id::TaskKey;
-use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless};
-use crate::relay::bridge::result;
+use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless, unknown_result};
+use crate::relay::bridge::input::{InputRequest, InputRequired};
+use crate::relay::bridge::result::{self, ResultType};
 use crate::relay::bridge::{Edits, SERVER_INFO};
 use crate::upstream::call::{Answer, Asked, Mailbox, Notice, Reply};
 use crate::wire::members::Members;
-use crate::wire::message::{Envelope, FROM_SERVER};
+use crate::wire::message::{Envelope, FROM_CLIENT, FROM_SERVER};
 
 /// A request that was sent on.
 pub struct Relayed<'a> {
@@ -290,6 +291,9 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         if answer.is_error {
             return self.failed(text, payload, &members, answer.id.clone());
         }
+        if let Err(error) = self.check_type(&members) {
+            return self.fail(200, &error);
+        }
         let read = self.relayed.method == Method::ResourcesRead;
         let tasks = match tasks::of_answer(&self.relayed, text, payload, &members) {
             Ok(tasks) => tasks,
@@ -305,6 +309,40 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 self.pass(200, text, answer.id.clone(), edits);
             }
             Err(_) => self.spoilt("has a key that stands twice"),
+        }
+    }
+
+    /// A stateless server must not ask for what the client does not declare, and a result of a type
+    /// that the client does not know is none.
+    fn check_type(&self, result: &Members<'_>) -> Result<(), RpcError> {
+        if !self.relayed.from_stateless {
+            return Ok(());
+        }
+        let server = self.relayed.call.link().server();
+        let capabilities = self.relayed.terms.capabilities;
+        match ResultType::of(result) {
+            ResultType::Complete | ResultType::Task => Ok(()),
+            ResultType::InputRequired => {
+                let asks = InputRequired::parse(result);
+                let flaw = match asks {
+                    _ if !may_ask(self.relayed.method) => {
+                        "answered a request that cannot ask".to_owned()
+                    }
+                    Err(flaw) => flaw,
+                    Ok(asks) => match undeclared(&asks, &Abilities::parse(capabilities)) {
+                        None => return Ok(()),
+                        Some(method) => {
+                            format!("asked for {method}, which the client does not declare")
+                        }
+                    },
+                };
+                Err(RpcError::gateway(Reason::BadUpstream, server, &flaw))
+            }
+            // Of an extension that only the two of them may know.
+            ResultType::Other(raw) if raw.starts_with('"') && has_extensions(capabilities) => {
+                Ok(())
+            }
+            ResultType::Other(raw) => Err(unknown_result(server, &raw)),
         }
     }
 
@@ -375,16 +413,16 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     fn abandon(mut self) {
         let call = &self.relayed.call;
         let link = call.link();
-        self.inquiry
-            .give_up(link, "the client closed its connection");
-        call.link()
-            .cancel(call.call, "the client closed its connection");
+        let why = "the client closed its connection";
+        // First, so that what the server asks next is nobody's.
+        link.cancel(call.call, why);
+        self.inquiry.give_up(link, why);
     }
 
     fn expire(mut self) {
         let call = &self.relayed.call;
-        self.inquiry.give_up(call.link(), "the call timed out");
         call.link().cancel(call.call, "timed out");
+        self.inquiry.give_up(call.link(), "the call timed out");
         let detail = format!(
             "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",
             call.timeout.as_secs_f64()
@@ -417,6 +455,26 @@ fn may_ask(method: Method) -> bool {
         method,
         Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead
     )
+}
+
+/// The first question that a client cannot answer.
+fn undeclared(asks: &InputRequired, abilities: &Abilities) -> Option<String> {
+    let is_refused = |request: &&InputRequest| match Ask::parse(&request.method) {
+        Some(ask) => abilities.refuses(ask, request.params.as_deref()).is_some(),
+        None => true,
+    };
+    asks.requests
+        .iter()
+        .find(is_refused)
+        .map(|request| request.method.clone())
+}
+
+/// Whether a client declares extensions beside those that the gateway knows.
+fn has_extensions(capabilities: &str) -> bool {
+    let extensions = Members::parse(capabilities, 1, FROM_CLIENT)
+        .ok()
+        .and_then(|members| Members::parse(members.get("extensions")?, 2, FROM_CLIENT).ok());
+    extensions.is_some_and(|all| all.iter().any(|(name, _)| name != meta::TASKS_EXTENSION))
 }
 
 /// HTTP has words for some errors.

@@ -77,8 +77,8 @@ pub fn relay(
         progress_token: token.map(str::to_owned),
         call,
     });
-    if !session.register_ask(number, pending) {
-        link.answer_error(&asked.upstream_id, &over("the session has too many open"));
+    if let Err(why) = session.register_ask(number, pending) {
+        link.answer_error(&asked.upstream_id, &over(why));
         return None;
     }
     let number = number.to_string();
@@ -120,6 +120,20 @@ pub fn answered(session: &Session, text: &str, id: &str) {
     if let Some((call, mail)) = call {
         // Full: then the call is looked at, and extended, for what waits there.
         mail.post(call, Reply::AskAnswered);
+    }
+}
+
+/// The client will say nothing more: whatever it was asked is answered with an error.
+pub fn end_of_answers(session: &Session) {
+    let error = over("the input of the client has ended");
+    for id in session.mute() {
+        let response = error.response(Some(&id.to_string()));
+        let Ok(envelope) = Envelope::from_bytes(&response, FROM_CLIENT) else {
+            continue;
+        };
+        if let Kind::Error { id: Some(id), .. } = &envelope.kind {
+            answered(session, envelope.text, id);
+        }
     }
 }
 

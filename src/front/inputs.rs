@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::mcp::method::Ask;
+use crate::wire::json::elements;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_CLIENT, Kind};
 
@@ -35,7 +36,7 @@ impl Inputs {
 
     /// The client's response to question `id`, as it came.
     pub fn put(&self, id: u64, ask: Ask, response: &str) {
-        let input = Input::of(response);
+        let input = Input::of(ask, response);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fatal = is_fatal(ask, &input);
         given.push((id, input));
@@ -63,9 +64,9 @@ fn is_fatal(ask: Ask, input: &Input) -> bool {
 }
 
 impl Input {
-    fn of(response: &str) -> Input {
+    fn of(ask: Ask, response: &str) -> Input {
         match Envelope::parse(response, FROM_CLIENT).map(|envelope| envelope.kind) {
-            Ok(Kind::Result { result, .. }) if result.starts_with('{') => {
+            Ok(Kind::Result { result, .. }) if fits(ask, result) => {
                 Input::Result(result.to_owned())
             }
             Ok(Kind::Error { error, .. }) => {
@@ -73,14 +74,51 @@ impl Input {
                 let message = members.and_then(|members| members.string("message"));
                 Input::Refused(message.map_or_else(String::new, |text| text.into_owned()))
             }
-            _ => Input::Refused("its answer is not an object".to_owned()),
+            _ => Input::Refused("its answer is no result of the request".to_owned()),
         }
     }
 }
 
+/// Whether `answer` has what the result of `ask` must have.
+pub fn fits(ask: Ask, answer: &str) -> bool {
+    let Ok(members) = Members::parse(answer, 3, FROM_CLIENT) else {
+        return false;
+    };
+    let is = |key: &str, known: &[&str]| {
+        let value = members.string(key);
+        value.is_some_and(|value| known.contains(&&*value))
+    };
+    let content = members.get("content");
+    match ask {
+        Ask::Elicitation => {
+            is("action", &["accept", "decline", "cancel"])
+                && content.is_none_or(|raw| raw.starts_with('{'))
+        }
+        Ask::Sampling => is("role", &["user", "assistant"]) && content.is_some_and(is_content),
+        Ask::Roots => {
+            let roots = members.get("roots");
+            let roots = roots.and_then(|raw| elements(raw, FROM_CLIENT));
+            roots.is_some_and(|roots| roots.into_iter().all(is_root))
+        }
+    }
+}
+
+/// One block of content, or several.
+fn is_content(raw: &str) -> bool {
+    match elements(raw, FROM_CLIENT) {
+        Some(blocks) => blocks.iter().all(|block| block.starts_with('{')),
+        None => raw.starts_with('{'),
+    }
+}
+
+fn is_root(raw: &str) -> bool {
+    let members = Members::parse(raw, 5, FROM_CLIENT);
+    members.is_ok_and(|members| members.string("uri").is_some())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Input, Inputs};
+    use super::{Input, Inputs, fits};
     use crate::mcp::method::Ask;
 
     fn response(rest: &str) -> String {
@@ -89,11 +127,13 @@ mod tests {
 
     #[test]
     fn is_ready_when_all_is_answered_or_nothing_can_be() {
-        let result = response("\"result\":{\"a\":1.10}");
+        let roots = response("\"result\":{\"roots\":[]}");
+        let sampled = response("\"result\":{\"role\":\"user\",\"content\":{}}");
         let error = response("\"error\":{\"code\":-1,\"message\":\"no\"}");
         for (answers, is_ready) in [
-            (vec![(Ask::Roots, &result)], false),
-            (vec![(Ask::Roots, &result), (Ask::Sampling, &result)], true),
+            (vec![(Ask::Roots, &roots)], false),
+            (vec![(Ask::Roots, &roots), (Ask::Sampling, &sampled)], true),
+            (vec![(Ask::Sampling, &roots)], true),
             (vec![(Ask::Elicitation, &error)], false),
             (vec![(Ask::Roots, &error)], true),
         ] {
@@ -109,15 +149,60 @@ mod tests {
     fn keeps_answers_as_they_came_and_takes_anything_else_for_a_refusal() {
         let inputs = Inputs::new(9);
         let put = |id, rest: &str| inputs.put(id, Ask::Elicitation, &response(rest));
-        put(1, "\"result\":{ \"a\":1.10}");
+        put(1, "\"result\":{ \"action\":\"decline\",\"a\":1.10}");
         put(2, "\"result\":7");
         put(3, "\"error\":{\"code\":-1,\"message\":\"n\\u006f\"}");
         put(4, "\"error\":null");
-        assert_eq!(inputs.of(1), Some(Input::Result("{ \"a\":1.10}".into())));
+        let kept = "{ \"action\":\"decline\",\"a\":1.10}";
+        assert_eq!(inputs.of(1), Some(Input::Result(kept.into())));
         assert_eq!(inputs.of(3), Some(Input::Refused("no".into())));
         for id in [2, 4] {
             assert!(matches!(inputs.of(id), Some(Input::Refused(_))), "{id}");
         }
         assert_eq!(inputs.of(5), None);
+    }
+
+    #[test]
+    fn knows_the_results_of_each_question() {
+        for (ask, answer, is_one) in [
+            (
+                Ask::Elicitation,
+                r#"{"action":"accept","content":{}}"#,
+                true,
+            ),
+            (Ask::Elicitation, r#"{"action":"cancel"}"#, true),
+            (Ask::Elicitation, r#"{"action":"perhaps"}"#, false),
+            (
+                Ask::Elicitation,
+                r#"{"action":"accept","content":5}"#,
+                false,
+            ),
+            (
+                Ask::Elicitation,
+                r#"{"action":"accept","content":[1]}"#,
+                false,
+            ),
+            (
+                Ask::Elicitation,
+                r#"{"action":"accept","action":"decline"}"#,
+                false,
+            ),
+            (Ask::Sampling, r#"{"role":"user","content":{}}"#, true),
+            (
+                Ask::Sampling,
+                r#"{"role":"assistant","content":[{}]}"#,
+                true,
+            ),
+            (Ask::Sampling, r#"{"role":"system","content":{}}"#, false),
+            (Ask::Sampling, r#"{"role":"user","content":"x"}"#, false),
+            (Ask::Sampling, r#"{"role":"user","content":["x"]}"#, false),
+            (Ask::Sampling, r#"{"role":"user"}"#, false),
+            (Ask::Roots, r#"{"roots":[{"uri":"file:///"}]}"#, true),
+            (Ask::Roots, r#"{"roots":[{"name":"x"}]}"#, false),
+            (Ask::Roots, r#"{"roots":["file:///"]}"#, false),
+            (Ask::Roots, r#"{"roots":{}}"#, false),
+        ] {
+            assert_eq!(fits(ask, answer), is_one, "{answer}");
+        }
     }
 }

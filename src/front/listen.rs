@@ -46,17 +46,17 @@ pub fn run(
             return out.reply(&Reply::empty(503).with("Retry-After", "1"));
         }
     };
-    if !out.start_stream(200, &with_type(headers, "text/event-stream")) {
-        return;
-    }
+    // Before the head is sent: who has seen it may count on the order of the streams.
     let token = stream.attach(Some(bell), after.is_some());
-    let listener = Listener {
-        session,
-        stream,
-        waker: &waker,
-        after,
-    };
-    listener.serve(token, out);
+    if out.start_stream(200, &with_type(headers, "text/event-stream")) {
+        let listener = Listener {
+            session,
+            stream,
+            waker: &waker,
+            after,
+        };
+        listener.serve(token, out);
+    }
     stream.detach(token);
     session.touch();
     out.finish_stream();

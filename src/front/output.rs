@@ -24,6 +24,8 @@ pub struct Http<'a, 'c> {
     headers: &'a [(&'a str, &'a str)],
     accepts: Accepts,
     is_stream: bool,
+    /// The client has ended its own direction, and was sent something since.
+    is_probed: bool,
 }
 
 impl<'a, 'c> Output<'a, 'c> {
@@ -37,6 +39,7 @@ impl<'a, 'c> Output<'a, 'c> {
             headers,
             accepts,
             is_stream: false,
+            is_probed: false,
         })
     }
 
@@ -92,15 +95,39 @@ impl<'a, 'c> Output<'a, 'c> {
         }
     }
 
-    pub fn is_gone(&self) -> bool {
+    /// Whether nobody waits for the answer any more. On HTTP nothing is sent after that.
+    pub fn is_gone(&mut self) -> bool {
         match self {
-            Output::Http(http) => http.out.hung_up(),
+            Output::Http(http) => {
+                let is_gone = http.is_gone();
+                if is_gone {
+                    http.out.abandon();
+                }
+                is_gone
+            }
             Output::Channel(_, flight) => flight.is_over(),
         }
     }
 }
 
 impl Http<'_, '_> {
+    /// A client that has ended its own direction may have closed the connection, or only have
+    /// nothing more to say. Whoever closed it answers what comes with a reset, which is seen at
+    /// the next look. One that takes no stream can be sent nothing, and counts as gone.
+    fn is_gone(&mut self) -> bool {
+        if !self.out.hung_up() {
+            return false;
+        }
+        if self.out.is_lost() || !self.accepts.stream {
+            return true;
+        }
+        if self.is_probed {
+            return false;
+        }
+        self.is_probed = true;
+        !(self.open() && self.out.write_stream(sse::KEEP_ALIVE))
+    }
+
     fn open(&mut self) -> bool {
         if !self.is_stream {
             self.is_stream = true;

@@ -13,6 +13,7 @@ use ring::digest;
 use crate::base::{limits, sys};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
+use crate::front::inputs::fits;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::meta;
 use crate::mcp::method::Ask;
@@ -243,8 +244,9 @@ impl Parked {
     /// Answers what its server asked, and takes the call back.
     pub fn give_up(mut self, why: &str) {
         let link = self.call.link();
-        self.inquiry.give_up(link, why);
+        // First, so that what the server asks next is nobody's.
         link.cancel(self.call.call, why);
+        self.inquiry.give_up(link, why);
     }
 }
 
@@ -313,21 +315,6 @@ fn read_answers(
         answers.push((question.upstream_id.clone(), answer.to_owned()));
     }
     Ok(answers)
-}
-
-/// Whether `answer` has what the result of `ask` must have.
-fn fits(ask: Ask, answer: &str) -> bool {
-    let Ok(members) = Members::parse(answer, 3, FROM_CLIENT) else {
-        return false;
-    };
-    match ask {
-        Ask::Elicitation => {
-            let action = members.string("action");
-            matches!(action.as_deref(), Some("accept" | "decline" | "cancel"))
-        }
-        Ask::Sampling => members.string("role").is_some() && members.get("content").is_some(),
-        Ask::Roots => members.get("roots").is_some_and(|raw| raw.starts_with('[')),
-    }
 }
 
 /// A question without its envelope, and without what only a session could carry.

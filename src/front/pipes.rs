@@ -124,7 +124,7 @@ fn read(input: Input, channel: &Channel, mut take: impl FnMut(&str)) {
                     channel.send(error.response(None));
                 }
             },
-            Ok(Some(Line::TooLong { bytes, id })) => {
+            Ok(Some(Line::TooLong { bytes, id, .. })) => {
                 let limit = limits::LINE_BYTES;
                 let what = format!("the message is too long: {bytes} bytes, at most {limit}");
                 let id = id.map(|id| id.to_string());

@@ -379,8 +379,8 @@ impl Rounds {
                 mail: mail.clone(),
                 inputs: inputs.clone(),
             });
-            if !session.register_ask(id, pending) {
-                return Err("asks more than the session has room for".to_owned());
+            if let Err(why) = session.register_ask(id, pending) {
+                return Err(format!("wants to ask the client, but {why}"));
             }
             texts.push(question(id, &request));
             let key = request.key;

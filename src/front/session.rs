@@ -67,6 +67,8 @@ struct State {
     digests: [u64; 3],
     /// Server and id of questions that are answered in a browser.
     elicitations: VecDeque<(String, String)>,
+    /// The client answers no more, and is asked nothing.
+    is_mute: bool,
     closed: bool,
 }
 
@@ -304,14 +306,24 @@ impl Session {
         mail.post(call, Reply::Cancelled);
     }
 
-    /// Registers a question under a new id of ours, unless there are too many.
-    pub fn register_ask(&self, id: u64, ask: PendingAsk) -> bool {
+    /// Registers a question under a new id of ours. The error says why it cannot be asked.
+    pub fn register_ask(&self, id: u64, ask: PendingAsk) -> Result<(), &'static str> {
         let mut state = self.state();
-        if state.closed || state.asks.len() >= limits::SESSION_CALLS {
-            return false;
+        if state.closed || state.is_mute {
+            return Err("the client answers no more");
+        }
+        if state.asks.len() >= limits::SESSION_CALLS {
+            return Err("the session has too many questions open");
         }
         state.asks.insert(id, ask);
-        true
+        Ok(())
+    }
+
+    /// The client has said its last word: gives the questions that it has left open.
+    pub fn mute(&self) -> Vec<u64> {
+        let mut state = self.state();
+        state.is_mute = true;
+        state.asks.keys().copied().collect()
     }
 
     pub fn take_ask(&self, id: u64) -> Option<PendingAsk> {

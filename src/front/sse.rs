@@ -64,7 +64,7 @@ impl Sse {
         out: &mut Responder<'_>,
     ) {
         let Some(id) = session_id(head.query) else {
-            let what = "sessionId is missing; open a stream with GET /sse and post to its endpoint";
+            let what = "sessionId must stand there once; open a stream with GET /sse first";
             return send(out, headers, &rpc_reply(400, INVALID_REQUEST, what));
         };
         let Some(talk) = self.talks.get(&id) else {
@@ -131,8 +131,11 @@ fn is_plain_path(path: &str) -> bool {
 }
 
 fn session_id(query: Option<&str>) -> Option<String> {
-    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, id) = pairs.find(|(key, _)| *key == "sessionId")?;
+    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    let mut ids = pairs.filter(|(key, _)| *key == "sessionId");
+    let (Some((_, id)), None) = (ids.next(), ids.next()) else {
+        return None;
+    };
     percent_decode(id).filter(|id| !id.is_empty())
 }
 
@@ -209,6 +212,7 @@ mod tests {
             Some("sessionId="),
             Some("sessionId"),
             Some("session=x"),
+            Some("sessionId=x&sessionId=y"),
         ] {
             assert_eq!(session_id(none), None, "{none:?}");
         }

@@ -17,7 +17,9 @@ use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
-use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND, RpcError, UNSUPPORTED_VERSION};
+use crate::mcp::error::{
+    INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, RpcError, UNSUPPORTED_VERSION,
+};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta::{self, TASKS_EXTENSION};
@@ -31,8 +33,8 @@ use crate::upstream::call::{LazyMailbox, Outgoing};
 use crate::upstream::caller::{Caller, StatelessFace};
 use crate::upstream::server::Server;
 use crate::wire::json::{quoted, string_value};
-use crate::wire::members::span_in;
-use crate::wire::message::Envelope;
+use crate::wire::members::{Members, MembersError, span_in};
+use crate::wire::message::{Envelope, FROM_CLIENT};
 
 /// Where stateless requests are decided.
 pub struct Stateless<'a> {
@@ -122,6 +124,14 @@ impl<'a> Request<'a> {
         if version != STATELESS {
             return Err(Refusal::malformed(unsupported(&version)));
         }
+        check_capabilities(capabilities)
+            .map_err(|error| bad(format!("_meta: {:?}: {error}", meta::CLIENT_CAPABILITIES)))?;
+        if meta
+            .get(meta::CLIENT_INFO)
+            .is_some_and(|raw| !raw.starts_with('{'))
+        {
+            return Err(missing(meta::CLIENT_INFO, "an object"));
+        }
         let level = match meta.get(meta::LOG_LEVEL) {
             None => None,
             Some(_) => {
@@ -146,6 +156,19 @@ impl<'a> Request<'a> {
         };
         self.params.string(key)
     }
+}
+
+/// As deep as anything is decided by them, no key may stand twice.
+fn check_capabilities(raw: &str) -> Result<(), MembersError> {
+    if raw == "{}" {
+        return Ok(());
+    }
+    let members = Members::parse(raw, 3, FROM_CLIENT)?;
+    let inner = members.iter().map(|(_, raw)| raw);
+    for raw in inner.filter(|raw| raw.starts_with('{') && *raw != "{}") {
+        Members::parse(raw, 4, FROM_CLIENT)?;
+    }
+    Ok(())
 }
 
 fn unsupported(version: &str) -> RpcError {
@@ -274,7 +297,8 @@ impl<'a> Stateless<'a> {
             principal: None,
             capabilities: terms.capabilities,
         });
-        let Target { server, native } = self.desk.find(place, &key, &caller)?;
+        let found = self.desk.find(place, &key, &caller);
+        let Target { server, native } = found.map_err(renumbered)?;
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);
@@ -369,6 +393,14 @@ impl<'a> Stateless<'a> {
         };
         headers::mirrored(head, mirrors, params.get("arguments")).map_err(Refusal::malformed)
     }
+}
+
+/// This era has no number of its own for a resource that is not found.
+fn renumbered(mut error: RpcError) -> RpcError {
+    if error.code == RESOURCE_NOT_FOUND {
+        error.code = INVALID_PARAMS;
+    }
+    error
 }
 
 /// Members that every complete result of our own has.

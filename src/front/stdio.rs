@@ -40,9 +40,10 @@ impl Stdio {
         Ok(Stdio { talk, pipes })
     }
 
-    /// What was asked is answered; then the output ends.
+    /// The input has ended: what was asked is answered; then the output ends.
     pub fn drain(&self) {
         self.talk.drain();
+        self.talk.end_of_input();
     }
 
     /// Cancels calls in flight and joins the threads.

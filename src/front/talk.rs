@@ -285,6 +285,13 @@ impl Talk {
         }
     }
 
+    /// The input has ended: no question can be answered any more, so none keeps a call waiting.
+    pub fn end_of_input(&self) {
+        if let Some(session) = self.wait_placed() {
+            ask::end_of_answers(&session);
+        }
+    }
+
     /// Waits until no thread works for this client.
     pub fn wait_idle(&self, limit: Duration) -> bool {
         self.wait(self.state(), limit, |state| state.at_work == 0)

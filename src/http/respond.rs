@@ -209,10 +209,21 @@ impl<'c> Responder<'c> {
         }
     }
 
-    /// Whether the peer has ended its own direction, or the connection: for requests that end
-    /// with their client. Does not wait.
+    /// Whether the peer has ended its own direction, or the connection. Does not wait.
     pub fn hung_up(&self) -> bool {
         self.progress == Progress::Broken || socket::hung_up(self.socket, true)
+    }
+
+    /// Whether the connection has ended in both directions. Does not wait.
+    pub fn is_lost(&self) -> bool {
+        self.progress == Progress::Broken || socket::hung_up(self.socket, false)
+    }
+
+    /// Leaves the request without an answer, or without the rest of one: its client is gone. The
+    /// connection is closed without a word.
+    pub fn abandon(&mut self) {
+        self.close = true;
+        self.progress = Progress::Broken;
     }
 
     /// The socket, to be polled beside other things; never to be read or written.

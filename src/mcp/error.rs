@@ -91,6 +91,7 @@ impl RpcError {
         }
     }
 
+    /// In the words of the session era.
     pub fn resource_not_found(uri: &str) -> RpcError {
         let data = format!("{{\"uri\":{}}}", quoted(uri));
         let message = format!("resource not found: {uri}");
@@ -115,14 +116,11 @@ impl RpcError {
         )
     }
 
-    /// A whole response; `id` is raw JSON, absent when the request's id could not be read.
+    /// A whole response; `id` is raw JSON, absent when the request's id could not be read: the
+    /// schemas of MCP know no null there.
     pub fn response(&self, id: Option<&str>) -> Vec<u8> {
-        let id = id.unwrap_or("null");
-        format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}",
-            self.object()
-        )
-        .into_bytes()
+        let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
+        format!("{{\"jsonrpc\":\"2.0\",{id}\"error\":{}}}", self.object()).into_bytes()
     }
 }
 
@@ -150,6 +148,9 @@ mod tests {
         assert_eq!(value["error"]["data"]["onemcp"]["server"], "a\"b");
         assert_eq!(value["error"]["data"]["onemcp"]["reason"], "crashed");
         assert_eq!(value["error"]["data"]["onemcp"]["retryable"], false);
+        let text = error.response(None);
+        let value: serde_json::Value = serde_json::from_slice(&text).expect("valid JSON");
+        assert!(value.get("id").is_none(), "{value}");
         assert_eq!(
             result_response("1", "{}"),
             b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}"

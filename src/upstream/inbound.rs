@@ -44,14 +44,18 @@ impl Inbound {
         loop {
             match lines.next_line() {
                 Ok(Some(Line::Text(line))) => self.line(line, None),
-                Ok(Some(Line::TooLong { bytes, id })) => self.too_long(bytes, id),
+                Ok(Some(Line::TooLong { bytes, id, is_call })) => {
+                    self.too_long(bytes, id, is_call);
+                }
                 Ok(None) | Err(_) => break,
             }
         }
         self.signals.output_closed();
     }
 
-    pub fn too_long(&self, bytes: u64, id: Option<u64>) {
+    /// A response costs its call, or, when that cannot be told, all of them. What `is_call` had
+    /// a method and answers nobody.
+    pub fn too_long(&self, bytes: u64, id: Option<u64>, is_call: bool) {
         self.link
             .counters
             .too_long_lines
@@ -64,7 +68,8 @@ impl Inbound {
         );
         let error = RpcError::gateway(Reason::TooLarge, self.link.server(), &detail);
         match id {
-            Some(id) => self.link.failed(id, error),
+            _ if is_call => {}
+            Some(id) => self.link.spoilt(id, error),
             None => self.link.fail_all(&error),
         }
     }
@@ -166,7 +171,7 @@ impl Inbound {
         };
         let detail = format!("malformed answer: {why}");
         let error = RpcError::gateway(Reason::BadUpstream, self.link.server(), &detail);
-        self.link.failed(id, error);
+        self.link.spoilt(id, error);
     }
 
     /// Stdout must hold messages only, but many servers print banners there: tolerated.
@@ -394,8 +399,11 @@ impl Inbound {
         let level = envelope
             .params
             .and_then(|params| Members::parse(params, 1, FROM_SERVER).ok())
-            .and_then(|members| Level::parse(&members.string("level")?))
-            .unwrap_or(Level::Info);
+            .and_then(|members| Level::parse(&members.string("level")?));
+        let Some(level) = level else {
+            // Clients know eight levels, and some read nothing any more after a ninth.
+            return bump(&self.link.counters.dropped_notices);
+        };
         let text = envelope.text.as_bytes().to_vec();
         let task = envelope.params.and_then(task::related);
         if let Some(owner) = task.and_then(|task| self.link.tasks().owner(&task)) {

@@ -94,15 +94,56 @@ struct Pending {
     /// Calls that were taken back but that the server may still be working on: what it asks or
     /// says meanwhile may be theirs.
     abandoned: HashMap<CallId, Abandoned>,
+    /// When one was taken back that there was no room to remember.
+    uncounted: Option<Instant>,
     /// Set once, when the process is gone: no call may be added any more.
     closed: Option<(Reason, String)>,
+}
+
+impl Pending {
+    fn take(&mut self, id: CallId) -> Option<Waiting> {
+        let waiting = self.calls.remove(&id)?;
+        self.client_calls -= usize::from(waiting.caller != Caller::Gateway);
+        Some(waiting)
+    }
+
+    /// The server may still be at it.
+    fn abandon(&mut self, id: CallId) -> Option<Waiting> {
+        let waiting = self.take(id)?;
+        if let Caller::Client { session } = waiting.caller {
+            let since = Instant::now();
+            self.forget_old();
+            match self.abandoned.len() < limits::CALLS_PER_SERVER {
+                true => drop(self.abandoned.insert(id, Abandoned { since, session })),
+                false => self.uncounted = Some(since),
+            }
+        }
+        Some(waiting)
+    }
+
+    fn forget_old(&mut self) {
+        let is_young = |since: &Instant| since.elapsed() < limits::ABANDONED;
+        self.abandoned.retain(|_, call| is_young(&call.since));
+        self.uncounted = self.uncounted.filter(is_young);
+    }
+
+    /// Whether the server may be at a call of `caller` alone that was taken back, or at none.
+    fn is_clear_for(&mut self, caller: Option<Caller>) -> bool {
+        self.forget_old();
+        let is_own = |left: &Abandoned| {
+            caller
+                == Some(Caller::Client {
+                    session: left.session,
+                })
+        };
+        self.uncounted.is_none() && self.abandoned.values().all(is_own)
+    }
 }
 
 struct Waiting {
     mail: MailSender,
     progress_token: Option<String>,
     caller: Caller,
-    since: Instant,
     errand: Errand,
 }
 
@@ -114,7 +155,6 @@ struct Abandoned {
 /// A call that a message was found to belong to.
 pub struct Attributed {
     pub call: CallId,
-    pub mail: MailSender,
     /// False when another call of the same session may be meant.
     pub certain: bool,
 }
@@ -261,7 +301,6 @@ impl Link {
             mail: mail.clone(),
             progress_token: token,
             caller: Caller::Client { session },
-            since: Instant::now(),
             errand,
         };
         self.submit(id, line, waiting)
@@ -297,7 +336,6 @@ impl Link {
             mail: mail.clone(),
             progress_token: None,
             caller: Caller::Gateway,
-            since: Instant::now(),
             errand: Errand::None,
         };
         self.submit(id, line.into_bytes(), waiting)?;
@@ -424,30 +462,13 @@ impl Link {
     }
 
     fn take(&self, id: CallId) -> Option<Waiting> {
-        let mut pending = self.pending();
-        let waiting = pending.calls.remove(&id)?;
-        pending.client_calls -= usize::from(waiting.caller != Caller::Gateway);
-        Some(waiting)
+        self.pending().take(id)
     }
 
     /// Takes a call out whose answer nobody waits for, and remembers that the server may still
     /// be at it.
     fn abandon(&self, id: CallId) -> bool {
-        let mut pending = self.pending();
-        let Some(waiting) = pending.calls.remove(&id) else {
-            return false;
-        };
-        if let Caller::Client { session } = waiting.caller {
-            pending.client_calls -= 1;
-            let since = Instant::now();
-            pending
-                .abandoned
-                .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
-            if pending.abandoned.len() < limits::CALLS_PER_SERVER {
-                pending.abandoned.insert(id, Abandoned { since, session });
-            }
-        }
-        true
+        self.pending().abandon(id).is_some()
     }
 
     /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
@@ -462,22 +483,40 @@ impl Link {
         true
     }
 
-    /// The one answer of a call. Called by the reader thread only.
+    /// The one answer of a call. Called by the reader thread only. It is delivered under the lock,
+    /// so that `redirect` never comes between.
     pub fn answered(&self, id: CallId, answer: Answer) {
-        match self.take(id) {
-            Some(waiting) => {
-                let token = waiting.progress_token.as_deref();
-                self.tasks.learn(&waiting.errand, id, token, &answer);
-                deliver(&waiting.mail, id, Reply::Answer(answer));
-            }
-            None if self.pending().abandoned.remove(&id).is_some() => {}
+        if let Some((errand, token)) = self.errand_of(id) {
+            self.tasks.learn(&errand, id, token.as_deref(), &answer);
+        }
+        let mut pending = self.pending();
+        match pending.take(id) {
+            Some(waiting) => deliver(&waiting.mail, id, Reply::Answer(answer)),
+            None if pending.abandoned.remove(&id).is_some() => {}
             None => bump(&self.counters.unknown_ids),
         }
     }
 
-    /// The same, with an error of ours.
+    /// What a call has to do with tasks, and its client's progress token.
+    fn errand_of(&self, id: CallId) -> Option<(Errand, Option<String>)> {
+        let pending = self.pending();
+        let waiting = pending.calls.get(&id)?;
+        let is_any = waiting.errand != Errand::None;
+        is_any.then(|| (waiting.errand.clone(), waiting.progress_token.clone()))
+    }
+
+    /// The same, with an error of ours in place of an answer that cannot be used: the server is
+    /// done with the call.
+    pub fn spoilt(&self, id: CallId, error: RpcError) {
+        if let Some(waiting) = self.pending().take(id) {
+            deliver(&waiting.mail, id, Reply::Failed(error));
+        }
+    }
+
+    /// An error of ours, while the server may still be at the call.
     pub fn failed(&self, id: CallId, error: RpcError) {
-        if let Some(waiting) = self.take(id) {
+        let mut pending = self.pending();
+        if let Some(waiting) = pending.abandon(id) {
             deliver(&waiting.mail, id, Reply::Failed(error));
         }
     }
@@ -511,8 +550,17 @@ impl Link {
     }
 
     /// Gives a progress or log message to its call, if there is room: these may be lost.
-    fn notice(&self, mail: &MailSender, id: CallId, reply: Reply) {
-        if mail.len() >= limits::MAILBOX_SOFT || !mail.post(id, reply) {
+    /// `token`: only while the call's progress carries it.
+    fn notice(&self, id: CallId, token: Option<&str>, reply: Reply) {
+        let pending = self.pending();
+        let Some(waiting) = pending.calls.get(&id) else {
+            return;
+        };
+        let is_current = token.is_none() || waiting.progress_token.as_deref() == token;
+        if !is_current
+            || waiting.mail.len() >= limits::MAILBOX_SOFT
+            || !waiting.mail.post(id, reply)
+        {
             bump(&self.counters.dropped_notices);
         }
     }
@@ -524,16 +572,16 @@ impl Link {
         id: CallId,
         rewrite: impl FnOnce(&str) -> Option<crate::upstream::call::Notice>,
     ) -> bool {
-        let found = {
-            let pending = self.pending();
-            let waiting = pending.calls.get(&id);
-            waiting.and_then(|w| Some((w.mail.clone(), w.progress_token.clone()?)))
-        };
-        let Some((mail, token)) = found else {
+        let found = self
+            .pending()
+            .calls
+            .get(&id)
+            .map(|w| w.progress_token.clone());
+        let Some(Some(token)) = found else {
             return false;
         };
         if let Some(notice) = rewrite(&token) {
-            self.notice(&mail, id, Reply::Notice(notice));
+            self.notice(id, Some(&token), Reply::Notice(notice));
         }
         true
     }
@@ -542,43 +590,29 @@ impl Link {
     /// flight. Anything else would be a guess, unless every call here is of one session
     /// (`one_session`): then the newest one stands for the session.
     ///
-    /// A call that another session took back may still be at work (`limits::ABANDONED`). Then
-    /// only what comes at once after the call in flight began is taken for that call's: the wire
-    /// says no more, and a process for each session is the way to be sure.
+    /// While a call that another client took back may still be at work (until it is answered, or
+    /// for `limits::ABANDONED`), nothing is anybody's: the wire says no more, and a process where
+    /// nothing else happens is the way to be sure.
     pub fn attribute(&self, one_session: bool) -> Option<Attributed> {
         let mut pending = self.pending();
-        pending
-            .abandoned
-            .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
         let clients = pending
             .calls
             .iter()
             .filter(|(_, w)| w.caller != Caller::Gateway);
         let (call, waiting) = clients.max_by_key(|(id, _)| **id)?;
-        let same_session = |left: &Abandoned| {
-            waiting.caller
-                == Caller::Client {
-                    session: left.session,
-                }
-        };
-        let certain = pending.client_calls == 1 && pending.abandoned.is_empty();
-        let likely = pending.client_calls == 1
-            && (pending.abandoned.values().all(same_session)
-                || waiting.since.elapsed() < limits::AT_ONCE);
-        (certain || likely || one_session).then(|| Attributed {
-            call: *call,
-            mail: waiting.mail.clone(),
-            certain,
-        })
+        let (call, caller) = (*call, waiting.caller);
+        let is_alone = pending.client_calls == 1;
+        let certain = is_alone && pending.is_clear_for(None);
+        let is_theirs = certain || (is_alone && pending.is_clear_for(Some(caller)));
+        (is_theirs || one_session).then_some(Attributed { call, certain })
     }
 
     /// The client's call on whose own stream a message came.
     pub fn on_stream_of(&self, call: CallId) -> Option<Attributed> {
         let pending = self.pending();
         let waiting = pending.calls.get(&call)?;
-        (waiting.caller != Caller::Gateway).then(|| Attributed {
+        (waiting.caller != Caller::Gateway).then_some(Attributed {
             call,
-            mail: waiting.mail.clone(),
             certain: true,
         })
     }
@@ -588,10 +622,9 @@ impl Link {
         let pending = self.pending();
         let awaits =
             |waiting: &Waiting| matches!(&waiting.errand, Errand::Awaits { task: t } if t == task);
-        let (call, waiting) = pending.calls.iter().find(|(_, waiting)| awaits(waiting))?;
+        let (call, _) = pending.calls.iter().find(|(_, waiting)| awaits(waiting))?;
         Some(Attributed {
             call: *call,
-            mail: waiting.mail.clone(),
             certain: true,
         })
     }
@@ -599,10 +632,7 @@ impl Link {
     /// No call of a client is in work here, not even one that was taken back.
     pub fn is_quiet(&self) -> bool {
         let mut pending = self.pending();
-        pending
-            .abandoned
-            .retain(|_, call| call.since.elapsed() < limits::ABANDONED);
-        pending.client_calls == 0 && pending.abandoned.is_empty()
+        pending.client_calls == 0 && pending.is_clear_for(None)
     }
 
     pub fn client_calls(&self) -> usize {
@@ -610,32 +640,36 @@ impl Link {
     }
 
     pub fn noticed(&self, to: &Attributed, notice: crate::upstream::call::Notice) {
-        self.notice(&to.mail, to.call, Reply::Notice(notice));
+        self.notice(to.call, None, Reply::Notice(notice));
     }
 
     /// Hands a question to the call it belongs to. False when there is no room: the caller then
     /// refuses it.
     pub fn asked(&self, to: &Attributed, asked: Asked) -> bool {
+        let pending = self.pending();
+        let Some(waiting) = pending.calls.get(&to.call) else {
+            return false;
+        };
         // More room than for notices, and one slot for each call's answer stays free.
-        let room = to.mail.len() < limits::MAILBOX_SOFT + 8;
-        room && to.mail.post(to.call, Reply::Asked(asked))
+        let room = waiting.mail.len() < limits::MAILBOX_SOFT + 8;
+        room && waiting.mail.post(to.call, Reply::Asked(asked))
     }
 
     /// A question was withdrawn: tells every call here that may have passed it on.
     pub fn ask_withdrawn(&self, upstream_id: &str) {
-        let calls: Vec<(CallId, MailSender)> = {
+        let calls: Vec<CallId> = {
             let pending = self.pending();
             let clients = pending
                 .calls
                 .iter()
                 .filter(|(_, w)| w.caller != Caller::Gateway);
-            clients.map(|(id, w)| (*id, w.mail.clone())).collect()
+            clients.map(|(id, _)| *id).collect()
         };
-        for (id, mail) in calls {
+        for id in calls {
             let reply = Reply::AskWithdrawn {
                 upstream_id: upstream_id.to_owned(),
             };
-            self.notice(&mail, id, reply);
+            self.notice(id, None, reply);
         }
     }
 

@@ -374,7 +374,7 @@ impl Server {
                 return Ok(Lease::shared(link));
             }
         }
-        self.seat(caller, whose, deadline)
+        self.seat(caller, whose)
     }
 
     /// Whose process the calls of `caller` run on; `None` is everybody's. Those that a server may
@@ -406,7 +406,6 @@ impl Server {
         self: &Arc<Self>,
         caller: &Caller<'_>,
         whose: Option<Whose>,
-        deadline: Instant,
     ) -> Result<Lease, RpcError> {
         if let Caller::Session(face) = caller
             && face.ended.load(Ordering::Acquire)
@@ -415,6 +414,7 @@ impl Server {
             return Err(RpcError::gateway(Reason::Draining, self.name(), detail));
         }
         let most = self.config.max_instances;
+        let deadline = Instant::now() + limits::POOL_WAIT;
         let make = |_: &Whose| self.start_beside(caller);
         let taken = match whose {
             Some(whose @ (Whose::Session(_) | Whose::Principal(_))) => {
@@ -422,10 +422,19 @@ impl Server {
             }
             _ => self.pool.seat_alone(most, deadline, make),
         };
-        let (whose, instance) = taken.map_err(|error| self.no_seat(error))?;
+        let (whose, instance) = match taken {
+            Ok(taken) => taken,
+            // Better than none: there it is served, though it may not be asked.
+            Err(NoSeat::Full) if self.config.instances == Instances::Auto => {
+                let shared = self.shared.link(Instant::now());
+                let link = shared.map_err(|status| self.unavailable(&status))?;
+                return Ok(Lease::shared(link));
+            }
+            Err(error) => return Err(self.no_seat(error)),
+        };
         // Given back on every way out of here.
         let seat = |link: Arc<Link>| Lease::seated(link, self.clone(), whose.clone());
-        match instance.link(deadline) {
+        match instance.link(Instant::now() + limits::START_WAIT) {
             Ok(link) => Ok(seat(link)),
             Err(status) => {
                 self.pool.give_back(&whose);

@@ -10,7 +10,12 @@ pub enum Line<'a> {
     /// Without its line end (`\n` or `\r\n`).
     Text(&'a [u8]),
     /// A line of `bytes` bytes was thrown away; `id` is its top-level integer id, if it had one.
-    TooLong { bytes: u64, id: Option<u64> },
+    /// `is_call`: it had a method, so that it answers nobody.
+    TooLong {
+        bytes: u64,
+        id: Option<u64>,
+        is_call: bool,
+    },
 }
 
 /// Splits a reader into lines of at most `limit` bytes.
@@ -129,6 +134,7 @@ impl<R: Read> LineReader<R> {
         Ok(Line::TooLong {
             bytes,
             id: finder.id(),
+            is_call: finder.is_call(),
         })
     }
 }
@@ -155,6 +161,7 @@ pub(crate) struct IdFinder {
     collecting: bool,
     digits: Vec<u8>,
     found: Option<u64>,
+    has_method: bool,
 }
 
 impl IdFinder {
@@ -184,6 +191,7 @@ impl IdFinder {
             }
             b':' if self.depth == 1 => {
                 self.collecting = self.key == b"id";
+                self.has_method |= self.key == b"method";
                 self.digits.clear();
             }
             b',' => self.finish(),
@@ -212,6 +220,11 @@ impl IdFinder {
             self.found = self.found.or(text.parse().ok());
             self.collecting = false;
         }
+    }
+
+    /// A request or a notification: its id, if any, is the sender's own.
+    pub(crate) fn is_call(&self) -> bool {
+        self.has_method
     }
 
     pub(crate) fn id(&self) -> Option<u64> {
@@ -245,7 +258,9 @@ mod tests {
         while let Some(line) = reader.next_line().expect("no IO error") {
             found.push(match line {
                 Line::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                Line::TooLong { bytes, id } => format!("too long {bytes} {id:?}"),
+                Line::TooLong { bytes, id, is_call } => {
+                    format!("too long {bytes} {:?}", id.filter(|_| !is_call))
+                }
             });
         }
         found

@@ -38,6 +38,8 @@ pub struct Skipped {
     pub bytes: u64,
     /// The top-level integer `id`, if the data had one.
     pub id: Option<u64>,
+    /// It had a method, so that it answers nobody.
+    pub is_call: bool,
 }
 
 /// Collects lines into events. Feed it bytes in any pieces.
@@ -185,8 +187,11 @@ impl Parser {
         event.data.pop();
         if let Some((bytes, finder)) = self.skipping.take() {
             event.data.clear();
-            let id = finder.id();
-            event.skipped = Some(Skipped { bytes, id });
+            event.skipped = Some(Skipped {
+                bytes,
+                id: finder.id(),
+                is_call: finder.is_call(),
+            });
             return Some(event);
         }
         has_data.then_some(event)

@@ -94,8 +94,14 @@ fn what_is_not_answered_is_asked_again() {
     assert_eq!(again["inputRequests"], asked["inputRequests"]);
     assert_ne!(again["requestState"], asked["requestState"]);
     let mut malformed = answered(&call("t"), &again, "x");
-    malformed["inputResponses"] = json!({"r1": {"action": "perhaps"}});
-    assert_eq!(code(&client, &malformed), -32602);
+    for bad in [
+        json!({"action": "perhaps"}),
+        json!({"action": "accept", "content": 5}),
+        json!({"action": "accept", "content": [1]}),
+    ] {
+        malformed["inputResponses"] = json!({ "r1": bad });
+        assert_eq!(code(&client, &malformed), -32602, "{bad}");
+    }
     let result = client.get("tools/call", &answered(&call("t"), &again, "Zoe"));
     assert_eq!(result["content"][0]["text"], "t:Zoe");
     rig.stop();

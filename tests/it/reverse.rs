@@ -228,6 +228,25 @@ fn several_questions_and_several_rounds_belong_to_one_call() {
 }
 
 #[test]
+fn an_answer_that_is_none_counts_as_a_refusal() {
+    let rig = rig();
+    let mut session = rig.session_with(able());
+    let form = json!({"message": "?"});
+    let mut stream = call(&session, "ev_1mcp_test_elicitation", form);
+    let asked = question(&mut stream, "elicitation/create");
+    session.answer(&asked["id"], accepted(json!(5)));
+    assert_eq!(end(&mut stream), "User response: action=cancel, content={}");
+
+    let mut stream = call(&session, "ev_1mcp_test_sampling", json!({"prompt": "?"}));
+    let asked = question(&mut stream, "sampling/createMessage");
+    let mut odd = sampled("Paris");
+    odd["role"] = json!("system");
+    session.answer(&asked["id"], odd);
+    assert_eq!(answer(&mut stream)["error"]["code"], -32603);
+    rig.stop();
+}
+
+#[test]
 fn a_refusal_is_an_answer_to_a_form_and_the_end_of_any_other_question() {
     let rig = rig();
     let mut session = rig.session_with(able());

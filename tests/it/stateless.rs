@@ -84,6 +84,48 @@ fn what_a_request_must_say_is_checked_in_its_order() {
     assert_eq!(error["data"], expected);
     let level = client.with(&key("logLevel"), json!("loud"));
     refused(&level.request(&id, "tools/list", &json!({})), 400, -32602);
+    let nobody = client.with(&key("clientInfo"), json!("it"));
+    refused(&nobody.request(&id, "tools/list", &json!({})), 400, -32602);
+    rig.stop();
+}
+
+#[test]
+fn capabilities_say_each_thing_once() {
+    let (rig, client) = rig("legacy");
+    let declaring = |capabilities: &str| {
+        let marked = client.able(json!({"here": 1}));
+        let body = marked
+            .body(&json!("n"), "tools/list", &json!({}))
+            .to_string();
+        let body = body.replace("{\"here\":1}", capabilities);
+        let request = Request::post("/mcp/ev", body)
+            .with("MCP-Protocol-Version", REVISION)
+            .with("Mcp-Method", "tools/list");
+        client.send(&request)
+    };
+    assert_eq!(declaring("{\"elicitation\":{\"url\":{}}}").status(), 200);
+    for twice in [
+        "{\"roots\":{},\"roots\":{}}",
+        "{\"elicitation\":{\"url\":{},\"\\u0075rl\":{}}}",
+    ] {
+        let reply = declaring(twice);
+        assert_eq!((reply.status(), code(&reply)), (400, -32602), "{reply:?}");
+        assert_eq!(reply.json()["id"], "n");
+    }
+    rig.stop();
+}
+
+#[test]
+fn a_resource_of_no_server_is_what_this_era_calls_it() {
+    let rig = Rig::start(json!({"a": everything(&[]), "b": everything(&[])}));
+    let client = Client::new(rig.port, "/mcp");
+    let uri = "nobody://has-it";
+    let answer = client.ask("resources/read", &json!({"uri": uri}));
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    assert_eq!(answer["error"]["data"]["uri"], uri, "{answer}");
+    let mut session = rig.session();
+    let answer = session.ask("resources/read", json!({"uri": uri}));
+    assert_eq!(answer["error"]["code"], -32002, "{answer}");
     rig.stop();
 }
 
@@ -410,6 +452,37 @@ fn a_client_that_goes_takes_its_request_back() {
 }
 
 #[test]
+fn a_client_that_only_ends_its_sending_gets_its_answer() {
+    let (rig, client) = rig("legacy");
+    let sleep = |ms: u64| {
+        let params = call("sleep", json!({"ms": ms}));
+        client.request(&json!(1), "tools/call", &params)
+    };
+    let mut half = Connection::open(rig.port);
+    half.send_only(&sleep(400));
+    half.end_sending();
+    let mut stream = half.streamed();
+    assert_eq!(stream.head.status, 200);
+    assert!(stream.event(PATIENCE).unwrap().comment);
+    assert_eq!(text_of(&stream.message()["result"]), "Slept 400 ms");
+    // Nothing can be sent to find out whether this one still listens.
+    let mut plain = Connection::open(rig.port);
+    plain.send_only(&sleep(60_000).with("Accept", "application/json"));
+    eventually("the call is in work", || in_work(&client) == 1);
+    plain.end_sending();
+    assert!(plain.is_closed_by_peer());
+    eventually("it has ended", || in_work(&client) == 0);
+    // Whoever goes is no error of ours.
+    let mut gone = Connection::open(rig.port);
+    gone.send_only(&sleep(60_000));
+    eventually("the next call is in work", || in_work(&client) == 1);
+    gone.cut();
+    eventually("it has ended too", || in_work(&client) == 0);
+    assert!(!rig.stderr().contains(" ERROR "), "{}", rig.stderr());
+    rig.stop();
+}
+
+#[test]
 fn a_server_without_an_answer_costs_its_time_only() {
     let mut server = hostile(&[]);
     server["requestTimeout"] = json!(300);
@@ -543,5 +616,29 @@ fn while_servers_start_lists_are_held_and_not_to_be_kept() {
     let client = Client::new(rig.port, "/mcp");
     let page = client.get("tools/list", &json!({}));
     assert!(!page["tools"].as_array().unwrap().is_empty());
+    rig.stop();
+}
+
+#[test]
+fn what_a_client_does_not_know_is_an_error_not_a_result() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/odd-stateless.sh");
+    let rig = Rig::start(json!({"odd": {"command": "sh", "args": [script]}}));
+    let plain = Client::new(rig.port, "/mcp/odd");
+    let able = plain.able(json!({"elicitation": {}}));
+    let bad = |client: &Client, tool: &str| {
+        let answer = client.ask("tools/call", &call(tool, json!({})));
+        assert_eq!(answer["error"]["code"], -32603, "{tool}: {answer}");
+        assert_eq!(answer["error"]["data"]["onemcp"]["reason"], "bad_upstream");
+    };
+    for tool in ["insatiable", "task", "unknown_question", "nothing_asked"] {
+        bad(&plain, tool);
+    }
+    // Declared are forms, not pages to visit.
+    for tool in ["visits", "task", "unknown_question"] {
+        bad(&able, tool);
+    }
+    let asked = able.get("tools/call", &call("insatiable", json!({})));
+    assert_eq!(asked["resultType"], "input_required");
+    assert_eq!(asked["inputRequests"]["f"]["method"], "elicitation/create");
     rig.stop();
 }

@@ -158,6 +158,42 @@ fn what_was_asked_before_the_end_of_the_input_is_answered() {
 }
 
 #[test]
+fn no_question_outlives_the_input() {
+    let servers = json!({
+        "ev": everything(&[]),
+        "new": everything(&["--era", "modern"]),
+    });
+    let mut client = Client::open(Plan::new(servers), "2025-11-25", able());
+    for (id, server) in ["ev", "new"].into_iter().enumerate() {
+        let name = format!("{server}_1mcp_test_elicitation");
+        client.send(&tool_call(&json!(id), &name, &json!({"message": "Who?"})));
+        client.expect("elicitation/create");
+    }
+    let message = stateless(json!({"notifications": {"toolsListChanged": true}}));
+    client.send(&request(&json!("l"), "subscriptions/listen", &message));
+    client.expect("notifications/subscriptions/acknowledged");
+    // One whose question comes when nobody is there to be asked.
+    let arguments = json!({"message": "Late?"});
+    client.send(&tool_call(
+        &json!(2),
+        "ev_1mcp_test_elicitation",
+        &arguments,
+    ));
+    let begun = Instant::now();
+    client.end_input();
+    for id in [0, 1, 2] {
+        let answer = client.answer(&json!(id));
+        assert!(answer["result"].is_object() || answer["error"].is_object());
+    }
+    client.ended();
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
 fn many_lines_at_once_are_all_answered() {
     let mut client = client();
     for id in 0..1000 {
@@ -191,8 +227,8 @@ fn what_is_no_message_gets_an_error_and_ends_nothing() {
         client.send(bad);
         let error = client.next();
         assert_eq!(
-            (&error["id"], &error["error"]["code"]),
-            (&Value::Null, &json!(code)),
+            (error.get("id"), &error["error"]["code"]),
+            (None, &json!(code)),
             "{bad}"
         );
     }
@@ -478,6 +514,19 @@ fn a_question_to_a_stateless_client_is_a_result() {
     let said = text_of(&client.get("tools/call", params));
     assert!(said.contains("action=decline"), "{said}");
     client.leave();
+}
+
+#[test]
+fn threads_that_have_rested_end_well() {
+    for _ in 0..5 {
+        let mut client = client();
+        let wishes = stateless(json!({"notifications": {"toolsListChanged": true}}));
+        for id in 0..20 {
+            client.send(&request(&json!(id), "subscriptions/listen", &wishes));
+            client.expect("notifications/subscriptions/acknowledged");
+        }
+        client.leave();
+    }
 }
 
 #[test]

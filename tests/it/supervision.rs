@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::eventually;
 use crate::support::rig::{Plan, Rig, signal};
 use crate::support::servers::{everything, gateway_binary, hostile, with};
+use crate::support::session::{text_of, tool_call};
 
 /// Functions for the arms of a server, and the part before them.
 const HEAD: &str = r#"
@@ -177,6 +178,24 @@ fn a_flood_of_errors_without_an_id_does_not_flood_the_log() {
     assert_eq!(rig.session().text("s_1mcp_go", json!({})), "done");
     let lines = rig.stderr().lines().count();
     assert!(lines < 200, "{lines} lines in the log");
+    rig.stop();
+}
+
+#[test]
+fn a_log_message_without_a_known_level_reaches_nobody() {
+    let arms = r#"*'"tools/call"'*)
+        for level in '"level":"loud",' '' '"level":"info",'; do
+            printf '%s\n' '{"jsonrpc":"2.0","method":"notifications/message",
+                "params":{'"$level"'"data":"x"}}' | tr -d '\n'; echo
+        done
+        result '{"content":[{"type":"text","text":"done"}]}' ;;"#;
+    let rig = Rig::start(json!({"s": script(arms)}));
+    let session = rig.session();
+    let call = tool_call(&json!(1), "s_1mcp_go", &json!({}));
+    let (before, answer) = session.stream(call).answer();
+    assert_eq!(text_of(&answer["result"]), "done");
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert_eq!(before[0]["params"]["level"], "info");
     rig.stop();
 }
 

@@ -336,7 +336,7 @@ impl Remote {
     pub(super) fn event(&self, flight: &Flight, event: Event) {
         if let Some(skipped) = event.skipped {
             if let Some(inbound) = self.inbound() {
-                inbound.too_long(skipped.bytes, skipped.id.or(flight.call));
+                inbound.too_long(skipped.bytes, skipped.id.or(flight.call), skipped.is_call);
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! Why an exchange with a server over HTTP did not bring what it should: as callers are told,
 //! and as the owner judges the server by it. Pure.
 
-use crate::mcp::error::Reason;
+use crate::mcp::error::{HEADER_MISMATCH, Reason, UNSUPPORTED_VERSION};
 use crate::net::error::NetError;
 use crate::upstream::remote::mask::Mask;
 use crate::wire::members::Members;
@@ -151,13 +151,16 @@ pub fn error_of(body: &str) -> Option<BodyError> {
 
 /// Whether the server no longer knows the session that the request named. 404 is what the
 /// protocol says; 400 with an error that belongs to no request and speaks of the session is what
-/// servers do that were written after the examples of the official SDK.
+/// servers do that were written after the examples of the official SDK. A server that has become
+/// stateless since knows no session either: it misses what every stateless request says.
 pub fn is_lost_session(status: u16, body: &str) -> bool {
     match status {
         404 => true,
         400 => error_of(body).is_some_and(|error| {
             let message = error.message.unwrap_or_default().to_ascii_lowercase();
-            !error.has_id && message.contains("session")
+            let is_stateless = matches!(error.code, Some(HEADER_MISMATCH | UNSUPPORTED_VERSION))
+                || message.contains("io.modelcontextprotocol/");
+            is_stateless || !error.has_id && message.contains("session")
         }),
         _ => false,
     }
@@ -235,6 +238,9 @@ mod tests {
             400,
             &body("null", "Bad Request: No valid session ID")
         ));
+        let misses = body("1", "_meta needs io.modelcontextprotocol/protocolVersion");
+        assert!(is_lost_session(400, &misses));
+        assert!(is_lost_session(400, &misses.replace("-32000", "-32022")));
         for (status, body) in [
             (400, body("1", "No valid session ID")),
             (400, body("null", "Bad Request")),

@@ -190,7 +190,13 @@ impl Connection {
 
     /// Sends a request whose answer may come bit by bit.
     pub(crate) fn stream(mut self, request: &Request) -> Stream {
-        let head = self.send(request);
+        self.send_only(request);
+        self.streamed()
+    }
+
+    /// The answer to what was sent before.
+    pub(crate) fn streamed(mut self) -> Stream {
+        let head = self.read_head();
         Stream {
             connection: self,
             head,
@@ -321,6 +327,11 @@ impl Connection {
     pub(crate) fn is_closed_by_peer(&mut self) -> bool {
         let before = self.raw.len();
         !self.receive(Instant::now() + PATIENCE) && self.raw.len() == before
+    }
+
+    /// Says that nothing more comes from here; what comes is still read.
+    pub(crate) fn end_sending(&self) {
+        self.socket.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     /// Cuts the connection with a reset, in the middle of whatever goes on.
