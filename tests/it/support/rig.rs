@@ -269,6 +269,14 @@ impl Rig {
         entries(self.pid, "fd")
     }
 
+    /// Threads whose name begins so.
+    pub(crate) fn threads_named(&self, prefix: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.starts_with(prefix)).count()
+    }
+
     pub(crate) fn threads(&self) -> usize {
         entries(self.pid, "task")
     }
