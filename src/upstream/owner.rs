@@ -561,7 +561,9 @@ impl Owner {
     fn wanted_uris(&self) -> Vec<String> {
         match (&self.role, self.server.config.instances) {
             (Role::Session(session), _) => session.wanted.at(self.server.index),
-            (Role::Shared, mode) if !mode.is_per_session() => self.server.subscribed_uris(),
+            (Role::Shared | Role::Beside, mode) if !mode.is_per_session() => {
+                self.server.subscribed_uris()
+            }
             // Only the sessions' own processes are asked.
             (Role::Shared | Role::Beside, _) => Vec::new(),
         }

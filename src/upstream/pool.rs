@@ -72,6 +72,14 @@ impl Pool {
         entry.instance.is_living().then(|| entry.instance.clone())
     }
 
+    /// Those that belong to no session.
+    pub(crate) fn beside(&self) -> Vec<Arc<Instance>> {
+        let entries = self.lock();
+        let beside = entries.map.iter();
+        let beside = beside.filter(|(whose, _)| !matches!(whose, Whose::Session(_)));
+        beside.map(|(_, entry)| entry.instance.clone()).collect()
+    }
+
     /// A seat at the process of `whose`, which `make` starts if it is not there. Waits until
     /// `deadline` while there are `most` already.
     pub(crate) fn seat(

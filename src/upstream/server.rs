@@ -17,6 +17,7 @@ use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::method::Asks;
 use crate::net::egress::Allowed;
+use crate::upstream::call::Mailbox;
 use crate::upstream::caller::{Caller, Lease};
 use crate::upstream::event::{Event, Outlook};
 use crate::upstream::handshake::ClientFace;
@@ -589,8 +590,34 @@ impl Server {
 
     /// The server has agreed to the subscription.
     pub fn confirm_subscription(&self, uri: &str) {
-        if let Some(subscription) = lock(&self.subscriptions).get_mut(uri) {
-            subscription.agreed = true;
+        let is_news = match lock(&self.subscriptions).get_mut(uri) {
+            Some(subscription) => !std::mem::replace(&mut subscription.agreed, true),
+            None => false,
+        };
+        if is_news {
+            self.tell_beside("resources/subscribe", uri);
+        }
+    }
+
+    /// What processes hear that are neither shared nor a session's: a call there may change what
+    /// somebody watches.
+    fn tell_beside(&self, method: &str, uri: &str) {
+        if self.config.instances.is_per_session() {
+            return;
+        }
+        let params = format!("{{\"uri\":{}}}", quoted(uri));
+        for instance in self.pool.beside() {
+            let link = lock(&instance.slot).link.clone();
+            let Some(link) = link.filter(|link| !link.is_stateless()) else {
+                continue;
+            };
+            if let Err(error) = link.request(method, &params, Mailbox::new(1).sender()) {
+                log::debug!(
+                    "{method} not told server={:?}: {}",
+                    self.name(),
+                    error.message
+                );
+            }
         }
     }
 
@@ -604,8 +631,12 @@ impl Server {
         if subscription.sessions > 0 {
             return false;
         }
-        subscriptions.remove(uri);
+        let was_agreed = subscriptions.remove(uri).is_some_and(|one| one.agreed);
+        drop(subscriptions);
         self.shared.signals.wishes_changed();
+        if was_agreed {
+            self.tell_beside("resources/unsubscribe", uri);
+        }
         true
     }
 

@@ -137,3 +137,23 @@ fn a_server_that_dies_while_it_waits_is_told_to_who_comes_back() {
     );
     rig.stop();
 }
+
+#[test]
+fn who_stands_alone_hears_what_its_own_process_changes() {
+    let (rig, client) = asking(&everything(&[]));
+    // From now on calls of this client run on processes of their own.
+    ask(&client, &call("t"));
+    let watched = "test://watched-resource";
+    assert!(!client.text("whoami", json!({})).is_empty());
+    let mut stream = client.listen(&json!(1), &json!({"resourceSubscriptions": [watched]}));
+    assert_eq!(
+        stream.message()["method"],
+        "notifications/subscriptions/acknowledged"
+    );
+    client.text("test_update_resource", json!({}));
+    let message = stream.message();
+    assert_eq!(message["method"], "notifications/resources/updated");
+    assert_eq!(message["params"]["uri"], watched);
+    stream.cut();
+    rig.stop();
+}
