@@ -96,6 +96,8 @@ struct Pending {
     abandoned: HashMap<CallId, Abandoned>,
     /// When one was taken back that there was no room to remember.
     uncounted: Option<Instant>,
+    /// Of the stateless era, whose servers say nothing more about a call that was taken back.
+    is_stateless: bool,
     /// Set once, when the process is gone: no call may be added any more.
     closed: Option<(Reason, String)>,
 }
@@ -122,7 +124,11 @@ impl Pending {
     }
 
     fn forget_old(&mut self) {
-        let is_young = |since: &Instant| since.elapsed() < limits::ABANDONED;
+        let limit = match self.is_stateless {
+            true => limits::COOLING,
+            false => limits::ABANDONED,
+        };
+        let is_young = |since: &Instant| since.elapsed() < limit;
         self.abandoned.retain(|_, call| is_young(&call.since));
         self.uncounted = self.uncounted.filter(is_young);
     }
@@ -245,6 +251,7 @@ impl Link {
 
     /// Set by the owner after the handshake.
     pub fn set_hello(&self, hello: Hello) {
+        self.pending().is_stateless = hello.era.is_stateless();
         // A second handshake on one process does not happen; the first one stands.
         let _ = self.hello.set(hello);
     }
