@@ -450,7 +450,7 @@ const NOT_KEPT: CacheHint = CacheHint {
 };
 
 /// Only these may be answered with `input_required` (basic/patterns/mrtr).
-fn may_ask(method: Method) -> bool {
+pub fn may_ask(method: Method) -> bool {
     matches!(
         method,
         Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits;
-use crate::front::answer::{Bound, Relayed};
+use crate::front::answer::{Bound, Relayed, may_ask};
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::Outstanding;
 use crate::front::headers;
@@ -293,10 +293,7 @@ impl<'a> Stateless<'a> {
         key: Named<'a>,
         mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
-        let caller = Caller::Stateless(StatelessFace {
-            principal: None,
-            capabilities: terms.capabilities,
-        });
+        let caller = caller_of(terms, method);
         let found = self.desk.find(place, &key, &caller);
         let Target { server, native } = found.map_err(renumbered)?;
         self.desk.check_open(&server)?;
@@ -401,6 +398,17 @@ fn renumbered(mut error: RpcError) -> RpcError {
         error.code = INVALID_PARAMS;
     }
     error
+}
+
+/// A request that cannot ask needs no process where nothing else happens.
+fn caller_of<'a>(terms: &Terms<'a>, method: Method) -> Caller<'a> {
+    match may_ask(method) {
+        true => Caller::Stateless(StatelessFace {
+            principal: None,
+            capabilities: terms.capabilities,
+        }),
+        false => Caller::NOBODY,
+    }
 }
 
 /// Members that every complete result of our own has.
