@@ -275,7 +275,7 @@ wait_for_tools "$url" 2
 run churn gateway churn --url "$url" --pid "$pid" --clients 8 --calls "$churn_calls" --warmup 1
 end_all
 
-case $binary in *musl*) limit=5 ;; *) limit=6 ;; esac
+case $binary in *musl*) limit=6 ;; *) limit=8 ;; esac
 bytes=$(stat -c %s "$binary")
 printf '{"row":"size","label":"gateway","mib":%d.%03d,"limit_mib":%d}\n' \
     $((bytes >> 20)) $(((bytes & 1048575) * 1000 >> 20)) "$limit" >>"$lines"
