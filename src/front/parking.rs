@@ -125,10 +125,12 @@ impl Parking {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.calls().len()
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.calls().is_empty()
     }

@@ -23,48 +23,35 @@ const RELATED: Path = &[
     Step::Key("taskId"),
 ];
 
+/// In the outcome that the state of a task holds, and in the questions that it waits for.
+const IN_OUTCOME: Path = &[
+    Step::Key("result"),
+    Step::Key("_meta"),
+    Step::Key(RELATED_TASK),
+    Step::Key("taskId"),
+];
+const IN_QUESTIONS: Path = &[
+    Step::Key("inputRequests"),
+    Step::Each,
+    Step::Key("params"),
+    Step::Key("_meta"),
+    Step::Key(RELATED_TASK),
+    Step::Key("taskId"),
+];
+
 /// In a result, in either form. What is named the same in the answer of a tool stands deeper.
 const IN_RESULT: &[Path] = &[
     ID,
     RELATED,
     &[Step::Key("task"), Step::Key("taskId")],
     &[Step::Key("tasks"), Step::Each, Step::Key("taskId")],
-    &[
-        Step::Key("result"),
-        Step::Key("_meta"),
-        Step::Key(RELATED_TASK),
-        Step::Key("taskId"),
-    ],
-    &[
-        Step::Key("inputRequests"),
-        Step::Each,
-        Step::Key("params"),
-        Step::Key("_meta"),
-        Step::Key(RELATED_TASK),
-        Step::Key("taskId"),
-    ],
+    IN_OUTCOME,
+    IN_QUESTIONS,
 ];
 /// In what a call is answered with that may have become a task of 2025-11-25.
 const IN_CREATED: &[Path] = &[RELATED, &[Step::Key("task"), Step::Key("taskId")]];
 /// In the parameters of a request or notification that is about a task.
-const IN_PARAMS: &[Path] = &[
-    ID,
-    RELATED,
-    &[
-        Step::Key("result"),
-        Step::Key("_meta"),
-        Step::Key(RELATED_TASK),
-        Step::Key("taskId"),
-    ],
-    &[
-        Step::Key("inputRequests"),
-        Step::Each,
-        Step::Key("params"),
-        Step::Key("_meta"),
-        Step::Key(RELATED_TASK),
-        Step::Key("taskId"),
-    ],
-];
+const IN_PARAMS: &[Path] = &[ID, RELATED, IN_OUTCOME, IN_QUESTIONS];
 /// In anything else, which is at most for a task.
 const IN_META: &[Path] = &[RELATED];
 

@@ -65,6 +65,10 @@ impl Pool {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().map.is_empty()
+    }
+
     /// A living process of `whose`, without taking a seat.
     pub(crate) fn living(&self, whose: &Whose) -> Option<Arc<Instance>> {
         let entries = self.lock();

@@ -392,6 +392,8 @@ impl Server {
             (Instances::Principal, _) if caller.principal().is_some() => caller
                 .principal()
                 .map(|name| Whose::Principal(name.to_owned())),
+            // Most servers never ask: their calls pay for no name.
+            (_, Caller::Session(_)) if !may_be_asked && self.pool.is_empty() => None,
             (_, Caller::Session(face)) => {
                 let own = Whose::Session(face.session.clone());
                 (may_be_asked || self.pool.living(&own).is_some()).then_some(own)
