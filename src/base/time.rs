@@ -5,6 +5,21 @@ pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// A moment as [`now_rfc3339`] writes it.
+pub fn rfc3339(at: std::time::SystemTime) -> String {
+    match jiff::Timestamp::try_from(at) {
+        Ok(at) => format!("{at:.3}"),
+        // Beyond the year 9999.
+        Err(_) => now_rfc3339(),
+    }
+}
+
+/// Reads what [`rfc3339`] writes.
+pub fn from_rfc3339(text: &str) -> Option<std::time::SystemTime> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(at.into())
+}
+
 /// A limit as people write it: `300 ms`, `3 s`, `45 s`.
 pub fn rounded(time: std::time::Duration) -> String {
     match time.as_millis() {

@@ -208,6 +208,14 @@ impl Health {
             .with("X-Uptime-Seconds", uptime.to_string())
     }
 
+    /// The verdict of `/health` in a word.
+    pub fn verdict(&self) -> &'static str {
+        let world = self.hub.world();
+        let servers = world.servers().iter();
+        let servers: Vec<_> = servers.map(|server| (server, server.status())).collect();
+        Counts::of(&servers).verdict(self.draining.load(Ordering::Acquire))
+    }
+
     /// `/health/live`: the process turns. Says nothing about servers.
     pub fn live(&self) -> Reply {
         probe(200, "alive")
@@ -297,7 +305,7 @@ fn server_detail(server: &Server, status: &Status, detail: Detail) -> ServerDeta
 
 /// An error text without what looks like a credential: the word after `key=`, `token:` and the
 /// like, and what stands before an `@` in a URL.
-fn sanitised(text: &str) -> String {
+pub fn sanitised(text: &str) -> String {
     const WORDS: [&str; 6] = ["password", "passwd", "token", "key", "secret", "auth"];
     let masked: Vec<String> = text
         .split(' ')

@@ -1,7 +1,12 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod control;
+pub mod conversation;
 pub mod front_door;
 pub mod health_socket;
+pub mod local_socket;
+pub mod operator;
+pub mod orders;
 pub mod router;
 pub mod run;

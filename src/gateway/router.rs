@@ -163,6 +163,7 @@ impl Router {
             self.publish(desk);
         }
         self.look_if_settled(&desk.offers);
+        self.hub.beat();
     }
 
     /// A server may be ready while the lists that it reported still wait here: it is settled when

@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -26,8 +25,11 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::control::Control;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::local_socket::{self, Owner};
+use crate::gateway::operator::Operator;
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
@@ -75,6 +77,7 @@ pub struct Gateway {
     servers: Vec<Arc<Server>>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
+    control: Option<Control>,
     events: Sender<Event>,
     router: JoinHandle<()>,
 }
@@ -116,7 +119,7 @@ impl Gateway {
             level: settings.health_info_level,
             draining: draining.clone(),
         });
-        let streamable = streamable(&settings, hub, told, &draining);
+        let streamable = streamable(&settings, hub.clone(), told, &draining);
         let sse = Arc::new(Sse {
             talks: Talks::new(Arc::new(Common {
                 streamable: streamable.clone(),
@@ -134,6 +137,14 @@ impl Gateway {
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
+        let operator = Operator {
+            hub,
+            health: health.clone(),
+            sessions: sessions.clone(),
+            started: SystemTime::now(),
+            url: address.map(url),
+        };
+        let control = open_control(&settings, address, operator);
         let health_socket = open_health_socket(&settings, address, health);
         Ok(Gateway {
             address,
@@ -146,6 +157,7 @@ impl Gateway {
             servers,
             draining,
             health_socket,
+            control,
             events,
             router,
         })
@@ -153,16 +165,7 @@ impl Gateway {
 
     /// The URL that clients on this machine use.
     pub fn url(&self) -> Option<String> {
-        let address = self.address?;
-        let ip = match address.ip() {
-            ip if !ip.is_unspecified() => ip,
-            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
-            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
-        };
-        Some(match ip {
-            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", address.port()),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", address.port()),
-        })
+        self.address.map(url)
     }
 
     /// Serves the client behind `input` and `output`, until its `stop` or the gateway's.
@@ -212,6 +215,9 @@ impl Gateway {
         self.sse.talks.stop();
         let workers = &self.sse.talks.common.workers;
         workers.stop(Instant::now() + Duration::from_secs(1));
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
@@ -220,6 +226,18 @@ impl Gateway {
         if self.router.join().is_err() {
             log::error!("router thread panicked");
         }
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    match ip {
+        IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", address.port()),
+        IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", address.port()),
     }
 }
 
@@ -359,7 +377,7 @@ fn open_health_socket(
         None => SocketName::Process,
     };
     let mut last = "no runtime or state directory is known".to_owned();
-    for folder in socket_folders(settings) {
+    for folder in local_socket::folders(settings.state_dir.as_deref()) {
         match HealthSocket::open(&folder, name, health.clone()) {
             Ok(socket) => return Some(socket),
             Err(error) => last = format!("{}: {error}", folder.display()),
@@ -369,20 +387,28 @@ fn open_health_socket(
     None
 }
 
-fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
+/// Without one the gateway serves as well, but nobody can steer it.
+fn open_control(
+    settings: &Settings,
+    address: Option<SocketAddr>,
+    operator: Operator,
+) -> Option<Control> {
+    let owner = match address {
+        Some(address) => Owner::Port(address.port()),
+        None => Owner::Process(std::process::id()),
     };
-    let home = variable("HOME").map(|home| home.join(".local/state/onemcp"));
-    let folders = [
-        variable("RUNTIME_DIRECTORY"),
-        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("onemcp")),
-        settings.state_dir.clone(),
-        variable("STATE_DIRECTORY"),
-        variable("XDG_STATE_HOME").map(|folder| folder.join("onemcp")),
-        home,
-    ];
-    folders.into_iter().flatten().collect()
+    let socket = match local_socket::open_control(owner, settings) {
+        Ok(socket) => socket?,
+        Err(why) => {
+            log::warn!("no control socket: {why}");
+            return None;
+        }
+    };
+    match Control::start(socket, operator) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            log::warn!("no control socket: {error}");
+            None
+        }
+    }
 }

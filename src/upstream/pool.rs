@@ -84,6 +84,12 @@ impl Pool {
         beside.map(|(_, entry)| entry.instance.clone()).collect()
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
+        let entries = self.lock();
+        let instances = entries.map.values().map(|entry| &entry.instance);
+        instances.cloned().collect()
+    }
+
     /// A seat at the process of `whose`, which `make` starts if it is not there. Waits until
     /// `deadline` while there are `most` already.
     pub(crate) fn seat(

@@ -1,0 +1,296 @@
+//! What an operator may see and do: the one place behind the control socket. It holds no thread
+//! and no state of its own; what it shows is taken from the world at that moment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::base::time;
+use crate::config::near::nearest;
+use crate::config::server::ServerState;
+use crate::front::health::{Health, sanitised};
+use crate::front::sessions::Sessions;
+use crate::mcp::list::ListKind;
+use crate::relay::world::{Hub, World};
+use crate::upstream::server::{Server, State};
+
+pub struct Operator {
+    pub hub: Arc<Hub>,
+    pub health: Arc<Health>,
+    pub sessions: Arc<Sessions>,
+    pub started: SystemTime,
+    /// Where clients on this machine connect to, if they do.
+    pub url: Option<String>,
+}
+
+/// Why something is not done. The code is the exit code of the command that asked for it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub code: u8,
+    pub error: String,
+}
+
+/// The exit codes of the command line, as far as the gateway decides them.
+pub const EXIT_FALSE: u8 = 1;
+pub const EXIT_USAGE: u8 = 64;
+pub const EXIT_UNREACHABLE: u8 = 69;
+pub const EXIT_TIMEOUT: u8 = 75;
+pub const EXIT_REFUSED: u8 = 77;
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+impl Refused {
+    pub fn new(code: u8, error: impl Into<String>) -> Refused {
+        Refused {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
+/// One server, as a line of `status`. Times are moments, so that a line changes only when
+/// something has happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerLine {
+    pub kind: &'static str,
+    pub name: String,
+    /// Place in the configuration.
+    pub position: usize,
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<&'static str>,
+    pub tags: Vec<String>,
+    pub tools: usize,
+    pub prompts: usize,
+    /// Templates included.
+    pub resources: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    pub processes: usize,
+    pub calls: usize,
+    pub restarts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "moment")]
+    pub retry_at: Option<Instant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is wrong with its lists although it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<String>,
+}
+
+/// The gateway itself, as a line of `status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayLine {
+    pub kind: &'static str,
+    pub status: &'static str,
+    pub version: &'static str,
+    pub pid: u32,
+    pub started_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Enabled ones.
+    pub servers: usize,
+    pub ready: usize,
+    pub sessions: usize,
+    pub calls: usize,
+    /// Clients are held until servers have settled.
+    pub starting: bool,
+    pub draining: bool,
+    pub config: ConfigLine,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigLine {
+    /// Counts the configurations that were in force.
+    pub version: u64,
+    /// How the last attempt to take another one went.
+    pub ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// Settings that changed in the file and wait for a restart of the gateway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
+}
+
+fn moment<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
+    let left = at.map(|at| at.saturating_duration_since(Instant::now()));
+    let at = SystemTime::now() + left.unwrap_or_default();
+    serializer.serialize_str(&time::rfc3339(at))
+}
+
+/// How far the wait for servers is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// So many are ready.
+    Ready(usize),
+    /// Of so many in all, these are on their way: name and state.
+    Waiting(usize, Vec<(String, &'static str)>),
+    /// These will not be ready soon.
+    Failed(Vec<String>),
+}
+
+impl Operator {
+    /// Every server in the order of the configuration.
+    pub fn servers(&self) -> Vec<ServerLine> {
+        let world = self.hub.world();
+        let servers = world.servers().iter().enumerate();
+        servers
+            .map(|(position, server)| server_line(&world, position, server))
+            .collect()
+    }
+
+    /// The gateway around these servers.
+    pub fn gateway(&self, servers: &[ServerLine]) -> GatewayLine {
+        let enabled = servers
+            .iter()
+            .filter(|server| server.state != State::Disabled.as_str());
+        let (total, ready) = enabled.fold((0, 0), |(total, ready), server| {
+            let is_ready = server.state == State::Ready.as_str();
+            (total + 1, ready + usize::from(is_ready))
+        });
+        GatewayLine {
+            kind: "gateway",
+            status: self.health.verdict(),
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            started_at: time::rfc3339(self.started),
+            url: self.url.clone(),
+            servers: total,
+            ready,
+            sessions: self.sessions.len(),
+            calls: servers.iter().map(|server| server.calls).sum(),
+            starting: !self.hub.is_settled(),
+            draining: self.health.draining.load(Ordering::Acquire),
+            config: self.config(),
+        }
+    }
+
+    fn config(&self) -> ConfigLine {
+        ConfigLine {
+            version: 1,
+            ok: true,
+            at: None,
+            problems: Vec::new(),
+            needs_restart: Vec::new(),
+        }
+    }
+
+    /// By its name, or by the form its name takes in tool names.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn server(&self, name: &str) -> Result<Arc<Server>, Refused> {
+        let world = self.hub.world();
+        if let Some(server) = world.server_named(name) {
+            return Ok(server.clone());
+        }
+        let known = world.servers().iter().map(|server| server.name());
+        let hint = match nearest(name, known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "onemcp servers shows those that there are".to_owned(),
+        };
+        let error = format!("unknown server {name:?}; {hint}");
+        Err(Refused::new(EXIT_FALSE, error))
+    }
+
+    /// Ends the process of a server and starts it again, whatever happened to it before.
+    ///
+    /// # Errors
+    /// When it has none, because it is disabled or its entry is wrong.
+    pub fn restart(&self, server: &Server) -> Result<(), Refused> {
+        let why = match &server.config.state {
+            ServerState::Enabled => return Ok(()),
+            ServerState::Disabled => "is disabled; onemcp enable starts it".to_owned(),
+            ServerState::Invalid(reason) => format!("cannot start: {reason}"),
+        };
+        let error = format!("{:?} {why}", server.name());
+        Err(Refused::new(EXIT_FALSE, error))
+    }
+
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<Value, Refused> {
+        let server = self.server(name)?;
+        Ok(json!({"server": server.name(), "enabled": enabled}))
+    }
+
+    pub fn reload(&self) -> Result<Value, Refused> {
+        Ok(json!({}))
+    }
+
+    pub fn drain(&self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// How far one server is, or all that are enabled.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub fn readiness(&self, name: Option<&str>) -> Result<Readiness, Refused> {
+        let world = self.hub.world();
+        let only = name.map(|name| self.server(name)).transpose()?;
+        let wanted = |server: &Arc<Server>| match &only {
+            Some(only) => Arc::ptr_eq(only, server),
+            None => server.is_enabled(),
+        };
+        let servers = world.servers().iter().zip(&world.offers);
+        let servers: Vec<_> = servers.filter(|(server, _)| wanted(server)).collect();
+        let (mut waiting, mut failed) = (Vec::new(), Vec::new());
+        for (server, offer) in &servers {
+            let status = server.status();
+            match status.state {
+                State::Ready if offer.is_some() => {}
+                State::Ready | State::Pending | State::Loading | State::Restarting => {
+                    waiting.push((server.name().to_owned(), status.state.as_str()));
+                }
+                state => {
+                    let cause = status.last_error.as_deref().map(sanitised);
+                    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+                    failed.push(format!("{:?} is {}{cause}", server.name(), state.as_str()));
+                }
+            }
+        }
+        Ok(match (failed.is_empty(), waiting.is_empty()) {
+            (false, _) => Readiness::Failed(failed),
+            (true, false) => Readiness::Waiting(servers.len(), waiting),
+            (true, true) => Readiness::Ready(servers.len()),
+        })
+    }
+}
+
+fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
+    let status = server.status();
+    let count = |kind| world.catalog.count(kind, position);
+    let config = &server.config;
+    let transport = match (&config.process, &config.remote) {
+        (Some(_), _) => Some("stdio"),
+        (None, Some(_)) => Some("http"),
+        (None, None) => None,
+    };
+    ServerLine {
+        kind: "server",
+        name: server.name().to_owned(),
+        position,
+        state: status.state.as_str(),
+        transport,
+        tags: config.tags.clone(),
+        tools: count(ListKind::Tools),
+        prompts: count(ListKind::Prompts),
+        resources: count(ListKind::Resources) + count(ListKind::Templates),
+        pid: status.pid,
+        processes: server.processes(),
+        calls: server.calls(),
+        restarts: status.restarts,
+        connected_at: status.last_connected,
+        retry_at: status.retry_at,
+        error: status.last_error.as_deref().map(sanitised),
+        lists: status.lists.as_deref().map(sanitised),
+    }
+}
