@@ -8,6 +8,7 @@ pub mod child;
 pub mod document;
 pub mod entry;
 pub mod expand;
+pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod near;
