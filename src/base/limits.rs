@@ -396,6 +396,8 @@ pub const FILTER_DEPTH: usize = 32;
 pub const ROUTER_EVENTS: usize = 1024;
 /// Changes of the configuration that wait for the router.
 pub const ROUTER_ORDERS: usize = 8;
+/// How long one of them may take: the router never waits for anybody.
+pub const ROUTER_ORDER: Duration = Duration::from_secs(10);
 /// A server that left the configuration finishes its calls: at least so long, because who took
 /// the world before may be on the way to it, and at most; how many of them are waited for at a
 /// time.

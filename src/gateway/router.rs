@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
@@ -20,8 +20,8 @@ use crate::gateway::fleet::Fleet;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
-use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::model::listing::Listing;
+use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, ServerId, SessionMessage};
 use crate::upstream::link::Link;
 use crate::upstream::server::{Server, State};
@@ -133,7 +133,10 @@ impl Router {
                 wake = wake.min(self.settle_by);
             }
             wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
-            wake = desk.arriving.iter().fold(wake, |wake, one| wake.min(one.by));
+            wake = desk
+                .arriving
+                .iter()
+                .fold(wake, |wake, one| wake.min(one.by));
             select! {
                 recv(self.events) -> event => match event {
                     Ok(Event::Stop) | Err(_) => return,
@@ -272,7 +275,10 @@ impl Router {
             let serving = before.map(|at| desk.fixed.servers[at].clone());
             if let Some(serving) = serving.filter(|serving| serving.id != server.id) {
                 let coming = std::mem::replace(server, serving);
-                let known = desk.arriving.iter().position(|one| one.server.id == coming.id);
+                let known = desk
+                    .arriving
+                    .iter()
+                    .position(|one| one.server.id == coming.id);
                 arriving.push(match known {
                     Some(at) => desk.arriving.swap_remove(at),
                     None => Arriving::new(coming, now),

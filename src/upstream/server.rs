@@ -623,10 +623,7 @@ impl Server {
     ) {
         instance.update(change);
         if matches!(role, Role::Shared) {
-            let _ = self
-                .around
-                .router
-                .send(Event::Status { server: self.id });
+            let _ = self.around.router.send(Event::Status { server: self.id });
         }
     }
 
