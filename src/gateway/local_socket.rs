@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::base::limits;
-use crate::config::settings::Settings;
+use crate::config::settings::{ControlSocket, Settings};
 
 const CONTROL: &str = ".control.sock";
 const PREFIX: &str = "onemcp-";
@@ -72,6 +72,16 @@ pub fn folders(state_dir: Option<&Path>) -> Vec<PathBuf> {
 /// # Errors
 /// Why there is none although there should be one.
 pub fn open_control(owner: Owner, settings: &Settings) -> Result<Option<LocalSocket>, String> {
+    match &settings.control_socket {
+        ControlSocket::Auto => {}
+        ControlSocket::Off => return Ok(None),
+        ControlSocket::At(path) => {
+            let socket = LocalSocket::open(path);
+            return socket
+                .map(Some)
+                .map_err(|error| format!("{}: {error}", path.display()));
+        }
+    }
     let mut last = "no runtime or state directory is known".to_owned();
     for folder in folders(settings.state_dir.as_deref()) {
         let path = folder.join(owner.control_file());

@@ -3,10 +3,12 @@
 
 pub mod control;
 pub mod conversation;
+pub mod fleet;
 pub mod front_door;
 pub mod health_socket;
 pub mod local_socket;
 pub mod operator;
 pub mod orders;
+pub mod reload;
 pub mod router;
 pub mod run;

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
 
-use crate::base::time;
+use crate::base::{limits, time};
 use crate::config::near::nearest;
 use crate::config::server::ServerState;
 use crate::front::health::{Health, sanitised};
 use crate::front::sessions::Sessions;
+use crate::front::standing::Configured;
+use crate::gateway::reload::{Reload, Report};
 use crate::mcp::list::ListKind;
 use crate::relay::world::{Hub, World};
 use crate::upstream::server::{Server, State};
@@ -24,6 +25,8 @@ pub struct Operator {
     pub started: SystemTime,
     /// Where clients on this machine connect to, if they do.
     pub url: Option<String>,
+    pub reload: Arc<Reload>,
+    pub configured: Arc<Configured>,
 }
 
 /// Why something is not done. The code is the exit code of the command that asked for it.
@@ -63,6 +66,7 @@ pub struct ServerLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
     pub tags: Vec<String>,
+    pub required: bool,
     pub tools: usize,
     pub prompts: usize,
     /// Templates included.
@@ -110,6 +114,7 @@ pub struct GatewayLine {
 pub struct ConfigLine {
     /// Counts the configurations that were in force.
     pub version: u64,
+    pub since: String,
     /// How the last attempt to take another one went.
     pub ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +124,9 @@ pub struct ConfigLine {
     /// Settings that changed in the file and wait for a restart of the gateway.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
+    /// Servers that were switched on or off by hand, against what the files say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub switched: Vec<String>,
 }
 
 fn moment<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -175,12 +183,19 @@ impl Operator {
     }
 
     fn config(&self) -> ConfigLine {
+        let standing = self.configured.standing();
+        let (at, ok, problems) = match standing.last_attempt {
+            Some(attempt) => (Some(attempt.at), attempt.ok, attempt.problems),
+            None => (None, true, Vec::new()),
+        };
         ConfigLine {
-            version: 1,
-            ok: true,
-            at: None,
-            problems: Vec::new(),
-            needs_restart: Vec::new(),
+            version: standing.version,
+            since: standing.since,
+            ok,
+            at,
+            problems,
+            needs_restart: standing.needs_restart,
+            switched: standing.switched,
         }
     }
 
@@ -190,8 +205,8 @@ impl Operator {
     /// When there is none.
     pub fn server(&self, name: &str) -> Result<Arc<Server>, Refused> {
         let world = self.hub.world();
-        if let Some(server) = world.server_named(name) {
-            return Ok(server.clone());
+        if let Some(position) = world.position_named(name) {
+            return Ok(world.servers()[position].clone());
         }
         let known = world.servers().iter().map(|server| server.name());
         let hint = match nearest(name, known) {
@@ -216,13 +231,24 @@ impl Operator {
         Err(Refused::new(EXIT_FALSE, error))
     }
 
-    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<Value, Refused> {
-        let server = self.server(name)?;
-        Ok(json!({"server": server.name(), "enabled": enabled}))
+    /// Starts or ends a server by hand.
+    ///
+    /// # Errors
+    /// When there is no such server, or its entry cannot be used.
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<Report, Refused> {
+        let name = self.server(name)?.name().to_owned();
+        let deadline = Instant::now() + limits::CONTROL_CHANGE;
+        let outcome = self.reload.set_enabled(&name, enabled, deadline);
+        outcome.map_err(|problems| Refused::new(EXIT_FALSE, problems.join("\n")))
     }
 
-    pub fn reload(&self) -> Result<Value, Refused> {
-        Ok(json!({}))
+    /// Takes what the files say now into force.
+    ///
+    /// # Errors
+    /// What is wrong with them; nothing has changed then.
+    pub fn reload(&self) -> Result<Report, Refused> {
+        let outcome = self.reload.reload(Instant::now() + limits::CONTROL_CHANGE);
+        outcome.map_err(|problems| Refused::new(EXIT_CONFIGURATION, problems.join("\n")))
     }
 
     pub fn drain(&self) -> Result<(), Refused> {
@@ -268,6 +294,7 @@ impl Operator {
 fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
     let status = server.status();
     let count = |kind| world.catalog.count(kind, position);
+    let entry = &world.fixed.entries[position];
     let config = &server.config;
     let transport = match (&config.process, &config.remote) {
         (Some(_), _) => Some("stdio"),
@@ -280,7 +307,8 @@ fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
         position,
         state: status.state.as_str(),
         transport,
-        tags: config.tags.clone(),
+        tags: entry.tags.clone(),
+        required: entry.required,
         tools: count(ListKind::Tools),
         prompts: count(ListKind::Prompts),
         resources: count(ListKind::Resources) + count(ListKind::Templates),

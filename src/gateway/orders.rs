@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::gateway::operator::{
     EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, GatewayLine, Readiness, Refused,
     ServerLine,
 };
+use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
 
@@ -112,11 +112,16 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         }
         Order::Logs { server, follow } => logs(desk, talk, server, *follow),
         Order::Restart { server } => restart(desk, talk, server),
-        Order::Enable { server } => Ok(desk.operator.set_enabled(server, true)?),
-        Order::Disable { server } => Ok(desk.operator.set_enabled(server, false)?),
-        Order::Reload {} => Ok(desk.operator.reload()?),
+        Order::Enable { server } => changed(desk.operator.set_enabled(server, true)),
+        Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
+        Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
     }
+}
+
+fn changed(outcome: Result<Report, Refused>) -> Done {
+    // A report of plain fields always serialises.
+    Ok(json!({"report": outcome?}))
 }
 
 fn status(desk: &Desk, talk: &Conversation<'_>) -> Done {
@@ -252,10 +257,11 @@ fn logs(desk: &Desk, talk: &Conversation<'_>, name: &str, follow: bool) -> Done 
         talk.pause(Instant::now())?;
         seen = tell_lines(talk, &server.tail, seen)?;
         let now = desk.operator.server(server.name())?;
-        if !Arc::ptr_eq(&now, &server) {
-            talk.say(&json!({"kind": "replaced"}))?;
-            (server, seen) = (now, 0);
+        // One that takes the place of another goes on with its lines.
+        if now.id.slot != server.id.slot {
+            seen = 0;
         }
+        server = now;
     }
     Ok(json!({}))
 }

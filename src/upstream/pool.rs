@@ -76,18 +76,18 @@ impl Pool {
         entry.instance.is_living().then(|| entry.instance.clone())
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
+        let entries = self.lock();
+        let all = entries.map.values().map(|entry| entry.instance.clone());
+        all.collect()
+    }
+
     /// Those that belong to no session.
     pub(crate) fn beside(&self) -> Vec<Arc<Instance>> {
         let entries = self.lock();
         let beside = entries.map.iter();
         let beside = beside.filter(|(whose, _)| !matches!(whose, Whose::Session(_)));
         beside.map(|(_, entry)| entry.instance.clone()).collect()
-    }
-
-    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
-        let entries = self.lock();
-        let instances = entries.map.values().map(|entry| &entry.instance);
-        instances.cloned().collect()
     }
 
     /// A seat at the process of `whose`, which `make` starts if it is not there. Waits until
