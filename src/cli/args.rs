@@ -43,6 +43,10 @@ pub enum Command {
         client: ClientFlags,
     },
     Proxy(ProxyFlags),
+    Control {
+        verb: Verb,
+        control: ControlFlags,
+    },
     Help(Topic),
     Version,
 }
@@ -58,6 +62,34 @@ pub enum DemoKind {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    pub timeout: Option<Duration>,
+}
+
+/// What is asked of a running gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    Status {
+        watch: bool,
+    },
+    Servers,
+    /// `None` waits for every server.
+    Wait(Option<String>),
+    Logs {
+        server: String,
+        follow: bool,
+    },
+    Restart(String),
+    Enable(String),
+    Disable(String),
+    Reload,
+    Drain,
+}
+
+/// Which gateway, and how it is spoken of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ControlFlags {
+    pub socket: Option<PathBuf>,
+    pub json: bool,
     pub timeout: Option<Duration>,
 }
 
@@ -91,6 +123,7 @@ pub enum Topic {
     List,
     Call,
     Proxy,
+    Control,
 }
 
 /// A command line that cannot be carried out.
@@ -155,8 +188,37 @@ pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of the commands that see and steer a running gateway.
+pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "socket",
+        "PATH",
+        "The control socket of the gateway; without it that of --port, or of the only gateway \
+         that runs",
+    ),
+    ("json", "", "Objects also on a terminal"),
+    ("watch", "", "status: go on and show what changes"),
+    (
+        "follow",
+        "",
+        "logs: go on and show what is new; also -f, after the command",
+    ),
+    (
+        "timeout",
+        "MS",
+        "Give up after so long (exit code 75); also 30s, 5m (default: 30s, and none for --watch, \
+         --follow and drain)",
+    ),
+];
+
+/// The words of these commands.
+const CONTROL: &[&str] = &[
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+];
+
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "proxy", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
+    "logs", "restart", "enable", "disable", "reload", "drain", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -172,6 +234,10 @@ struct Seen {
     args: Option<String>,
     headers: Vec<String>,
     filters: Vec<(&'static str, String)>,
+    socket: Option<PathBuf>,
+    json: bool,
+    watch: bool,
+    follow: bool,
     help: bool,
     version: bool,
 }
@@ -209,6 +275,10 @@ fn unicode(word: OsString) -> Result<String, UsageError> {
 }
 
 fn read_short(seen: &mut Seen, parser: &mut Parser, short: char) -> Result<(), UsageError> {
+    if short == 'f' && seen.words.first().is_some_and(|word| word == "logs") {
+        seen.follow = true;
+        return Ok(());
+    }
     let own = SETTINGS
         .iter()
         .find(|row| row.short == Some(short))
@@ -241,9 +311,17 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "tags" => seen.filters.push(("tags", unicode(parser.value()?)?)),
         "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
+        "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
+        "json" => seen.json = true,
+        "watch" => seen.watch = true,
+        "follow" => seen.follow = true,
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
-            let remedy = "it would start a gateway here; use your service manager";
+            let remedy = match name {
+                "stop" => "write onemcp drain",
+                "status" => "write onemcp status",
+                _ => "it would start a gateway here; use your service manager",
+            };
             return Err(UsageError(format!(
                 "--{name} of 1MCP is not carried out: {remedy}"
             )));
@@ -318,6 +396,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .iter()
         .chain(CALL_FLAGS)
         .chain(PROXY_FLAGS)
+        .chain(CONTROL_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -326,11 +405,23 @@ fn unknown_flag(name: &str) -> UsageError {
     }
 }
 
+/// Milliseconds, or a number with `ms`, `s` or `m`.
 fn timeout(text: &str) -> Result<Duration, UsageError> {
-    match text.parse::<u64>() {
-        Ok(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let factor = match &text[digits.len()..] {
+        "" | "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok();
+    match number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+    {
+        Some(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err(UsageError(
-            "--timeout takes milliseconds, such as 30000".into(),
+            "--timeout takes milliseconds, such as 30000, or a time such as 30s".into(),
         )),
     }
 }
@@ -351,6 +442,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
     if words == ["proxy"] {
         return proxy(seen);
+    }
+    if words.first().is_some_and(|word| CONTROL.contains(word)) {
+        return control(seen);
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -393,6 +487,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
+    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
@@ -411,9 +506,21 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         (
             "timeout",
-            "list, call and proxy",
-            seen.timeout.is_some() && !is_client,
+            "list, call, proxy and the commands for a running gateway",
+            seen.timeout.is_some() && !is_client && !is_control,
         ),
+        (
+            "socket",
+            "status, wait and the like",
+            seen.socket.is_some() && !is_control,
+        ),
+        (
+            "json",
+            "status, wait and the like",
+            seen.json && !is_control,
+        ),
+        ("watch", "status", seen.watch && command != Some("status")),
+        ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
@@ -438,6 +545,37 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
     }))
+}
+
+fn control(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["status"] => Verb::Status { watch: seen.watch },
+        ["servers"] => Verb::Servers,
+        ["wait"] => Verb::Wait(None),
+        ["wait", server] => Verb::Wait(Some((*server).to_owned())),
+        ["logs", server] => Verb::Logs {
+            server: (*server).to_owned(),
+            follow: seen.follow,
+        },
+        ["restart", server] => Verb::Restart((*server).to_owned()),
+        ["enable", server] => Verb::Enable((*server).to_owned()),
+        ["disable", server] => Verb::Disable((*server).to_owned()),
+        ["reload"] => Verb::Reload,
+        ["drain"] => Verb::Drain,
+        [name @ ("logs" | "restart" | "enable" | "disable")] => {
+            return Err(UsageError(format!("{name} needs the name of a server")));
+        }
+        _ => return Err(unknown_command(words[0], &words)),
+    };
+    Ok(Command::Control {
+        verb,
+        control: ControlFlags {
+            socket: seen.socket.take(),
+            json: seen.json,
+            timeout: seen.timeout.take(),
+        },
+    })
 }
 
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
@@ -467,6 +605,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["list", ..] => Ok(Topic::List),
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
+        [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

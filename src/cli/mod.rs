@@ -6,17 +6,21 @@ pub mod args;
 pub mod call;
 pub mod check;
 pub mod client;
+pub mod control;
 pub mod deadline;
 pub mod demo;
 pub mod demo_server;
+pub mod dialogue;
 pub mod gateway_url;
 pub mod help;
 pub mod list;
 pub mod local;
 pub mod outcome;
+pub mod picture;
 pub mod proxy;
 pub mod serve;
 pub mod stdio;
+pub mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +72,7 @@ fn run(invocation: Invocation) -> ExitCode {
             sys::prepare_process();
             demo::run(&flags)
         }
+        Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::List { server, client } => ExitCode::from(list::run(
             server.as_deref(),

@@ -1,6 +1,7 @@
 //! What an operator may see and do: the one place behind the control socket. It holds no thread
 //! and no state of its own; what it shows is taken from the world at that moment.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
@@ -13,6 +14,7 @@ use crate::config::server::ServerState;
 use crate::front::health::{Health, sanitised};
 use crate::front::sessions::Sessions;
 use crate::front::standing::Configured;
+use crate::gateway::fleet::Fleet;
 use crate::gateway::reload::{Reload, Report};
 use crate::mcp::list::ListKind;
 use crate::relay::world::{Hub, World};
@@ -25,6 +27,7 @@ pub struct Operator {
     pub started: SystemTime,
     /// Where clients on this machine connect to, if they do.
     pub url: Option<String>,
+    pub fleet: Arc<Fleet>,
     pub reload: Arc<Reload>,
     pub configured: Arc<Configured>,
 }
@@ -150,9 +153,10 @@ impl Operator {
     /// Every server in the order of the configuration.
     pub fn servers(&self) -> Vec<ServerLine> {
         let world = self.hub.world();
+        let coming = Coming::of(&self.fleet);
         let servers = world.servers().iter().enumerate();
         servers
-            .map(|(position, server)| server_line(&world, position, server))
+            .map(|(position, server)| server_line(&world, position, coming.shown(server)))
             .collect()
     }
 
@@ -261,18 +265,21 @@ impl Operator {
     /// When there is no such server.
     pub fn readiness(&self, name: Option<&str>) -> Result<Readiness, Refused> {
         let world = self.hub.world();
+        let coming = Coming::of(&self.fleet);
         let only = name.map(|name| self.server(name)).transpose()?;
         let wanted = |server: &Arc<Server>| match &only {
-            Some(only) => Arc::ptr_eq(only, server),
-            None => server.is_enabled(),
+            Some(only) => only.id.slot == server.id.slot,
+            None => coming.instead(server).is_enabled(),
         };
         let servers = world.servers().iter().zip(&world.offers);
         let servers: Vec<_> = servers.filter(|(server, _)| wanted(server)).collect();
         let (mut waiting, mut failed) = (Vec::new(), Vec::new());
         for (server, offer) in &servers {
-            let status = server.status();
+            let instead = coming.instead(server);
+            let serves = instead.id == server.id && offer.is_some();
+            let status = instead.status();
             match status.state {
-                State::Ready if offer.is_some() => {}
+                State::Ready if serves => {}
                 State::Ready | State::Pending | State::Loading | State::Restarting => {
                     waiting.push((server.name().to_owned(), status.state.as_str()));
                 }
@@ -288,6 +295,33 @@ impl Operator {
             (true, false) => Readiness::Waiting(servers.len(), waiting),
             (true, true) => Readiness::Ready(servers.len()),
         })
+    }
+}
+
+/// The newest handle of each server: one that serves, or is to take the place of one that does.
+struct Coming(HashMap<usize, Arc<Server>>);
+
+impl Coming {
+    fn of(fleet: &Fleet) -> Coming {
+        let handles = fleet.handles().into_iter();
+        // The later ones replace the earlier.
+        Coming(handles.map(|server| (server.id.slot, server)).collect())
+    }
+
+    /// What serves as `server`, or is about to.
+    fn instead<'s>(&'s self, server: &'s Arc<Server>) -> &'s Arc<Server> {
+        let newest = self.0.get(&server.id.slot);
+        // One that never came to serve may be on its way out.
+        let newest = newest.filter(|newest| newest.status().state != State::Stopped);
+        newest.unwrap_or(server)
+    }
+
+    /// What there is to see: who serves well is seen until the other one is there.
+    fn shown<'s>(&'s self, server: &'s Arc<Server>) -> &'s Arc<Server> {
+        match server.status().state {
+            State::Ready => server,
+            _ => self.instead(server),
+        }
     }
 }
 

@@ -247,7 +247,10 @@ struct LogLine<'a> {
 fn logs(desk: &Desk, talk: &Conversation<'_>, name: &str, follow: bool) -> Done {
     let mut server = desk.operator.server(name)?;
     let mut seen = tell_lines(talk, &server.tail, 0)?;
-    while follow {
+    if !follow {
+        return Ok(json!({}));
+    }
+    loop {
         if desk.stopping.load(Ordering::Acquire) {
             return Ok(json!({"ended": true}));
         }
@@ -263,7 +266,6 @@ fn logs(desk: &Desk, talk: &Conversation<'_>, name: &str, follow: bool) -> Done 
         }
         server = now;
     }
-    Ok(json!({}))
 }
 
 /// Tells the lines after the first `seen`, and gives how many there are.

@@ -167,6 +167,7 @@ impl Gateway {
             sessions: sessions.clone(),
             started: SystemTime::now(),
             url: address.map(url),
+            fleet: fleet.clone(),
             reload: reload.clone(),
             configured: configured.clone(),
         };
