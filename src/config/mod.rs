@@ -10,6 +10,7 @@ pub mod document;
 pub mod dotenv;
 pub mod entry;
 pub mod expand;
+pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod near;
@@ -85,6 +86,15 @@ impl LoadError {
         match self {
             LoadError::NotFound { .. } => &[],
             LoadError::Rejected { problems } => problems,
+        }
+    }
+}
+
+impl Config {
+    /// In place of those of a file that is no JSON; before the comparison with `old`.
+    pub fn keep_lost_presets(&mut self, old: &Config) {
+        if self.presets_lost {
+            self.presets.clone_from(&old.presets);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What lies between two configurations: pure, without a value of either, so that it may be
 //! shown to anybody.
 //!
-//! A server that is disabled or invalid has no process. Becoming one of these is `Remove`,
-//! leaving them is `Add`, and between them nothing changes that runs.
+//! A server that is disabled or invalid has no process: becoming one of these is `Remove`,
+//! although its name stays, and leaving them is `Add`.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,12 @@ impl Plan {
         kept && self.settings.is_empty() && !self.order && !self.presets
     }
 
+    pub fn change_of(&self, name: &str) -> Option<&Change> {
+        let mut servers = self.servers.iter();
+        let found = servers.find(|(known, _)| known == name);
+        found.map(|(_, change)| change)
+    }
+
     /// Keys of settings that wait for a restart.
     pub fn needs_restart(&self) -> Vec<&'static str> {
         let waiting = self.settings.iter().filter(|change| !change.reloadable);
@@ -84,8 +90,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         servers: stays.chain(gone).collect(),
         settings: settings(old, new),
         order: common(old) != common(new),
-        // Presets that could not be read are kept as they were.
-        presets: !new.presets_lost && old.presets != new.presets,
+        presets: old.presets != new.presets,
     }
 }
 
@@ -114,16 +119,12 @@ fn change(old: &ServerConfig, new: &ServerConfig) -> Change {
         (true, true) if !process.is_empty() => Change::Replace([process, metadata].concat()),
         (true, true) if metadata.is_empty() => Change::Keep,
         (true, true) => Change::Metadata(metadata),
-        (false, false) => {
-            let mut fields = [process, metadata].concat();
-            if old.state != new.state {
-                fields.insert(0, "disabled");
-            }
-            match fields.is_empty() {
-                true => Change::Keep,
-                false => Change::Metadata(fields),
-            }
-        }
+        // What is shown of it changes with the reason why it does not run.
+        (false, false) if old.state != new.state => Change::Replace(vec!["disabled"]),
+        (false, false) => match [process, metadata].concat() {
+            fields if fields.is_empty() => Change::Keep,
+            fields => Change::Metadata(fields),
+        },
     }
 }
 

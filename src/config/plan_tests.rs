@@ -200,7 +200,7 @@ fn servers_come_go_and_are_switched() {
     check("a-off", "a-off2", false, "a: metadata command");
     check("a", "a-bad", false, "a: remove");
     check("a-bad", "a", false, "a: add");
-    check("a-off", "a-bad", false, "a: metadata disabled command");
+    check("a-off", "a-bad", false, "a: replace disabled");
     check("", "a-off", false, "a: add");
     check("a-bad", "a-bad", false, "a: keep");
 }
@@ -260,7 +260,10 @@ fn presets_that_cannot_be_read_are_kept() {
     let text = r#"{"presets": {"p": {"tagQuery": {"tag": "a"}}}}"#;
     old.presets = preset::read("presets.json", text, &mut Vec::new()).unwrap();
     assert!(plan(&old, &new).presets);
+    new.keep_lost_presets(&old);
+    assert!(plan(&old, &new).presets);
     new.presets_lost = true;
+    new.keep_lost_presets(&old);
     assert!(plan(&old, &new).is_empty());
 }
 
