@@ -66,7 +66,7 @@ fn a_server_that_is_added_comes_and_one_that_is_removed_goes() {
     );
     eventually("both are listed", || tools(&mut session) == 2 * one);
     assert_eq!(names(&rig), ["a", "b"]);
-    assert_eq!(session.text("b_1mcp_echo", json!({"message": "x"})), "x");
+    assert_eq!(session.text("b_1mcp_echo", json!({"text": "x"})), "x");
     rewrite(&rig, json!({"b": everything(&[])}));
     eventually("one is listed", || {
         names(&rig) == ["b"] && tools(&mut session) == one
