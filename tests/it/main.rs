@@ -25,6 +25,8 @@ mod isolation;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
