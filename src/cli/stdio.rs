@@ -4,22 +4,14 @@
 
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::base::{limits, sys, thread};
-use crate::cli::serve::end_at_once;
+use crate::base::{limits, sys};
+use crate::cli::serve::{hand_over, nothing_to_reload};
 use crate::config::Config;
 use crate::front::pipes::End;
-use crate::front::stdio::Stdio;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::run::{Gateway, StartError};
-
-/// Why a program that serves a client on its pipes ends.
-pub enum Why {
-    Client(End),
-    Signal,
-}
 
 /// Runs a gateway to the end of its client. Gives what still waits for a second signal.
 pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
@@ -34,48 +26,25 @@ pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
         Some(url) => log::info!("serving on stdin and stdout, and listening url={url}"),
         None => log::info!("serving on stdin and stdout"),
     }
-    // Room for all there will be: the end of either stream, and one signal.
-    let (ends, ended) = bounded(3);
-    let second = watch_signals(signals, ends.clone()).map_err(cannot)?;
-    let tell = move |end| {
-        // Nobody waits any more: then it ends already.
-        let _ = ends.try_send(Why::Client(end));
-    };
+    let ending = gateway.ending.clone();
+    let second = hand_over(signals, ending.clone(), nothing_to_reload).map_err(cannot)?;
+    let asked = ending.clone();
+    let tell = move |end| asked.ask(EndWhy::Client(end));
     let client = gateway.talk(files, tell).map_err(cannot)?;
-    if let Ok(Why::Client(End::Input)) = ended.recv() {
+    let why = ending.wait();
+    if why == EndWhy::Client(End::Input) {
         log::info!("end of input: answering what was asked");
         client.drain();
-        wait_written(&ended, Instant::now() + patience);
+        wait_written(&ending, Instant::now() + patience);
     }
-    end(client, gateway);
+    client.stop();
+    gateway.end(why);
     Ok(second)
 }
 
 /// Until everything is written, nobody reads, a signal comes, or the time is over.
-pub fn wait_written(ended: &Receiver<Why>, deadline: Instant) {
-    if ended.recv_deadline(deadline).is_err() {
+pub fn wait_written(ending: &Ending, deadline: Instant) {
+    if ending.wait_until(deadline).is_none() {
         log::warn!("calls are cancelled: they were not answered in time");
     }
-}
-
-fn end(client: Stdio, gateway: Gateway) {
-    client.stop();
-    gateway.stop();
-}
-
-pub fn watch_signals(mut signals: Signals, ends: Sender<Why>) -> std::io::Result<Handle> {
-    let handle = signals.handle();
-    thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                log::info!("signal HUP: nothing to reload");
-                continue;
-            }
-            log::info!("signal {signal}: shutting down; once more ends at once");
-            // Room for it was made.
-            let _ = ends.try_send(Why::Signal);
-            return end_at_once(&mut signals);
-        }
-    })?;
-    Ok(handle)
 }

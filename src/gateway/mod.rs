@@ -1,6 +1,7 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod ending;
 pub mod front_door;
 pub mod health_socket;
 pub mod router;

@@ -26,6 +26,7 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::router::Router;
@@ -66,6 +67,8 @@ impl std::fmt::Display for StartError {
 pub struct Gateway {
     /// Where clients connect to, if they do.
     pub address: Option<SocketAddr>,
+    /// Where it is asked to end; whoever runs it waits there.
+    pub ending: Arc<Ending>,
     settings: Settings,
     http: Option<HttpServer>,
     sessions: Arc<Sessions>,
@@ -137,6 +140,7 @@ impl Gateway {
         let health_socket = open_health_socket(&settings, address, health);
         Ok(Gateway {
             address,
+            ending: Arc::default(),
             settings,
             http,
             sessions,
@@ -178,7 +182,7 @@ impl Gateway {
 
     /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
     /// `shutdown_timeout`, of which the last seconds belong to the children.
-    pub fn stop(mut self) {
+    pub fn end(mut self, why: EndWhy) {
         let children = limits::STOP_EOF + limits::STOP_TERM;
         let budget = self.settings.shutdown_timeout;
         let calls_end = Instant::now() + budget.saturating_sub(children);
