@@ -12,6 +12,7 @@ use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
 use crate::config::{Config, LoadError, load, process_environment};
+use crate::gateway::drain::LastMoment;
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
@@ -50,7 +51,12 @@ pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
     sys::log_refusals();
     log_problems(&config.problems);
     let code = match serve_logged(config, started) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(last) => {
+            sys::finish_watcher();
+            last.all_gone();
+            log.finish();
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             log::error!("{error}");
             ExitCode::from(error.exit_code())
@@ -71,13 +77,13 @@ pub fn log_problems(problems: &[Problem]) {
     }
 }
 
-fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartError> {
+fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<LastMoment, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to start the gateway: {error}"))
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
     let reaper = sys::start_reaper().map_err(cannot)?;
-    let second = match config.settings.transport {
+    let (second, last) = match config.settings.transport {
         Transport::Http => {
             let gateway = Gateway::start(config)?;
             let url = gateway.url().unwrap_or_default();
@@ -86,15 +92,14 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartE
             announce(&gateway, &url);
             started(&url);
             let why = ending.wait();
-            gateway.end(why);
-            second
+            (second, gateway.end(why).map_err(cannot)?)
         }
         Transport::Stdio => stdio::serve(config, signals)?,
     };
-    sys::end_orphans();
+    sys::end_orphans(last.at - limits::END_REST / 2);
     reaper.stop();
     second.close();
-    Ok(())
+    Ok(last)
 }
 
 /// The one line on stdout that scripts read. A thread of its own writes it, because a full pipe

@@ -6,20 +6,21 @@ use std::time::Instant;
 
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::base::{limits, sys};
+use crate::base::sys;
 use crate::cli::serve::{hand_over, nothing_to_reload};
 use crate::config::Config;
 use crate::front::pipes::End;
+use crate::gateway::drain::{LastMoment, Times};
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::run::{Gateway, StartError};
 
-/// Runs a gateway to the end of its client. Gives what still waits for a second signal.
-pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
+/// Runs a gateway to the end of its client. Gives what still waits for a second signal, and
+/// what sees to the end of everything.
+pub fn serve(config: Config, signals: Signals) -> Result<(Handle, LastMoment), StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to serve on stdin and stdout: {error}"))
     };
-    let children = limits::STOP_EOF + limits::STOP_TERM;
-    let patience = config.settings.shutdown_timeout.saturating_sub(children);
+    let budget = config.settings.shutdown_timeout;
     let files = sys::take_stdio().map_err(cannot)?;
     let gateway = Gateway::start(config)?;
     match gateway.url() {
@@ -32,14 +33,19 @@ pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
     let tell = move |end| asked.ask(EndWhy::Client(end));
     let client = gateway.talk(files, tell).map_err(cannot)?;
     let why = ending.wait();
+    let times = Times::new(Instant::now(), budget);
     if why == EndWhy::Client(End::Input) {
         log::info!("end of input: answering what was asked");
         client.drain();
-        wait_written(&ending, Instant::now() + patience);
+        wait_written(&ending, times.calls);
     }
     client.stop();
-    gateway.end(why);
-    Ok(second)
+    let ended = match why {
+        EndWhy::Client(_) => gateway.end_within(times),
+        // Clients of the listener, if there is one, have their time.
+        _ => gateway.end(why),
+    };
+    Ok((second, ended.map_err(cannot)?))
 }
 
 /// Until everything is written, nobody reads, a signal comes, or the time is over.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,10 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
-use crate::gateway::ending::{EndWhy, Ending};
+use crate::gateway::ending::Ending;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::herald::Herald;
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
@@ -69,17 +70,21 @@ pub struct Gateway {
     pub address: Option<SocketAddr>,
     /// Where it is asked to end; whoever runs it waits there.
     pub ending: Arc<Ending>,
-    settings: Settings,
-    http: Option<HttpServer>,
-    sessions: Arc<Sessions>,
-    sse: Arc<Sse>,
-    subscriptions: Arc<Subscriptions>,
-    parking: Arc<Parking>,
-    servers: Vec<Arc<Server>>,
-    draining: Arc<AtomicBool>,
-    health_socket: Option<HealthSocket>,
-    events: Sender<Event>,
-    router: JoinHandle<()>,
+    pub(super) settings: Settings,
+    pub(super) http: Option<HttpServer>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) sse: Arc<Sse>,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) parking: Arc<Parking>,
+    pub(super) servers: Vec<Arc<Server>>,
+    /// For health: the end has been asked for, although everything is still served.
+    pub(super) unready: Arc<AtomicBool>,
+    /// Nothing new is begun.
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) health_socket: Option<HealthSocket>,
+    pub(super) events: Sender<Event>,
+    pub(super) router: Option<JoinHandle<()>>,
+    pub(super) herald: Option<Herald>,
 }
 
 impl Gateway {
@@ -113,11 +118,12 @@ impl Gateway {
         let told = (&sessions, &subscriptions, &parking);
         let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
         let draining = Arc::new(AtomicBool::new(false));
+        let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
             started: Instant::now(),
             level: settings.health_info_level,
-            draining: draining.clone(),
+            draining: unready.clone(),
         });
         let streamable = streamable(&settings, hub, told, &draining);
         let sse = Arc::new(Sse {
@@ -138,9 +144,12 @@ impl Gateway {
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address, health);
+        let ending = Arc::<Ending>::default();
+        let desk = &sse.talks.common.streamable.desk;
+        let herald = Herald::start(desk, events.clone(), ending.clone()).map_err(cannot)?;
         Ok(Gateway {
             address,
-            ending: Arc::default(),
+            ending,
             settings,
             http,
             sessions,
@@ -148,10 +157,12 @@ impl Gateway {
             subscriptions,
             parking,
             servers,
+            unready,
             draining,
             health_socket,
             events,
-            router,
+            router: Some(router),
+            herald,
         })
     }
 
@@ -180,50 +191,8 @@ impl Gateway {
         Stdio::start(common, filter, files, ended)
     }
 
-    /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
-    /// `shutdown_timeout`, of which the last seconds belong to the children.
-    pub fn end(mut self, why: EndWhy) {
-        let children = limits::STOP_EOF + limits::STOP_TERM;
-        let budget = self.settings.shutdown_timeout;
-        let calls_end = Instant::now() + budget.saturating_sub(children);
-        self.draining.store(true, Ordering::Release);
-        log::info!("shutting down sessions={}", self.sessions.len());
-        if let Some(http) = &self.http {
-            http.stop_accepting();
-        }
-        for session in self.sessions.all() {
-            session.listener.finish();
-        }
-        self.sse.talks.drain();
-        self.subscriptions.end_all();
-        self.parking.close();
-        if let Some(http) = &self.http {
-            http.close_idle();
-            if !http.wait_empty(calls_end) {
-                let connections = http.connections();
-                log::warn!("calls still in flight connections={connections}");
-            }
-        }
-        self.servers.iter().for_each(|server| server.stop());
-        // Calls that were cut get their error answer before their connection closes.
-        if let Some(http) = &self.http {
-            http.wait_empty(Instant::now() + Duration::from_secs(1));
-        }
-        self.servers.iter().for_each(|server| server.join());
-        if let Some(http) = self.http.take() {
-            http.join();
-        }
-        self.sse.talks.stop();
-        let workers = &self.sse.talks.common.workers;
-        workers.stop(Instant::now() + Duration::from_secs(1));
-        if let Some(socket) = self.health_socket.take() {
-            socket.close();
-        }
-        // The router reads all the time, so this arrives; gone already is as good.
-        let _ = self.events.send(Event::Stop);
-        if self.router.join().is_err() {
-            log::error!("router thread panicked");
-        }
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.sse.talks.common.streamable.desk.hub
     }
 }
 

@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::base::limits::{
-    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, LISTENER_QUEUE, REFUSED_AT_ONCE, REFUSED_KEPT, STACK_CONNECTION_BYTES,
-    UNJOINED_THREADS,
+    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, LISTENER_QUEUE, REFUSED_AT_ONCE, REFUSED_KEPT,
+    STACK_CONNECTION_BYTES, UNJOINED_THREADS,
 };
 use crate::base::thread;
 use crate::http::connection::{self, Buffers};

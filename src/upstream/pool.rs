@@ -355,7 +355,7 @@ mod tests {
         assert!(matches!(alone(&pool, 2), Err(NoSeat::Full)));
         pool.give_back(&first);
         assert_eq!(alone(&pool, 2).expect("a seat"), first);
-        pool.stop();
+        pool.stop(Duration::from_secs(1));
         assert!(matches!(alone(&pool, 9), Err(NoSeat::Stopping)));
     }
 

@@ -41,18 +41,12 @@ impl Default for OwnerSignals {
 impl OwnerSignals {
     /// The same as `stop`, for an end in a hurry.
     pub fn stop_within(&self, patience: Duration) {
-        *self
-            .patience
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = patience;
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience;
         self.stop();
     }
 
     pub fn patience(&self) -> Duration {
-        *self
-            .patience
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The owner must end its process and itself.
