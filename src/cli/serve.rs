@@ -14,12 +14,13 @@ use crate::config::settings::{Flags, Transport};
 use crate::config::{Config, LoadError, load, process_environment};
 use crate::gateway::drain::LastMoment;
 use crate::gateway::ending::{EndWhy, Ending};
+use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
 
 pub fn run(flags: &Flags) -> ExitCode {
     match load(flags, &process_environment()) {
-        Ok(config) => serve(config, |_| {}),
+        Ok(config) => serve(config, Some(loader(flags)), |_| {}),
         Err(error) => refused(&error),
     }
 }
@@ -38,8 +39,14 @@ pub fn refused(error: &LoadError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
+/// Reads the same files again, with the same flags and variables.
+fn loader(flags: &Flags) -> Loader {
+    let (flags, environment) = (flags.clone(), process_environment());
+    Box::new(move || load(&flags, &environment))
+}
+
 /// Runs a gateway to its end. `started` is told its URL.
-pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
+pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str)) -> ExitCode {
     let settings = &config.settings;
     let log = match journal::log::start(settings.log_level, settings.log_format) {
         Ok(log) => log,
@@ -50,7 +57,7 @@ pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
     };
     sys::log_refusals();
     log_problems(&config.problems);
-    let code = match serve_logged(config, started) {
+    let code = match serve_logged(config, loader, started) {
         Ok(last) => {
             sys::finish_watcher();
             last.all_gone();
@@ -77,7 +84,11 @@ pub fn log_problems(problems: &[Problem]) {
     }
 }
 
-fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<LastMoment, StartError> {
+fn serve_logged(
+    config: Config,
+    loader: Option<Loader>,
+    started: impl FnOnce(&str),
+) -> Result<LastMoment, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to start the gateway: {error}"))
     };
@@ -85,16 +96,16 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<LastMoment
     let reaper = sys::start_reaper().map_err(cannot)?;
     let (second, last) = match config.settings.transport {
         Transport::Http => {
-            let gateway = Gateway::start(config)?;
+            let gateway = Gateway::start(config, loader)?;
             let url = gateway.url().unwrap_or_default();
             let ending = gateway.ending.clone();
-            let second = hand_over(signals, ending.clone(), nothing_to_reload).map_err(cannot)?;
+            let second = hand_over(signals, ending.clone(), gateway.on_reload()).map_err(cannot)?;
             announce(&gateway, &url);
             started(&url);
             let why = ending.wait();
             (second, gateway.end(why).map_err(cannot)?)
         }
-        Transport::Stdio => stdio::serve(config, signals)?,
+        Transport::Stdio => stdio::serve(config, loader, signals)?,
     };
     sys::end_orphans(last.at - limits::END_REST / 2);
     reaper.stop();

@@ -7,28 +7,33 @@ use std::time::Instant;
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::sys;
-use crate::cli::serve::{hand_over, nothing_to_reload};
+use crate::cli::serve::hand_over;
 use crate::config::Config;
 use crate::front::pipes::End;
 use crate::gateway::drain::{LastMoment, Times};
 use crate::gateway::ending::{EndWhy, Ending};
+use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 
 /// Runs a gateway to the end of its client. Gives what still waits for a second signal, and
 /// what sees to the end of everything.
-pub fn serve(config: Config, signals: Signals) -> Result<(Handle, LastMoment), StartError> {
+pub fn serve(
+    config: Config,
+    loader: Option<Loader>,
+    signals: Signals,
+) -> Result<(Handle, LastMoment), StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to serve on stdin and stdout: {error}"))
     };
     let budget = config.settings.shutdown_timeout;
     let files = sys::take_stdio().map_err(cannot)?;
-    let gateway = Gateway::start(config)?;
+    let gateway = Gateway::start(config, loader)?;
     match gateway.url() {
         Some(url) => log::info!("serving on stdin and stdout, and listening url={url}"),
         None => log::info!("serving on stdin and stdout"),
     }
     let ending = gateway.ending.clone();
-    let second = hand_over(signals, ending.clone(), nothing_to_reload).map_err(cannot)?;
+    let second = hand_over(signals, ending.clone(), gateway.on_reload()).map_err(cannot)?;
     let asked = ending.clone();
     let tell = move |end| asked.ask(EndWhy::Client(end));
     let client = gateway.talk(files, tell).map_err(cannot)?;

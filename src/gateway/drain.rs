@@ -87,13 +87,15 @@ impl Gateway {
             http.close_after_answers();
             http.stop_accepting();
         }
+        self.reload.stop();
         // Nobody is held any more: who is gets what there is, or an error.
         self.hub().settle();
         self.parking.close();
         self.end_streams(&times);
         self.wait_calls(&times);
         notify::status("stopping servers");
-        stop_servers(&self.servers, times.children);
+        stop_servers(&self.fleet.close(), times.children);
+        self.fleet.join_all();
         self.finish(&times);
         Ok(last)
     }
@@ -214,7 +216,6 @@ fn stop_servers(servers: &[Arc<Server>], deadline: Instant) {
             log::warn!("server not ended in its time server={:?}", server.name());
         }
     }
-    servers.iter().for_each(|server| server.join());
 }
 
 /// Places in the list, by when they stop. Names that are not in it count as gone.

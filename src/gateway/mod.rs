@@ -3,8 +3,10 @@
 
 pub mod drain;
 pub mod ending;
+pub mod fleet;
 pub mod front_door;
 pub mod health_socket;
 pub mod herald;
+pub mod reload;
 pub mod router;
 pub mod run;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -41,12 +41,18 @@ impl Default for OwnerSignals {
 impl OwnerSignals {
     /// The same as `stop`, for an end in a hurry.
     pub fn stop_within(&self, patience: Duration) {
-        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience;
+        let mut least = self.lock_patience();
+        *least = patience.min(*least);
+        drop(least);
         self.stop();
     }
 
     pub fn patience(&self) -> Duration {
-        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.lock_patience()
+    }
+
+    fn lock_patience(&self) -> MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The owner must end its process and itself.
