@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ use crate::gateway::orders::{Order, Stop, carry_out};
 pub struct Control {
     desk: Arc<Desk>,
     wake: UnixStream,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Vec<Connection>>,
 }
 
 /// What the threads share.
@@ -80,22 +80,25 @@ impl Control {
         let shared = desk.clone();
         let body = move || {
             let connections = accept_all(&socket, &woken, &shared);
-            // Nobody new from here on; those who are served get their last line.
+            // Nobody new from here on.
             drop(socket);
-            end(connections);
+            connections
         };
         let thread = thread::spawn("control", limits::STACK_WORKER_BYTES, body)?;
         Ok(Control { desk, wake, thread })
     }
 
-    /// Tells everybody who is connected that this is the end, and removes the socket.
-    pub fn stop(self) {
+    /// Removes the socket, and tells everybody who is connected that this is the end. Who does
+    /// not take it within that time is cut.
+    pub fn stop(self, within: Duration) {
+        let deadline = Instant::now() + within;
         self.desk.stopping.store(true, Ordering::Release);
         self.desk.operator.hub.beat();
         // The other end of the pair is closed now: that wakes the thread.
         drop(self.wake);
-        if self.thread.join().is_err() {
-            log::error!("control thread panicked");
+        match self.thread.join() {
+            Ok(connections) => end(connections, deadline),
+            Err(_) => log::error!("control thread panicked"),
         }
     }
 }
@@ -146,9 +149,8 @@ fn join(connection: Connection) {
     }
 }
 
-/// Lets everybody say the last line, and cuts who is not done in a moment.
-fn end(mut connections: Vec<Connection>) {
-    let deadline = Instant::now() + limits::CONTROL_END;
+/// Lets everybody say the last line, and cuts who is not done then.
+fn end(mut connections: Vec<Connection>, deadline: Instant) {
     while Instant::now() < deadline {
         connections = joined(connections);
         if connections.is_empty() {

@@ -3,9 +3,12 @@
 
 pub mod control;
 pub mod conversation;
+pub mod drain;
+pub mod ending;
 pub mod fleet;
 pub mod front_door;
 pub mod health_socket;
+pub mod herald;
 pub mod local_socket;
 pub mod operator;
 pub mod orders;

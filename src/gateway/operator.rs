@@ -14,6 +14,7 @@ use crate::config::server::ServerState;
 use crate::front::health::{Health, sanitised};
 use crate::front::sessions::Sessions;
 use crate::front::standing::Configured;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::reload::{Reload, Report};
 use crate::mcp::list::ListKind;
@@ -30,6 +31,7 @@ pub struct Operator {
     pub fleet: Arc<Fleet>,
     pub reload: Arc<Reload>,
     pub configured: Arc<Configured>,
+    pub ending: Arc<Ending>,
 }
 
 /// Why something is not done. The code is the exit code of the command that asked for it.
@@ -255,8 +257,9 @@ impl Operator {
         outcome.map_err(|problems| Refused::new(EXIT_CONFIGURATION, problems.join("\n")))
     }
 
-    pub fn drain(&self) -> Result<(), Refused> {
-        Ok(())
+    /// Asks the gateway to end.
+    pub fn drain(&self) {
+        self.ending.ask(EndWhy::Drain);
     }
 
     /// How far one server is, or all that are enabled.
