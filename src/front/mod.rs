@@ -17,6 +17,7 @@ pub mod output;
 pub mod parking;
 pub mod pipes;
 pub mod post;
+pub mod redacted;
 pub mod request;
 pub mod rounds;
 pub mod session;
