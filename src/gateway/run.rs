@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, sys, thread, time};
 use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
@@ -137,8 +137,9 @@ impl Gateway {
         let health = Arc::new(Health {
             hub: hub.clone(),
             started: Instant::now(),
-            level: settings.health_info_level,
+            started_at: time::now_rfc3339(),
             draining: draining.clone(),
+            configured: configured.clone(),
         });
         let streamable = streamable(&settings, hub, told, &draining);
         let sse = Arc::new(Sse {
