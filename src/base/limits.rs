@@ -218,6 +218,8 @@ pub const OWNER_LOOK: Duration = Duration::from_secs(1);
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// So often a configured `restartDelay` is doubled.
+pub const RESTART_DOUBLINGS: u32 = 4;
 /// Each wait is longer or shorter by up to this part of it.
 pub const RESTART_JITTER: f64 = 0.2;
 /// A server that was up so long starts again from the first delay.
@@ -226,6 +228,15 @@ pub const RESTART_RESET: Duration = Duration::from_secs(300);
 pub const BREAKER_DEATHS: usize = 5;
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
+/// A child that said nothing for so long is asked for a sign of life, and may take so long to
+/// give one: less when its `requestTimeout` is shorter, but at least so long.
+pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
+pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
+pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// A server over HTTP that wants a login is asked again after so long.
+pub const LOGIN_RETRY: Duration = Duration::from_secs(60);
+/// How often a server looks whether those that it depends on are ready.
+pub const DEPENDENCY_LOOK: Duration = Duration::from_millis(50);
 /// Servers that start at the same time, and how long each of them counts at most: one that
 /// hangs in its start must not hold up the others.
 pub const CONCURRENT_STARTS: usize = 5;
