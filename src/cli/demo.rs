@@ -10,6 +10,7 @@ use crate::cli::serve::{refused, serve};
 use crate::cli::{quieten, say};
 use crate::config::child::inherited;
 use crate::config::server::{Instances, ProcessSpec, ServerConfig, ServerState};
+use crate::model::backoff::RestartPolicy;
 use crate::config::settings::Flags;
 use crate::config::{Environment, load_settings, process_environment};
 
@@ -49,6 +50,9 @@ fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
         instances: Instances::Shared,
         max_instances: limits::INSTANCES_PER_POOL,
         instance_idle: limits::INSTANCE_IDLE,
+        required: false,
+        depends_on: Vec::new(),
+        restart: RestartPolicy::default(),
     }
 }
 
