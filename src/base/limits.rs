@@ -405,6 +405,22 @@ pub const FILTER_DEPTH: usize = 32;
 // The gateway itself.
 
 pub const ROUTER_EVENTS: usize = 1024;
+/// Changes of the configuration that wait for the router.
+pub const ROUTER_ORDERS: usize = 8;
+/// A server that left the configuration finishes its calls: at least so long, because who took
+/// the world before may be on the way to it, and at most; how many of them are waited for at a
+/// time.
+pub const RETIRE_MIN: Duration = Duration::from_millis(200);
+pub const RETIRE: Duration = Duration::from_secs(60);
+pub const RETIRING: usize = 64;
+/// How often the files of the configuration are looked at.
+pub const CONFIG_LOOK: Duration = Duration::from_millis(500);
+/// A folder of the configuration: entries looked at.
+pub const CONFIG_FOLDER_ENTRIES: usize = 1024;
+/// Files that change while they are read are read again, so often at most.
+pub const CONFIG_READS: usize = 4;
+/// Requests to reload that wait for the thread that does it.
+pub const RELOAD_REQUESTS: usize = 64;
 /// How often idle sessions and ended processes are looked for.
 pub const SWEEP: Duration = Duration::from_secs(5);
 /// Lists and `initialize` are held until every server settled, but not longer than this.

@@ -9,6 +9,7 @@ pub mod depends;
 pub mod document;
 pub mod entry;
 pub mod expand;
+pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod near;
