@@ -214,6 +214,8 @@ pub const START_WAIT: Duration = Duration::from_secs(10);
 pub const THREADS_END: Duration = Duration::from_secs(5);
 /// An owner looks after its child at least so often.
 pub const OWNER_LOOK: Duration = Duration::from_secs(1);
+/// An owner without a process looks around at least so often.
+pub const OWNER_IDLE_LOOK: Duration = Duration::from_secs(60);
 /// Pipes to and from children, if the system allows: fewer turns for large messages.
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);

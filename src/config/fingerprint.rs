@@ -93,11 +93,15 @@ mod tests {
             ("content is written", &|| {
                 fs::write(folder.join("mcp.json"), "{ }").unwrap();
             }),
-            ("a file appears", &|| fs::write(folder.join(".env"), "A=1").unwrap()),
+            ("a file appears", &|| {
+                fs::write(folder.join(".env"), "A=1").unwrap()
+            }),
             ("a fragment appears", &|| {
                 fs::write(folder.join("conf.d/a.json"), "{}").unwrap();
             }),
-            ("a fragment goes", &|| fs::remove_file(folder.join("conf.d/a.json")).unwrap()),
+            ("a fragment goes", &|| {
+                fs::remove_file(folder.join("conf.d/a.json")).unwrap()
+            }),
         ];
         for (what, change) in changes {
             let before = print();

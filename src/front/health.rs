@@ -282,6 +282,7 @@ fn server_detail(server: &Server, status: &Status, detail: Detail) -> ServerDeta
             State::Failed => "error",
             State::Restarting => "restarting",
             State::CrashLoop => "crash-loop",
+            State::AwaitingOauth => "awaiting_oauth",
             State::Stopped | State::Disabled => "disconnected",
         },
         healthy: status.state == State::Ready,

@@ -293,7 +293,10 @@ impl Keeper {
     /// What was switched by hand stays so, until the files say something new of it.
     fn switched_by_hand(&mut self, mut config: Config) -> Config {
         self.switched.retain(|name, switched| {
-            let found = config.servers.iter_mut().find(|server| server.name == *name);
+            let found = config
+                .servers
+                .iter_mut()
+                .find(|server| server.name == *name);
             let Some(server) = found else {
                 return false;
             };
@@ -361,6 +364,8 @@ impl Keeper {
     fn put_in_force(&mut self, config: &Config, plan: &Plan) -> std::io::Result<()> {
         let mut handles = BTreeMap::new();
         let mut started: Vec<Arc<Server>> = Vec::new();
+        let names = config.servers.iter().map(|entry| entry.name.as_str());
+        self.fleet.expect(names);
         for entry in &config.servers {
             let before = self.handles.get(&entry.name);
             let handle = match (before, plan.change_of(&entry.name)) {

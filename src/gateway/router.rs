@@ -20,8 +20,8 @@ use crate::gateway::fleet::Fleet;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
-use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::model::listing::Listing;
+use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, ServerId, SessionMessage};
 use crate::upstream::link::Link;
 use crate::upstream::server::{Server, State};
@@ -133,7 +133,10 @@ impl Router {
                 wake = wake.min(self.settle_by);
             }
             wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
-            wake = desk.arriving.iter().fold(wake, |wake, one| wake.min(one.by));
+            wake = desk
+                .arriving
+                .iter()
+                .fold(wake, |wake, one| wake.min(one.by));
             select! {
                 recv(self.events) -> event => match event {
                     Ok(Event::Stop) | Err(_) => return,
@@ -239,8 +242,7 @@ impl Router {
     fn status(&self, server: ServerId, desk: &mut Desk) {
         self.let_arrive(desk);
         if let Some(position) = desk.position(server) {
-            let state = desk.fixed.servers[position].status().state;
-            let gone = matches!(state, State::CrashLoop | State::Stopped);
+            let gone = desk.fixed.servers[position].status().has_nothing_to_offer();
             if gone && desk.offers[position].take().is_some() {
                 self.publish(desk);
             }
@@ -272,7 +274,10 @@ impl Router {
             let serving = before.map(|at| desk.fixed.servers[at].clone());
             if let Some(serving) = serving.filter(|serving| serving.id != server.id) {
                 let coming = std::mem::replace(server, serving);
-                let known = desk.arriving.iter().position(|one| one.server.id == coming.id);
+                let known = desk
+                    .arriving
+                    .iter()
+                    .position(|one| one.server.id == coming.id);
                 arriving.push(match known {
                     Some(at) => desk.arriving.swap_remove(at),
                     None => Arriving::new(coming, now),

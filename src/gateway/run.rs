@@ -94,6 +94,8 @@ impl Gateway {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
         let around = Surroundings::new(events.clone(), starts, &settings);
+        let names = config.servers.iter().map(|server| server.name.as_str());
+        around.neighbours.expect(names);
         let mut servers = Vec::with_capacity(config.servers.len());
         for (index, server) in config.servers.iter().enumerate() {
             let started = Server::start(index, server.clone(), around.clone());

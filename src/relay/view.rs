@@ -125,15 +125,20 @@ impl View {
             Scope::All => None,
             Scope::Server(name) => Some(world.position_named(name)),
         };
-        let shown = world.fixed.entries.iter().enumerate().map(|(position, entry)| {
-            let tags = &entry.tags;
-            only.is_none_or(|only| only == Some(position))
-                && global.is_none_or(|filter| filter.matches(tags))
-                && self
-                    .filters
-                    .iter()
-                    .all(|filter| passes(filter, tags, world))
-        });
+        let shown = world
+            .fixed
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(position, entry)| {
+                let tags = &entry.tags;
+                only.is_none_or(|only| only == Some(position))
+                    && global.is_none_or(|filter| filter.matches(tags))
+                    && self
+                        .filters
+                        .iter()
+                        .all(|filter| passes(filter, tags, world))
+            });
         Visible::Some(shown.collect())
     }
 

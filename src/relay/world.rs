@@ -35,7 +35,9 @@ pub struct Fixed {
 impl Fixed {
     /// Where the server of `slot` stands.
     pub fn position(&self, slot: usize) -> Option<usize> {
-        self.servers.iter().position(|server| server.id.slot == slot)
+        self.servers
+            .iter()
+            .position(|server| server.id.slot == slot)
     }
 }
 

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::upstream::server::{Server, State};
 
-/// The servers of one gateway by name. The newest handle of a name stands for it.
+/// The servers of one gateway by name. The newest handle of a name that does not leave
+/// stands for it.
 #[derive(Default)]
 pub struct Neighbours(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     expected: HashSet<String>,
-    servers: HashMap<String, Weak<Server>>,
+    /// Of each name, the newest last.
+    servers: HashMap<String, Vec<Weak<Server>>>,
 }
 
 /// One server that another one needs.
@@ -41,9 +43,14 @@ pub enum Standing {
 pub enum Turn {
     Go,
     /// The one it needs is about to be ready, or to fail.
-    Wait { on: String },
+    Wait {
+        on: String,
+    },
     /// The one it needs is down. It may come back.
-    Blocked { on: String, why: String },
+    Blocked {
+        on: String,
+        why: String,
+    },
 }
 
 impl Turn {
@@ -90,33 +97,37 @@ impl Neighbours {
 
     pub(crate) fn enter(&self, server: &Arc<Server>) {
         let mut known = self.lock();
-        known.servers.retain(|_, server| server.strong_count() > 0);
-        let name = server.name().to_owned();
-        known.servers.insert(name, Arc::downgrade(server));
+        let handles = known.servers.entry(server.name().to_owned()).or_default();
+        handles.retain(|handle| handle.strong_count() > 0);
+        handles.push(Arc::downgrade(server));
     }
 
     pub(crate) fn needs(&self, names: &[String]) -> Vec<Need> {
-        let found: Vec<(Option<Arc<Server>>, bool)> = {
-            let known = self.lock();
-            let find = |name: &String| {
-                let server = known.servers.get(name).and_then(Weak::upgrade);
-                (server, known.expected.contains(name))
-            };
-            names.iter().map(find).collect()
-        };
-        let need = |(name, (server, is_expected)): (&String, (Option<Arc<Server>>, bool))| {
-            let standing = match (server.map(|server| server.status()), is_expected) {
-                (Some(status), _) => Standing::Is {
-                    state: status.state,
-                    error: status.last_error,
-                },
-                (None, true) => Standing::Expected,
-                (None, false) => Standing::Stranger,
-            };
+        let need = |name: &String| {
             let name = name.clone();
+            let standing = self.standing(&name);
             Need { name, standing }
         };
-        names.iter().zip(found).map(need).collect()
+        names.iter().map(need).collect()
+    }
+
+    fn standing(&self, name: &str) -> Standing {
+        let (handles, is_expected) = {
+            let known = self.lock();
+            let handles = known.servers.get(name).cloned().unwrap_or_default();
+            (handles, known.expected.contains(name))
+        };
+        // One that leaves stands for nothing any more.
+        let newest_first = handles.iter().rev().filter_map(Weak::upgrade);
+        let mut statuses = newest_first.map(|server| server.status());
+        match statuses.find(|status| status.state != State::Stopped) {
+            Some(status) => Standing::Is {
+                state: status.state,
+                error: status.last_error,
+            },
+            None if is_expected => Standing::Expected,
+            None => Standing::Stranger,
+        }
     }
 }
 

@@ -7,13 +7,16 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
+pub mod dependency;
 pub mod event;
 pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod listening;
+pub mod liveness;
 pub mod outlet;
 pub mod owner;
+mod pause;
 pub mod pool;
 pub mod probe;
 pub mod process;

@@ -316,6 +316,12 @@ impl Remote {
         matches!(trouble.cause, Cause::Status(401 | 403)).then_some(trouble.detail)
     }
 
+    /// That the last request was answered with a challenge.
+    pub fn wants_login(&self) -> bool {
+        let last = lock(&self.last);
+        last.trouble.as_ref().is_some_and(|one| one.wants_login)
+    }
+
     /// Waits in slices until `holds` or `deadline`.
     fn await_state(
         &self,
