@@ -237,6 +237,8 @@ pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
 pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
 pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
 pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// What the gateway itself asks is waited for at least so long: longer than for a sign of life.
+pub const OWN_REQUEST_LEAST: Duration = Duration::from_secs(12);
 /// A server over HTTP that wants a login is asked again after so long.
 pub const LOGIN_RETRY: Duration = Duration::from_secs(60);
 /// How often a server looks whether those that it depends on are ready.

@@ -93,6 +93,14 @@ impl Liveness {
         }
     }
 
+    pub fn answer(&self) -> Duration {
+        self.answer
+    }
+
+    pub fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// A request of the owner got no answer.
     pub fn doubt(&mut self) {
         self.must_ask = true;

@@ -20,6 +20,7 @@ use crate::model::hint::CacheHint;
 use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
 use crate::upstream::call::{CallId, Mailbox, next_call_id};
+use crate::upstream::checkup::{Checkup, Finding};
 use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
@@ -88,6 +89,7 @@ struct Running<'a> {
     link: Arc<Link>,
     agenda: Agenda,
     subscriber: Subscriber,
+    checkup: Checkup,
     /// Calls before this one are older than this.
     older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
@@ -233,6 +235,7 @@ impl Owner {
         }
         running.watch.end_turn();
         let since = Instant::now();
+        running.checkup.greeted(&running.link);
         let over = self.serve(&mut running);
         self.served(running, over, since.elapsed())
     }
@@ -356,6 +359,7 @@ impl Owner {
             agenda: Agenda::default(),
             older: (Instant::now(), next_call_id()),
             subscriber: Subscriber::default(),
+            checkup: Checkup::new(self.server.config.request_timeout),
             ended,
             _inbound: Some(inbound),
         })
@@ -405,6 +409,7 @@ impl Owner {
             link,
             agenda: Agenda::default(),
             subscriber: Subscriber::default(),
+            checkup: Checkup::new(self.server.config.request_timeout),
             older: (Instant::now(), next_call_id()),
             ended,
             _inbound: None,
@@ -676,7 +681,9 @@ impl Owner {
                 Ok(false) => {}
             }
             self.expire_calls(running);
-            look_after(&running.link);
+            if let Some(why) = self.check_up(running) {
+                return Over::Died(why);
+            }
             let look = running.watch.next_look();
             let due = running
                 .agenda
@@ -689,14 +696,39 @@ impl Owner {
         }
     }
 
+    /// Looks whether the server still answers, and shows it. `Some` says why it is given up.
+    fn check_up(&self, running: &mut Running<'_>) -> Option<String> {
+        match running.checkup.look(&running.link, Instant::now()) {
+            Finding::Nothing => {}
+            Finding::Ill(why) => {
+                log::warn!("server in doubt server={:?}: it {why}", self.server.name());
+                self.update(|status, link| {
+                    if link.is_some() {
+                        status.state = State::Failed;
+                        status.last_error = Some(why);
+                    }
+                });
+            }
+            Finding::Well => {
+                log::info!("server answers again server={:?}", self.server.name());
+                self.update(|status, link| {
+                    if link.is_some() {
+                        status.state = State::Ready;
+                        status.last_error = None;
+                    }
+                });
+            }
+            Finding::Dead(why) => return Some(why),
+        }
+        None
+    }
+
     /// Takes back requests of ours that a server leaves unanswered, such as a change of its log
     /// level. Not while a list is read: that one is waited for.
     fn expire_calls(&self, running: &mut Running<'_>) {
-        let patience = self
-            .server
-            .config
-            .request_timeout
-            .min(limits::CALL_DEADLINE);
+        let longest = limits::CALL_DEADLINE;
+        let patience = self.server.config.request_timeout;
+        let patience = patience.clamp(limits::OWN_REQUEST_LEAST, longest);
         let (since, first) = running.older;
         if since.elapsed() >= patience {
             running.link.expire_gateway_calls(first);
@@ -769,7 +801,7 @@ impl Owner {
                     running.watch.signals().lost(&why);
                 }
             }
-            Err(Fault::Timeout(..)) => {}
+            Err(Fault::Timeout(..)) => running.checkup.doubt(&running.link),
             Err(Fault::Gone(end)) => return Err(end),
             Err(_) => return Err(End::Stop),
         }
@@ -816,18 +848,6 @@ fn unborn(why: String, next: Option<Verdict>) -> Ending {
         ready: false,
         up_for: Duration::ZERO,
         next,
-    }
-}
-
-/// Asks a server over HTTP for a sign of life when it has given none for a while. Nobody reads
-/// the answer: that there is none is what counts.
-fn look_after(link: &Link) {
-    let Some(method) = link.remote().and_then(|remote| remote.wanted_look()) else {
-        return;
-    };
-    let mail = Mailbox::new(1);
-    if let Err(error) = link.request(method, "{}", mail.sender()) {
-        log::debug!("no look server={:?}: {}", link.server(), error.message);
     }
 }
 
