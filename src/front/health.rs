@@ -97,6 +97,9 @@ struct ServerDetail {
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lists: Option<String>,
+    /// The server that it needs first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
     tags: Vec<String>,
     required: bool,
     restarts: u32,
@@ -377,6 +380,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),
+        waiting_for: seen.status.waiting_for.clone(),
         tags: seen.entry.tags.clone(),
         required: seen.entry.required,
         restarts: seen.status.restarts,

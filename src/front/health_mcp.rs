@@ -221,6 +221,7 @@ fn servers<'a>(roll: &'a [Seen<'a>]) -> Servers<'a> {
             State::Failed => &mut states.failed,
             State::Restarting => &mut states.restarting,
             State::CrashLoop => &mut states.crash_loop,
+            State::AwaitingOauth => &mut states.awaiting_oauth,
             State::Stopped => &mut states.stopped,
             State::Disabled => &mut states.disabled,
         }
@@ -271,6 +272,7 @@ pub fn one(world: &World, name: &str, detail: Detail) -> Reply {
     let code = match state {
         State::Ready => 200,
         State::Pending | State::Loading => 202,
+        State::AwaitingOauth => 401,
         State::Failed | State::Restarting | State::CrashLoop | State::Stopped | State::Disabled => {
             503
         }

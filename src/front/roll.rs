@@ -49,6 +49,7 @@ impl Seen<'_> {
             State::Failed => "error",
             State::Restarting => "restarting",
             State::CrashLoop => "crash-loop",
+            State::AwaitingOauth => "awaiting_oauth",
             State::Stopped | State::Disabled => "disconnected",
         }
     }

@@ -53,6 +53,7 @@ impl Tally {
                 State::Failed => &mut tally.failed,
                 State::Restarting => &mut tally.restarting,
                 State::CrashLoop => &mut tally.crash_loop,
+                State::AwaitingOauth => &mut tally.awaiting_oauth,
                 State::Stopped => &mut tally.stopped,
                 State::Disabled => &mut tally.disabled,
             } += 1;
@@ -124,6 +125,7 @@ mod tests {
             'd' => State::Restarting,
             'c' => State::CrashLoop,
             's' => State::Stopped,
+            'o' => State::AwaitingOauth,
             'x' => State::Disabled,
             other => panic!("{other}"),
         }
@@ -152,7 +154,7 @@ mod tests {
             assert_eq!(verdict(&letters, true), expected, "{servers}");
             assert_eq!(verdict(&letters, false), "unhealthy", "{servers}");
         }
-        assert!(count >= 16, "{count} rows");
+        assert!(count >= 22, "{count} rows");
     }
 
     #[test]
@@ -170,6 +172,7 @@ mod tests {
             ("Xr", "", "", "", ""),
             ("Xx", "", "", "", ""),
             ("CSR", "01", "01", "", ""),
+            ("Or", "0", "0", "", ""),
         ] {
             let list: Vec<(bool, State)> = servers
                 .chars()

@@ -101,6 +101,8 @@ impl Gateway {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
         let around = Surroundings::new(events.clone(), starts, &settings);
+        let names = config.servers.iter().map(|server| server.name.as_str());
+        around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
         let mut servers = Vec::with_capacity(config.servers.len());
         for server in &config.servers {
