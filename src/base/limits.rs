@@ -27,6 +27,8 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 pub const HEALTH_CONNECTIONS: usize = 16;
+/// Open connections of `--health-listen`.
+pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
 /// From the first byte of a head to its last.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.

@@ -3,6 +3,7 @@
 
 pub mod fleet;
 pub mod front_door;
+pub mod health_listener;
 pub mod health_socket;
 pub mod reload;
 pub mod router;
