@@ -5,6 +5,7 @@ pub mod gate;
 pub mod init;
 pub mod limits;
 pub mod memory;
+pub mod notify;
 pub mod reaper;
 pub mod secret;
 pub mod sys;

@@ -179,6 +179,8 @@ impl Router {
     fn handle(&self, event: Event, desk: &mut Desk) {
         match event {
             Event::Stop => {}
+            // Nobody waits any more: then it came too late.
+            Event::Beat(turned) => drop(turned.try_send(())),
             Event::Status { server } => self.status(server, desk),
             Event::Listing { server, listing } => self.listed(server, listing, desk),
             Event::List {

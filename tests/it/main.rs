@@ -13,6 +13,8 @@ mod codes;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod eras;

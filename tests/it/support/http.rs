@@ -158,6 +158,8 @@ pub(crate) struct Connection {
     raw: Vec<u8>,
     /// What is left of the answer that is being read.
     framing: Framing,
+    /// The answer said that the connection ends behind it: the next request takes another.
+    is_last: bool,
 }
 
 impl Connection {
@@ -169,6 +171,7 @@ impl Connection {
             port,
             raw: Vec::new(),
             framing: Framing::Ended,
+            is_last: false,
         }
     }
 
@@ -213,6 +216,9 @@ impl Connection {
 
     fn send(&mut self, request: &Request) -> Head {
         assert_eq!(self.framing, Framing::Ended, "the last answer was not read");
+        if self.is_last {
+            *self = Connection::open(self.port);
+        }
         self.send_only(request);
         self.read_head()
     }
@@ -236,6 +242,7 @@ impl Connection {
             status: status.split(' ').nth(1).unwrap().parse().unwrap(),
             headers: lines.map(split).collect(),
         };
+        self.is_last = head.header("Connection") == Some("close");
         self.framing = match (
             head.header("Content-Length"),
             head.header("Transfer-Encoding"),
