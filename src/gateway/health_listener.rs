@@ -29,7 +29,9 @@ pub fn serve(listener: TcpListener, door: HealthDoor) -> std::io::Result<Server>
         connections: limits::HEALTH_LISTENER_CONNECTIONS,
         ..ServerOptions::default()
     };
-    Server::start(listener, options, Arc::new(door))
+    let server = Server::start(listener, options, Arc::new(door))?;
+    log::info!("listening for health address={}", server.address());
+    Ok(server)
 }
 
 /// # Errors
