@@ -118,7 +118,10 @@ fn serve_logged(
 fn announce(gateway: &Gateway, url: &str) {
     let port = gateway.address.map_or(0, |address| address.port());
     log::info!("listening url={url}");
-    let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
+    let health = gateway.health_address();
+    let health = health.map_or_else(String::new, |at| format!(",\"health\":{}", at.port()));
+    let event = "{\"event\":\"listening\"";
+    let line = format!("{event},\"url\":\"{url}\",\"port\":{port}{health}}}\n");
     let write = move || {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading; the gateway serves all the same.

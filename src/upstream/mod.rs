@@ -7,13 +7,17 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
+mod checkup;
+pub mod dependency;
 pub mod event;
 pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod listening;
+pub mod liveness;
 pub mod outlet;
 pub mod owner;
+mod pause;
 pub mod pool;
 pub mod probe;
 pub mod process;
