@@ -376,7 +376,8 @@ pub const TOMBSTONES: usize = 1024;
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
 pub const LIST_CHANGED_LONGEST: Duration = Duration::from_millis(5000);
-/// A server that announces changes more often is read once per window.
+/// A server that announces changes more often is read once per window: that in which clients
+/// are told of changes, or this one if it is longer.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 /// A list that could not be read is tried again after the first, then ever later.
 pub const RELIST_FIRST: Duration = Duration::from_secs(1);
@@ -411,6 +412,8 @@ pub const FILTER_DEPTH: usize = 32;
 pub const ROUTER_EVENTS: usize = 1024;
 /// Changes of the configuration that wait for the router.
 pub const ROUTER_ORDERS: usize = 8;
+/// How long one of them may take: the router never waits for anybody.
+pub const ROUTER_ORDER: Duration = Duration::from_secs(10);
 /// A server that left the configuration finishes its calls: at least so long, because who took
 /// the world before may be on the way to it, and at most; how many of them are waited for at a
 /// time.

@@ -24,7 +24,7 @@ pub fn run(flags: &Flags) -> ExitCode {
         .map(|kind| demo_server(kind, &environment))
         .to_vec();
     quieten(&mut config.settings);
-    serve(config, |url| say(&welcome(url)))
+    serve(config, None, |url| say(&welcome(url)))
 }
 
 fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {

@@ -13,6 +13,7 @@ pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod near;
+pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;

@@ -122,14 +122,21 @@ impl Fleet {
             .retain(|handle| !Arc::ptr_eq(handle, server));
     }
 
-    /// No handle is started any more, and nobody is waited for.
-    pub fn close(&self) {
-        self.state().is_closed = true;
+    /// Tells all to end, and starts none any more.
+    pub fn stop_all(&self) {
+        let handles = {
+            let mut state = self.state();
+            state.is_closed = true;
+            state.handles.clone()
+        };
         self.closing.notify_all();
+        handles.iter().for_each(|server| server.stop());
     }
 
-    /// After `close`: waits for the threads of those that leave.
-    pub fn join(&self) {
+    /// After `stop_all`: waits for them.
+    pub fn join_all(&self) {
+        let handles = self.handles();
+        handles.iter().for_each(|server| server.join());
         let leaving = std::mem::take(&mut self.state().leaving);
         for thread in leaving {
             if thread.join().is_err() {

@@ -7,14 +7,14 @@
 //! (`fleet`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use serde::Serialize;
 
-use crate::base::{limits, notify, thread, time};
+use crate::base::{limits, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, plan};
 use crate::config::server::{ServerConfig, ServerState};
@@ -63,7 +63,7 @@ enum Request {
 /// The way to the thread.
 pub struct Reload {
     requests: Sender<Request>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread works with.
@@ -103,6 +103,7 @@ impl Reload {
         let thread = thread::spawn("config", limits::STACK_WORKER_BYTES, move || {
             keeper.run(&received);
         })?;
+        let thread = Mutex::new(Some(thread));
         Ok(Reload { requests, thread })
     }
 
@@ -151,10 +152,13 @@ impl Reload {
     }
 
     /// Ends the thread: the configuration stays as it is.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         // The thread reads all the time; gone already is as good.
         let _ = self.requests.send(Request::Stop);
-        if self.thread.join().is_err() {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
             log::error!("config thread panicked");
         }
     }
@@ -343,9 +347,7 @@ impl Keeper {
                 .change(|standing| standing.needs_restart = needs_restart);
             return Ok(report);
         }
-        notify::reloading();
         let outcome = self.put_in_force(&config, &plan);
-        notify::ready();
         outcome.map_err(|error| vec![format!("failed to start what is new: {error}")])?;
         journal::log::set_level(config.settings.log_level);
         let switched: Vec<String> = self.switched.keys().cloned().collect();

@@ -7,7 +7,7 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
-mod checkup;
+pub mod checkup;
 pub mod dependency;
 pub mod event;
 pub mod handshake;
