@@ -24,6 +24,8 @@ pub mod process;
 mod program;
 pub mod remote;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod signals;
 pub mod stderr;
 pub mod subscriber;
