@@ -265,7 +265,8 @@ impl Keeper {
         let outcome = match loaded {
             Ok(config) => match self.broken_anew(&config) {
                 problems if problems.is_empty() => {
-                    let config = self.switched_by_hand(config);
+                    let mut config = self.switched_by_hand(config);
+                    config.keep_lost_presets(&self.config);
                     self.take(config)
                 }
                 problems => Err(problems),

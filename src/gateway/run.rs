@@ -141,6 +141,7 @@ impl Gateway {
             started: Instant::now(),
             level: settings.health_info_level,
             draining: draining.clone(),
+            configured: configured.clone(),
         });
         let streamable = streamable(&settings, hub, told, &draining);
         let sse = Arc::new(Sse {

@@ -33,6 +33,8 @@ mod process;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod remote_trouble;
