@@ -218,6 +218,8 @@ pub const OWNER_LOOK: Duration = Duration::from_secs(1);
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// The shortest delay that `restartDelay` may ask for.
+pub const RESTART_LEAST: Duration = Duration::from_millis(10);
 /// Each wait is longer or shorter by up to this part of it.
 pub const RESTART_JITTER: f64 = 0.2;
 /// A server that was up so long starts again from the first delay.
@@ -230,6 +232,8 @@ pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
 /// hangs in its start must not hold up the others.
 pub const CONCURRENT_STARTS: usize = 5;
 pub const START_TURN: Duration = Duration::from_secs(2);
+/// As many starts at the same time as the setting may ask for.
+pub const CONCURRENT_STARTS_MOST: usize = 1024;
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
@@ -355,6 +359,8 @@ pub const PAGE_ENTRIES: usize = 1000;
 pub const TOMBSTONES: usize = 1024;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
+/// They are told after so long, whatever delay is asked for.
+pub const LIST_CHANGED_LONGEST: Duration = Duration::from_millis(5000);
 /// A server that announces changes more often is read once per window.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 /// A list that could not be read is tried again after the first, then ever later.
@@ -388,6 +394,24 @@ pub const FILTER_DEPTH: usize = 32;
 // The gateway itself.
 
 pub const ROUTER_EVENTS: usize = 1024;
+/// Changes of the configuration that wait for the router.
+pub const ROUTER_ORDERS: usize = 8;
+/// How long one of them may take: the router never waits for anybody.
+pub const ROUTER_ORDER: Duration = Duration::from_secs(10);
+/// A server that left the configuration finishes its calls: at least so long, because who took
+/// the world before may be on the way to it, and at most; how many of them are waited for at a
+/// time.
+pub const RETIRE_MIN: Duration = Duration::from_millis(200);
+pub const RETIRE: Duration = Duration::from_secs(60);
+pub const RETIRING: usize = 64;
+/// How often the files of the configuration are looked at.
+pub const CONFIG_LOOK: Duration = Duration::from_millis(500);
+/// A folder of the configuration: entries looked at.
+pub const CONFIG_FOLDER_ENTRIES: usize = 1024;
+/// Files that change while they are read are read again, so often at most.
+pub const CONFIG_READS: usize = 4;
+/// Requests to reload that wait for the thread that does it.
+pub const RELOAD_REQUESTS: usize = 64;
 /// How often idle sessions and ended processes are looked for.
 pub const SWEEP: Duration = Duration::from_secs(5);
 /// Lists and `initialize` are held until every server settled, but not longer than this.
@@ -425,6 +449,16 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
+pub const CONFIG_FRAGMENTS: usize = 256;
+pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
+pub const ENVIRONMENT_BYTES: usize = 64;
+/// Variables in `.env`.
+pub const DOTENV_VARIABLES: usize = 4096;
+/// Changed files are read when nothing changed for so long.
+pub const CONFIG_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Servers that one server may wait for.
+pub const SERVER_DEPENDENCIES: usize = 32;
 /// Tags of one server.
 pub const SERVER_TAGS: usize = 50;
 /// Operators inside each other in the query of a preset.

@@ -147,7 +147,7 @@ impl<'a> LocalCall<'a> {
         };
         let listed = local.catalog();
         if listed
-            .by_native(ListKind::Tools, server.index, tool)
+            .by_native(ListKind::Tools, server.id.slot, tool)
             .is_none()
         {
             let message = format!("unknown tool: {tool}");

@@ -9,7 +9,7 @@ use crate::base::secret::Secret;
 use crate::cli::serve::{refused, serve};
 use crate::cli::{quieten, say};
 use crate::config::child::inherited;
-use crate::config::server::{Instances, ProcessSpec, ServerConfig, ServerState};
+use crate::config::server::{Instances, ProcessSpec, RestartPolicy, ServerConfig, ServerState};
 use crate::config::settings::Flags;
 use crate::config::{Environment, load_settings, process_environment};
 
@@ -23,7 +23,7 @@ pub fn run(flags: &Flags) -> ExitCode {
         .map(|kind| demo_server(kind, &environment))
         .to_vec();
     quieten(&mut config.settings);
-    serve(config, |url| say(&welcome(url)))
+    serve(config, None, |url| say(&welcome(url)))
 }
 
 fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
@@ -49,6 +49,9 @@ fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
         instances: Instances::Shared,
         max_instances: limits::INSTANCES_PER_POOL,
         instance_idle: limits::INSTANCE_IDLE,
+        required: false,
+        depends_on: Vec::new(),
+        restart: RestartPolicy::default(),
     }
 }
 

@@ -161,7 +161,8 @@ fn setting_text(row: &Setting) -> String {
 
 /// A switch that is off needs no mention.
 fn shown_default(row: &Setting) -> Option<&'static str> {
-    row.default.filter(|_| !matches!(row.kind, Kind::Switch))
+    row.default
+        .filter(|text| !(matches!(row.kind, Kind::Switch) && *text == "false"))
 }
 
 fn flags_text(flags: &[(&str, &str, &str)]) -> String {

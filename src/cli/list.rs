@@ -88,7 +88,7 @@ fn print_local(local: &Local, kinds: &[ListKind], out: &mut dyn Write) -> Result
     let catalog = local.catalog();
     for started in &local.started {
         let server = &started.server;
-        let lists = ListKind::ALL.map(|kind| entries_of(&catalog, kind, server.index));
+        let lists = ListKind::ALL.map(|kind| entries_of(&catalog, kind, server.id.slot));
         let failed = started.failed.as_ref();
         let hello = server.hello();
         let line = ServerLine {

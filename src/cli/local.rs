@@ -197,9 +197,9 @@ impl Local {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Listing { server, listing } => self.started[server].listing = Some(listing),
+            Event::Listing { server, listing } => self.started[server.slot].listing = Some(listing),
             Event::Status { server } => {
-                let started = &mut self.started[server];
+                let started = &mut self.started[server.slot];
                 let status = started.server.status();
                 if started.failed.is_none() && will_not_be_ready(&status) {
                     started.failed = Some(status);
@@ -219,7 +219,7 @@ impl Local {
             .filter_map(|started| Some((&started.server, started.listing.as_ref()?)));
         let sources: Vec<Source<'_>> = offering
             .map(|(server, listing)| Source {
-                index: server.index,
+                index: server.id.slot,
                 name: server.name(),
                 listing,
                 disabled_tools: &server.config.disabled_tools,

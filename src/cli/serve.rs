@@ -11,12 +11,13 @@ use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
 use crate::config::{Config, LoadError, load, process_environment};
+use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
 
 pub fn run(flags: &Flags) -> ExitCode {
     match load(flags, &process_environment()) {
-        Ok(config) => serve(config, |_| {}),
+        Ok(config) => serve(config, Some(loader(flags)), |_| {}),
         Err(error) => refused(&error),
     }
 }
@@ -35,8 +36,14 @@ pub fn refused(error: &LoadError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
+/// Reads the same files again, with the same flags and variables.
+fn loader(flags: &Flags) -> Loader {
+    let (flags, environment) = (flags.clone(), process_environment());
+    Box::new(move || load(&flags, &environment))
+}
+
 /// Runs a gateway to its end. `started` is told its URL.
-pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
+pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str)) -> ExitCode {
     let settings = &config.settings;
     let log = match journal::log::start(settings.log_level, settings.log_format) {
         Ok(log) => log,
@@ -47,7 +54,7 @@ pub fn serve(config: Config, started: impl FnOnce(&str)) -> ExitCode {
     };
     sys::log_refusals();
     log_problems(&config.problems);
-    let code = match serve_logged(config, started) {
+    let code = match serve_logged(config, loader, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -69,7 +76,11 @@ pub fn log_problems(problems: &[Problem]) {
     }
 }
 
-fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartError> {
+fn serve_logged(
+    config: Config,
+    loader: Option<Loader>,
+    started: impl FnOnce(&str),
+) -> Result<(), StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to start the gateway: {error}"))
     };
@@ -77,15 +88,15 @@ fn serve_logged(config: Config, started: impl FnOnce(&str)) -> Result<(), StartE
     let reaper = sys::start_reaper().map_err(cannot)?;
     let second = match config.settings.transport {
         Transport::Http => {
-            let gateway = Gateway::start(config)?;
+            let gateway = Gateway::start(config, loader)?;
             let url = gateway.url().unwrap_or_default();
             announce(&gateway, &url);
             started(&url);
-            let second = wait_for_end(signals).map_err(cannot)?;
+            let second = wait_for_end(signals, &gateway).map_err(cannot)?;
             gateway.stop();
             second
         }
-        Transport::Stdio => stdio::serve(config, signals)?,
+        Transport::Stdio => stdio::serve(config, loader, signals)?,
     };
     sys::end_orphans();
     reaper.stop();
@@ -111,10 +122,10 @@ fn announce(gateway: &Gateway, url: &str) {
 
 /// Waits for TERM, INT or QUIT. A second one ends the process at once: the watcher then ends
 /// the children. HUP is for reloading and never ends the gateway.
-fn wait_for_end(mut signals: Signals) -> std::io::Result<Handle> {
+fn wait_for_end(mut signals: Signals, gateway: &Gateway) -> std::io::Result<Handle> {
     for signal in signals.forever() {
         if signal == SIGHUP {
-            log::info!("signal HUP: nothing to reload");
+            gateway.begin_reload();
             continue;
         }
         log::info!("signal {signal}: shutting down; once more ends at once");

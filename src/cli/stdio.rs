@@ -13,6 +13,7 @@ use crate::cli::serve::end_at_once;
 use crate::config::Config;
 use crate::front::pipes::End;
 use crate::front::stdio::Stdio;
+use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 
 /// Why a program that serves a client on its pipes ends.
@@ -22,14 +23,18 @@ pub enum Why {
 }
 
 /// Runs a gateway to the end of its client. Gives what still waits for a second signal.
-pub fn serve(config: Config, signals: Signals) -> Result<Handle, StartError> {
+pub fn serve(
+    config: Config,
+    loader: Option<Loader>,
+    signals: Signals,
+) -> Result<Handle, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to serve on stdin and stdout: {error}"))
     };
     let children = limits::STOP_EOF + limits::STOP_TERM;
     let patience = config.settings.shutdown_timeout.saturating_sub(children);
     let files = sys::take_stdio().map_err(cannot)?;
-    let gateway = Gateway::start(config)?;
+    let gateway = Gateway::start(config, loader)?;
     match gateway.url() {
         Some(url) => log::info!("serving on stdin and stdout, and listening url={url}"),
         None => log::info!("serving on stdin and stdout"),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::base::limits;
 use crate::config::Environment;
+use crate::config::depends;
 use crate::config::document::{Lines, Node, Notes, REPEATED, parse};
 use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
@@ -159,11 +160,12 @@ fn read_servers<'d>(
             .error(notes, format!("{} servers", members.len()), remedy);
         return;
     }
+    let mut read = Vec::new();
     for member in &members {
-        checked
-            .servers
-            .extend(read_server(member, around, &mut checked.problems));
+        read.extend(read_server(member, around, &mut checked.problems));
     }
+    depends::check(&mut read, &mut checked.problems);
+    checked.servers = read.into_iter().map(|read| read.server).collect();
 }
 
 #[cfg(test)]

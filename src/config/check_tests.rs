@@ -1,9 +1,10 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Checked, check as check_file, decode};
 use crate::base::limits;
 use crate::config::Environment;
-use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::server::{Instances, RestartPolicy, ServerConfig, ServerState};
 
 fn environment() -> Environment {
     let variables = [
@@ -493,14 +494,6 @@ fn bad_keys_and_odd_values_are_warnings() {
         "a.timeout: is deprecated",
     );
     check(
-        r#"{"command": "x", "maxRestarts": 5}"#,
-        "maxRestarts: is known but not carried out",
-    );
-    check(
-        r#"{"command": "x", "restartOnExit": false}"#,
-        "always started again",
-    );
-    check(
         r#"{"command": "x", "stderr": "inherit"}"#,
         "captured for the log",
     );
@@ -751,4 +744,99 @@ fn bytes_become_text() {
             .starts_with("f:2:9: a byte is not UTF-8")
     );
     assert!(problem.is_fatal());
+}
+
+#[test]
+fn restarts() {
+    let check = |defaults: &str, own: &str, on_exit: bool, max: Option<u32>, delay: Option<u64>| {
+        let text = format!(
+            "{{\"serverDefaults\": {{{defaults}}}, \"mcpServers\": \
+             {{\"a\": {{\"command\": \"x\"{own}}}}}}}"
+        );
+        let checked = read(&text);
+        assert!(checked.problems.is_empty(), "{text}: {:?}", texts(&checked));
+        let delay = delay.map(Duration::from_millis);
+        let expect = RestartPolicy {
+            on_exit,
+            max,
+            delay,
+        };
+        assert_eq!(checked.servers[0].restart, expect, "{text}");
+    };
+    check("", "", true, None, None);
+    check("", r#", "restartOnExit": false"#, false, None, None);
+    check(r#""restartOnExit": false"#, "", false, None, None);
+    check(
+        r#""maxRestarts": 3"#,
+        r#", "maxRestarts": 0"#,
+        true,
+        Some(0),
+        None,
+    );
+    check(
+        r#""restartDelay": 50"#,
+        r#", "maxRestarts": 9"#,
+        true,
+        Some(9),
+        Some(50),
+    );
+    check("", r#", "restartDelay": 0"#, true, None, Some(10));
+}
+
+#[test]
+fn dependencies() {
+    let check = |servers: &str, expect: &[&str], invalid: &str| {
+        let text = format!("{{\"mcpServers\": {{{servers}}}}}");
+        let checked = read(&text);
+        let found = texts(&checked);
+        assert_eq!(found.len(), expect.len(), "{text}: {found:?}");
+        for (found, expect) in found.iter().zip(expect) {
+            assert!(found.contains(expect), "{text}: {found}");
+        }
+        let is_invalid = |server: &&ServerConfig| matches!(server.state, ServerState::Invalid(_));
+        let names: Vec<&str> = checked
+            .servers
+            .iter()
+            .filter(is_invalid)
+            .inspect(|server| assert!(server.process.is_none()))
+            .map(|server| server.name.as_str())
+            .collect();
+        assert_eq!(names.join(" "), invalid, "{text}");
+    };
+    let a = |list: &str| format!(r#""a": {{"command": "x", "dependsOn": {list}}}"#);
+    let b = |list: &str| format!(r#""b": {{"command": "x", "dependsOn": {list}}}"#);
+    let c = |list: &str| format!(r#""c": {{"command": "x", "dependsOn": {list}}}"#);
+    let off = r#""b": {"command": "x", "disabled": true, "dependsOn": ["a"]}"#;
+    let back = "leads back to this server";
+    check(&[a(r#"["b", "b"]"#), b("[]")].join(","), &[], "");
+    check(
+        &a(r#"["b"]"#),
+        &["a.dependsOn[0]: no server has this name; name a"],
+        "a",
+    );
+    check(
+        &[a(r#"["bb"]"#), b("[]")].join(","),
+        &["no server has this name; did you mean \"b\"?"],
+        "a",
+    );
+    check(&a(r#"["a"]"#), &[back], "a");
+    check(
+        &[a(r#"["b"]"#), b(r#"["a"]"#)].join(","),
+        &[back, back],
+        "a b",
+    );
+    check(
+        &[a(r#"["b"]"#), b(r#"["c"]"#), c(r#"["b"]"#)].join(","),
+        &[back, back],
+        "b c",
+    );
+    check(
+        &[a(r#"["b"]"#), off.to_owned()].join(","),
+        &[back, back],
+        "a",
+    );
+    check(&a("[1]"), &["a.dependsOn[0]: expected a string"], "a");
+    check(&a("\"b\""), &["a.dependsOn: expected an array"], "a");
+    let server = server(r#"{"command": "x", "required": true}"#);
+    assert!(server.required && server.depends_on.is_empty());
 }

@@ -34,22 +34,15 @@ pub const KEYS: &[&str] = &[
     "instances",
     "maxInstances",
     "instanceIdleTimeout",
+    "required",
+    "dependsOn",
+    "restartOnExit",
+    "maxRestarts",
+    "restartDelay",
 ];
 
 /// Keys that are known and not carried out, with what happens instead.
 pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
-    (
-        "restartOnExit",
-        "a server that ends is always started again",
-    ),
-    (
-        "maxRestarts",
-        "restarts slow down on their own and never stop",
-    ),
-    (
-        "restartDelay",
-        "the delay grows from half a second to a minute",
-    ),
     ("stderr", "it is always captured for the log"),
     (
         "template",
@@ -126,6 +119,11 @@ pub struct Entry<'d> {
     pub instances: Option<Instances>,
     pub max_instances: Option<u64>,
     pub instance_idle_timeout_ms: Option<u64>,
+    pub required: bool,
+    pub depends_on: Vec<Written<'d>>,
+    pub restart_on_exit: Option<bool>,
+    pub max_restarts: Option<u64>,
+    pub restart_delay_ms: Option<u64>,
     /// Given keys that only a server with a `url`, or only one with a `command` can use.
     pub remote_only: Vec<Spot<'d>>,
     pub process_only: Vec<Spot<'d>>,
@@ -202,6 +200,11 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
             entry.max_instances = node.count(notes, 1, limits::INSTANCES_PER_SERVER as u64);
         }
         "instanceIdleTimeout" => entry.instance_idle_timeout_ms = millis(node, notes),
+        "required" => entry.required = node.switch(notes).unwrap_or(false),
+        "dependsOn" => entry.depends_on = depends_on(node, notes),
+        "restartOnExit" => entry.restart_on_exit = node.switch(notes),
+        "maxRestarts" => entry.max_restarts = node.count(notes, 0, u32::MAX.into()),
+        "restartDelay" => entry.restart_delay_ms = node.count(notes, 0, limits::SETTING_MS),
         _ => read_other(member, notes),
     }
 }
@@ -210,23 +213,16 @@ fn read_other(member: &Member<'_>, notes: &mut Notes) {
     let row = NOT_CARRIED_OUT
         .iter()
         .find(|(name, _)| *name == member.name);
-    let Some((name, instead)) = row else {
+    let Some((_, instead)) = row else {
         let known = KEYS.iter().copied();
         let known = known.chain(NOT_CARRIED_OUT.iter().map(|(name, _)| *name));
         let remedy = did_you_mean(member.name, known, "remove it");
         member.spot.warn(notes, "unknown key", remedy);
         return;
     };
-    let asks_for_what_happens = member
-        .node
-        .value
-        .as_boolean_lit()
-        .is_some_and(|literal| literal.value);
-    if !(*name == "restartOnExit" && asks_for_what_happens) {
-        member
-            .spot
-            .warn(notes, "is known but not carried out", *instead);
-    }
+    member
+        .spot
+        .warn(notes, "is known but not carried out", *instead);
 }
 
 fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
@@ -337,6 +333,23 @@ fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
         tags.truncate(limits::SERVER_TAGS);
     }
     tags
+}
+
+/// Names of servers, each once; whether they exist is judged when all are known.
+fn depends_on<'d>(node: &Node<'d>, notes: &mut Notes) -> Vec<Written<'d>> {
+    let mut out: Vec<Written<'d>> = Vec::new();
+    for (text, spot) in node.words(notes).unwrap_or_default() {
+        if !out.iter().any(|known| known.text == text) {
+            out.push(Written { text, spot });
+        }
+    }
+    if out.len() > limits::SERVER_DEPENDENCIES {
+        let remedy = format!("at most {} are allowed", limits::SERVER_DEPENDENCIES);
+        let message = format!("{} servers", out.len());
+        node.spot.error(notes, message, remedy);
+        out.truncate(limits::SERVER_DEPENDENCIES);
+    }
+    out
 }
 
 fn millis(node: &Node<'_>, notes: &mut Notes) -> Option<u64> {

@@ -17,11 +17,9 @@ const AUTH: &str = "authentication arrives with a later release; until then ever
                     that reaches the port may use every server";
 const LAZY: &str = "lazy loading is not carried out; clients see the tools themselves";
 const SESSIONS: &str = "sessions are kept in memory, bounded and for 30 idle minutes";
-const RELOAD: &str = "changes of the file are not picked up yet; restart to apply them";
 const INTERNAL: &str = "the gateway offers no tools of its own";
 const BACKGROUND: &str = "background mode is not carried out; use a service manager";
 const TEMPLATES: &str = "server templates per client are not carried out";
-const ALWAYS: &str = "this cannot be changed";
 
 const fn value(flag: &'static str, missing: &'static str) -> Foreign {
     Foreign {
@@ -109,16 +107,6 @@ pub static FOREIGN: &[Foreign] = &[
         ..value("async-timeout", "use sync-start-timeout")
     },
     Foreign {
-        keys: &["asyncLoading.batchNotifications"],
-        ..switch(
-            "async-batch-notifications",
-            &["true"],
-            "list changes are always batched",
-        )
-    },
-    switch("async-notify-on-snapshot", &["true"], ALWAYS),
-    switch("async-notify-on-ready", &["true"], ALWAYS),
-    Foreign {
         keys: &["lazyLoading"],
         ..switch("enable-lazy-loading", &["false"], LAZY)
     },
@@ -132,11 +120,6 @@ pub static FOREIGN: &[Foreign] = &[
     value("lazy-catalog-format", LAZY),
     value("lazy-fallback-on-error", LAZY),
     value("lazy-fallback-timeout", LAZY),
-    Foreign {
-        keys: &["configReload"],
-        ..switch("enable-config-reload", &["false"], RELOAD)
-    },
-    value("config-reload-debounce", RELOAD),
     switch(
         "enable-env-substitution",
         &["true"],

@@ -5,12 +5,15 @@
 
 pub mod check;
 pub mod child;
+pub mod depends;
 pub mod document;
 pub mod entry;
 pub mod expand;
+pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod near;
+pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
@@ -49,6 +52,9 @@ pub struct Config {
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
     pub presets: BTreeMap<String, Preset>,
+    /// Every path whose appearance, change or end could change the outcome. Never resolved:
+    /// a link that is replaced is a change.
+    pub watched: Vec<PathBuf>,
     /// What was found and stops nothing: warnings, and errors of single servers.
     pub problems: Vec<Problem>,
 }
@@ -151,6 +157,7 @@ pub fn load_file(
         settings,
         servers,
         presets,
+        watched: Vec::new(),
         problems,
     })
 }
@@ -165,6 +172,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         settings,
         servers,
         presets,
+        watched: Vec::new(),
         problems,
     })
 }

@@ -37,6 +37,31 @@ pub struct ServerConfig {
     pub max_instances: usize,
     /// How long an instance is kept that nobody uses.
     pub instance_idle: Duration,
+    /// The gateway is not ready without it.
+    pub required: bool,
+    /// Names of servers that start before it.
+    pub depends_on: Vec<String>,
+    pub restart: RestartPolicy,
+}
+
+/// What happens when a server ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartPolicy {
+    pub on_exit: bool,
+    /// `None`: as often as the gateway's own breaker allows; `Some(0)`: without end.
+    pub max: Option<u32>,
+    /// `None`: a delay that grows.
+    pub delay: Option<Duration>,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> RestartPolicy {
+        RestartPolicy {
+            on_exit: true,
+            max: None,
+            delay: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +121,18 @@ pub struct Surroundings<'s, 'd> {
     pub folder: &'s Path,
 }
 
+/// A server, and the places of the names it depends on.
+pub struct Read<'d> {
+    pub server: ServerConfig,
+    pub depends_on: Vec<Written<'d>>,
+}
+
 /// Reads one member of `mcpServers`. `None` when even its name cannot be used.
 pub fn read_server<'d>(
     member: &Member<'d>,
     around: &Surroundings<'_, 'd>,
     problems: &mut Vec<Problem>,
-) -> Option<ServerConfig> {
+) -> Option<Read<'d>> {
     let mut notes = Notes::new(Scope::Server(member.name.to_owned()));
     if !name_fits(member, &mut notes) {
         problems.append(&mut notes.problems);
@@ -119,13 +150,14 @@ pub fn read_server<'d>(
     };
     let means = means.filter(|_| !matches!(state, ServerState::Invalid(_)));
     problems.append(&mut notes.problems);
+    let depends_on = entry.depends_on.clone();
     let mut server = assemble(member.name, entry, around.defaults, state);
     match means {
         Some(Means::Process(spec)) => server.process = Some(spec),
         Some(Means::Remote(spec)) => server.remote = Some(spec),
         None => {}
     }
-    Some(server)
+    Some(Read { server, depends_on })
 }
 
 fn assemble(
@@ -163,6 +195,7 @@ fn assemble(
     let instance_idle = entry
         .instance_idle_timeout_ms
         .map_or(limits::INSTANCE_IDLE, Duration::from_millis);
+    let restart = restart_policy(&entry, defaults);
     ServerConfig {
         name: name.to_owned(),
         tags: entry.tags,
@@ -177,6 +210,23 @@ fn assemble(
         instances,
         max_instances,
         instance_idle,
+        required: entry.required,
+        depends_on: entry.depends_on.iter().map(|one| one.text.into()).collect(),
+        restart,
+    }
+}
+
+/// A delay of nothing would make a server that cannot start busy all the time.
+fn restart_policy(entry: &Entry<'_>, defaults: &Entry<'_>) -> RestartPolicy {
+    let max = entry.max_restarts.or(defaults.max_restarts);
+    let delay_ms = entry.restart_delay_ms.or(defaults.restart_delay_ms);
+    RestartPolicy {
+        on_exit: entry
+            .restart_on_exit
+            .or(defaults.restart_on_exit)
+            .unwrap_or(RestartPolicy::default().on_exit),
+        max: max.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        delay: delay_ms.map(|ms| Duration::from_millis(ms).max(limits::RESTART_LEAST)),
     }
 }
 

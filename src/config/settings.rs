@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Setting {
     pub in_file: bool,
     /// Takes effect without a restart.
     pub reloadable: bool,
+    /// Says who may come in or what may be reached: only a restart changes it.
+    pub security: bool,
     /// Never printed.
     pub secret: bool,
     pub help: &'static str,
@@ -58,7 +60,13 @@ pub enum Kind {
     Millis(u64, u64),
     Choice(&'static [&'static str]),
     Path,
+    /// A path, or one of these words.
+    PathOr(&'static [&'static str]),
     Host,
+    /// Address and port.
+    Address,
+    /// A part of a file name.
+    Word,
     Filter,
     Preset,
     Separator,
@@ -77,7 +85,10 @@ impl Kind {
             Kind::Millis(..) => "MS".into(),
             Kind::Choice(words) => words.join("|"),
             Kind::Path => "PATH".into(),
+            Kind::PathOr(words) => format!("PATH|{}", words.join("|")),
             Kind::Host => "ADDRESS".into(),
+            Kind::Address => "ADDRESS:PORT".into(),
+            Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
             Kind::Separator => "TEXT".into(),
@@ -155,6 +166,26 @@ pub enum HealthInfoLevel {
     Minimal,
 }
 
+/// Which servers must be ready for `/health/ready` to say yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyPolicy {
+    /// Those marked as required.
+    Required,
+    All,
+    /// At least one.
+    Any,
+    None,
+}
+
+/// Where operators reach the running gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// In the runtime or state directory.
+    Auto,
+    Off,
+    At(PathBuf),
+}
+
 /// How clients reach the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -187,10 +218,25 @@ pub struct Settings {
     pub naming: Naming,
     pub page_size: usize,
     pub health_info_level: HealthInfoLevel,
+    pub health_listen: Option<SocketAddr>,
+    pub ready_policy: ReadyPolicy,
     pub enable_async_loading: bool,
+    pub async_batch_notifications: bool,
     pub async_batch_delay: Duration,
+    /// Bounds a larger batch delay.
+    pub async_max_delay: Duration,
+    /// Whether clients are told of what appears while servers load.
+    pub async_notify_on_snapshot: bool,
     pub sync_start_timeout: Duration,
+    /// Servers that start at the same time.
+    pub start_concurrency: usize,
+    pub drain_delay: Duration,
     pub shutdown_timeout: Duration,
+    pub control_socket: ControlSocket,
+    pub enable_config_reload: bool,
+    pub config_reload_debounce: Duration,
+    /// Names the overlay `mcp.<environment>.json`.
+    pub environment: Option<String>,
     pub state_dir: Option<PathBuf>,
     /// `loopback`, `linklocal`, `uniquelocal`, `true`, addresses and networks, as given.
     pub trust_proxy: Vec<String>,
@@ -252,10 +298,21 @@ impl Default for Settings {
             },
             page_size: limits::PAGE_ENTRIES,
             health_info_level: HealthInfoLevel::Auto,
+            health_listen: None,
+            ready_policy: ReadyPolicy::Required,
             enable_async_loading: false,
+            async_batch_notifications: true,
             async_batch_delay: limits::LIST_CHANGED_DELAY,
+            async_max_delay: limits::LIST_CHANGED_LONGEST,
+            async_notify_on_snapshot: true,
             sync_start_timeout: limits::SYNC_START,
+            start_concurrency: limits::CONCURRENT_STARTS,
+            drain_delay: Duration::ZERO,
             shutdown_timeout: limits::SHUTDOWN,
+            control_socket: ControlSocket::Auto,
+            enable_config_reload: true,
+            config_reload_debounce: limits::CONFIG_DEBOUNCE,
+            environment: None,
             state_dir: None,
             trust_proxy: Vec::new(),
             transport: Transport::Http,
@@ -328,6 +385,7 @@ const fn row(
         default,
         in_file: true,
         reloadable: false,
+        security: false,
         secret: false,
         help: "",
         fill,
@@ -361,6 +419,18 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Path,
             None,
             |_, _| {},
+        )
+    },
+    Setting {
+        in_file: false,
+        help: "Also read mcp.NAME.json, whose values replace those of mcp.json",
+        ..row(
+            "environment",
+            "ONE_MCP_ENVIRONMENT",
+            "environment",
+            Kind::Word,
+            None,
+            |to, value| to.environment = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -468,7 +538,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        reloadable: true,
+        security: true,
         help: "Host names that requests may carry, besides loopback names",
         ..row(
             "allowedHosts",
@@ -480,7 +550,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        reloadable: true,
+        security: true,
         help: "Origins of web pages that may call, such as https://app.example.com",
         ..row(
             "allowedOrigins",
@@ -492,6 +562,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        security: true,
         help: "Listen beyond loopback although nobody has to authenticate",
         ..row(
             "allowUnauthenticated",
@@ -514,6 +585,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
         help: "What stands between server and tool name",
         ..row(
             "naming.separator",
@@ -525,6 +597,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
         help: "Whether tool and prompt names begin with their server's name",
         ..row(
             "naming.prefix",
@@ -539,6 +612,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
         help: "Longest tool or prompt name; longer ones are shortened with a hash",
         ..row(
             "naming.maxLength",
@@ -584,6 +658,36 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
+        help: "Which servers must be ready for /health/ready; required: those marked so",
+        ..row(
+            "health.readyPolicy",
+            "ONE_MCP_READY_POLICY",
+            "ready-policy",
+            Kind::Choice(&["required", "all", "any", "none"]),
+            Some("required"),
+            |to, value| {
+                to.ready_policy = match value.text() {
+                    "all" => ReadyPolicy::All,
+                    "any" => ReadyPolicy::Any,
+                    "none" => ReadyPolicy::None,
+                    _ => ReadyPolicy::Required,
+                };
+            },
+        )
+    },
+    Setting {
+        help: "Serve health and metrics, nothing else, on this address too",
+        ..row(
+            "health.listen",
+            "ONE_MCP_HEALTH_LISTEN",
+            "health-listen",
+            Kind::Address,
+            None,
+            |to, value| to.health_listen = value.text().parse().ok(),
+        )
+    },
+    Setting {
         help: "Answer clients before every server has started",
         ..row(
             "asyncLoading.enabled",
@@ -607,6 +711,54 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
+        help: "List changes are told after so long, even if the batch delay is longer",
+        ..row(
+            "asyncLoading.maxDelay",
+            "ONE_MCP_ASYNC_MAX_DELAY",
+            "async-max-delay",
+            MILLIS,
+            Some("5000"),
+            |to, value| to.async_max_delay = value.millis(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Gather list changes; false tells of each one at once",
+        ..row(
+            "asyncLoading.batchNotifications",
+            "ONE_MCP_ASYNC_BATCH_NOTIFICATIONS",
+            "async-batch-notifications",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.async_batch_notifications = value.on(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Tell clients of list changes while servers load",
+        ..row(
+            "asyncLoading.notifyOnSnapshot",
+            "ONE_MCP_ASYNC_NOTIFY_ON_SNAPSHOT",
+            "async-notify-on-snapshot",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.async_notify_on_snapshot = value.on(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Another name for async-notify-on-snapshot; it wins over that",
+        ..row(
+            "asyncLoading.notifyOnReady",
+            "ONE_MCP_ASYNC_NOTIFY_ON_READY",
+            "async-notify-on-ready",
+            Kind::Switch,
+            None,
+            |to, value| to.async_notify_on_snapshot = value.on(),
+        )
+    },
+    Setting {
         help: "Without async loading: clients wait at most so long for servers to start",
         ..row(
             "syncStartTimeout",
@@ -615,6 +767,29 @@ pub static SETTINGS: &[Setting] = &[
             MILLIS,
             Some("30000"),
             |to, value| to.sync_start_timeout = value.millis(),
+        )
+    },
+    Setting {
+        help: "Servers that start at the same time",
+        ..row(
+            "maxConcurrentStarts",
+            "ONE_MCP_MAX_CONCURRENT_STARTS",
+            "max-concurrent-starts",
+            Kind::Number(1, limits::CONCURRENT_STARTS_MOST as u64),
+            Some("5"),
+            |to, value| to.start_concurrency = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "When stopped: stay open for so long while /health/ready already says no",
+        ..row(
+            "drainDelay",
+            "ONE_MCP_DRAIN_DELAY",
+            "drain-delay",
+            MILLIS,
+            Some("0"),
+            |to, value| to.drain_delay = value.millis(),
         )
     },
     Setting {
@@ -627,6 +802,47 @@ pub static SETTINGS: &[Setting] = &[
             MILLIS,
             Some("25000"),
             |to, value| to.shutdown_timeout = value.millis(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Socket for onemcp status, reload and the like",
+        ..row(
+            "controlSocket",
+            "ONE_MCP_CONTROL_SOCKET",
+            "control-socket",
+            Kind::PathOr(&["auto", "off"]),
+            Some("auto"),
+            |to, value| {
+                to.control_socket = match value.text() {
+                    "auto" => ControlSocket::Auto,
+                    "off" => ControlSocket::Off,
+                    path => ControlSocket::At(PathBuf::from(path)),
+                };
+            },
+        )
+    },
+    Setting {
+        help: "Apply changes of the configuration files without a restart",
+        ..row(
+            "configReload.enabled",
+            "ONE_MCP_ENABLE_CONFIG_RELOAD",
+            "enable-config-reload",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.enable_config_reload = value.on(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Changes of files are applied when nothing changed for so long",
+        ..row(
+            "configReload.debounce",
+            "ONE_MCP_CONFIG_RELOAD_DEBOUNCE",
+            "config-reload-debounce",
+            MILLIS,
+            Some("500"),
+            |to, value| to.config_reload_debounce = value.millis(),
         )
     },
     Setting {
@@ -644,6 +860,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         aliases: &["auth.trustProxy"],
+        security: true,
         help: "Proxies whose forwarding headers count: loopback, false, addresses, networks",
         ..row(
             "trustProxy",
@@ -655,6 +872,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        security: true,
         help: "Networks and host names that may be reached although they are refused otherwise",
         ..row(
             "egress.allow",
@@ -669,7 +887,6 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        reloadable: true,
         help: "file:// URIs told to servers that ask for roots while no call is in flight",
         ..row(
             "roots",
@@ -940,9 +1157,14 @@ fn parse(kind: Kind, text: &str) -> Result<Value, String> {
                 .map(|word| Value::Text((*word).to_owned()))
                 .ok_or_else(|| format!("write one of {}", words.join(", ")))
         }
-        Kind::Path if text.is_empty() => Err("write a path".into()),
-        Kind::Path => Ok(Value::Text(text.to_owned())),
+        Kind::Path | Kind::PathOr(_) if text.is_empty() => Err("write a path".into()),
+        Kind::Path | Kind::PathOr(_) => Ok(Value::Text(text.to_owned())),
         Kind::Host => parse_host(text),
+        Kind::Address => match text.parse::<SocketAddr>() {
+            Ok(_) => Ok(Value::Text(text.to_owned())),
+            Err(_) => Err("write an address and a port such as 0.0.0.0:9090".into()),
+        },
+        Kind::Word => parse_word(text),
         Kind::Filter => match TagExpression::parse(text) {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(filter_remedy(&error)),
@@ -991,6 +1213,17 @@ fn parse_host(text: &str) -> Result<Value, String> {
 fn is_host_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     !text.is_empty() && text.chars().all(fits)
+}
+
+fn parse_word(text: &str) -> Result<Value, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if !text.is_empty() && text.len() <= limits::ENVIRONMENT_BYTES && text.chars().all(fits) {
+        return Ok(Value::Text(text.to_owned()));
+    }
+    Err(format!(
+        "write 1 to {} characters of A-Z a-z 0-9 _ -",
+        limits::ENVIRONMENT_BYTES
+    ))
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

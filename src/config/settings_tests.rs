@@ -4,8 +4,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{
-    FileValues, Flags, HealthInfoLevel, LogFormat, Origin, SETTINGS, Settings, Transport, parse,
-    read_file, resolve,
+    ControlSocket, FileValues, Flags, HealthInfoLevel, LogFormat, Origin, ReadyPolicy, SETTINGS,
+    Settings, Transport, parse, read_file, resolve,
 };
 use crate::base::limits;
 use crate::config::Environment;
@@ -82,7 +82,16 @@ fn defaults_agree_with_the_bounds() {
     assert_eq!(settings.page_size, limits::PAGE_ENTRIES);
     assert_eq!(settings.async_batch_delay, limits::LIST_CHANGED_DELAY);
     assert_eq!(settings.sync_start_timeout, limits::SYNC_START);
+    assert_eq!(settings.async_max_delay, limits::LIST_CHANGED_LONGEST);
+    assert!(settings.async_batch_notifications && settings.async_notify_on_snapshot);
+    assert_eq!(settings.start_concurrency, limits::CONCURRENT_STARTS);
+    assert_eq!(settings.drain_delay, Duration::ZERO);
     assert_eq!(settings.shutdown_timeout, limits::SHUTDOWN);
+    assert_eq!(settings.config_reload_debounce, limits::CONFIG_DEBOUNCE);
+    assert!(settings.enable_config_reload && settings.environment.is_none());
+    assert_eq!(settings.control_socket, ControlSocket::Auto);
+    assert_eq!(settings.ready_policy, ReadyPolicy::Required);
+    assert_eq!(settings.health_listen, None);
     assert_eq!(settings.trust_proxy, ["loopback"]);
     assert_eq!(settings.transport, Transport::Http);
     assert_eq!(settings.parking_timeout, limits::PARKED);
@@ -142,10 +151,13 @@ fn values_fill_their_fields() {
         "allowUnauthenticated": true, "max_body_bytes": 2048,
         "naming": {"separator": "__", "prefix": "never", "max-length": 100},
         "pageSize": 10, "healthInfoLevel": "full",
-        "asyncLoading": {"enabled": true, "batchDelay": 5}, "syncStartTimeout": 0,
+        "asyncLoading": {"enabled": true, "batchDelay": 5, "maxDelay": 6,
+            "batchNotifications": false, "notifyOnReady": false}, "syncStartTimeout": 0,
         "shutdownTimeout": 1, "stateDir": "/s", "auth": {"trustProxy": "10.0.0.0/8, ::1"},
         "transport": "stdio", "egress": {"allow": ["10.0.0.0/8", "Vault.internal"]},
         "roots": ["file:///srv/a", "file:///srv/b%2C"], "parking-timeout": 1000,
+        "health": {"listen": "0.0.0.0:9090", "readyPolicy": "any"}, "maxConcurrentStarts": 2,
+        "drainDelay": 7, "controlSocket": "off", "configReload": {"enabled": false, "debounce": 0},
     }"#;
     let (settings, problems) = settle("", "", file);
     assert!(problems.is_empty(), "{problems:?}");
@@ -170,7 +182,16 @@ fn values_fill_their_fields() {
     assert_eq!(settings.page_size, 10);
     assert_eq!(settings.health_info_level, HealthInfoLevel::Full);
     assert_eq!(settings.async_batch_delay, Duration::from_millis(5));
+    assert_eq!(settings.async_max_delay, Duration::from_millis(6));
+    assert!(!settings.async_batch_notifications && !settings.async_notify_on_snapshot);
     assert_eq!(settings.sync_start_timeout, Duration::ZERO);
+    assert_eq!(settings.health_listen, "0.0.0.0:9090".parse().ok());
+    assert_eq!(settings.ready_policy, ReadyPolicy::Any);
+    assert_eq!(settings.start_concurrency, 2);
+    assert_eq!(settings.drain_delay, Duration::from_millis(7));
+    assert_eq!(settings.control_socket, ControlSocket::Off);
+    assert!(!settings.enable_config_reload);
+    assert_eq!(settings.config_reload_debounce, Duration::ZERO);
     assert_eq!(settings.shutdown_timeout, Duration::from_millis(1));
     assert_eq!(
         settings.state_dir.as_deref(),
@@ -195,6 +216,9 @@ fn every_setting_can_come_from_everywhere() {
         let text = match row.flag {
             "allowed-origins" => "http://x.y",
             "roots" => "file:///x",
+            "environment" => "prod-eu",
+            "health-listen" => "[::1]:9090",
+            "async-notify-on-ready" => "true",
             _ => text,
         };
         let (settings, problems) = settle(&format!("{}={text}", row.env), "", "{}");
@@ -251,6 +275,11 @@ fn bad_values_name_their_origin() {
     check("", "roots=/srv", "{}", "file:///srv/data");
     check("", "parking-timeout=999", "{}", "from 1000 to");
     check("", "filter=((", "{}", "--filter");
+    check("", "health-listen=9090", "{}", "0.0.0.0:9090");
+    check("", "ready-policy=most", "{}", "required, all, any, none");
+    check("", "environment=a/b", "{}", "A-Z a-z 0-9 _ -");
+    check("", "environment=..", "{}", "A-Z a-z 0-9 _ -");
+    check("", "max-concurrent-starts=0", "{}", "from 1 to");
     check("", "enable-async-loading=maybe", "{}", "true or false");
     check(
         "",
@@ -385,4 +414,15 @@ fn no_secret_is_shown() {
     );
     assert_eq!(problems.len(), 2);
     assert!(!format!("{problems:?}").contains("hunter2"));
+}
+
+#[test]
+fn what_guards_the_door_is_never_reloadable() {
+    for row in SETTINGS.iter().filter(|row| row.security) {
+        assert!(!row.reloadable, "{}", row.key);
+    }
+    let security = |flag: &str| SETTINGS.iter().any(|row| row.flag == flag && row.security);
+    for flag in ["allow-unauthenticated", "trust-proxy", "egress-allow"] {
+        assert!(security(flag), "{flag}");
+    }
 }

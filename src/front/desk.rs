@@ -97,9 +97,11 @@ impl Desk {
             Route::Unlisted(server) => {
                 server.link_for(caller)?;
                 let deadline = Instant::now() + limits::START_WAIT;
-                let index = server.index;
-                self.hub
-                    .wait_for(deadline, |world| world.offers[index].is_some());
+                let slot = server.id.slot;
+                self.hub.wait_for(deadline, |world| {
+                    let position = world.fixed.position(slot);
+                    position.is_none_or(|at| world.offers[at].is_some())
+                });
             }
         }
         let world = self.hub.world();

@@ -358,7 +358,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         if agreed {
             server.confirm_subscription(uri);
         }
-        agreed && self.session.add_subscription(uri, server.index)
+        agreed && self.session.add_subscription(uri, server.id.slot)
     }
 
     fn notice(&mut self, notice: Notice, link: &Link) {

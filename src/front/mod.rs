@@ -23,6 +23,7 @@ pub mod session;
 pub mod session_tasks;
 pub mod sessions;
 pub mod sse;
+pub mod standing;
 pub mod stateless;
 pub mod stdio;
 pub mod stream;

@@ -123,7 +123,7 @@ impl Streamable {
         };
         let world = self.desk.hub.world();
         if let Scope::Server(name) = &call.scope
-            && world.server_named(name).is_none()
+            && world.position_named(name).is_none()
         {
             return Err(bad(404, format!("unknown server: {name}")));
         }

@@ -97,7 +97,8 @@ impl Sessions {
         let Some(session) = removed else { return false };
         let remains = session.close();
         for (uri, server) in remains.subscriptions {
-            if let Some(server) = servers.get(server) {
+            let found = servers.iter().find(|handle| handle.id.slot == server);
+            if let Some(server) = found {
                 drop_subscription(server, &uri);
             }
         }

@@ -384,7 +384,8 @@ impl<'a> Stateless<'a> {
         if !world.catalog.has_mirrors {
             return Ok(());
         }
-        let entry = world.catalog.by_native(ListKind::Tools, server.index, tool);
+        let position = world.fixed.position(server.id.slot);
+        let entry = position.and_then(|at| world.catalog.by_native(ListKind::Tools, at, tool));
         let Some(mirrors) = entry.and_then(|entry| entry.item.mirrors.as_deref()) else {
             return Ok(());
         };

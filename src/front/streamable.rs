@@ -134,8 +134,8 @@ impl Seat<'_> {
 
     /// Those that are seen.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
-        let servers = self.world.servers().iter();
-        servers.filter(|server| self.visible.has(server.index))
+        let servers = self.world.visible_servers(&self.visible);
+        servers.map(|(_, server)| server)
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -375,7 +375,7 @@ impl Streamable {
             }
         };
         if let Scope::Server(name) = &call.scope
-            && self.desk.hub.world().server_named(name).is_none()
+            && self.desk.hub.world().position_named(name).is_none()
         {
             let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
             return self.refuse(call, 404, &error, Some(id), out);
@@ -714,12 +714,7 @@ impl Streamable {
         seat.session.set_level(level);
         // A shared process speaks as much as its most curious session wants to hear.
         let lowest = self.sessions.lowest_level().unwrap_or(level);
-        for server in seat
-            .world
-            .servers()
-            .iter()
-            .filter(|s| seat.visible.has(s.index))
-        {
+        for server in seat.servers() {
             server.set_level(lowest);
             if let Some(link) = server.session_link(&seat.session.id) {
                 crate::upstream::server::send_level(&link, level);
@@ -737,7 +732,7 @@ impl Streamable {
         let key = Named::key(params, "uri", ListKind::Resources)?;
         let server = self.desk.find(&seat.place(), &key, &seat.caller())?.server;
         let uri = key.value.to_string();
-        if seat.session.is_subscribed(&uri, server.index) {
+        if seat.session.is_subscribed(&uri, server.id.slot) {
             return Ok(Step::Done(result_response(id, "{}")));
         }
         if !seat.session.has_room_for_subscription() {
@@ -746,7 +741,9 @@ impl Streamable {
         }
         // The URI may have moved to another server since this session subscribed to it.
         if let Some(old) = seat.session.remove_subscription(&uri) {
-            drop_subscription(&seat.world.servers()[old], &uri);
+            if let Some(old) = seat.world.server_in(old) {
+                drop_subscription(old, &uri);
+            }
         }
         if server.is_stateless() {
             return self.watch(seat, id, &server, &uri);
@@ -754,7 +751,7 @@ impl Streamable {
         let undecided = server.subscribe(&uri);
         if !undecided && !server.config.instances.is_per_session() {
             tell_own(&server, &seat.session.id, "resources/subscribe", &uri);
-            if !seat.session.add_subscription(&uri, server.index) {
+            if !seat.session.add_subscription(&uri, server.id.slot) {
                 drop_subscription(&server, &uri);
             }
             return Ok(Step::Done(result_response(id, "{}")));
@@ -796,7 +793,7 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         server.subscribe(uri);
-        if !seat.session.add_subscription(uri, server.index) {
+        if !seat.session.add_subscription(uri, server.id.slot) {
             drop_subscription(server, uri);
             return Ok(Step::Done(result_response(id, "{}")));
         }
@@ -826,7 +823,10 @@ impl Streamable {
             self.desk.find(&seat.place(), &key, &seat.caller())?;
             return Ok(Step::Done(result_response(id, "{}")));
         };
-        let server = seat.world.servers()[owner].clone();
+        let Some(server) = seat.world.server_in(owner).cloned() else {
+            // It has left the configuration, and the subscription with it.
+            return Ok(Step::Done(result_response(id, "{}")));
+        };
         let last = server.unsubscribe(&key.value);
         if server.is_stateless() {
             server.wishes_changed(&seat.session.id);

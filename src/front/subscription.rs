@@ -274,7 +274,7 @@ impl Drop for Listening {
             .open()
             .retain(|open| open.number != number);
         for resource in &self.subscription.resources {
-            drop_subscription(&resource.server, &resource.uri);
+            drop_subscription(&resource.server.current(), &resource.uri);
         }
     }
 }
@@ -318,7 +318,7 @@ impl Subscription {
     }
 
     fn updated(&self, server: usize, uri: &str) {
-        let is_it = |resource: &Resource| resource.server.index == server && resource.uri == uri;
+        let is_it = |resource: &Resource| resource.server.id.slot == server && resource.uri == uri;
         let Some(at) = self.resources.iter().position(is_it) else {
             return;
         };

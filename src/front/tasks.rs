@@ -58,8 +58,8 @@ pub fn holder(view: u64) -> Holder<'static> {
 pub fn locate(world: &World, view: &View, ours: &str) -> Option<(Arc<Server>, TaskId)> {
     let id = TaskId::open(ours, &world.fixed.task_key, holder(view.key()))?;
     let visible = view.visible(world);
-    let is_it = |server: &&Arc<Server>| server.name() == id.server && visible.has(server.index);
-    let server = world.servers().iter().find(is_it)?;
+    let mut servers = world.visible_servers(&visible);
+    let (_, server) = servers.find(|(_, server)| server.name() == id.server)?;
     Some((server.clone(), id))
 }
 

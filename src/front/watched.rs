@@ -96,7 +96,7 @@ impl News {
 
 /// The place among `tasks` of one that a server tells of.
 pub fn place_of(tasks: &[Task], server: usize, native: &str) -> Option<usize> {
-    let is_it = |task: &Task| task.server.index == server && task.native == native;
+    let is_it = |task: &Task| task.server.id.slot == server && task.native == native;
     tasks.iter().position(is_it)
 }
 

@@ -1,7 +1,9 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod fleet;
 pub mod front_door;
 pub mod health_socket;
+pub mod reload;
 pub mod router;
 pub mod run;

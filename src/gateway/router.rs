@@ -1,12 +1,13 @@
-//! The router thread: the only writer of the world. It takes what servers report, publishes a
-//! new world, and tells clients about changes, gathered over a window that opens with the first
-//! change and is not extended. It never waits for a server or a client.
+//! The router thread: the only writer of the world. It takes what servers report and what a new
+//! configuration asks for, publishes a new world, and tells clients about changes, gathered over
+//! a window that opens with the first change and is not extended. It never waits for a server or
+//! a client.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use crate::base::limits;
 use crate::front::ask;
@@ -15,48 +16,115 @@ use crate::front::session::Session;
 use crate::front::session_tasks;
 use crate::front::sessions::Sessions;
 use crate::front::subscription::Subscriptions;
+use crate::gateway::fleet::Fleet;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
+use crate::model::listing::Listing;
 use crate::relay::world::{Fixed, Hub, Offer, World};
-use crate::upstream::event::{Event, SessionMessage};
+use crate::upstream::event::{Event, ServerId, SessionMessage};
 use crate::upstream::link::Link;
 use crate::upstream::server::{Server, State};
 
 pub struct Router {
-    pub fixed: Arc<Fixed>,
     pub hub: Arc<Hub>,
+    pub fleet: Arc<Fleet>,
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
     pub parking: Arc<Parking>,
     pub events: Receiver<Event>,
-    /// Length of the window in which changes are gathered.
-    pub batch_delay: Duration,
+    pub orders: Receiver<Order>,
     /// The start is over at the latest then.
     pub settle_by: Instant,
+}
+
+/// Another configuration is in force. Its servers are started already; those that take the place
+/// of others do so when they are ready, or have failed.
+pub struct Order {
+    pub fixed: Fixed,
+    /// Is dropped when the order is carried out.
+    pub done: Sender<()>,
 }
 
 /// What the router knows beyond the published world.
 struct Desk {
     generation: u64,
+    /// The configuration in force, with the handles that serve now.
+    fixed: Arc<Fixed>,
     offers: Vec<Option<Offer>>,
+    /// Handles that come up in the place of others.
+    arriving: Vec<Arriving>,
     /// When clients are to be told of the changes so far.
     window_ends: Option<Instant>,
     next_sweep: Instant,
     reported_clashes: HashSet<Clash>,
 }
 
+impl Desk {
+    /// Where a handle serves; `None` for one that does not, or no longer.
+    fn position(&self, id: ServerId) -> Option<usize> {
+        self.fixed.servers.iter().position(|server| server.id == id)
+    }
+
+    fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
+        self.position(id).map(|at| &self.fixed.servers[at])
+    }
+
+    fn arriving_as(&mut self, id: ServerId) -> Option<&mut Arriving> {
+        self.arriving.iter_mut().find(|one| one.server.id == id)
+    }
+
+    /// Cursors stay good: the order goes on from what was offered before.
+    fn take_listing(&mut self, position: usize, listing: &Listing) {
+        let offer = self.offers[position].get_or_insert_default();
+        for kind in ListKind::ALL {
+            offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
+        }
+    }
+}
+
+struct Arriving {
+    server: Arc<Server>,
+    listing: Option<Listing>,
+    /// It takes its place then at the latest.
+    by: Instant,
+}
+
+impl Arriving {
+    fn new(server: Arc<Server>, now: Instant) -> Arriving {
+        let by = now + server.config.connection_timeout;
+        Arriving {
+            server,
+            listing: None,
+            by,
+        }
+    }
+
+    fn may_serve(&self, now: Instant) -> bool {
+        let state = self.server.status().state;
+        let is_settled = match state {
+            State::Ready => self.listing.is_some(),
+            state => state.is_settled(),
+        };
+        is_settled || self.by <= now
+    }
+}
+
 impl Router {
     /// Runs until `Event::Stop`.
     pub fn run(&self) {
+        let fixed = self.hub.world().fixed.clone();
         let mut desk = Desk {
             generation: 0,
-            offers: vec![None; self.fixed.servers.len()],
+            offers: vec![None; fixed.servers.len()],
+            fixed,
+            arriving: Vec::new(),
             window_ends: None,
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
         };
-        self.look_if_settled(&desk.offers);
+        self.look_if_settled(&desk);
+        let mut orders = self.orders.clone();
         loop {
             let mut wake = desk
                 .next_sweep
@@ -65,10 +133,21 @@ impl Router {
                 wake = wake.min(self.settle_by);
             }
             wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
-            match self.events.recv_deadline(wake) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => self.handle(event, &mut desk),
-                Err(RecvTimeoutError::Timeout) => {}
+            wake = desk
+                .arriving
+                .iter()
+                .fold(wake, |wake, one| wake.min(one.by));
+            select! {
+                recv(self.events) -> event => match event {
+                    Ok(Event::Stop) | Err(_) => return,
+                    Ok(event) => self.handle(event, &mut desk),
+                },
+                recv(orders) -> order => match order {
+                    Ok(order) => self.adopt(order, &mut desk),
+                    // Nobody changes the configuration any more: the end is near.
+                    Err(_) => orders = never(),
+                },
+                recv(at(wake)) -> _ => {}
             }
             self.tick(&mut desk);
         }
@@ -89,8 +168,8 @@ impl Router {
         self.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
-            self.sessions.sweep(&self.fixed.servers);
-            self.fixed
+            self.sessions.sweep(&desk.fixed.servers);
+            desk.fixed
                 .servers
                 .iter()
                 .for_each(|server| server.reap_instances());
@@ -101,21 +180,20 @@ impl Router {
         match event {
             Event::Stop => {}
             Event::Status { server } => self.status(server, desk),
-            Event::Listing { server, listing } => {
-                let mut offer = desk.offers[server].take().unwrap_or_default();
-                for kind in ListKind::ALL {
-                    offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
-                }
-                desk.offers[server] = Some(offer);
-                self.publish(desk);
-            }
+            Event::Listing { server, listing } => self.listed(server, listing, desk),
             Event::List {
                 server,
                 kind,
                 items,
                 hint,
             } => {
-                if let Some(offer) = &mut desk.offers[server] {
+                if let Some(arriving) = desk.arriving_as(server) {
+                    if let Some(listing) = &mut arriving.listing {
+                        listing.set(kind, items, hint);
+                    }
+                } else if let Some(position) = desk.position(server)
+                    && let Some(offer) = &mut desk.offers[position]
+                {
                     offer.replace(kind, items, hint);
                     self.publish(desk);
                 }
@@ -126,10 +204,12 @@ impl Router {
                 uri,
                 text,
             } => {
-                self.updated(server, session.as_deref(), &uri, &text);
+                if desk.position(server).is_some() {
+                    self.updated(server.slot, session.as_deref(), &uri, &text);
+                }
             }
             Event::TaskChanged { server, id, text } => {
-                self.subscriptions.task_changed(server, &id, &text);
+                self.subscriptions.task_changed(server.slot, &id, &text);
             }
             Event::ElicitationComplete {
                 server,
@@ -137,7 +217,10 @@ impl Router {
                 id,
                 text,
             } => {
-                let server = self.fixed.servers[server].name();
+                let Some(server) = desk.server(server) else {
+                    return;
+                };
+                let server = server.name();
                 let asked = |session: &Arc<Session>| {
                     only.as_ref().is_none_or(|only| *only == session.id)
                         && session.take_elicitation(server, &id)
@@ -156,18 +239,100 @@ impl Router {
 
     /// A server that keeps dying has nothing to offer; one that restarts keeps its entries, so
     /// that lists do not flap.
-    fn status(&self, server: usize, desk: &mut Desk) {
-        let status = self.fixed.servers[server].status();
-        let gone = matches!(status.state, State::CrashLoop | State::Stopped);
-        if gone && desk.offers[server].take().is_some() {
+    fn status(&self, server: ServerId, desk: &mut Desk) {
+        self.let_arrive(desk);
+        if let Some(position) = desk.position(server) {
+            let state = desk.fixed.servers[position].status().state;
+            let gone = matches!(state, State::CrashLoop | State::Stopped);
+            if gone && desk.offers[position].take().is_some() {
+                self.publish(desk);
+            }
+        }
+        self.look_if_settled(desk);
+    }
+
+    fn listed(&self, server: ServerId, listing: Listing, desk: &mut Desk) {
+        if let Some(arriving) = desk.arriving_as(server) {
+            arriving.listing = Some(listing);
+            return self.let_arrive(desk);
+        }
+        if let Some(position) = desk.position(server) {
+            desk.take_listing(position, &listing);
             self.publish(desk);
         }
-        self.look_if_settled(&desk.offers);
+    }
+
+    /// Another configuration: who stays keeps what it offers, who leaves finishes its calls, and
+    /// who comes in the place of another waits for its turn.
+    fn adopt(&self, order: Order, desk: &mut Desk) {
+        let now = Instant::now();
+        let mut fixed = order.fixed;
+        let mut offers = Vec::with_capacity(fixed.servers.len());
+        let mut arriving = Vec::new();
+        for server in &mut fixed.servers {
+            let before = desk.fixed.position(server.id.slot);
+            offers.push(before.and_then(|at| desk.offers[at].take()));
+            let serving = before.map(|at| desk.fixed.servers[at].clone());
+            if let Some(serving) = serving.filter(|serving| serving.id != server.id) {
+                let coming = std::mem::replace(server, serving);
+                let known = desk
+                    .arriving
+                    .iter()
+                    .position(|one| one.server.id == coming.id);
+                arriving.push(match known {
+                    Some(at) => desk.arriving.swap_remove(at),
+                    None => Arriving::new(coming, now),
+                });
+            }
+        }
+        let stays = |id: ServerId| fixed.servers.iter().any(|server| server.id == id);
+        let leaving = desk.fixed.servers.iter().filter(|server| !stays(server.id));
+        let superseded = desk.arriving.iter().map(|one| &one.server);
+        let leaving = leaving.chain(superseded.filter(|server| !stays(server.id)));
+        leaving.for_each(|server| self.fleet.retire(server.clone()));
+        desk.fixed = Arc::new(fixed);
+        desk.offers = offers;
+        desk.arriving = arriving;
+        self.publish(desk);
+        self.let_arrive(desk);
+        self.look_if_settled(desk);
+        drop(order.done);
+    }
+
+    /// Handles that are ready, or have failed, take their places.
+    fn let_arrive(&self, desk: &mut Desk) {
+        let now = Instant::now();
+        let is_due = |one: &Arriving| one.may_serve(now);
+        if !desk.arriving.iter().any(is_due) {
+            return;
+        }
+        let mut fixed = Fixed::clone(&desk.fixed);
+        let arriving = std::mem::take(&mut desk.arriving);
+        let (due, waiting): (Vec<_>, Vec<_>) = arriving.into_iter().partition(is_due);
+        desk.arriving = waiting;
+        let mut places = Vec::with_capacity(due.len());
+        for one in due {
+            let Some(position) = fixed.position(one.server.id.slot) else {
+                continue;
+            };
+            one.server.take_over();
+            let before = std::mem::replace(&mut fixed.servers[position], one.server);
+            self.fleet.retire(before);
+            places.push((position, one.listing));
+        }
+        desk.fixed = Arc::new(fixed);
+        for (position, listing) in places {
+            match listing {
+                Some(listing) => desk.take_listing(position, &listing),
+                None => desk.offers[position] = None,
+            }
+        }
+        self.publish(desk);
     }
 
     /// A server may be ready while the lists that it reported still wait here: it is settled when
     /// they are served.
-    fn look_if_settled(&self, offers: &[Option<Offer>]) {
+    fn look_if_settled(&self, desk: &Desk) {
         if self.hub.is_settled() {
             return;
         }
@@ -175,14 +340,14 @@ impl Router {
             let state = server.status().state;
             state.is_settled() && (state != State::Ready || offer.is_some())
         };
-        if self.fixed.servers.iter().zip(offers).all(is_settled) {
+        if desk.fixed.servers.iter().zip(&desk.offers).all(is_settled) {
             self.hub.settle();
         }
     }
 
     fn publish(&self, desk: &mut Desk) {
         desk.generation += 1;
-        let world = World::build(desk.generation, self.fixed.clone(), desk.offers.clone());
+        let world = World::build(desk.generation, desk.fixed.clone(), desk.offers.clone());
         self.report_clashes(&world, desk);
         if world.catalog.over_bound > 0 {
             log::warn!(
@@ -191,8 +356,9 @@ impl Router {
             );
         }
         self.hub.publish(world);
+        let batch_delay = desk.fixed.settings.async_batch_delay;
         desk.window_ends
-            .get_or_insert_with(|| Instant::now() + self.batch_delay);
+            .get_or_insert_with(|| Instant::now() + batch_delay);
     }
 
     /// Each clash once: a warning for a name that is refused, a note for a shared URI.
@@ -201,7 +367,7 @@ impl Router {
             if !desk.reported_clashes.insert(clash.clone()) {
                 continue;
             }
-            let name = |index: usize| self.fixed.servers[index].name();
+            let name = |position: usize| world.servers()[position].name();
             let level = match clash.kind {
                 ListKind::Tools | ListKind::Prompts => log::Level::Warn,
                 ListKind::Resources | ListKind::Templates => log::Level::Debug,

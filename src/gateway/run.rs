@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread};
@@ -20,14 +20,17 @@ use crate::front::parking::Parking;
 use crate::front::pipes::End;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
+use crate::front::standing::Configured;
 use crate::front::stdio::Stdio;
 use crate::front::streamable::Streamable;
 use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
@@ -72,16 +75,20 @@ pub struct Gateway {
     sse: Arc<Sse>,
     subscriptions: Arc<Subscriptions>,
     parking: Arc<Parking>,
-    servers: Vec<Arc<Server>>,
+    fleet: Arc<Fleet>,
     draining: Arc<AtomicBool>,
     health_socket: Option<HealthSocket>,
     events: Sender<Event>,
     router: JoinHandle<()>,
+    reload: Arc<Reload>,
+    /// How the configuration stands.
+    pub configured: Arc<Configured>,
 }
 
 impl Gateway {
-    /// Opens the listener first, then starts every server side by side.
-    pub fn start(config: Config) -> Result<Gateway, StartError> {
+    /// Opens the listener first, then starts every server side by side. `loader` reads the
+    /// configuration again when its files change; without one it stays as it is.
+    pub fn start(config: Config, loader: Option<Loader>) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
@@ -92,23 +99,40 @@ impl Gateway {
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
+        let starts = Arc::new(Gate::new(settings.start_concurrency));
         let around = Surroundings::new(events.clone(), starts, &settings);
+        let fleet = Arc::new(Fleet::new(around));
         let mut servers = Vec::with_capacity(config.servers.len());
-        for (index, server) in config.servers.iter().enumerate() {
-            let started = Server::start(index, server.clone(), around.clone());
-            servers.push(started.map_err(cannot)?);
+        for server in &config.servers {
+            servers.push(fleet.start(server.clone(), None).map_err(cannot)?);
         }
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
-        let fixed = Arc::new(fixed(&config, servers.clone()).ok_or_else(no_key)?);
         let offers = vec![None; servers.len()];
+        let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
         let subscriptions = Arc::new(Subscriptions::default());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let parking = Arc::new(parking);
         let told = (&sessions, &subscriptions, &parking);
-        let router = start_router(&settings, fixed, &hub, told, received).map_err(cannot)?;
+        let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let router = Router {
+            hub: hub.clone(),
+            fleet: fleet.clone(),
+            sessions: sessions.clone(),
+            subscriptions: subscriptions.clone(),
+            parking: parking.clone(),
+            events: received,
+            orders: ordered,
+            settle_by: Instant::now() + settings.sync_start_timeout,
+        };
+        let run_router = move || router.run();
+        let router =
+            thread::spawn("router", limits::STACK_WORKER_BYTES, run_router).map_err(cannot)?;
+        let configured = Arc::new(Configured::default());
+        let parts = (fleet.clone(), orders, configured.clone());
+        let keeper = Keeper::new(config, loader, fixed, parts);
+        let reload = Arc::new(Reload::start(keeper).map_err(cannot)?);
         let draining = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
@@ -143,12 +167,19 @@ impl Gateway {
             sse,
             subscriptions,
             parking,
-            servers,
+            fleet,
             draining,
             health_socket,
             events,
             router,
+            reload,
+            configured,
         })
+    }
+
+    /// SIGHUP: reads the files again, without waiting for what comes of it.
+    pub fn begin_reload(&self) {
+        self.reload.begin();
     }
 
     /// The URL that clients on this machine use.
@@ -183,6 +214,7 @@ impl Gateway {
         let budget = self.settings.shutdown_timeout;
         let calls_end = Instant::now() + budget.saturating_sub(children);
         self.draining.store(true, Ordering::Release);
+        self.reload.stop();
         log::info!("shutting down sessions={}", self.sessions.len());
         if let Some(http) = &self.http {
             http.stop_accepting();
@@ -200,12 +232,12 @@ impl Gateway {
                 log::warn!("calls still in flight connections={connections}");
             }
         }
-        self.servers.iter().for_each(|server| server.stop());
+        self.fleet.stop_all();
         // Calls that were cut get their error answer before their connection closes.
         if let Some(http) = &self.http {
             http.wait_empty(Instant::now() + Duration::from_secs(1));
         }
-        self.servers.iter().for_each(|server| server.join());
+        self.fleet.join_all();
         if let Some(http) = self.http.take() {
             http.join();
         }
@@ -232,38 +264,17 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
         key
     };
     Some(Fixed {
-        naming: config.settings.naming.clone(),
-        page_size: config.settings.page_size,
-        filter: config.settings.filter.clone(),
-        presets: config.presets.clone(),
-        cursor_key: CursorKey::new(&new_key()),
+        settings: Arc::new(config.settings.clone()),
+        presets: Arc::new(config.presets.clone()),
+        cursor_key: Arc::new(CursorKey::new(&new_key())),
         task_key: Arc::new(TaskKey::new(&new_key())?),
         servers,
+        entries: config.servers.iter().cloned().map(Arc::new).collect(),
     })
 }
 
 /// Clients, and what they are owed.
 type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
-
-fn start_router(
-    settings: &Settings,
-    fixed: Arc<Fixed>,
-    hub: &Arc<Hub>,
-    (sessions, subscriptions, parking): Told<'_>,
-    events: Receiver<Event>,
-) -> std::io::Result<JoinHandle<()>> {
-    let router = Router {
-        fixed,
-        hub: hub.clone(),
-        sessions: sessions.clone(),
-        subscriptions: subscriptions.clone(),
-        parking: parking.clone(),
-        events,
-        batch_delay: settings.async_batch_delay,
-        settle_by: Instant::now() + settings.sync_start_timeout,
-    };
-    thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
-}
 
 fn check_preset(config: &Config) -> Result<(), StartError> {
     let Some(name) = &config.settings.preset else {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,9 +63,12 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Log> {
     let mut builder = env_logger::Builder::new();
     builder
         .filter_level(LevelFilter::Warn)
-        .filter_module("onemcp", level);
+        .filter_module("onemcp", LevelFilter::Trace);
     builder.target(env_logger::Target::Pipe(Box::new(writer)));
     builder.format(move |out, record| {
+        if record.level() as usize > LEVEL.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let (level, text) = (record.level(), record.args().to_string());
         writeln!(
             out,
@@ -74,11 +77,22 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Log> {
         )
     });
     builder.try_init().map_err(io::Error::other)?;
+    set_level(level);
     Ok(Log {
         queue,
         thread: Some(thread),
     })
 }
+
+/// What is logged from now on.
+pub fn set_level(level: LevelFilter) {
+    LEVEL.store(level as usize, Ordering::Relaxed);
+    // What is left out costs nothing.
+    log::set_max_level(level);
+}
+
+/// `LevelFilter` as a number.
+static LEVEL: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
 
 fn format_line(format: LogFormat, now: &str, level: log::Level, text: &str) -> String {
     match format {

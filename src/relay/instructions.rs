@@ -1,7 +1,6 @@
 //! The `instructions` of the gateway: those of its servers, each under its name.
 
-use std::sync::Arc;
-
+use crate::config::server::ServerConfig;
 use crate::model::catalog::Visible;
 use crate::relay::view::{Scope, View};
 use crate::relay::world::World;
@@ -9,18 +8,18 @@ use crate::upstream::server::Server;
 
 /// `None` when no visible server has anything to say.
 pub fn merged(world: &World, view: &View, visible: &Visible) -> Option<String> {
-    let mut texts = world
-        .servers()
-        .iter()
-        .filter(|server| visible.has(server.index))
-        .filter_map(|server| Some((server, of_server(server)?)))
+    let servers = world.servers().iter().zip(&world.fixed.entries);
+    let mut texts = servers
+        .enumerate()
+        .filter(|(position, _)| visible.has(*position))
+        .filter_map(|(_, (server, entry))| Some((server, of_server(server, entry)?)))
         .peekable();
     if view.scope != Scope::All {
         return texts.next().map(|(_, text)| text);
     }
     texts.peek()?;
     let mut out = String::new();
-    let naming = &world.fixed.naming;
+    let naming = &world.fixed.settings.naming;
     if world
         .servers()
         .iter()
@@ -42,8 +41,8 @@ pub fn merged(world: &World, view: &View, visible: &Visible) -> Option<String> {
     Some(out)
 }
 
-fn of_server(server: &Arc<Server>) -> Option<String> {
-    let text = match &server.config.instruction_override {
+fn of_server(server: &Server, entry: &ServerConfig) -> Option<String> {
+    let text = match &entry.instruction_override {
         Some(text) => text.clone(),
         None => server.hello()?.instructions?,
     };

@@ -30,7 +30,7 @@ pub fn page(
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(format!("{{\"{}\":[", kind.member()).as_bytes());
     let mut last: Option<&Entry> = None;
-    for entry in entries.by_ref().take(world.fixed.page_size) {
+    for entry in entries.by_ref().take(world.fixed.settings.page_size) {
         if last.is_some() {
             out.push(b',');
         }

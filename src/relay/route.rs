@@ -37,16 +37,16 @@ pub fn named(world: &World, view: &View, visible: &Visible, kind: ListKind, name
         ))
     };
     if let Scope::Server(server) = &view.scope {
-        let Some(server) = visible_server(world, visible, server) else {
+        let Some((position, server)) = visible_server(world, visible, server) else {
             return unknown();
         };
-        if world.catalog.by_native(kind, server.index, name).is_some() {
+        if world.catalog.by_native(kind, position, name).is_some() {
             return Route::To {
                 server: server.clone(),
                 native: None,
             };
         }
-        if is_unlisted(world, server) {
+        if is_unlisted(world, position) {
             return Route::Unlisted(server.clone());
         }
         return unknown();
@@ -64,22 +64,29 @@ pub fn named(world: &World, view: &View, visible: &Visible, kind: ListKind, name
 
 /// A server that is coming up and whose prefix fits.
 fn unlisted_owner<'w>(world: &'w World, visible: &Visible, name: &str) -> Option<&'w Arc<Server>> {
-    world.servers().iter().find(|server| {
-        let prefix = world.fixed.naming.prefix_of(server.name());
-        visible.has(server.index)
-            && is_unlisted(world, server)
+    let mut servers = world.servers().iter().enumerate();
+    let found = servers.find(|(position, server)| {
+        let prefix = world.fixed.settings.naming.prefix_of(server.name());
+        visible.has(*position)
+            && is_unlisted(world, *position)
             && prefix.is_some_and(|prefix| name.starts_with(&prefix))
-    })
+    });
+    found.map(|(_, server)| server)
 }
 
-fn is_unlisted(world: &World, server: &Server) -> bool {
-    server.is_enabled() && world.offers[server.index].is_none()
+fn is_unlisted(world: &World, position: usize) -> bool {
+    world.servers()[position].is_enabled() && world.offers[position].is_none()
 }
 
-fn visible_server<'w>(world: &'w World, visible: &Visible, name: &str) -> Option<&'w Arc<Server>> {
-    world
-        .server_named(name)
-        .filter(|server| visible.has(server.index))
+fn visible_server<'w>(
+    world: &'w World,
+    visible: &Visible,
+    name: &str,
+) -> Option<(usize, &'w Arc<Server>)> {
+    let position = world.position_named(name)?;
+    visible
+        .has(position)
+        .then(|| (position, &world.servers()[position]))
 }
 
 /// Finds who serves a resource: who lists it, whose template fits it, and last the only server
@@ -87,7 +94,7 @@ fn visible_server<'w>(world: &'w World, visible: &Visible, name: &str) -> Option
 pub fn resource(world: &World, view: &View, visible: &Visible, uri: &str) -> Route {
     if let Scope::Server(name) = &view.scope {
         return match visible_server(world, visible, name) {
-            Some(server) => Route::To {
+            Some((_, server)) => Route::To {
                 server: server.clone(),
                 native: None,
             },
@@ -119,15 +126,11 @@ fn template_owner(world: &World, visible: &Visible, fits: impl Fn(&str) -> bool)
 }
 
 fn only_resource_server(world: &World, visible: &Visible) -> Option<usize> {
-    let mut having = world
-        .servers()
-        .iter()
-        .map(|server| server.index)
-        .filter(|index| {
-            visible.has(*index)
-                && (world.catalog.count(ListKind::Resources, *index) > 0
-                    || world.catalog.count(ListKind::Templates, *index) > 0)
-        });
+    let mut having = (0..world.servers().len()).filter(|position| {
+        visible.has(*position)
+            && (world.catalog.count(ListKind::Resources, *position) > 0
+                || world.catalog.count(ListKind::Templates, *position) > 0)
+    });
     let first = having.next()?;
     having.next().is_none().then_some(first)
 }

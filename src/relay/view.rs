@@ -117,23 +117,28 @@ fn decode(text: &str, plus_is_space: bool) -> Option<String> {
 impl View {
     /// The servers that this view shows now.
     pub fn visible(&self, world: &World) -> Visible {
-        let global = world.fixed.filter.as_ref();
+        let global = world.fixed.settings.filter.as_ref();
         if self.scope == Scope::All && self.filters.is_empty() && global.is_none() {
             return Visible::All;
         }
         let only = match &self.scope {
             Scope::All => None,
-            Scope::Server(name) => Some(world.server_named(name).map(|server| server.index)),
+            Scope::Server(name) => Some(world.position_named(name)),
         };
-        let shown = world.servers().iter().map(|server| {
-            let tags = &server.config.tags;
-            only.is_none_or(|only| only == Some(server.index))
-                && global.is_none_or(|filter| filter.matches(tags))
-                && self
-                    .filters
-                    .iter()
-                    .all(|filter| passes(filter, tags, world))
-        });
+        let shown = world
+            .fixed
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(position, entry)| {
+                let tags = &entry.tags;
+                only.is_none_or(|only| only == Some(position))
+                    && global.is_none_or(|filter| filter.matches(tags))
+                    && self
+                        .filters
+                        .iter()
+                        .all(|filter| passes(filter, tags, world))
+            });
         Visible::Some(shown.collect())
     }
 

@@ -6,27 +6,39 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::config::preset::Preset;
+use crate::config::server::ServerConfig;
+use crate::config::settings::Settings;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::{Catalog, Source, Visible};
 use crate::model::cursor::CursorKey;
-use crate::model::filter::TagExpression;
 use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Listing};
-use crate::model::naming::{Naming, server_slug};
+use crate::model::naming::server_slug;
 use crate::model::order::ListOrder;
 use crate::model::task_id::TaskKey;
 use crate::upstream::server::Server;
 
-/// What does not change while the gateway runs on one configuration.
+/// What does not change while the gateway runs on one configuration. The place of a server in it
+/// is its position: good in worlds of this configuration only.
+#[derive(Clone)]
 pub struct Fixed {
-    pub naming: Naming,
-    pub page_size: usize,
-    /// `--filter`: narrows every view.
-    pub filter: Option<TagExpression>,
-    pub presets: BTreeMap<String, Preset>,
-    pub cursor_key: CursorKey,
+    pub settings: Arc<Settings>,
+    pub presets: Arc<BTreeMap<String, Preset>>,
+    pub cursor_key: Arc<CursorKey>,
     pub task_key: Arc<TaskKey>,
     pub servers: Vec<Arc<Server>>,
+    /// By position: what the configuration says of each server now. A server may have been
+    /// started with an earlier entry, as far as the difference needs no new process.
+    pub entries: Vec<Arc<ServerConfig>>,
+}
+
+impl Fixed {
+    /// Where the server of `slot` stands.
+    pub fn position(&self, slot: usize) -> Option<usize> {
+        self.servers
+            .iter()
+            .position(|server| server.id.slot == slot)
+    }
 }
 
 /// One server's lists and the order that cursors refer to.
@@ -55,21 +67,19 @@ pub struct World {
 
 impl World {
     pub fn build(generation: u64, fixed: Arc<Fixed>, offers: Vec<Option<Offer>>) -> World {
-        let sources: Vec<Source<'_>> = fixed
-            .servers
-            .iter()
-            .zip(&offers)
-            .filter_map(|(server, offer)| {
+        let entries = fixed.entries.iter().zip(&offers).enumerate();
+        let sources: Vec<Source<'_>> = entries
+            .filter_map(|(index, (entry, offer))| {
                 Some(Source {
-                    index: server.index,
-                    name: server.name(),
+                    index,
+                    name: &entry.name,
                     listing: &offer.as_ref()?.listing,
-                    disabled_tools: &server.config.disabled_tools,
-                    description_overrides: &server.config.tool_description_overrides,
+                    disabled_tools: &entry.disabled_tools,
+                    description_overrides: &entry.tool_description_overrides,
                 })
             })
             .collect();
-        let catalog = Catalog::build(&sources, &fixed.naming);
+        let catalog = Catalog::build(&sources, &fixed.settings.naming);
         drop(sources);
         World {
             generation,
@@ -93,14 +103,28 @@ impl World {
     }
 
     /// By its name, or by the form its name takes in tool names.
-    pub fn server_named(&self, name: &str) -> Option<&Arc<Server>> {
+    pub fn position_named(&self, name: &str) -> Option<usize> {
         let servers = &self.fixed.servers;
-        let exact = servers.iter().find(|server| server.name() == name);
+        let exact = servers.iter().position(|server| server.name() == name);
         exact.or_else(|| {
             servers
                 .iter()
-                .find(|server| server_slug(server.name()) == name)
+                .position(|server| server_slug(server.name()) == name)
         })
+    }
+
+    /// Those of a view, each with its position.
+    pub fn visible_servers<'w>(
+        &'w self,
+        visible: &'w Visible,
+    ) -> impl Iterator<Item = (usize, &'w Arc<Server>)> {
+        let servers = self.servers().iter().enumerate();
+        servers.filter(|(position, _)| visible.has(*position))
+    }
+
+    /// The server that a client's subscription was made at, if it is still there.
+    pub fn server_in(&self, slot: usize) -> Option<&Arc<Server>> {
+        self.servers().iter().find(|server| server.id.slot == slot)
     }
 }
 

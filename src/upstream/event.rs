@@ -2,7 +2,7 @@
 //! server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
@@ -14,33 +14,50 @@ use crate::model::listing::{Item, Listing};
 use crate::upstream::call::{Asked, Notice};
 use crate::upstream::link::Link;
 
+/// Which handle of a server. A handle that takes the place of another one of the same name has
+/// its slot, and an epoch of its own: what the old one still reports is known as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServerId {
+    pub slot: usize,
+    pub epoch: u64,
+}
+
+impl ServerId {
+    /// A handle in `slot`.
+    pub fn new(slot: usize) -> ServerId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let epoch = NEXT.fetch_add(1, Ordering::Relaxed);
+        ServerId { slot, epoch }
+    }
+}
+
 pub enum Event {
     /// A server's state changed; read it from the server.
-    Status { server: usize },
+    Status { server: ServerId },
     /// All lists of a server that has just become ready.
-    Listing { server: usize, listing: Listing },
+    Listing { server: ServerId, listing: Listing },
     /// One list that was read again.
     List {
-        server: usize,
+        server: ServerId,
         kind: ListKind,
         items: Vec<Item>,
         hint: Option<CacheHint>,
     },
     /// `session`: set when the process belongs to that session alone.
     ResourceUpdated {
-        server: usize,
+        server: ServerId,
         session: Option<String>,
         uri: String,
         text: Vec<u8>,
     },
     /// From a stateless server: the whole notification.
     TaskChanged {
-        server: usize,
+        server: ServerId,
         id: String,
         text: Arc<str>,
     },
     ElicitationComplete {
-        server: usize,
+        server: ServerId,
         session: Option<String>,
         id: String,
         text: Vec<u8>,
@@ -74,7 +91,7 @@ impl SessionMessage {
 /// A process's way to the router: which server it is, and whose.
 #[derive(Clone)]
 pub struct Outlook {
-    pub server: usize,
+    pub server: ServerId,
     /// Set when the process serves one session only.
     pub session: Option<String>,
     /// What the server has asked so far (`Asks`): one place for all its processes.

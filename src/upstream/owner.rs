@@ -544,7 +544,7 @@ impl Owner {
                 counts[3],
             );
             self.server.send(Event::Listing {
-                server: self.server.index,
+                server: self.server.id,
                 listing,
             });
         }
@@ -560,7 +560,7 @@ impl Owner {
     /// The resources that sessions want to hear of from this process.
     fn wanted_uris(&self) -> Vec<String> {
         match (&self.role, self.server.config.instances) {
-            (Role::Session(session), _) => session.wanted.at(self.server.index),
+            (Role::Session(session), _) => session.wanted.at(self.server.id.slot),
             (Role::Shared | Role::Beside, mode) if !mode.is_per_session() => {
                 self.server.subscribed_uris()
             }
@@ -721,7 +721,7 @@ impl Owner {
             Ok(true) => {
                 let known = self.known.borrow();
                 self.server.send(Event::List {
-                    server: self.server.index,
+                    server: self.server.id,
                     kind,
                     items: known.of(kind).to_vec(),
                     hint: known.hint(kind),

@@ -76,6 +76,12 @@ impl Pool {
         entry.instance.is_living().then(|| entry.instance.clone())
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
+        let entries = self.lock();
+        let all = entries.map.values().map(|entry| entry.instance.clone());
+        all.collect()
+    }
+
     /// Those that belong to no session.
     pub(crate) fn beside(&self) -> Vec<Arc<Instance>> {
         let entries = self.lock();

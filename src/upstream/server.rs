@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -19,7 +19,7 @@ use crate::mcp::method::Asks;
 use crate::net::egress::Allowed;
 use crate::upstream::call::Mailbox;
 use crate::upstream::caller::{Caller, Lease};
-use crate::upstream::event::{Event, Outlook};
+use crate::upstream::event::{Event, Outlook, ServerId};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
@@ -177,9 +177,23 @@ struct Subscription {
     agreed: bool,
 }
 
-/// One entry of `mcpServers`.
+/// What clients want of a server, whichever handle serves them: stays when the entry is changed
+/// and another handle takes the place.
+#[derive(Default)]
+struct Standing {
+    /// Resource subscriptions of all sessions, by URI.
+    subscriptions: Mutex<HashMap<String, Subscription>>,
+    /// Tasks that stateless clients want to hear of, each with their number.
+    watched_tasks: Mutex<HashMap<String, usize>>,
+    level: Mutex<Option<Level>>,
+    /// The handle that serves.
+    current: Mutex<Weak<Server>>,
+}
+
+/// One entry of `mcpServers`, as it is started.
 pub struct Server {
-    pub index: usize,
+    pub id: ServerId,
+    /// What it was started with; what may change without a restart stands in the world.
     pub config: ServerConfig,
     pub tail: Tail,
     /// Which era it spoke when it was last started.
@@ -192,11 +206,7 @@ pub struct Server {
     /// What it has asked its client so far, in a way that names no call (`Asks`).
     asked: Arc<AtomicU8>,
     around: Surroundings,
-    /// Resource subscriptions of all sessions, by URI.
-    subscriptions: Mutex<HashMap<String, Subscription>>,
-    /// Tasks that stateless clients want to hear of, each with their number.
-    watched_tasks: Mutex<HashMap<String, usize>>,
-    level: Mutex<Option<Level>>,
+    standing: Arc<Standing>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -287,9 +297,30 @@ impl Instance {
 impl Server {
     /// Creates the handle and, for an enabled server, starts its owner thread.
     pub fn start(
-        index: usize,
+        slot: usize,
         config: ServerConfig,
         around: Surroundings,
+    ) -> std::io::Result<Arc<Server>> {
+        let fresh = (Tail::default(), Arc::default());
+        Server::start_with(slot, config, around, fresh)
+    }
+
+    /// One that is to take the place of this one: what clients want stays, and so do its last
+    /// lines. `take_over` makes it the one that serves.
+    pub fn start_successor(
+        &self,
+        config: ServerConfig,
+        around: Surroundings,
+    ) -> std::io::Result<Arc<Server>> {
+        let kept = (self.tail.clone(), self.standing.clone());
+        Server::start_with(self.id.slot, config, around, kept)
+    }
+
+    fn start_with(
+        slot: usize,
+        config: ServerConfig,
+        around: Surroundings,
+        (tail, standing): (Tail, Arc<Standing>),
     ) -> std::io::Result<Arc<Server>> {
         let state = match config.state {
             ServerState::Enabled => State::Pending,
@@ -301,19 +332,23 @@ impl Server {
             lock(&shared.slot).status.last_error = Some(reason.clone());
         }
         let server = Arc::new(Server {
-            index,
+            id: ServerId::new(slot),
             config,
-            tail: Tail::default(),
+            tail,
             era: Memory::default(),
             tools: Arc::default(),
             shared,
             pool: Pool::default(),
             asked: Arc::default(),
             around,
-            subscriptions: Mutex::default(),
-            watched_tasks: Mutex::default(),
-            level: Mutex::new(None),
+            standing,
         });
+        {
+            let mut current = lock(&server.standing.current);
+            if current.strong_count() == 0 {
+                *current = Arc::downgrade(&server);
+            }
+        }
         if state == State::Pending {
             let owner = Owner::new(server.clone(), Role::Shared, server.shared.clone());
             let name = format!("own:{}", server.config.name);
@@ -321,6 +356,26 @@ impl Server {
             *lock(&server.shared.thread) = Some(thread);
         }
         Ok(server)
+    }
+
+    /// From now on this handle serves.
+    pub fn take_over(self: &Arc<Self>) {
+        *lock(&self.standing.current) = Arc::downgrade(self);
+        self.shared.signals.wishes_changed();
+    }
+
+    /// The handle that serves in the place of this one, which may be itself.
+    pub fn current(self: &Arc<Self>) -> Arc<Server> {
+        let current = lock(&self.standing.current).upgrade();
+        current.unwrap_or_else(|| self.clone())
+    }
+
+    /// The owner of the handle that serves looks at what is wanted.
+    fn wishes_have_changed(&self) {
+        let current = lock(&self.standing.current).upgrade();
+        if let Some(current) = current {
+            current.shared.signals.wishes_changed();
+        }
     }
 
     pub(crate) fn egress_allow(&self) -> &[Allowed] {
@@ -551,7 +606,7 @@ impl Server {
             Role::Session(face) => Some(face.session.clone()),
         };
         Outlook {
-            server: self.index,
+            server: self.id,
             session,
             asked: self.asked.clone(),
             roots: self.around.roots.clone(),
@@ -568,10 +623,7 @@ impl Server {
     ) {
         instance.update(change);
         if matches!(role, Role::Shared) {
-            let _ = self
-                .around
-                .router
-                .send(Event::Status { server: self.index });
+            let _ = self.around.router.send(Event::Status { server: self.id });
         }
     }
 
@@ -582,17 +634,17 @@ impl Server {
     /// Counts one more session that wants `uri`. True when the server has not agreed to anybody
     /// yet: then this session asks it too.
     pub fn subscribe(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
+        let mut subscriptions = lock(&self.standing.subscriptions);
         let subscription = subscriptions.entry(uri.to_owned()).or_default();
         subscription.sessions += 1;
         // A stateless server is asked by its owner.
-        self.shared.signals.wishes_changed();
+        self.wishes_have_changed();
         !subscription.agreed
     }
 
     /// The server has agreed to the subscription.
     pub fn confirm_subscription(&self, uri: &str) {
-        let is_news = match lock(&self.subscriptions).get_mut(uri) {
+        let is_news = match lock(&self.standing.subscriptions).get_mut(uri) {
             Some(subscription) => !std::mem::replace(&mut subscription.agreed, true),
             None => false,
         };
@@ -625,7 +677,7 @@ impl Server {
 
     /// Counts one less. True when it was the last.
     pub fn unsubscribe(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
+        let mut subscriptions = lock(&self.standing.subscriptions);
         let Some(subscription) = subscriptions.get_mut(uri) else {
             return false;
         };
@@ -635,7 +687,7 @@ impl Server {
         }
         let was_agreed = subscriptions.remove(uri).is_some_and(|one| one.agreed);
         drop(subscriptions);
-        self.shared.signals.wishes_changed();
+        self.wishes_have_changed();
         if was_agreed {
             self.tell_beside("resources/unsubscribe", uri);
         }
@@ -660,43 +712,45 @@ impl Server {
 
     /// There is no room for another resource in what it is asked to tell of.
     pub fn has_all_subscriptions(&self) -> bool {
-        lock(&self.subscriptions).len() >= limits::LISTEN_RESOURCES
+        lock(&self.standing.subscriptions).len() >= limits::LISTEN_RESOURCES
     }
 
     /// Counts one more subscription that wants to hear of a task of the shared process. False when
     /// there is no room for it.
     pub fn watch_task(&self, id: &str) -> bool {
-        let mut watched = lock(&self.watched_tasks);
+        let mut watched = lock(&self.standing.watched_tasks);
         if watched.len() >= limits::LISTEN_TASKS && !watched.contains_key(id) {
             return false;
         }
         *watched.entry(id.to_owned()).or_default() += 1;
-        self.shared.signals.wishes_changed();
+        drop(watched);
+        self.wishes_have_changed();
         true
     }
 
     pub fn unwatch_task(&self, id: &str) {
-        let mut watched = lock(&self.watched_tasks);
+        let mut watched = lock(&self.standing.watched_tasks);
         if let Some(count) = watched.get_mut(id) {
             *count -= 1;
             if *count == 0 {
                 watched.remove(id);
-                self.shared.signals.wishes_changed();
+                drop(watched);
+                self.wishes_have_changed();
             }
         }
     }
 
     pub(crate) fn watched_tasks(&self) -> Vec<String> {
-        lock(&self.watched_tasks).keys().cloned().collect()
+        lock(&self.standing.watched_tasks).keys().cloned().collect()
     }
 
     pub(crate) fn subscribed_uris(&self) -> Vec<String> {
-        lock(&self.subscriptions).keys().cloned().collect()
+        lock(&self.standing.subscriptions).keys().cloned().collect()
     }
 
     /// Asks the shared process for log messages of `level` and above. Sessions filter theirs.
     pub fn set_level(&self, level: Level) {
-        *lock(&self.level) = Some(level);
+        *lock(&self.standing.level) = Some(level);
         if let Some(link) = self.shared_link() {
             send_level(&link, level);
         }
@@ -704,7 +758,16 @@ impl Server {
 
     /// What the shared process was told last.
     pub fn level(&self) -> Option<Level> {
-        *lock(&self.level)
+        *lock(&self.standing.level)
+    }
+
+    /// None of its processes works at anything for anybody.
+    pub fn is_quiet(&self) -> bool {
+        let is_at_rest = |instance: &Instance| {
+            let link = lock(&instance.slot).link.clone();
+            link.is_none_or(|link| link.is_quiet())
+        };
+        is_at_rest(&self.shared) && self.pool.all().iter().all(|instance| is_at_rest(instance))
     }
 
     /// Tells every process of this server to end; `join` waits for them.

@@ -1,0 +1,145 @@
+//! Every handle of a server whose threads may run: those that serve, those that come up in the
+//! place of another, and those that leave. A leaving one finishes what it is asked already,
+//! within a bound, on a thread of its own (`bye:NAME`); it is stopped and joined there.
+//!
+//! Deliberately absent: which handle serves (the router's world says so), and when one must go.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::{limits, thread};
+use crate::config::server::ServerConfig;
+use crate::upstream::server::{Server, Surroundings};
+
+pub struct Fleet {
+    around: Surroundings,
+    state: Mutex<State>,
+    /// Rings when the fleet closes.
+    closing: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    handles: Vec<Arc<Server>>,
+    leaving: Vec<JoinHandle<()>>,
+    next_slot: usize,
+    is_closed: bool,
+}
+
+impl Fleet {
+    pub fn new(around: Surroundings) -> Fleet {
+        Fleet {
+            around,
+            state: Mutex::default(),
+            closing: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a server that was not there, or one in the place of `before`.
+    ///
+    /// # Errors
+    /// When its thread cannot be started, or the gateway ends.
+    pub fn start(
+        &self,
+        config: ServerConfig,
+        before: Option<&Server>,
+    ) -> std::io::Result<Arc<Server>> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(std::io::Error::other("the gateway is shutting down"));
+        }
+        let around = self.around.clone();
+        let server = match before {
+            Some(before) => before.start_successor(config, around)?,
+            None => Server::start(state.next_slot, config, around)?,
+        };
+        if before.is_none() {
+            state.next_slot += 1;
+        }
+        state.handles.push(server.clone());
+        Ok(server)
+    }
+
+    pub fn handles(&self) -> Vec<Arc<Server>> {
+        self.state().handles.clone()
+    }
+
+    /// Lets `server` finish its calls, then ends it. Returns at once.
+    pub fn retire(self: &Arc<Self>, server: Arc<Server>) {
+        let name = server.name().to_owned();
+        log::info!("server leaves server={name:?}");
+        let mut state = self.state();
+        state.leaving.retain(|thread| !thread.is_finished());
+        if state.is_closed {
+            return;
+        }
+        if state.leaving.len() >= limits::RETIRING {
+            // Too many changes at a time: this one's calls are not waited for.
+            server.stop();
+        }
+        let (fleet, leaving) = (self.clone(), server.clone());
+        let spawned = thread::spawn(
+            &format!("bye:{name}"),
+            limits::STACK_WORKER_BYTES,
+            move || fleet.see_off(&leaving),
+        );
+        match spawned {
+            Ok(thread) => state.leaving.push(thread),
+            Err(error) => {
+                log::warn!("server is not waited for server={name:?}: {error}");
+                server.stop();
+            }
+        }
+    }
+
+    fn see_off(&self, server: &Arc<Server>) {
+        let began = Instant::now();
+        let patience = server.config.request_timeout.min(limits::RETIRE);
+        let mut state = self.state();
+        while !state.is_closed && began.elapsed() < patience {
+            // Who took the world before the change may still be on the way here.
+            if began.elapsed() >= limits::RETIRE_MIN && server.is_quiet() {
+                break;
+            }
+            let waited = self.closing.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        server.stop();
+        server.join();
+        self.state()
+            .handles
+            .retain(|handle| !Arc::ptr_eq(handle, server));
+    }
+
+    /// Tells all to end, and starts none any more.
+    pub fn stop_all(&self) {
+        let handles = {
+            let mut state = self.state();
+            state.is_closed = true;
+            state.handles.clone()
+        };
+        self.closing.notify_all();
+        handles.iter().for_each(|server| server.stop());
+    }
+
+    /// After `stop_all`: waits for them.
+    pub fn join_all(&self) {
+        let handles = self.handles();
+        handles.iter().for_each(|server| server.join());
+        let leaving = std::mem::take(&mut self.state().leaving);
+        for thread in leaving {
+            if thread.join().is_err() {
+                log::error!("thread of a leaving server panicked");
+            }
+        }
+    }
+}
+
+/// How often a leaving server is looked at.
+const LOOK: Duration = Duration::from_millis(50);

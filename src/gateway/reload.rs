@@ -1,0 +1,499 @@
+//! The thread "config": takes another configuration into force. It looks at the files, waits
+//! until they rest, reads and checks them whole, and compares (`config::plan`). Then it starts
+//! what is new and gives the router one order. A bad file changes nothing and is told in the
+//! log, in health and to whoever asked.
+//!
+//! Deliberately absent: which handle serves when (`router`), the end of those that leave
+//! (`fleet`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
+use serde::Serialize;
+
+use crate::base::{limits, thread, time};
+use crate::config::fingerprint::Fingerprint;
+use crate::config::plan::{Change, Plan, plan};
+use crate::config::server::{ServerConfig, ServerState};
+use crate::config::{Config, LoadError};
+use crate::front::standing::{Attempt, Configured};
+use crate::gateway::fleet::Fleet;
+use crate::gateway::router::Order;
+use crate::journal;
+use crate::relay::world::Fixed;
+use crate::upstream::server::Server;
+
+/// Reads the configuration from where it came from.
+pub type Loader = Box<dyn Fn() -> Result<Config, LoadError> + Send>;
+
+/// What a change came to: names of servers, keys of settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Of the configuration in force now.
+    pub version: u64,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// Started anew.
+    pub replaced: Vec<String>,
+    /// Changed without a new process.
+    pub updated: Vec<String>,
+    pub settings: Vec<String>,
+    pub needs_restart: Vec<String>,
+}
+
+/// Why nothing changed, one line each.
+pub type Refused = Vec<String>;
+
+type Outcome = Result<Report, Refused>;
+
+enum Request {
+    Load(Sender<Outcome>),
+    Switch {
+        name: String,
+        enabled: bool,
+        answer: Sender<Outcome>,
+    },
+    Stop,
+}
+
+/// The way to the thread.
+pub struct Reload {
+    requests: Sender<Request>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread works with.
+pub struct Keeper {
+    /// As it was read last, with what was switched by hand.
+    config: Config,
+    /// What the process was started with: some settings stay as they were then.
+    started: Config,
+    loader: Option<Loader>,
+    /// Switched on or off by hand, each with whether the files said `disabled` then.
+    switched: BTreeMap<String, Switched>,
+    /// The newest handle of each server.
+    handles: BTreeMap<String, Arc<Server>>,
+    /// What stays from one configuration to the next.
+    base: Arc<Fixed>,
+    fleet: Arc<Fleet>,
+    orders: Sender<Order>,
+    configured: Arc<Configured>,
+}
+
+#[derive(Clone, Copy)]
+struct Switched {
+    enabled: bool,
+    was_disabled: bool,
+}
+
+/// What the files looked like, and since when they rest.
+struct Look {
+    print: Fingerprint,
+    next: Instant,
+    changed: Option<Instant>,
+}
+
+impl Reload {
+    pub fn start(keeper: Keeper) -> std::io::Result<Reload> {
+        let (requests, received) = bounded(limits::RELOAD_REQUESTS);
+        let thread = thread::spawn("config", limits::STACK_WORKER_BYTES, move || {
+            keeper.run(&received);
+        })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Reload { requests, thread })
+    }
+
+    /// Reads the files now, whether they have changed or not.
+    ///
+    /// # Errors
+    /// What is wrong with them, or that it takes too long; then nothing has changed.
+    pub fn reload(&self, deadline: Instant) -> Outcome {
+        self.ask(Request::Load, deadline)
+    }
+
+    /// Starts or ends a server by hand. This holds until the gateway ends or the entry's own
+    /// `disabled` is changed in the files.
+    ///
+    /// # Errors
+    /// That there is no such server, or that it takes too long.
+    pub fn set_enabled(&self, name: &str, enabled: bool, deadline: Instant) -> Outcome {
+        let name = name.to_owned();
+        let request = |answer| Request::Switch {
+            name,
+            enabled,
+            answer,
+        };
+        self.ask(request, deadline)
+    }
+
+    /// The same as `reload`, without waiting for what comes of it.
+    pub fn begin(&self) {
+        let (answer, _) = bounded(1);
+        if self.requests.try_send(Request::Load(answer)).is_err() {
+            log::debug!("reload not begun: as many wait already as may");
+        }
+    }
+
+    fn ask(&self, request: impl FnOnce(Sender<Outcome>) -> Request, deadline: Instant) -> Outcome {
+        let (answer, outcome) = bounded(1);
+        let busy = |what: &str| vec![format!("the configuration is not changed: {what}")];
+        self.requests
+            .send_deadline(request(answer), deadline)
+            .map_err(|_| busy("too many wait for that"))?;
+        match outcome.recv_deadline(deadline) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => Err(busy("it takes too long, and goes on")),
+            Err(RecvTimeoutError::Disconnected) => Err(busy("the gateway is shutting down")),
+        }
+    }
+
+    /// Ends the thread: the configuration stays as it is.
+    pub fn stop(&self) {
+        // The thread reads all the time; gone already is as good.
+        let _ = self.requests.send(Request::Stop);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("config thread panicked");
+        }
+    }
+}
+
+impl Keeper {
+    pub fn new(
+        config: Config,
+        loader: Option<Loader>,
+        base: Arc<Fixed>,
+        (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+    ) -> Keeper {
+        let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
+        Keeper {
+            handles: base.servers.iter().map(named).collect(),
+            started: config.clone(),
+            switched: BTreeMap::new(),
+            config,
+            loader,
+            base,
+            fleet,
+            orders,
+            configured,
+        }
+    }
+
+    fn run(mut self, requests: &Receiver<Request>) {
+        let now = Instant::now();
+        // Between the first reading and now something may have changed.
+        let mut look = Look {
+            print: Fingerprint::of(&self.config.watched),
+            next: now,
+            changed: Some(now),
+        };
+        loop {
+            let clock = match self.is_watching() {
+                true => at(look.next),
+                false => never(),
+            };
+            select! {
+                recv(requests) -> request => match request {
+                    Ok(Request::Load(answer)) => {
+                        let outcome = self.reload(&mut look, true);
+                        // Who asked may be gone.
+                        let _ = answer.try_send(outcome);
+                    }
+                    Ok(Request::Switch { name, enabled, answer }) => {
+                        let _ = answer.try_send(self.switch(&name, enabled));
+                    }
+                    Ok(Request::Stop) | Err(_) => return,
+                },
+                recv(clock) -> _ => self.look(&mut look),
+            }
+        }
+    }
+
+    fn is_watching(&self) -> bool {
+        self.loader.is_some() && self.config.settings.enable_config_reload
+    }
+
+    /// Files that were changed and rest now are read.
+    fn look(&mut self, look: &mut Look) {
+        let now = Instant::now();
+        let debounce = self.config.settings.config_reload_debounce;
+        let print = Fingerprint::of(&self.config.watched);
+        if print != look.print {
+            look.print = print;
+            look.changed = Some(now);
+        }
+        match look.changed {
+            Some(changed) if now.duration_since(changed) >= debounce => {
+                // Whoever is to know is told by `reload`.
+                let _ = self.reload(look, false);
+            }
+            _ => {}
+        }
+        let pause = match look.changed {
+            Some(_) => debounce.clamp(LOOK_AT_LEAST, limits::CONFIG_LOOK),
+            None => limits::CONFIG_LOOK,
+        };
+        look.next = now + pause;
+    }
+
+    /// `is_asked`: somebody wants to know, also that nothing has changed.
+    fn reload(&mut self, look: &mut Look, is_asked: bool) -> Outcome {
+        let Some(loader) = &self.loader else {
+            return Err(vec!["this gateway was not started from a file".to_owned()]);
+        };
+        let mut loaded = loader();
+        // Files that change while they are read were perhaps read in halves.
+        for _ in 1..limits::CONFIG_READS {
+            let watched = match &loaded {
+                Ok(config) => &config.watched,
+                Err(_) => &self.config.watched,
+            };
+            let print = Fingerprint::of(watched);
+            if print == look.print {
+                break;
+            }
+            look.print = print;
+            loaded = loader();
+        }
+        look.changed = None;
+        let outcome = match loaded {
+            Ok(config) => match self.broken_anew(&config) {
+                problems if problems.is_empty() => {
+                    let config = self.switched_by_hand(config);
+                    self.take(config)
+                }
+                problems => Err(problems),
+            },
+            Err(error) => Err(error.to_string().lines().map(str::to_owned).collect()),
+        };
+        self.tell(&outcome, is_asked);
+        // The new files may name others to look at.
+        look.print = Fingerprint::of(&self.config.watched);
+        outcome
+    }
+
+    /// A file that breaks an entry is as bad as one that cannot be read: what works goes on. An
+    /// entry that was broken before hurts nothing that works.
+    fn broken_anew(&self, config: &Config) -> Refused {
+        let is_broken = |server: &ServerConfig| matches!(server.state, ServerState::Invalid(_));
+        let was_broken = |name: &str| {
+            let mut before = self.config.servers.iter();
+            before.any(|server| server.name == name && is_broken(server))
+        };
+        let mut broken = config.servers.iter().filter(|server| is_broken(server));
+        if broken.all(|server| was_broken(&server.name)) {
+            return Vec::new();
+        }
+        let problems = config.problems.iter().filter(|problem| problem.is_error());
+        problems.map(ToString::to_string).collect()
+    }
+
+    /// What was switched by hand stays so, until the files say something new of it.
+    fn switched_by_hand(&mut self, mut config: Config) -> Config {
+        self.switched.retain(|name, switched| {
+            let found = config
+                .servers
+                .iter_mut()
+                .find(|server| server.name == *name);
+            let Some(server) = found else {
+                return false;
+            };
+            let says = server.state == ServerState::Disabled;
+            says == switched.was_disabled && switch(server, switched.enabled)
+        });
+        config
+    }
+
+    fn switch(&mut self, name: &str, enabled: bool) -> Outcome {
+        let mut config = self.config.clone();
+        let Some(server) = config.servers.iter_mut().find(|s| s.name == name) else {
+            return Err(vec![format!("there is no server {name:?}")]);
+        };
+        let was_disabled = match self.switched.get(name) {
+            Some(switched) => switched.was_disabled,
+            None => server.state == ServerState::Disabled,
+        };
+        if !switch(server, enabled) {
+            return Err(vec![format!(
+                "server {name:?} cannot be enabled: its entry is not usable"
+            )]);
+        }
+        let switched = Switched {
+            enabled,
+            was_disabled,
+        };
+        self.switched.insert(name.to_owned(), switched);
+        let outcome = self.take(config);
+        self.tell(&outcome, true);
+        outcome
+    }
+
+    /// Carries out what is different.
+    fn take(&mut self, config: Config) -> Outcome {
+        let plan = plan(&self.config, &config);
+        let needs_restart = self.needs_restart(&config);
+        let mut report = report(&plan);
+        report.needs_restart.clone_from(&needs_restart);
+        if plan.is_empty() {
+            self.config = config;
+            report.version = self.configured.standing().version;
+            self.configured
+                .change(|standing| standing.needs_restart = needs_restart);
+            return Ok(report);
+        }
+        let outcome = self.put_in_force(&config, &plan);
+        outcome.map_err(|error| vec![format!("failed to start what is new: {error}")])?;
+        journal::log::set_level(config.settings.log_level);
+        let switched: Vec<String> = self.switched.keys().cloned().collect();
+        self.config = config;
+        self.configured.change(|standing| {
+            standing.version += 1;
+            standing.since = time::now_rfc3339();
+            standing.needs_restart = needs_restart;
+            standing.switched = switched;
+            report.version = standing.version;
+        });
+        Ok(report)
+    }
+
+    /// Starts what is new, and has the router take it in. Who leaves is ended by the router.
+    fn put_in_force(&mut self, config: &Config, plan: &Plan) -> std::io::Result<()> {
+        let mut handles = BTreeMap::new();
+        let mut started: Vec<Arc<Server>> = Vec::new();
+        for entry in &config.servers {
+            let before = self.handles.get(&entry.name);
+            let handle = match (before, plan.change_of(&entry.name)) {
+                (Some(before), Some(Change::Keep | Change::Metadata(_)) | None) => before.clone(),
+                (before, _) => match self.fleet.start(entry.clone(), before.map(|b| &**b)) {
+                    Ok(server) => {
+                        started.push(server.clone());
+                        server
+                    }
+                    Err(error) => {
+                        started.into_iter().for_each(|new| self.fleet.retire(new));
+                        return Err(error);
+                    }
+                },
+            };
+            handles.insert(entry.name.clone(), handle);
+        }
+        let entries = config.servers.iter();
+        let fixed = Fixed {
+            settings: Arc::new(config.settings.clone()),
+            presets: Arc::new(config.presets.clone()),
+            servers: entries
+                .clone()
+                .filter_map(|entry| handles.get(&entry.name).cloned())
+                .collect(),
+            entries: entries.cloned().map(Arc::new).collect(),
+            ..Fixed::clone(&self.base)
+        };
+        self.handles = handles;
+        let (done, carried_out) = bounded(0);
+        // The router reads all the time. It is gone only while the gateway ends.
+        if self.orders.send(Order { fixed, done }).is_ok() {
+            let _ = carried_out.recv_timeout(limits::ROUTER_ORDER);
+        }
+        Ok(())
+    }
+
+    /// Settings that are read at the start only.
+    fn needs_restart(&self, config: &Config) -> Vec<String> {
+        let since_start = plan(&self.started, config).settings;
+        let waiting = since_start.into_iter().filter(|change| !change.reloadable);
+        waiting.map(|change| change.key.to_owned()).collect()
+    }
+
+    fn tell(&self, outcome: &Outcome, is_asked: bool) {
+        let problems = match outcome {
+            Ok(report) => {
+                if is_asked || !report.is_unchanged() {
+                    report.log();
+                }
+                Vec::new()
+            }
+            Err(problems) => {
+                for problem in problems {
+                    log::error!("configuration not changed: {problem}");
+                }
+                problems.clone()
+            }
+        };
+        let attempt = Attempt {
+            at: time::now_rfc3339(),
+            ok: outcome.is_ok(),
+            problems,
+        };
+        self.configured
+            .change(|standing| standing.last_attempt = Some(attempt));
+    }
+}
+
+/// While files are changing they are looked at so often.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(50);
+
+/// False when the entry cannot be used.
+fn switch(server: &mut ServerConfig, enabled: bool) -> bool {
+    let can_start = server.process.is_some() || server.remote.is_some();
+    match (enabled, can_start) {
+        (true, true) => server.state = ServerState::Enabled,
+        (true, false) => return false,
+        (false, _) => server.state = ServerState::Disabled,
+    }
+    true
+}
+
+fn report(plan: &Plan) -> Report {
+    let mut report = Report::default();
+    for (name, change) in &plan.servers {
+        let list = match change {
+            Change::Keep => continue,
+            Change::Add => &mut report.added,
+            Change::Remove => &mut report.removed,
+            Change::Replace(_) => &mut report.replaced,
+            Change::Metadata(_) => &mut report.updated,
+        };
+        list.push(name.clone());
+    }
+    let settings = plan.settings.iter();
+    report.settings = settings.map(|change| change.key.to_owned()).collect();
+    report
+}
+
+impl Report {
+    pub fn is_unchanged(&self) -> bool {
+        let lists = [
+            &self.added,
+            &self.removed,
+            &self.replaced,
+            &self.updated,
+            &self.settings,
+        ];
+        lists.iter().all(|list| list.is_empty())
+    }
+
+    fn log(&self) {
+        let Report {
+            version,
+            added,
+            removed,
+            replaced,
+            updated,
+            settings,
+            needs_restart,
+        } = self;
+        log::info!(
+            "configuration in force version={version} added={added:?} removed={removed:?} \
+             replaced={replaced:?} updated={updated:?} settings={settings:?}"
+        );
+        if !needs_restart.is_empty() {
+            log::warn!("settings wait for a restart of the gateway: {needs_restart:?}");
+        }
+    }
+}
