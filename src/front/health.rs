@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::base::time;
 use crate::config::settings::HealthInfoLevel;
+use crate::front::standing::{Configured, Standing};
 use crate::http::{Head, Peer, Reply};
 use crate::model::catalog::Clash;
 use crate::relay::world::{Hub, World};
@@ -20,6 +21,7 @@ pub struct Health {
     pub started: Instant,
     pub level: HealthInfoLevel,
     pub draining: Arc<AtomicBool>,
+    pub configured: Arc<Configured>,
 }
 
 /// How much one caller is told.
@@ -100,6 +102,8 @@ struct Configuration {
     auth_enabled: bool,
     transport: &'static str,
     name_clashes: Vec<String>,
+    #[serde(flatten)]
+    standing: Option<Standing>,
 }
 
 /// The counts behind the verdict. Only enabled servers count.
@@ -195,6 +199,7 @@ impl Health {
                     auth_enabled: false,
                     transport: "http",
                     name_clashes: clash_lines(&world),
+                    standing: Some(self.configured.standing()),
                 },
             },
         };

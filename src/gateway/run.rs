@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,11 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::ending::Ending;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::herald::Herald;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
@@ -69,18 +71,24 @@ impl std::fmt::Display for StartError {
 pub struct Gateway {
     /// Where clients connect to, if they do.
     pub address: Option<SocketAddr>,
-    settings: Settings,
-    http: Option<HttpServer>,
-    sessions: Arc<Sessions>,
-    sse: Arc<Sse>,
-    subscriptions: Arc<Subscriptions>,
-    parking: Arc<Parking>,
-    fleet: Arc<Fleet>,
-    draining: Arc<AtomicBool>,
-    health_socket: Option<HealthSocket>,
-    events: Sender<Event>,
-    router: JoinHandle<()>,
-    reload: Arc<Reload>,
+    /// Where it is asked to end; whoever runs it waits there.
+    pub ending: Arc<Ending>,
+    pub(super) settings: Settings,
+    pub(super) http: Option<HttpServer>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) sse: Arc<Sse>,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) parking: Arc<Parking>,
+    pub(super) fleet: Arc<Fleet>,
+    /// For health: the end has been asked for, although everything is still served.
+    pub(super) unready: Arc<AtomicBool>,
+    /// Nothing new is begun.
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) health_socket: Option<HealthSocket>,
+    pub(super) events: Sender<Event>,
+    pub(super) router: Option<JoinHandle<()>>,
+    pub(super) herald: Option<Herald>,
+    pub(super) reload: Arc<Reload>,
     /// How the configuration stands.
     pub configured: Arc<Configured>,
 }
@@ -134,19 +142,16 @@ impl Gateway {
         let keeper = Keeper::new(config, loader, fixed, parts);
         let reload = Arc::new(Reload::start(keeper).map_err(cannot)?);
         let draining = Arc::new(AtomicBool::new(false));
+        let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
             started: Instant::now(),
             level: settings.health_info_level,
-            draining: draining.clone(),
+            draining: unready.clone(),
+            configured: configured.clone(),
         });
         let streamable = streamable(&settings, hub, told, &draining);
-        let sse = Arc::new(Sse {
-            talks: Talks::new(Arc::new(Common {
-                streamable: streamable.clone(),
-                workers: Workers::default(),
-            })),
-        });
+        let sse = talks(streamable.clone());
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
                 policy: host_policy(&settings, listener.local_addr()?.ip()),
@@ -159,8 +164,12 @@ impl Gateway {
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address, health);
+        let ending = Arc::<Ending>::default();
+        let desk = &sse.talks.common.streamable.desk;
+        let herald = Herald::start(desk, events.clone(), ending.clone()).map_err(cannot)?;
         Ok(Gateway {
             address,
+            ending,
             settings,
             http,
             sessions,
@@ -168,18 +177,21 @@ impl Gateway {
             subscriptions,
             parking,
             fleet,
+            unready,
             draining,
             health_socket,
             events,
-            router,
+            router: Some(router),
+            herald,
             reload,
             configured,
         })
     }
 
     /// SIGHUP: reads the files again, without waiting for what comes of it.
-    pub fn begin_reload(&self) {
-        self.reload.begin();
+    pub fn on_reload(&self) -> impl Fn() + Send + 'static {
+        let reload = self.reload.clone();
+        move || reload.begin()
     }
 
     /// The URL that clients on this machine use.
@@ -207,51 +219,8 @@ impl Gateway {
         Stdio::start(common, filter, files, ended)
     }
 
-    /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
-    /// `shutdown_timeout`, of which the last seconds belong to the children.
-    pub fn stop(mut self) {
-        let children = limits::STOP_EOF + limits::STOP_TERM;
-        let budget = self.settings.shutdown_timeout;
-        let calls_end = Instant::now() + budget.saturating_sub(children);
-        self.draining.store(true, Ordering::Release);
-        self.reload.stop();
-        log::info!("shutting down sessions={}", self.sessions.len());
-        if let Some(http) = &self.http {
-            http.stop_accepting();
-        }
-        for session in self.sessions.all() {
-            session.listener.finish();
-        }
-        self.sse.talks.drain();
-        self.subscriptions.end_all();
-        self.parking.close();
-        if let Some(http) = &self.http {
-            http.close_idle();
-            if !http.wait_empty(calls_end) {
-                let connections = http.connections();
-                log::warn!("calls still in flight connections={connections}");
-            }
-        }
-        self.fleet.stop_all();
-        // Calls that were cut get their error answer before their connection closes.
-        if let Some(http) = &self.http {
-            http.wait_empty(Instant::now() + Duration::from_secs(1));
-        }
-        self.fleet.join_all();
-        if let Some(http) = self.http.take() {
-            http.join();
-        }
-        self.sse.talks.stop();
-        let workers = &self.sse.talks.common.workers;
-        workers.stop(Instant::now() + Duration::from_secs(1));
-        if let Some(socket) = self.health_socket.take() {
-            socket.close();
-        }
-        // The router reads all the time, so this arrives; gone already is as good.
-        let _ = self.events.send(Event::Stop);
-        if self.router.join().is_err() {
-            log::error!("router thread panicked");
-        }
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.sse.talks.common.streamable.desk.hub
     }
 }
 
@@ -310,6 +279,16 @@ fn streamable(
             draining: draining.clone(),
         },
     })
+}
+
+fn talks(streamable: Arc<Streamable>) -> Arc<Sse> {
+    let workers = Workers::default();
+    let common = Common {
+        streamable,
+        workers,
+    };
+    let talks = Talks::new(Arc::new(common));
+    Arc::new(Sse { talks })
 }
 
 fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {

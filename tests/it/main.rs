@@ -13,6 +13,8 @@ mod codes;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod eras;
@@ -25,6 +27,8 @@ mod isolation;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -32,6 +36,8 @@ mod parking;
 mod process;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
