@@ -3,15 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 
 use crate::base::{limits, time};
 use crate::config::near::nearest;
-use crate::config::server::ServerState;
-use crate::front::health::{Health, sanitised};
+use crate::front::health::Health;
+use crate::front::roll::Seen;
 use crate::front::sessions::Sessions;
 use crate::front::standing::Configured;
 use crate::gateway::ending::{EndWhy, Ending};
@@ -183,7 +182,7 @@ impl Operator {
             sessions: self.sessions.len(),
             calls: servers.iter().map(|server| server.calls).sum(),
             starting: !self.hub.is_settled(),
-            draining: self.health.draining.load(Ordering::Acquire),
+            draining: self.health.is_draining(),
             config: self.config(),
         }
     }
@@ -228,13 +227,8 @@ impl Operator {
     /// # Errors
     /// When it has none, because it is disabled or its entry is wrong.
     pub fn restart(&self, server: &Server) -> Result<(), Refused> {
-        let why = match &server.config.state {
-            ServerState::Enabled => return Ok(()),
-            ServerState::Disabled => "is disabled; onemcp enable starts it".to_owned(),
-            ServerState::Invalid(reason) => format!("cannot start: {reason}"),
-        };
-        let error = format!("{:?} {why}", server.name());
-        Err(Refused::new(EXIT_FALSE, error))
+        let refused = |why| Refused::new(EXIT_FALSE, format!("{:?} {why}", server.name()));
+        server.restart().map_err(refused)
     }
 
     /// Starts or ends a server by hand.
@@ -274,20 +268,20 @@ impl Operator {
             Some(only) => only.id.slot == server.id.slot,
             None => coming.instead(server).is_enabled(),
         };
-        let servers = world.servers().iter().zip(&world.offers);
-        let servers: Vec<_> = servers.filter(|(server, _)| wanted(server)).collect();
+        let servers = world.servers().iter().enumerate();
+        let servers: Vec<_> = servers.filter(|(_, server)| wanted(server)).collect();
         let (mut waiting, mut failed) = (Vec::new(), Vec::new());
-        for (server, offer) in &servers {
+        for (position, server) in &servers {
             let instead = coming.instead(server);
-            let serves = instead.id == server.id && offer.is_some();
-            let status = instead.status();
-            match status.state {
+            let serves = instead.id == server.id && world.offers[*position].is_some();
+            let seen = seen(&world, *position, instead);
+            match seen.status.state {
                 State::Ready if serves => {}
                 State::Ready | State::Pending | State::Loading | State::Restarting => {
-                    waiting.push((server.name().to_owned(), status.state.as_str()));
+                    waiting.push((server.name().to_owned(), seen.status.state.as_str()));
                 }
                 state => {
-                    let cause = status.last_error.as_deref().map(sanitised);
+                    let cause = seen.last_error();
                     let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
                     failed.push(format!("{:?} is {}{cause}", server.name(), state.as_str()));
                 }
@@ -328,10 +322,19 @@ impl Coming {
     }
 }
 
+fn seen<'w>(world: &'w World, position: usize, server: &'w Server) -> Seen<'w> {
+    Seen {
+        server,
+        entry: &world.fixed.entries[position],
+        status: server.status(),
+    }
+}
+
 fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
-    let status = server.status();
+    let seen = seen(world, position, server);
+    let (error, lists) = (seen.last_error(), seen.lists());
+    let Seen { entry, status, .. } = seen;
     let count = |kind| world.catalog.count(kind, position);
-    let entry = &world.fixed.entries[position];
     let config = &server.config;
     let transport = match (&config.process, &config.remote) {
         (Some(_), _) => Some("stdio"),
@@ -355,7 +358,7 @@ fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
         restarts: status.restarts,
         connected_at: status.last_connected,
         retry_at: status.retry_at,
-        error: status.last_error.as_deref().map(sanitised),
-        lists: status.lists.as_deref().map(sanitised),
+        error,
+        lists,
     }
 }
