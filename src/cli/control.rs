@@ -18,7 +18,7 @@ use crate::cli::outcome::{EXIT_FALSE, Failure};
 use crate::cli::picture::Picture;
 use crate::cli::say;
 use crate::cli::serve::refused;
-use crate::cli::terminal::{Screen, Style, brief, safe, size};
+use crate::cli::terminal::{Screen, Style, brief, safe, size, wrapped};
 use crate::config::settings::{Flags, Settings};
 use crate::config::{load_settings, process_environment};
 
@@ -182,11 +182,14 @@ impl Voice {
     /// Says what went wrong and gives the exit code.
     fn fail(&mut self, last: &Value) -> u8 {
         let error = last["error"].as_str().unwrap_or("no cause is known");
+        let err = io::stderr();
+        let columns = match err.is_terminal() {
+            true => size(&err).0,
+            false => usize::MAX,
+        };
         for line in error.lines() {
-            say(&format!(
-                "onemcp: {}",
-                safe(line, limits::CONTROL_LINE_BYTES)
-            ));
+            let line = format!("onemcp: {}", safe(line, limits::CONTROL_LINE_BYTES));
+            wrapped(&line, columns).iter().for_each(|line| say(line));
         }
         if self.json {
             // If it cannot be written, the exit code still tells.
@@ -288,7 +291,11 @@ fn logs(mut talk: Talk, voice: &mut Voice) -> Result<u8, Failure> {
             Heard::Line(_, text) if voice.json => voice.line(&text)?,
             Heard::Line(value, _) => match value["kind"].as_str() {
                 Some("lost") => say(&format!("onemcp: {} lines are lost", value["lines"])),
-                _ => voice.line(value["line"].as_str().unwrap_or_default())?,
+                _ => {
+                    let line = value["line"].as_str().unwrap_or_default();
+                    let line = line.replace('\t', "    ");
+                    voice.line(&safe(&line, limits::CONTROL_LINE_BYTES))?;
+                }
             },
             Heard::Tick => {}
             Heard::Last(last, _) if last["ok"] == true => return Ok(0),

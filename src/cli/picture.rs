@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::limits;
 use crate::base::time::from_rfc3339;
-use crate::cli::terminal::{Style, Tone, brief, padded, safe, width};
+use crate::cli::terminal::{Style, Tone, brief, padded, safe, width, wrapped};
 
 /// What the gateway has told so far.
 #[derive(Default)]
@@ -320,9 +321,12 @@ fn table(
             cells.collect::<String>()
         );
         lines.push(narrowed(line.trim_end(), style, room));
-        if let Some(note) = note(row, now) {
-            lines.push(style.paint(Tone::Faint, &safe(&format!("    {note}"), room)));
-        }
+        let note = note(row, now).map(|note| note_lines(&note, room));
+        lines.extend(
+            note.into_iter()
+                .flatten()
+                .map(|line| style.paint(Tone::Faint, &line)),
+        );
     }
     lines
 }
@@ -365,6 +369,21 @@ fn sign(state: &str) -> (&'static str, Tone) {
     }
 }
 
+/// At most two lines: what a server said last stands at the end.
+fn note_lines(note: &str, room: usize) -> Vec<String> {
+    const INDENT: &str = "    ";
+    let room = room.saturating_sub(INDENT.len());
+    let whole = safe(note, limits::CONTROL_LINE_BYTES);
+    let mut lines = wrapped(&whole, room);
+    let rest = lines.split_off(1).join(" ");
+    lines.push(safe(&rest, room));
+    lines.retain(|line| !line.is_empty());
+    lines
+        .iter()
+        .map(|line| format!("{INDENT}{}", safe(line, room)))
+        .collect()
+}
+
 /// What else there is to say of a server: why it is not ready, and when it is tried again.
 fn note(row: &ServerRow, now: SystemTime) -> Option<String> {
     let is_off = matches!(row.state.as_str(), "ready" | "disabled");
@@ -376,7 +395,9 @@ fn note(row: &ServerRow, now: SystemTime) -> Option<String> {
     let retry = retry
         .filter(|_| !is_off)
         .and_then(|at| at.duration_since(now).ok());
-    let retry = retry.map(|left| format!("next try in {}", brief(left)));
+    // Rounded up: a try that is not yet there is not in zero seconds.
+    let rounded = |left: Duration| brief(left + Duration::from_millis(999));
+    let retry = retry.map(|left| format!("next try in {}", rounded(left)));
     match (retry, trouble) {
         (Some(retry), Some(trouble)) => Some(format!("{retry}; {trouble}")),
         (retry, trouble) => retry.or_else(|| trouble.map(str::to_owned)),

@@ -187,6 +187,23 @@ fn width_of(c: char) -> usize {
     }
 }
 
+/// A text that is `safe` in lines no wider than so many columns, broken between words.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        match line.is_empty() || width(line) + 1 + width(word) <= columns {
+            true => {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+            }
+            false => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Columns of a text that is `safe`.
 pub fn width(text: &str) -> usize {
     text.chars().map(width_of).sum()
@@ -214,7 +231,7 @@ pub fn brief(time: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Screen, Style, Tone, brief, padded, safe, width};
+    use super::{Screen, Style, Tone, brief, padded, safe, width, wrapped};
 
     #[test]
     fn text_of_others_is_harmless_and_bounded() {
@@ -252,6 +269,13 @@ mod tests {
         let expected = "0\x1b[K\n1\x1b[K\n\x1b[J\x1b[2A0\x1b[K\n1\x1b[K\n2\x1b[K\n\
                         (17 more lines)\x1b[K\n\x1b[J\x1b[4A0\x1b[K\n\x1b[J";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("one", 2), ["one"]);
+        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]

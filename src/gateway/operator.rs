@@ -181,10 +181,15 @@ impl Operator {
             ready,
             sessions: self.sessions.len(),
             calls: servers.iter().map(|server| server.calls).sum(),
-            starting: !self.hub.is_settled(),
+            starting: self.holds_clients(),
             draining: self.health.is_draining(),
             config: self.config(),
         }
+    }
+
+    fn holds_clients(&self) -> bool {
+        let settings = &self.hub.world().fixed.settings;
+        !settings.enable_async_loading && !self.hub.is_settled()
     }
 
     fn config(&self) -> ConfigLine {
@@ -283,7 +288,7 @@ impl Operator {
                 state => {
                     let cause = seen.last_error();
                     let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-                    failed.push(format!("{:?} is {}{cause}", server.name(), state.as_str()));
+                    failed.push(format!("{:?} {}{cause}", server.name(), phrase(state)));
                 }
             }
         }
@@ -319,6 +324,19 @@ impl Coming {
             State::Ready => server,
             _ => self.instead(server),
         }
+    }
+}
+
+/// A state that does not become better soon, as the end of a sentence.
+fn phrase(state: State) -> &'static str {
+    match state {
+        State::Failed => "has failed",
+        State::CrashLoop => "keeps dying",
+        State::AwaitingOauth => "waits for authorisation",
+        State::Stopped => "is stopped",
+        State::Disabled => "is disabled",
+        State::Ready => "is ready",
+        State::Pending | State::Loading | State::Restarting => "is on its way",
     }
 }
 

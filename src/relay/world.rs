@@ -169,6 +169,7 @@ impl Hub {
     pub fn settle(&self) {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
+        self.beat();
     }
 
     /// The state of a server, or anything else that people watch, may be another one now.
