@@ -132,8 +132,8 @@ line (logs: plain lines). NO_COLOR is respected.
 
   status   a row for each server and what holds for the gateway; --watch goes on
            and shows what changes. As JSON: the servers, then the gateway
-  wait     until every enabled server is ready, or the one that is named. Ends at
-           once when one has failed; waits for the gateway itself, too
+  wait     until every enabled server is ready, or the one that is named. Ends
+           at once when one has failed; waits for the gateway itself, too
   restart  ends the server's process and starts it again; ends a crash loop
   enable, disable  until the gateway ends, or the file says otherwise
   reload   returns when the files are in force, or says what is wrong with them

@@ -486,6 +486,6 @@ mod tests {
             moves: true,
         };
         let coloured = picture().lines(bright, 80).join("\n");
-        assert!(coloured.contains("\x1b[32mready"), "{coloured}");
+        assert!(coloured.contains("\x1b[32m ready"), "{coloured}");
     }
 }
