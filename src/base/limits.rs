@@ -27,6 +27,8 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 pub const HEALTH_CONNECTIONS: usize = 16;
+/// Open connections of `--health-listen`.
+pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
 /// From the first byte of a head to its last.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.
@@ -65,8 +67,31 @@ pub const REFUSED_KEPT: usize = 64;
 pub const REFUSED_AT_ONCE: usize = 64;
 /// Ended connection threads that may wait to be joined.
 pub const UNJOINED_THREADS: usize = 32;
-/// How long `stop_accepting` waits for the accept thread to close the listener.
+/// How long `stop_accepting` waits for the accept thread to close the listener, and the most
+/// connections that are then still taken from the queue of the system.
 pub const LISTENER_CLOSE: Duration = Duration::from_secs(5);
+pub const LISTENER_QUEUE: usize = 4096;
+
+// The end of the gateway.
+
+/// The last part of `--shutdown-timeout`, for the children; at most half of it.
+pub const END_CHILDREN: Duration = Duration::from_secs(5);
+/// The last part of that, for everything that is left when the children have been killed.
+pub const END_REST: Duration = Duration::from_millis(750);
+/// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
+/// clients must not come back in the same moment.
+pub const END_STREAM_GAP: Duration = Duration::from_millis(10);
+pub const END_SPREAD: Duration = Duration::from_secs(1);
+/// A client whose stream is ended is told to come back after `STREAM_RETRY_MS` and a random time
+/// up to this.
+pub const END_RETRY_MS: u64 = 4000;
+/// After the listener has closed, a busy connection has so long to be told of the end by an
+/// answer; only then are idle ones closed.
+pub const END_IDLE: Duration = Duration::from_millis(250);
+/// For a message to the service manager to be taken.
+pub const NOTIFY_WAIT: Duration = Duration::from_secs(1);
+/// The shortest time between two signs of life for the watchdog of the service manager.
+pub const WATCHDOG_LEAST: Duration = Duration::from_millis(10);
 
 // JSON-RPC.
 

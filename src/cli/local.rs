@@ -116,7 +116,7 @@ fn with_signals(
         local.stop();
         result
     });
-    sys::end_orphans();
+    sys::end_orphans(Instant::now() + limits::STOP_TERM);
     reaper.stop();
     handle.close();
     if watching.join().is_err() {

@@ -447,7 +447,7 @@ pub fn parse_switch(word: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lines, Node, Notes, join, parse};
+    use super::{Lines, Node, Notes, Place, Value, join, parse};
     use crate::config::problem::Scope;
 
     #[test]
@@ -500,6 +500,79 @@ mod tests {
         assert_eq!(
             notes.problems[0].to_string().split(';').next().unwrap(),
             "f:2:3: a: given twice in the same object"
+        );
+    }
+
+    /// The merged document as JSON; strings only.
+    fn merged(node: &Node<'_>, notes: &mut Notes) -> String {
+        match node.value {
+            Value::Object(_) => {
+                let members = node.members(notes).unwrap();
+                let members = members.iter().map(|member| {
+                    let Place { file, line, .. } = member.node.spot.place();
+                    let value = merged(&member.node, notes);
+                    format!("{}={file}{line}:{value}", member.name)
+                });
+                format!("{{{}}}", members.collect::<Vec<_>>().join(" "))
+            }
+            Value::StringLit(literal) => literal.value.to_string(),
+            Value::Array(array) => format!("[{}]", array.elements.len()),
+            _ => "?".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_document_over_another_is_a_merge_patch() {
+        let check = |base: &str, over: &str, expect: &str| {
+            let (base, over) = (Lines::new("b", base), Lines::new("o", over));
+            let mut notes = Notes::new(Scope::File);
+            let below = parse(&base, &mut notes).unwrap();
+            let above = parse(&over, &mut notes).unwrap();
+            let node = Node::root(&base, &below).patched(&over, &above);
+            let found = merged(&node, &mut notes);
+            assert_eq!(found, expect, "{} {}", base.text, over.text);
+            assert!(notes.problems.is_empty());
+        };
+        // The examples of RFC 7386, with places.
+        check(r#"{"a":"b"}"#, r#"{"a":"c"}"#, "{a=o1:c}");
+        check(r#"{"a":"b"}"#, "{\n\"b\":\"c\"}", "{a=b1:b b=o2:c}");
+        check(r#"{"a":"b"}"#, r#"{"a":null}"#, "{}");
+        check(r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, "{b=b1:c}");
+        check(r#"{"a":["b"]}"#, r#"{"a":"c"}"#, "{a=o1:c}");
+        check(r#"{"a":"c"}"#, r#"{"a":["b"]}"#, "{a=o1:[1]}");
+        check(
+            r#"{"a":{"b":"c"}}"#,
+            r#"{"a":{"b":"d","c":null}}"#,
+            "{a=b1:{b=o1:d}}",
+        );
+        check(r#"{"a":[{"b":"c"}]}"#, r#"{"a":["1","2"]}"#, "{a=o1:[2]}");
+        check(r#"{"a":"foo"}"#, r#""bar""#, "bar");
+        check("[\"a\"]", r#"{"a":"b","c":null}"#, "{a=o1:b}");
+        check("{}", r#"{"a":{"bb":{"ccc":null}}}"#, "{a=o1:{bb=o1:{}}}");
+        // What the base leaves open is as if it were not there; an object replaces a text.
+        check(r#"{"a":null}"#, r#"{"a":{"b":"c"}}"#, "{a=o1:{b=o1:c}}");
+        check(r#"{"a":"b"}"#, r#"{"a":{"b":"c"}}"#, "{a=o1:{b=o1:c}}");
+        check(r#"{"a":{"b":"c"}}"#, "{}", "{a=b1:{b=b1:c}}");
+        check(
+            r#"{"a":{"b":{"c":"1","d":"2"}}}"#,
+            r#"{"a":{"b":{"d":"3"},"e":"4"}}"#,
+            "{a=b1:{b=b1:{c=b1:1 d=o1:3} e=o1:4}}",
+        );
+    }
+
+    #[test]
+    fn a_key_that_repeats_in_one_layer_is_reported() {
+        let base = Lines::new("b", r#"{"a": "1"}"#);
+        let over = Lines::new("o", r#"{"a": "2", "a": null}"#);
+        let mut notes = Notes::new(Scope::File);
+        let below = parse(&base, &mut notes).unwrap();
+        let above = parse(&over, &mut notes).unwrap();
+        let node = Node::root(&base, &below).patched(&over, &above);
+        assert_eq!(merged(&node, &mut notes), "{a=o1:2}");
+        assert!(
+            notes.problems[0]
+                .to_string()
+                .starts_with("o:1:12: a: given twice")
         );
     }
 }

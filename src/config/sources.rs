@@ -38,7 +38,8 @@ pub struct Sources {
 /// Reads all files of the configuration whose `mcp.json` is at `path`.
 pub fn read(path: &Path, environment: Option<&str>, problems: &mut Vec<Problem>) -> Sources {
     let mut sources = Sources::default();
-    match sources.read_file(path) {
+    let remedy = "name a readable file with --config, or try onemcp demo";
+    match sources.read_file(path, remedy) {
         Ok(base) => sources.base = Some(base),
         Err(problem) => problems.push(*problem),
     }
@@ -72,9 +73,9 @@ impl Sources {
         all.map(|source| source.text.len() as u64).sum()
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<Source, Box<Problem>> {
+    fn read_file(&mut self, path: &Path, remedy: &str) -> Result<Source, Box<Problem>> {
         self.watch(path);
-        let bytes = read_bytes(path)?;
+        let bytes = read_bytes(path, remedy)?;
         if self.size() + bytes.len() as u64 > limits::CONFIG_ALL_BYTES {
             let most = limits::CONFIG_ALL_BYTES;
             let message = format!("with {} the files exceed {most} bytes", path.display());
@@ -107,7 +108,7 @@ impl Sources {
             let problem = file_error(None, message, "put a file there, or remove it");
             return Err(Box::new(problem));
         }
-        self.read_file(path)
+        self.read_file(path, "make it readable, or remove it")
     }
 
     fn read_fragments(&mut self, folder: &Path, problems: &mut Vec<Problem>) {
@@ -192,14 +193,10 @@ fn warning(problem: Problem) -> Problem {
     }
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
+fn read_bytes(path: &Path, remedy: &str) -> Result<Vec<u8>, Box<Problem>> {
     let failed = |error: std::io::Error| {
         let message = format!("failed to read {}: {error}", path.display());
-        file_error(
-            None,
-            message,
-            "name a readable file with --config, or try onemcp demo",
-        )
+        file_error(None, message, remedy)
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();

@@ -828,7 +828,7 @@ impl Owner {
         running.watch.end_turn();
         running.link.close(reason, detail);
         match (&mut running.watch.process, running.link.remote()) {
-            (Some(process), _) => drop(process.stop(Graces::default())),
+            (Some(process), _) => drop(process.stop(Graces::within(self.signals().patience()))),
             (None, Some(remote)) => remote.good_bye(),
             (None, None) => {}
         }

@@ -329,6 +329,22 @@ impl Instance {
         }
     }
 
+    /// Waits until its owner is at its end; false at the deadline.
+    pub(crate) fn wait_stopped(&self, deadline: Instant) -> bool {
+        if lock(&self.thread).is_none() {
+            return true;
+        }
+        let mut slot = lock(&self.slot);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if slot.status.state == State::Stopped || left.is_zero() {
+                return slot.status.state == State::Stopped;
+            }
+            let waited = self.changed.wait_timeout(slot, left);
+            slot = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     pub(crate) fn join(&self) {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
@@ -852,8 +868,18 @@ impl Server {
 
     /// Tells every process of this server to end; `join` waits for them.
     pub fn stop(&self) {
-        self.pool.stop();
-        self.shared.signals.stop();
+        self.stop_within(limits::STOP_EOF + limits::STOP_TERM);
+    }
+
+    /// The same, with so much time for each before it is killed.
+    pub fn stop_within(&self, patience: Duration) {
+        self.pool.stop(patience);
+        self.shared.signals.stop_within(patience);
+    }
+
+    /// Waits until all its processes are over; false at the deadline.
+    pub fn wait_stopped(&self, deadline: Instant) -> bool {
+        self.shared.wait_stopped(deadline) && self.pool.wait_stopped(deadline)
     }
 
     pub fn join(&self) {

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -18,6 +19,8 @@ use crate::upstream::process::{Exit, Process};
 pub struct OwnerSignals {
     stop: AtomicBool,
     restart: AtomicBool,
+    /// How long its process may take for its end, once it must stop.
+    patience: Mutex<Duration>,
     wishes: AtomicBool,
     ring: Sender<()>,
     bell: Receiver<()>,
@@ -29,6 +32,7 @@ impl Default for OwnerSignals {
         OwnerSignals {
             stop: AtomicBool::new(false),
             restart: AtomicBool::new(false),
+            patience: Mutex::new(limits::STOP_EOF + limits::STOP_TERM),
             wishes: AtomicBool::new(false),
             ring,
             bell,
@@ -37,6 +41,22 @@ impl Default for OwnerSignals {
 }
 
 impl OwnerSignals {
+    /// The same as `stop`, for an end in a hurry.
+    pub fn stop_within(&self, patience: Duration) {
+        let mut least = self.lock_patience();
+        *least = patience.min(*least);
+        drop(least);
+        self.stop();
+    }
+
+    pub fn patience(&self) -> Duration {
+        *self.lock_patience()
+    }
+
+    fn lock_patience(&self) -> MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The owner must end its process and itself.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
