@@ -19,6 +19,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rustix::process::Pid;
 use rustix::process::WaitOptions;
@@ -163,15 +164,17 @@ fn reap(pid: i32) {
 }
 
 /// At the end of the gateway, when every owner has ended its own: ends what servers left behind
-/// outside of their groups and what came to us as an orphan.
-pub fn end_orphans() {
+/// outside of their groups and what came to us as an orphan. They are asked to end, unless the
+/// deadline has passed.
+pub fn end_orphans(deadline: Instant) {
     // Whoever ends here may leave children of its own to us.
     for _ in 0..limits::ORPHAN_GENERATIONS {
         let mut strays = strays();
         if strays.is_empty() {
             break;
         }
-        if !strays.terminate(limits::STOP_TERM) && !strays.kill() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !strays.terminate(limits::STOP_TERM.min(left)) && !strays.kill() {
             log::error!("event=unkillable what=orphans hint=\"they sleep in the kernel\"");
             break;
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -12,6 +13,8 @@ use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
 use crate::config::{Config, LoadError, load, load_file, process_environment};
+use crate::gateway::drain::LastMoment;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
@@ -60,7 +63,12 @@ pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str))
     sys::log_refusals();
     log_problems(&config.problems);
     let code = match serve_logged(config, loader, started) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(last) => {
+            sys::finish_watcher();
+            last.all_gone();
+            log.finish();
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             log::error!("{error}");
             ExitCode::from(error.exit_code())
@@ -85,28 +93,29 @@ fn serve_logged(
     config: Config,
     loader: Option<Loader>,
     started: impl FnOnce(&str),
-) -> Result<(), StartError> {
+) -> Result<LastMoment, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::Unavailable(format!("failed to start the gateway: {error}"))
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
     let reaper = sys::start_reaper().map_err(cannot)?;
-    let second = match config.settings.transport {
+    let (second, last) = match config.settings.transport {
         Transport::Http => {
             let gateway = Gateway::start(config, loader)?;
             let url = gateway.url().unwrap_or_default();
+            let ending = gateway.ending.clone();
+            let second = hand_over(signals, ending.clone(), gateway.on_reload()).map_err(cannot)?;
             announce(&gateway, &url);
             started(&url);
-            let second = wait_for_end(signals, &gateway).map_err(cannot)?;
-            gateway.stop();
-            second
+            let why = ending.wait();
+            (second, gateway.end(why).map_err(cannot)?)
         }
         Transport::Stdio => stdio::serve(config, loader, signals)?,
     };
-    sys::end_orphans();
+    sys::end_orphans(last.at - limits::END_REST / 2);
     reaper.stop();
     second.close();
-    Ok(())
+    Ok(last)
 }
 
 /// The one line on stdout that scripts read. A thread of its own writes it, because a full pipe
@@ -114,7 +123,10 @@ fn serve_logged(
 fn announce(gateway: &Gateway, url: &str) {
     let port = gateway.address.map_or(0, |address| address.port());
     log::info!("listening url={url}");
-    let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
+    let health = gateway.health_address();
+    let health = health.map_or_else(String::new, |at| format!(",\"health\":{}", at.port()));
+    let event = "{\"event\":\"listening\"";
+    let line = format!("{event},\"url\":\"{url}\",\"port\":{port}{health}}}\n");
     let write = move || {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading; the gateway serves all the same.
@@ -125,27 +137,36 @@ fn announce(gateway: &Gateway, url: &str) {
     }
 }
 
-/// Waits for TERM, INT or QUIT. A second one ends the process at once: the watcher then ends
-/// the children. HUP is for reloading and never ends the gateway.
-fn wait_for_end(mut signals: Signals, gateway: &Gateway) -> std::io::Result<Handle> {
-    for signal in signals.forever() {
-        if signal == SIGHUP {
-            gateway.begin_reload();
-            continue;
-        }
-        log::info!("signal {signal}: shutting down; once more ends at once");
-        break;
-    }
+/// Hands signals over for as long as the program runs: HUP to `on_reload`, the first of TERM, INT
+/// and QUIT to `ending`. A second one ends the process at once: the watcher then ends the
+/// children.
+///
+/// # Errors
+/// When the system refuses the thread.
+pub fn hand_over(
+    mut signals: Signals,
+    ending: Arc<Ending>,
+    on_reload: impl Fn() + Send + 'static,
+) -> std::io::Result<Handle> {
     let handle = signals.handle();
     thread::spawn("signal", limits::STACK_WORKER_BYTES, move || {
-        end_at_once(&mut signals);
+        let mut is_second = false;
+        for signal in signals.forever() {
+            match EndWhy::of_signal(signal) {
+                None => on_reload(),
+                Some(_) if is_second => std::process::exit(128 + SIGTERM),
+                Some(why) => {
+                    log::info!("{}: shutting down; once more ends at once", why.as_str());
+                    is_second = true;
+                    ending.ask(why);
+                }
+            }
+        }
     })?;
     Ok(handle)
 }
 
-/// Waits for one more signal to end by.
-pub fn end_at_once(signals: &mut Signals) {
-    if signals.forever().any(|signal| signal != SIGHUP) {
-        std::process::exit(128 + SIGTERM);
-    }
+/// For programs that read their configuration once.
+pub fn nothing_to_reload() {
+    log::info!("signal HUP: nothing to reload");
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::notify;
 use crate::config::Environment;
 
 /// What nearly every program needs to run and that tells nothing about its neighbours.
@@ -18,13 +19,18 @@ pub fn inherited(
 ) -> BTreeMap<String, String> {
     environment
         .iter()
-        .filter(|(name, _)| !name.starts_with("ONE_MCP_"))
+        .filter(|(name, _)| !is_ours(name))
         .filter(|(name, _)| everything || SAFE.contains(&name.as_str()))
         // Functions that a shell exported: code, not a value.
         .filter(|(_, value)| !value.starts_with("()"))
         .filter(|(name, _)| passes(filter, name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+/// Meant for the gateway itself.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("ONE_MCP_") || notify::VARIABLES.contains(&name)
 }
 
 /// `!` denies and wins; a list of denials only lets everything else pass.
@@ -69,6 +75,9 @@ mod tests {
             "AWS_REGION",
             "NODE_ENV",
             "ONE_MCP_PORT",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_PID",
+            "WATCHDOG_USEC",
         ];
         let mut parent: Environment = names
             .iter()
@@ -96,6 +105,7 @@ mod tests {
         check(false, &["!HOME"], "PATH");
         check(true, &["*"], "AWS_KEY AWS_REGION HOME NODE_ENV PATH");
         check(true, &["ONE_MCP_PORT"], "");
+        check(true, &["NOTIFY_SOCKET", "WATCHDOG_*"], "");
         check(true, &["!*"], "");
     }
 

@@ -185,6 +185,11 @@ impl Channel {
         self.state().stage == Stage::Cut
     }
 
+    /// Nothing more is added to it.
+    pub fn is_over(&self) -> bool {
+        self.state().stage != Stage::Open
+    }
+
     fn ring(&self) {
         // Fails only when the counter is full, and then the writer is awake.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());

@@ -15,6 +15,8 @@ pub struct Flight {
     /// In the form in which ids are compared.
     id: String,
     is_over: AtomicBool,
+    /// What lasts as long as the channel is to come to its proper end.
+    is_finishing: AtomicBool,
     /// An eventfd, for a request that may last as long as the channel.
     bell: Option<OwnedFd>,
 }
@@ -30,6 +32,7 @@ impl Flight {
         Ok(Flight {
             id: canonical_id(id).into_owned(),
             is_over: AtomicBool::new(false),
+            is_finishing: AtomicBool::new(false),
             bell: bell.transpose()?,
         })
     }
@@ -46,6 +49,20 @@ impl Flight {
     /// Takes the request back: nothing more is sent for it.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Lets a request that has no end of its own come to its answer.
+    pub fn finish(&self) {
+        self.is_finishing.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub fn is_finishing(&self) -> bool {
+        self.is_finishing.load(Ordering::Acquire)
+    }
+
+    fn ring(&self) {
         if let Some(bell) = &self.bell {
             // Fails only when the counter is full, and then the waiter is awake.
             let _ = rustix::io::write(bell, &1u64.to_ne_bytes());

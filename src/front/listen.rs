@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::fcntl_dupfd_cloexec;
 
-use crate::base::limits;
+use crate::base::{limits, sys};
 use crate::front::exchange::with_type;
 use crate::front::session::Session;
 use crate::front::stream::{EventStream, Next, event_id, parse_event_id};
@@ -97,7 +97,7 @@ impl Listener<'_> {
                     last_write = Instant::now();
                     continue;
                 }
-                Next::Finished => return,
+                Next::Finished => return self.take_leave(out),
                 Next::Wait if self.session.is_closed() => return,
                 Next::Wait => {}
             }
@@ -115,16 +115,31 @@ impl Listener<'_> {
         }
     }
 
+    fn greet(&self, out: &mut Responder<'_>) -> bool {
+        match self.session.revision.has_priming_event() {
+            true => self.write_retry(limits::STREAM_RETRY_MS, out),
+            // The head alone is held back by some proxies and clients.
+            false => out.write_stream(b": open\n\n"),
+        }
+    }
+
+    /// The gateway ends the stream: its clients come back at different times, and by then to
+    /// another gateway if there is one.
+    fn take_leave(&self, out: &mut Responder<'_>) {
+        let is_ended_by_us = !self.session.is_closed() && self.stream.number() == 0;
+        if is_ended_by_us && self.session.revision.has_priming_event() {
+            let retry = limits::STREAM_RETRY_MS + random_up_to(limits::END_RETRY_MS);
+            // The stream ends either way.
+            let _ = self.write_retry(retry, out);
+        }
+    }
+
     /// For a client that knows it: an id to resume from, and when to come back. Written from the
     /// stack: the thread of a quiet stream allocates nothing.
-    fn greet(&self, out: &mut Responder<'_>) -> bool {
-        if !self.session.revision.has_priming_event() {
-            // The head alone is held back by some proxies and clients.
-            return out.write_stream(b": open\n\n");
-        }
+    fn write_retry(&self, retry: u64, out: &mut Responder<'_>) -> bool {
         let mut event = [0; 96];
         let mut rest = &mut event[..];
-        let (number, retry) = (self.stream.number(), limits::STREAM_RETRY_MS);
+        let number = self.stream.number();
         let after = self.after.unwrap_or_else(|| self.stream.sent());
         let written = write!(rest, "id: {number}-{after}\nretry: {retry}\ndata: \n\n",);
         let left = rest.len();
@@ -142,6 +157,12 @@ impl Listener<'_> {
         );
         out.write_stream(&event)
     }
+}
+
+fn random_up_to(most: u64) -> u64 {
+    let mut bytes = [0; 8];
+    sys::random_bytes(&mut bytes);
+    u64::from_le_bytes(bytes) % (most + 1)
 }
 
 /// Until the bell of `waker` rings, `limit` is over or the client hangs up: then it is false.

@@ -95,6 +95,14 @@ impl<'a, 'c> Output<'a, 'c> {
         }
     }
 
+    /// Whether the channel is to end, and what lasts as long as it with it.
+    pub fn is_finishing(&self) -> bool {
+        match self {
+            Output::Http(_) => false,
+            Output::Channel(_, flight) => flight.is_finishing(),
+        }
+    }
+
     /// Whether nobody waits for the answer any more. On HTTP nothing is sent after that.
     pub fn is_gone(&mut self) -> bool {
         match self {

@@ -81,8 +81,9 @@ impl Sse {
         match talk.take(text.to_owned()) {
             Ok(()) => out.send(202, headers, &[]),
             Err(bad) => {
+                let status = if talk.channel.is_over() { 503 } else { 400 };
                 let response = bad.error.response(bad.id.as_deref());
-                send(out, headers, &Reply::json(400, response));
+                send(out, headers, &Reply::json(status, response));
             }
         }
     }

@@ -420,6 +420,10 @@ impl Streamable {
         channel: Option<Arc<Channel>>,
     ) -> Result<(Arc<Session>, String), RpcError> {
         self.desk.wait_settled();
+        if self.desk.is_draining() {
+            let what = "the gateway is shutting down";
+            return Err(RpcError::new(INVALID_REQUEST, what));
+        }
         let key = &self.desk.hub.world().fixed.task_key;
         let opened = self.sessions.open(client, view, address, channel, key);
         let session = opened.map_err(|full| {
@@ -857,12 +861,13 @@ impl Streamable {
             Ok((session, _)) => session,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
         };
-        listen::run(
-            &session,
-            call.head.header("Last-Event-ID"),
-            &call.headers,
-            out,
-        );
+        let last_event = call.head.header("Last-Event-ID");
+        // Who resumes may find the answer of a call.
+        if last_event.is_none() && self.desk.is_draining() {
+            let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
+            return self.refuse(call, 503, &error, None, out);
+        }
+        listen::run(&session, last_event, &call.headers, out);
     }
 
     pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {

@@ -237,6 +237,14 @@ impl Subscriptions {
         }
     }
 
+    /// For the router thread: takes what there is now for what everybody knows.
+    pub fn know(&self, world: &World) {
+        for subscription in self.all() {
+            let visible = subscription.view.visible(world);
+            subscription.state().digests = digests(world, &visible);
+        }
+    }
+
     /// For the router thread: a server says that a resource was updated.
     pub fn updated(&self, server: usize, uri: &str) {
         for subscription in self.all() {
@@ -251,13 +259,12 @@ impl Subscriptions {
         }
     }
 
-    /// The gateway ends: each gets its response.
-    pub fn end_all(&self) {
+    /// The gateway ends: no more are opened. Gives those that are open, to be ended one by one.
+    pub fn close(&self) -> Vec<Arc<Subscription>> {
+        // Under the lock, as where one is opened.
+        let open = self.open();
         self.is_closing.store(true, Ordering::Release);
-        for subscription in self.all() {
-            subscription.state().has_ended = true;
-            subscription.ring();
-        }
+        open.clone()
     }
 }
 
@@ -282,6 +289,12 @@ impl Drop for Listening {
 impl Subscription {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its client gets the response that ends it.
+    pub fn end(&self) {
+        self.state().has_ended = true;
+        self.ring();
     }
 
     fn ring(&self) {
@@ -432,6 +445,10 @@ pub fn serve(
             }
             Next::Ended(response) => {
                 output.respond(200, &[&response]);
+                return Ok(());
+            }
+            Next::Wait if output.is_finishing() => {
+                output.respond(200, &[&subscription.response()]);
                 return Ok(());
             }
             Next::Wait => {}

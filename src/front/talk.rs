@@ -126,8 +126,7 @@ impl Talk {
     /// message after it may be taken.
     pub fn take(self: &Arc<Talk>, text: String) -> Result<(), Unreadable> {
         if text.trim_start().starts_with('[') {
-            self.start(Wish::Batch(text));
-            return Ok(());
+            return self.start(Wish::Batch(text));
         }
         let envelope = Envelope::parse(&text, FROM_CLIENT)?;
         match &envelope.kind {
@@ -136,7 +135,7 @@ impl Talk {
             }
             Kind::Request { id, method } if method == "initialize" && !is_stateless(&envelope) => {
                 let (id, params) = ((*id).to_owned(), envelope.params.map(str::to_owned));
-                self.start(Wish::Initialize { id, params });
+                return self.start(Wish::Initialize { id, params });
             }
             Kind::Request { id, method } => {
                 let (id, method) = (span_in(&text, id), method.to_string());
@@ -147,7 +146,7 @@ impl Talk {
                     params,
                     text,
                 };
-                self.start(Wish::Request(request));
+                return self.start(Wish::Request(request));
             }
             Kind::Notification { method } => {
                 let placed = self.wait_placed();
@@ -212,13 +211,19 @@ impl Talk {
     }
 
     /// Puts a wish to work, in its turn.
-    fn start(self: &Arc<Talk>, wish: Wish) {
+    fn start(self: &Arc<Talk>, wish: Wish) -> Result<(), Unreadable> {
         // A client that asks for more than may be at work is held before it is refused.
         let mut state = self.wait(self.settled(), limits::QUEUE_WAIT, |state| {
             state.at_work < limits::SESSION_CALLS || state.closed
         });
         if state.closed {
-            return;
+            return Ok(());
+        }
+        if self.channel.is_over() {
+            // Under the lock, as where the channel is finished: no answer could be given on it.
+            let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
+            let id = wish.id().map(str::to_owned);
+            return Err(Unreadable { error, id });
         }
         let refusal = match (&wish, &state.stage) {
             _ if state.at_work >= limits::SESSION_CALLS => Some("too many requests in flight"),
@@ -229,7 +234,8 @@ impl Talk {
         };
         if let Some(refusal) = refusal {
             drop(state);
-            return self.refuse(&wish, &RpcError::new(INVALID_REQUEST, refusal));
+            self.refuse(&wish, &RpcError::new(INVALID_REQUEST, refusal));
+            return Ok(());
         }
         state.at_work += 1;
         state.last_number += 1;
@@ -246,6 +252,7 @@ impl Talk {
         };
         // If nobody takes it, it is dropped and says so.
         self.common.workers.run(Box::new(move || work.run()));
+        Ok(())
     }
 
     fn refuse(&self, wish: &Wish, error: &RpcError) {
@@ -279,7 +286,7 @@ impl Talk {
         let mut state = self.state();
         state.draining = true;
         let endless = state.flights.iter().filter(|flight| flight.is_endless());
-        endless.for_each(|flight| flight.end());
+        endless.for_each(|flight| flight.finish());
         if state.at_work == 0 {
             self.channel.finish();
         }
@@ -445,6 +452,9 @@ impl Talk {
             let mut state = self.state();
             if state.closed {
                 return;
+            }
+            if state.draining && flight.is_endless() {
+                flight.finish();
             }
             state.flights.push(flight.clone());
         }

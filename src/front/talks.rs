@@ -125,10 +125,10 @@ impl Talks {
         talk.close();
     }
 
-    /// For the end of the gateway: what is asked for is answered, then the channels end.
-    pub fn drain(&self) {
-        let talks: Vec<Arc<Talk>> = self.shared.state().open.values().cloned().collect();
-        talks.iter().for_each(|talk| talk.drain());
+    /// Those that are open. At the end of the gateway each is drained: what is asked for is
+    /// answered, then the channel ends.
+    pub fn all(&self) -> Vec<Arc<Talk>> {
+        self.shared.state().open.values().cloned().collect()
     }
 
     pub fn stop(&self) {

@@ -65,6 +65,11 @@ impl Fleet {
         Ok(server)
     }
 
+    /// The servers of the configuration that is to be put in force: they may wait for each other.
+    pub fn expect<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.around.neighbours.expect(names);
+    }
+
     pub fn handles(&self) -> Vec<Arc<Server>> {
         self.state().handles.clone()
     }
@@ -117,18 +122,18 @@ impl Fleet {
             .retain(|handle| !Arc::ptr_eq(handle, server));
     }
 
-    /// Tells all to end, and starts none any more.
-    pub fn stop_all(&self) {
+    /// Starts none any more, and ends those that leave. Gives all that are left, to be stopped.
+    pub fn close(&self) -> Vec<Arc<Server>> {
         let handles = {
             let mut state = self.state();
             state.is_closed = true;
             state.handles.clone()
         };
         self.closing.notify_all();
-        handles.iter().for_each(|server| server.stop());
+        handles
     }
 
-    /// After `stop_all`: waits for them.
+    /// When all were told to end: waits for them.
     pub fn join_all(&self) {
         let handles = self.handles();
         handles.iter().for_each(|server| server.join());

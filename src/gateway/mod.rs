@@ -1,9 +1,13 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod drain;
+pub mod ending;
 pub mod fleet;
 pub mod front_door;
+pub mod health_listener;
 pub mod health_socket;
+pub mod herald;
 pub mod reload;
 pub mod router;
 pub mod run;

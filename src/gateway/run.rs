@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, sys, thread, time};
 use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
@@ -27,9 +27,12 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::ending::Ending;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
+use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::herald::Herald;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
@@ -69,18 +72,25 @@ impl std::fmt::Display for StartError {
 pub struct Gateway {
     /// Where clients connect to, if they do.
     pub address: Option<SocketAddr>,
-    settings: Settings,
-    http: Option<HttpServer>,
-    sessions: Arc<Sessions>,
-    sse: Arc<Sse>,
-    subscriptions: Arc<Subscriptions>,
-    parking: Arc<Parking>,
-    fleet: Arc<Fleet>,
-    draining: Arc<AtomicBool>,
-    health_socket: Option<HealthSocket>,
-    events: Sender<Event>,
-    router: JoinHandle<()>,
-    reload: Arc<Reload>,
+    /// Where it is asked to end; whoever runs it waits there.
+    pub ending: Arc<Ending>,
+    pub(super) settings: Settings,
+    pub(super) http: Option<HttpServer>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) sse: Arc<Sse>,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) parking: Arc<Parking>,
+    pub(super) fleet: Arc<Fleet>,
+    /// For health: the end has been asked for, although everything is still served.
+    pub(super) unready: Arc<AtomicBool>,
+    /// Nothing new is begun.
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) health_socket: Option<HealthSocket>,
+    pub(super) health_listener: Option<HttpServer>,
+    pub(super) events: Sender<Event>,
+    pub(super) router: Option<JoinHandle<()>>,
+    pub(super) herald: Option<Herald>,
+    pub(super) reload: Arc<Reload>,
     /// How the configuration stands.
     pub configured: Arc<Configured>,
 }
@@ -93,6 +103,8 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
+        let for_health = settings.health_listen.map(health_listener::bind);
+        let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let cannot = |error: std::io::Error| {
             StartError::Unavailable(format!("failed to start the gateway: {error}"))
         };
@@ -101,6 +113,8 @@ impl Gateway {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
         let around = Surroundings::new(events.clone(), starts, &settings);
+        let names = config.servers.iter().map(|server| server.name.as_str());
+        around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
         let mut servers = Vec::with_capacity(config.servers.len());
         for server in &config.servers {
@@ -134,20 +148,16 @@ impl Gateway {
         let keeper = Keeper::new(config, loader, fixed, parts);
         let reload = Arc::new(Reload::start(keeper).map_err(cannot)?);
         let draining = Arc::new(AtomicBool::new(false));
+        let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: hub.clone(),
             started: Instant::now(),
-            level: settings.health_info_level,
-            draining: draining.clone(),
+            started_at: time::now_rfc3339(),
+            draining: unready.clone(),
             configured: configured.clone(),
         });
         let streamable = streamable(&settings, hub, told, &draining);
-        let sse = Arc::new(Sse {
-            talks: Talks::new(Arc::new(Common {
-                streamable: streamable.clone(),
-                workers: Workers::default(),
-            })),
-        });
+        let sse = talks(streamable.clone());
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
                 policy: host_policy(&settings, listener.local_addr()?.ip()),
@@ -159,9 +169,15 @@ impl Gateway {
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
+        let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
+        let health_listener = health_listener.transpose().map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address, health);
+        let ending = Arc::<Ending>::default();
+        let desk = &sse.talks.common.streamable.desk;
+        let herald = Herald::start(desk, events.clone(), ending.clone()).map_err(cannot)?;
         Ok(Gateway {
             address,
+            ending,
             settings,
             http,
             sessions,
@@ -169,18 +185,27 @@ impl Gateway {
             subscriptions,
             parking,
             fleet,
+            unready,
             draining,
             health_socket,
+            health_listener,
             events,
-            router,
+            router: Some(router),
+            herald,
             reload,
             configured,
         })
     }
 
     /// SIGHUP: reads the files again, without waiting for what comes of it.
-    pub fn begin_reload(&self) {
-        self.reload.begin();
+    pub fn on_reload(&self) -> impl Fn() + Send + 'static {
+        let reload = self.reload.clone();
+        move || reload.begin()
+    }
+
+    /// Where health alone is served, if that was asked for.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health_listener.as_ref().map(HttpServer::address)
     }
 
     /// The URL that clients on this machine use.
@@ -208,51 +233,8 @@ impl Gateway {
         Stdio::start(common, filter, files, ended)
     }
 
-    /// Lets calls in flight finish, then ends servers and threads. The whole takes at most
-    /// `shutdown_timeout`, of which the last seconds belong to the children.
-    pub fn stop(mut self) {
-        let children = limits::STOP_EOF + limits::STOP_TERM;
-        let budget = self.settings.shutdown_timeout;
-        let calls_end = Instant::now() + budget.saturating_sub(children);
-        self.draining.store(true, Ordering::Release);
-        self.reload.stop();
-        log::info!("shutting down sessions={}", self.sessions.len());
-        if let Some(http) = &self.http {
-            http.stop_accepting();
-        }
-        for session in self.sessions.all() {
-            session.listener.finish();
-        }
-        self.sse.talks.drain();
-        self.subscriptions.end_all();
-        self.parking.close();
-        if let Some(http) = &self.http {
-            http.close_idle();
-            if !http.wait_empty(calls_end) {
-                let connections = http.connections();
-                log::warn!("calls still in flight connections={connections}");
-            }
-        }
-        self.fleet.stop_all();
-        // Calls that were cut get their error answer before their connection closes.
-        if let Some(http) = &self.http {
-            http.wait_empty(Instant::now() + Duration::from_secs(1));
-        }
-        self.fleet.join_all();
-        if let Some(http) = self.http.take() {
-            http.join();
-        }
-        self.sse.talks.stop();
-        let workers = &self.sse.talks.common.workers;
-        workers.stop(Instant::now() + Duration::from_secs(1));
-        if let Some(socket) = self.health_socket.take() {
-            socket.close();
-        }
-        // The router reads all the time, so this arrives; gone already is as good.
-        let _ = self.events.send(Event::Stop);
-        if self.router.join().is_err() {
-            log::error!("router thread panicked");
-        }
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.sse.talks.common.streamable.desk.hub
     }
 }
 
@@ -311,6 +293,28 @@ fn streamable(
             draining: draining.clone(),
         },
     })
+}
+
+fn talks(streamable: Arc<Streamable>) -> Arc<Sse> {
+    let workers = Workers::default();
+    let common = Common {
+        streamable,
+        workers,
+    };
+    let talks = Talks::new(Arc::new(common));
+    Arc::new(Sse { talks })
+}
+
+fn serve_health(
+    settings: &Settings,
+    listener: TcpListener,
+    health: &Arc<Health>,
+) -> std::io::Result<HttpServer> {
+    let door = HealthDoor {
+        policy: host_policy(settings, listener.local_addr()?.ip()),
+        health: health.clone(),
+    };
+    health_listener::serve(listener, door)
 }
 
 fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
@@ -381,7 +385,8 @@ fn open_health_socket(
     None
 }
 
-fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
+/// Where the sockets of gateways may be, the first choice first.
+pub fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())

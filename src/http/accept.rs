@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::base::limits::{
-    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, REFUSED_AT_ONCE, REFUSED_KEPT, STACK_CONNECTION_BYTES,
-    UNJOINED_THREADS,
+    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, LISTENER_QUEUE, REFUSED_AT_ONCE, REFUSED_KEPT,
+    STACK_CONNECTION_BYTES, UNJOINED_THREADS,
 };
 use crate::base::thread;
 use crate::http::connection::{self, Buffers};
@@ -60,8 +60,8 @@ impl Acceptor {
 
     pub(super) fn run(mut self) {
         while !self.shared.ending.load(Ordering::SeqCst) {
-            if self.shared.stopping.load(Ordering::SeqCst) && self.listener.take().is_some() {
-                self.shared.registry.listener_closed();
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                self.close_listener();
             }
             self.wait(true, self.time_of_refused());
             self.join_ended();
@@ -94,6 +94,21 @@ impl Acceptor {
         };
         // Empty (EAGAIN) when it was a client that woke us.
         let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
+    }
+
+    /// Takes in who stands in the queue of the system: closed over their heads, they would be
+    /// reset although they were connected.
+    fn close_listener(&mut self) {
+        for _ in 0..LISTENER_QUEUE {
+            match self.listener.as_ref().map(TcpListener::accept) {
+                Some(Ok((socket, address))) => self.take_in(socket, address),
+                Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+        if self.listener.take().is_some() {
+            self.shared.registry.listener_closed();
+        }
     }
 
     fn accept_all(&mut self) {

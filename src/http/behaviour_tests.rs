@@ -385,7 +385,7 @@ fn the_end_spares_running_requests() {
     assert!(running.is_closed());
     drop(running);
     assert!(site.server.wait_empty(Instant::now() + PATIENCE));
-    site.server.join();
+    site.server.join(Instant::now() + Duration::from_secs(2));
 }
 
 #[test]
@@ -398,5 +398,5 @@ fn abort_cuts_streams() {
     assert_eq!(site.event(), "gone");
     assert!(!client.answer(false).complete);
     assert!(site.server.wait_empty(Instant::now() + PATIENCE));
-    site.server.join();
+    site.server.join(Instant::now() + Duration::from_secs(2));
 }

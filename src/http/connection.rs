@@ -168,10 +168,11 @@ impl Connection<'_> {
         } else {
             link.rest();
             // After `rest`: who closes idle connections sees either the flag or the rest.
-            if shared.draining.load(Ordering::SeqCst) {
-                return Err(None);
-            }
-            let received = socket::receive(&link.socket, &mut self.inbox);
+            let received = match shared.draining.load(Ordering::SeqCst) {
+                // What has come already is answered.
+                true => socket::receive_now(&link.socket, &mut self.inbox),
+                false => socket::receive(&link.socket, &mut self.inbox),
+            };
             link.work();
             received
         };
@@ -402,9 +403,9 @@ impl Context<'_> {
 
     fn responder<'c>(&'c self, outbox: &'c mut Outbox) -> Responder<'c> {
         let Shared {
-            options, draining, ..
+            options, closing, ..
         } = self.shared;
-        Responder::new(&self.link.socket, outbox, options.write_deadline, draining)
+        Responder::new(&self.link.socket, outbox, options.write_deadline, closing)
     }
 
     fn refuse(&self, refusal: Refusal, outbox: &mut Outbox) {

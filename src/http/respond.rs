@@ -77,7 +77,7 @@ pub struct Responder<'c> {
     socket: &'c TcpStream,
     outbox: &'c mut Outbox,
     patience: Duration,
-    draining: &'c AtomicBool,
+    closing: &'c AtomicBool,
     /// HEAD: everything but the body.
     head_only: bool,
     http11: bool,
@@ -90,14 +90,14 @@ impl<'c> Responder<'c> {
         socket: &'c TcpStream,
         outbox: &'c mut Outbox,
         patience: Duration,
-        draining: &'c AtomicBool,
+        closing: &'c AtomicBool,
     ) -> Self {
         let progress = Progress::Nothing;
         Self {
             socket,
             outbox,
             patience,
-            draining,
+            closing,
             head_only: false,
             http11: true,
             close: false,
@@ -150,7 +150,7 @@ impl<'c> Responder<'c> {
         } else {
             Extent::Unsaid
         };
-        self.close |= !chunked || self.draining.load(Ordering::Relaxed);
+        self.close |= !chunked || self.closing.load(Ordering::Relaxed);
         self.outbox
             .head(status, headers.iter().copied(), extent, self.close);
         let sent = socket::send_all(self.socket, &self.outbox.bytes, self.patience);
@@ -266,7 +266,7 @@ impl<'c> Responder<'c> {
         } else {
             Extent::Length(body_bytes)
         };
-        self.close |= self.draining.load(Ordering::Relaxed);
+        self.close |= self.closing.load(Ordering::Relaxed);
         self.outbox.head(status, headers, extent, self.close);
         let parts = if bodiless || self.head_only {
             &[]

@@ -87,7 +87,9 @@ pub(super) struct Shared {
     pub(super) options: ServerOptions,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) registry: Registry,
-    /// Set once: every answer from now on ends its connection.
+    /// Set once: every answer from now on says that its connection ends, and ends it.
+    pub(super) closing: AtomicBool,
+    /// Set once: nobody waits for another request.
     pub(super) draining: AtomicBool,
     /// Set once: no new connections.
     pub(super) stopping: AtomicBool,
@@ -128,6 +130,7 @@ impl Server {
             options,
             handler,
             registry: Registry::default(),
+            closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -154,7 +157,14 @@ impl Server {
         self.shared.registry.open()
     }
 
-    /// Closes the listener: new clients are refused by the system.
+    /// From now on each answer says `Connection: close` and ends its connection. New connections
+    /// are still taken, for one request each.
+    pub fn close_after_answers(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the listener: new clients are refused by the system. Those that the system has let
+    /// in already are served.
     pub fn stop_accepting(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wake();
@@ -167,12 +177,14 @@ impl Server {
     /// Closes connections that are between two requests; requests in work finish, say
     /// `Connection: close`, and their connections close after them.
     pub fn close_idle(&self) {
+        self.close_after_answers();
         self.shared.draining.store(true, Ordering::SeqCst);
         self.shared.registry.close_resting();
     }
 
     /// Cuts every connection.
     pub fn abort(&self) {
+        self.close_after_answers();
         self.shared.draining.store(true, Ordering::SeqCst);
         self.shared.registry.abort();
     }
@@ -183,19 +195,18 @@ impl Server {
     }
 
     /// Cuts what is left and joins the threads; a handler that does not return is left behind
-    /// after the time for one drain.
-    pub fn join(mut self) {
-        self.end();
+    /// at the deadline.
+    pub fn join(mut self, deadline: Instant) {
+        self.end(deadline);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, deadline: Instant) {
         let Some(accept) = self.accept.take() else {
             return;
         };
         self.stop_accepting();
         self.abort();
-        let patience = self.shared.options.drain_deadline + Duration::from_secs(1);
-        if !self.wait_empty(Instant::now() + patience) {
+        if !self.wait_empty(deadline) {
             log::warn!("requests left behind connections={}", self.connections());
         }
         self.shared.ending.store(true, Ordering::SeqCst);
@@ -208,6 +219,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end();
+        let patience = self.shared.options.drain_deadline + Duration::from_secs(1);
+        self.end(Instant::now() + patience);
     }
 }

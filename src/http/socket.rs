@@ -40,6 +40,19 @@ pub(super) fn receive(socket: &TcpStream, into: &mut Vec<u8>) -> Received {
     }
 }
 
+/// Like [`receive`], but takes only what is there.
+pub(super) fn receive_now(socket: &TcpStream, into: &mut Vec<u8>) -> Received {
+    loop {
+        return match recv(socket, spare_capacity(into), RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Received::Closed,
+            Ok(_) => Received::Bytes,
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Received::TimedOut,
+            Err(_) => Received::Closed,
+        };
+    }
+}
+
 /// Like [`receive`], but waits until `deadline` at most.
 pub(super) fn receive_by(socket: &TcpStream, into: &mut Vec<u8>, deadline: Instant) -> Received {
     loop {

@@ -62,6 +62,8 @@ pub enum Event {
         id: String,
         text: Vec<u8>,
     },
+    /// Somebody wants to see that the router turns: it answers.
+    Beat(Sender<()>),
     /// The gateway is at its end: the router returns.
     Stop,
     /// From a process that belongs to one session.

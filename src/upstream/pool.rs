@@ -211,13 +211,32 @@ impl Pool {
         ended.iter().for_each(|instance| instance.join());
     }
 
+    /// Ends all; the next calls start others. `reap` joins.
+    pub(crate) fn restart(&self) {
+        let mut entries = self.lock();
+        let all: Vec<Arc<Instance>> = entries.map.drain().map(|(_, one)| one.instance).collect();
+        all.iter().for_each(|instance| instance.signals().restart());
+        entries.leaving.extend(all);
+        self.changed.notify_all();
+    }
+
     /// Ends all; `join` waits for them.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&self, patience: Duration) {
         let mut entries = self.lock();
         entries.stopping = true;
         let all = entries.map.values();
-        all.for_each(|entry| entry.instance.signals().stop());
+        all.for_each(|entry| entry.instance.signals().stop_within(patience));
         self.changed.notify_all();
+    }
+
+    /// Waits until all that were told to end are over; false at the deadline.
+    pub(crate) fn wait_stopped(&self, deadline: Instant) -> bool {
+        let all: Vec<Arc<Instance>> = {
+            let entries = self.lock();
+            let inside = entries.map.values().map(|entry| entry.instance.clone());
+            inside.chain(entries.leaving.iter().cloned()).collect()
+        };
+        all.iter().all(|instance| instance.wait_stopped(deadline))
     }
 
     pub(crate) fn join(&self) {
@@ -351,7 +370,7 @@ mod tests {
         assert!(matches!(alone(&pool, 2), Err(NoSeat::Full)));
         pool.give_back(&first);
         assert_eq!(alone(&pool, 2).expect("a seat"), first);
-        pool.stop();
+        pool.stop(Duration::from_secs(1));
         assert!(matches!(alone(&pool, 9), Err(NoSeat::Stopping)));
     }
 

@@ -62,6 +62,22 @@ impl Default for Graces {
     }
 }
 
+impl Graces {
+    /// The usual ones, shortened so that both together take at most `patience`.
+    pub fn within(patience: Duration) -> Graces {
+        let usual = Graces::default();
+        let most = usual.eof + usual.term;
+        if patience >= most {
+            return usual;
+        }
+        let eof = patience.mul_f64(usual.eof.as_secs_f64() / most.as_secs_f64());
+        Graces {
+            eof,
+            term: patience.saturating_sub(eof),
+        }
+    }
+}
+
 /// How a process ended. Both are `None` when the system would not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {

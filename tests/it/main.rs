@@ -13,6 +13,8 @@ mod codes;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod eras;
@@ -24,6 +26,8 @@ mod guard;
 mod isolation;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod loading;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]

@@ -17,7 +17,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,13 +26,15 @@ use crate::cli::gateway_url::GatewayUrl;
 use crate::cli::outcome::{EXIT_UNREACHABLE, Failure};
 use crate::cli::proxy::flight::{Flight, Heard};
 use crate::cli::proxy::session::State;
-use crate::cli::stdio::{Why, wait_written, watch_signals};
+use crate::cli::serve::{hand_over, nothing_to_reload};
+use crate::cli::stdio::wait_written;
 use crate::cli::{quieten, say, with_log};
 use crate::config::settings::Flags;
 use crate::config::{expand, load_settings, process_environment};
 use crate::front::channel::{Channel, Form};
 use crate::front::pipes::{End, Pipes};
 use crate::front::workers::Workers;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError};
 use crate::mcp::method;
 use crate::net::client::{Client, ClientOptions};
@@ -158,20 +159,17 @@ fn read_header(header: &str) -> Result<(String, String), Failure> {
 fn until_the_end(proxy: &Arc<Proxy>) -> std::io::Result<()> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT])?;
     let files = sys::take_stdio()?;
-    // Room for all there will be: the end of either stream, and one signal.
-    let (ends, ended) = bounded(3);
-    let second = watch_signals(signals, ends.clone())?;
-    let tell = move |end| {
-        // Nobody waits any more: then it ends already.
-        let _ = ends.try_send(Why::Client(end));
-    };
+    let ending = Arc::new(Ending::default());
+    let second = hand_over(signals, ending.clone(), nothing_to_reload)?;
+    let asked = ending.clone();
+    let tell = move |end| asked.ask(EndWhy::Client(end));
     let listener = proxy.clone();
     let take = move |line: &str| listener.take(line);
     let pipes = Pipes::start(proxy.channel.clone(), files, take, tell)?;
-    if let Ok(Why::Client(End::Input)) = ended.recv() {
+    if ending.wait() == EndWhy::Client(End::Input) {
         log::info!("end of input: answering what was asked");
         proxy.drain();
-        wait_written(&ended, Instant::now() + limits::SHUTDOWN);
+        wait_written(&ending, Instant::now() + limits::SHUTDOWN);
     }
     proxy.close();
     pipes.stop();

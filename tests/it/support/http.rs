@@ -158,6 +158,8 @@ pub(crate) struct Connection {
     raw: Vec<u8>,
     /// What is left of the answer that is being read.
     framing: Framing,
+    /// The answer said that the connection ends behind it: the next request takes another.
+    is_last: bool,
 }
 
 impl Connection {
@@ -169,6 +171,7 @@ impl Connection {
             port,
             raw: Vec::new(),
             framing: Framing::Ended,
+            is_last: false,
         }
     }
 
@@ -213,6 +216,9 @@ impl Connection {
 
     fn send(&mut self, request: &Request) -> Head {
         assert_eq!(self.framing, Framing::Ended, "the last answer was not read");
+        if self.is_last {
+            *self = Connection::open(self.port);
+        }
         self.send_only(request);
         self.read_head()
     }
@@ -236,6 +242,7 @@ impl Connection {
             status: status.split(' ').nth(1).unwrap().parse().unwrap(),
             headers: lines.map(split).collect(),
         };
+        self.is_last = head.header("Connection") == Some("close");
         self.framing = match (
             head.header("Content-Length"),
             head.header("Transfer-Encoding"),
@@ -369,12 +376,24 @@ impl Stream {
     /// The next event that carries a message.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Event {
+        let found = self.next_within(PATIENCE);
+        found.expect("the stream ended or is silent")
+    }
+
+    /// The same, or nothing; comments that keep the stream alive are not waited for.
+    fn next_within(&mut self, patience: Duration) -> Option<Event> {
+        let deadline = Instant::now() + patience;
         loop {
-            let event = self.event(PATIENCE).expect("the stream ended or is silent");
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.event(left)?;
             if event.message().is_some() {
-                return event;
+                return Some(event);
             }
         }
+    }
+
+    pub(crate) fn message_within(&mut self, patience: Duration) -> Option<Value> {
+        self.next_within(patience)?.message()
     }
 
     #[track_caller]

@@ -1,0 +1,343 @@
+//! The end of a gateway, step by step: not ready, still serving, no new clients, streams and calls
+//! to their ends, servers in order, threads. Runs on the thread that waited for the end
+//! (`gateway::ending`). Every step has its deadline, and behind all of them stands `LastMoment`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use crate::base::{limits, notify, sys, thread};
+use crate::front::session::Session;
+use crate::front::subscription::Subscription;
+use crate::front::talk::Talk;
+use crate::gateway::ending::EndWhy;
+use crate::gateway::run::Gateway;
+use crate::upstream::event::Event;
+use crate::upstream::server::Server;
+
+/// The parts of `--shutdown-timeout`, as moments.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Calls in flight have time until then.
+    pub calls: Instant,
+    /// Children are killed by then.
+    pub children: Instant,
+    pub end: Instant,
+}
+
+impl Times {
+    /// The children have the last five seconds, or half of a small budget.
+    pub fn new(begin: Instant, budget: Duration) -> Times {
+        let children = limits::END_CHILDREN.min(budget / 2);
+        let rest = limits::END_REST.min(children / 2);
+        Times {
+            calls: begin + budget.saturating_sub(children),
+            children: begin + budget.saturating_sub(rest),
+            end: begin + budget,
+        }
+    }
+}
+
+/// A stream that has no end of its own.
+enum Stream {
+    Session(Arc<Session>),
+    Subscription(Arc<Subscription>),
+    Talk(Arc<Talk>),
+}
+
+impl Stream {
+    fn end(&self) {
+        match self {
+            Stream::Session(session) => session.listener.finish(),
+            Stream::Subscription(subscription) => subscription.end(),
+            Stream::Talk(talk) => talk.drain(),
+        }
+    }
+}
+
+impl Gateway {
+    /// Serves for `--drain-delay` if `why` asks for that, then ends within `--shutdown-timeout`.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn end(self, why: EndWhy) -> std::io::Result<LastMoment> {
+        self.unready.store(true, Ordering::Release);
+        notify::stopping("not ready any more, still serving");
+        log::info!("not ready any more sessions={}", self.sessions.len());
+        self.wait_delay(why);
+        let times = Times::new(Instant::now(), self.settings.shutdown_timeout);
+        self.end_within(times)
+    }
+
+    /// Lets calls in flight finish, then ends servers and threads. What is given back sees to the
+    /// time until the program is over.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn end_within(mut self, times: Times) -> std::io::Result<LastMoment> {
+        let last = LastMoment::new(times.end)?;
+        notify::status("waiting for calls in flight");
+        log::info!("shutting down sessions={}", self.sessions.len());
+        self.unready.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
+        if let Some(http) = &self.http {
+            http.close_after_answers();
+            http.stop_accepting();
+        }
+        self.reload.stop();
+        // Nobody is held any more: who is gets what there is, or an error.
+        self.hub().settle();
+        self.parking.close();
+        self.end_streams(&times);
+        self.wait_calls(&times);
+        notify::status("stopping servers");
+        stop_servers(&self.fleet.close(), times.children);
+        self.fleet.join_all();
+        self.finish(&times);
+        Ok(last)
+    }
+
+    /// Keeps on serving, so that whoever sends clients here can notice that it is not ready.
+    fn wait_delay(&self, why: EndWhy) {
+        let Some(http) = &self.http else {
+            return;
+        };
+        let delay = self.settings.drain_delay;
+        if !why.has_delay() || delay.is_zero() {
+            return;
+        }
+        log::info!("still serving delay_ms={}", delay.as_millis());
+        http.close_after_answers();
+        let until = Instant::now() + delay;
+        while self.ending.wait_until(until).is_some_and(EndWhy::has_delay) {}
+    }
+
+    /// Ends them one after the other in no order, so that their clients do not come back all at
+    /// once.
+    fn end_streams(&self, times: &Times) {
+        let open = self.streams();
+        let most =
+            limits::END_SPREAD.min(times.calls.saturating_duration_since(Instant::now()) / 4);
+        let count = u32::try_from(open.len()).unwrap_or(u32::MAX).max(1);
+        let gap = limits::END_STREAM_GAP.min(most / count);
+        let begun = Instant::now();
+        for (number, stream) in (0..).zip(&open) {
+            let at = begun + gap * number;
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            stream.end();
+        }
+        // Those that were being opened.
+        self.sessions
+            .all()
+            .iter()
+            .for_each(|session| session.listener.finish());
+        self.sse.talks.all().iter().for_each(|talk| talk.drain());
+    }
+
+    fn streams(&self) -> Vec<Stream> {
+        let sessions = self.sessions.all().into_iter();
+        let listening = sessions.filter(|session| session.listener.attached() > 0);
+        let mut open: Vec<Stream> = listening.map(Stream::Session).collect();
+        open.extend(
+            self.subscriptions
+                .close()
+                .into_iter()
+                .map(Stream::Subscription),
+        );
+        open.extend(self.sse.talks.all().into_iter().map(Stream::Talk));
+        let mut drawn = vec![[0; 8]; open.len()];
+        sys::random_bytes(drawn.as_flattened_mut());
+        let mut mixed: Vec<_> = drawn.into_iter().zip(open).collect();
+        mixed.sort_by_key(|(lot, _)| *lot);
+        mixed.into_iter().map(|(_, stream)| stream).collect()
+    }
+
+    fn wait_calls(&self, times: &Times) {
+        let Some(http) = &self.http else {
+            return;
+        };
+        // Who is about to send gets an answer that says `Connection: close`.
+        http.wait_empty((Instant::now() + limits::END_IDLE).min(times.calls));
+        http.close_idle();
+        if !http.wait_empty(times.calls) {
+            let connections = http.connections();
+            log::warn!("calls still in flight connections={connections}");
+        }
+    }
+
+    /// When all servers are gone.
+    fn finish(&mut self, times: &Times) {
+        let left = || times.end.saturating_duration_since(Instant::now());
+        if let Some(http) = self.http.take() {
+            // Calls that were cut get their error answer before their connection closes.
+            http.wait_empty(Instant::now() + Duration::from_secs(1).min(left() / 3));
+            http.join(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        }
+        self.sse.talks.stop();
+        let workers = &self.sse.talks.common.workers;
+        workers.stop(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        if let Some(socket) = self.health_socket.take() {
+            socket.close();
+        }
+        // To the last: that the gateway is not ready is what probes should hear.
+        if let Some(listener) = self.health_listener.take() {
+            listener.join(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        }
+        if let Some(herald) = self.herald.take() {
+            herald.stop();
+        }
+        // The router reads all the time, so this arrives; gone already is as good.
+        let _ = self.events.send(Event::Stop);
+        if let Some(router) = self.router.take()
+            && router.join().is_err()
+        {
+            log::error!("router thread panicked");
+        }
+    }
+}
+
+/// Stops those that depend on others before those: a stage begins when the one before it has
+/// ended, or has had its share of the time.
+fn stop_servers(servers: &[Arc<Server>], deadline: Instant) {
+    let depends_on: Vec<(&str, &[String])> = servers
+        .iter()
+        .map(|server| (server.name(), server.config.depends_on.as_slice()))
+        .collect();
+    let stages = stages(&depends_on);
+    let count = stages.len();
+    for (number, stage) in stages.into_iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let later = u32::try_from(count - number).unwrap_or(u32::MAX);
+        let share = left / later;
+        let stage: Vec<&Arc<Server>> = stage.into_iter().map(|at| &servers[at]).collect();
+        stage.iter().for_each(|server| server.stop_within(share));
+        let until = Instant::now() + share + limits::END_REST.min(share);
+        let is_over = |server: &&Arc<Server>| server.wait_stopped(until);
+        if let Some(server) = stage.iter().find(|server| !is_over(server)) {
+            log::warn!("server not ended in its time server={:?}", server.name());
+        }
+    }
+}
+
+/// Places in the list, by when they stop. Names that are not in it count as gone.
+fn stages(servers: &[(&str, &[String])]) -> Vec<Vec<usize>> {
+    let mut left: Vec<usize> = (0..servers.len()).collect();
+    let mut stages = Vec::new();
+    while !left.is_empty() {
+        let is_needed = |at: &usize| {
+            let name = servers[*at].0;
+            let needs = |other: &usize| servers[*other].1.iter().any(|one| one == name);
+            left.iter().any(|other| other != at && needs(other))
+        };
+        let (later, now): (Vec<usize>, Vec<usize>) = left.iter().partition(|at| is_needed(at));
+        if now.is_empty() {
+            // A circle: the configuration refuses those.
+            stages.push(later);
+            break;
+        }
+        stages.push(now);
+        left = later;
+    }
+    stages
+}
+
+/// Ends the program when its time is over, whatever still hangs: a thread in the kernel, a stderr
+/// that nobody reads. Dropped, it does nothing more.
+pub struct LastMoment {
+    pub at: Instant,
+    is_clean: Arc<AtomicBool>,
+    over: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl LastMoment {
+    fn new(at: Instant) -> std::io::Result<LastMoment> {
+        let (over, is_over) = bounded::<()>(0);
+        let is_clean = Arc::new(AtomicBool::new(false));
+        let clean = is_clean.clone();
+        let body = move || {
+            if is_over.recv_deadline(at) == Err(RecvTimeoutError::Timeout) {
+                if clean.load(Ordering::Acquire) {
+                    std::process::exit(0);
+                }
+                log::error!("not ended in time: what is left is killed");
+                std::process::exit(1);
+            }
+        };
+        let thread = thread::spawn("last-moment", limits::STACK_WORKER_BYTES, body)?;
+        Ok(LastMoment {
+            at,
+            is_clean,
+            over: Some((over, thread)),
+        })
+    }
+
+    /// Everything has ended; at most a few lines of the log are left to be written.
+    pub fn all_gone(&self) {
+        self.is_clean.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for LastMoment {
+    fn drop(&mut self) {
+        if let Some((over, thread)) = self.over.take() {
+            drop(over);
+            // It has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Times, stages};
+
+    #[test]
+    fn children_have_the_last_seconds() {
+        let begin = Instant::now();
+        let parts = |milliseconds: u64| {
+            let times = Times::new(begin, Duration::from_millis(milliseconds));
+            [times.calls, times.children, times.end].map(|at| (at - begin).as_millis())
+        };
+        assert_eq!(parts(25_000), [20_000, 24_250, 25_000]);
+        assert_eq!(parts(10_000), [5_000, 9_250, 10_000]);
+        assert_eq!(parts(4_000), [2_000, 3_250, 4_000]);
+        assert_eq!(parts(1_000), [500, 750, 1_000]);
+        assert_eq!(parts(0), [0, 0, 0]);
+    }
+
+    #[test]
+    fn who_depends_on_others_stops_first() {
+        let names =
+            |list: &[&str]| -> Vec<String> { list.iter().map(|name| (*name).to_owned()).collect() };
+        let check = |servers: &[(&str, &[&str])], expected: &[&[usize]]| {
+            let owned: Vec<Vec<String>> = servers.iter().map(|(_, on)| names(on)).collect();
+            let asked: Vec<(&str, &[String])> = servers
+                .iter()
+                .zip(&owned)
+                .map(|((name, _), on)| (*name, on.as_slice()))
+                .collect();
+            assert_eq!(stages(&asked), expected, "{servers:?}");
+        };
+        check(&[], &[]);
+        check(&[("a", &[]), ("b", &[])], &[&[0, 1]]);
+        check(&[("db", &[]), ("api", &["db"])], &[&[1], &[0]]);
+        check(
+            &[
+                ("db", &[]),
+                ("api", &["db", "gone"]),
+                ("web", &["api", "db"]),
+                ("x", &[]),
+            ],
+            &[&[2, 3], &[1], &[0]],
+        );
+        check(
+            &[("a", &["b"]), ("b", &["a"]), ("c", &[])],
+            &[&[2], &[0, 1]],
+        );
+    }
+}
