@@ -27,6 +27,9 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 pub const HEALTH_CONNECTIONS: usize = 16;
+/// How long `onemcp health` waits unless told otherwise, and how much it reads.
+pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
+pub const HEALTH_BODY_BYTES: usize = 16 * MIB;
 /// Open connections of `--health-listen`.
 pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
 /// From the first byte of a head to its last.

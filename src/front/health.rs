@@ -245,7 +245,7 @@ impl Health {
         let roll = roll::call(&world);
         let servers: Vec<(bool, State)> = roll
             .iter()
-            .map(|seen| (seen.entry.required, seen.status.state))
+            .map(|seen| (seen.entry.required, seen.state))
             .collect();
         let settings = &world.fixed.settings;
         let waits_for = missing(settings.ready_policy, &servers);
@@ -259,7 +259,7 @@ impl Health {
         };
         let tell = |at: &usize| Missing {
             name: roll[*at].name(),
-            state: roll[*at].status.state.as_str(),
+            state: roll[*at].state.as_str(),
         };
         let missing = waits_for.iter().map(tell).collect();
         let is_ready = reason.is_none();
@@ -376,7 +376,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
     ServerDetail {
         name: seen.name().to_owned(),
         status: seen.word(),
-        healthy: seen.status.state == State::Ready,
+        healthy: seen.state == State::Ready,
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),
