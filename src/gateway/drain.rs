@@ -299,9 +299,9 @@ mod tests {
             let times = Times::new(begin, Duration::from_millis(milliseconds));
             [times.calls, times.children, times.end].map(|at| (at - begin).as_millis())
         };
-        assert_eq!(parts(25_000), [20_000, 24_250, 25_000]);
-        assert_eq!(parts(10_000), [5_000, 9_250, 10_000]);
-        assert_eq!(parts(4_000), [2_000, 3_250, 4_000]);
+        assert_eq!(parts(25_000), [20_000, 23_750, 25_000]);
+        assert_eq!(parts(10_000), [5_000, 8_750, 10_000]);
+        assert_eq!(parts(4_000), [2_000, 3_000, 4_000]);
         assert_eq!(parts(1_000), [500, 750, 1_000]);
         assert_eq!(parts(0), [0, 0, 0]);
     }

@@ -240,13 +240,13 @@ impl Router {
     }
 
     /// A server that keeps dying has nothing to offer; one that restarts keeps its entries, so
-    /// that lists do not flap.
+    /// that lists do not flap. One that is stopped has been replaced, or the gateway ends: then
+    /// nobody asks, and a world for each of them would take time.
     fn status(&self, server: ServerId, desk: &mut Desk) {
         self.let_arrive(desk);
         if let Some(position) = desk.position(server) {
             let state = desk.fixed.servers[position].status().state;
-            let gone = matches!(state, State::CrashLoop | State::Stopped);
-            if gone && desk.offers[position].take().is_some() {
+            if state == State::CrashLoop && desk.offers[position].take().is_some() {
                 self.publish(desk);
             }
         }
