@@ -249,6 +249,57 @@ fn the_end_takes_no_longer_than_it_may() {
     drop(deaf);
 }
 
+/// Sends one request after the other until it finds the listener closed. Gives how many were
+/// answered: each that was sent must be.
+fn sends_until_the_end(port: u16, keeps_alive: bool) -> usize {
+    let client = stateless::Client::new(port, "/mcp");
+    let call = json!({"name": "ev_1mcp_echo", "arguments": {"text": "x"}});
+    let mut answered = 0;
+    while let Some(mut connection) = Connection::try_open(port) {
+        let (mut is_good, mut is_first) = (true, true);
+        while is_good {
+            let request = client.request(&json!(answered), "tools/call", &call);
+            let Some(reply) = connection.try_exchange(&request) else {
+                // The system had let it in when the listener closed: nothing of it was read.
+                assert!(
+                    is_first,
+                    "a request on a connection that stood was not answered"
+                );
+                break;
+            };
+            let answer = &reply.messages()[0];
+            assert_eq!(answer["id"], answered, "{answer}");
+            assert_eq!(text_of(&answer["result"]), "x", "{answer}");
+            answered += 1;
+            is_first = false;
+            is_good = keeps_alive && reply.head.header("Connection") != Some("close");
+        }
+    }
+    answered
+}
+
+#[test]
+fn every_request_under_load_is_answered_once() {
+    for round in 0..5 {
+        let mut rig = plan().start();
+        let port = rig.port;
+        let answered: usize = std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..6)
+                .map(|number| scope.spawn(move || sends_until_the_end(port, number % 2 == 0)))
+                .collect();
+            // Each round meets them in another moment.
+            std::thread::sleep(Duration::from_millis(100 + 37 * round));
+            rig.term();
+            senders
+                .into_iter()
+                .map(|sender| sender.join().unwrap())
+                .sum()
+        });
+        assert!(answered > 6, "{answered}");
+        assert_eq!(rig.exit_code(PATIENCE), Some(0));
+    }
+}
+
 #[test]
 fn as_pid_1_it_drains_when_it_is_told_to_end() {
     let Some(mut rig) = plan().set("drainDelay", json!(300)).start_as_pid_1() else {
