@@ -15,6 +15,7 @@ use crate::config::entry::{Entry, Env, EnvItem, Written, read};
 use crate::config::expand::expand;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
+use crate::model::backoff::RestartPolicy;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -42,26 +43,6 @@ pub struct ServerConfig {
     /// Names of servers that start before it.
     pub depends_on: Vec<String>,
     pub restart: RestartPolicy,
-}
-
-/// What happens when a server ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RestartPolicy {
-    pub on_exit: bool,
-    /// `None`: as often as the gateway's own breaker allows; `Some(0)`: without end.
-    pub max: Option<u32>,
-    /// `None`: a delay that grows.
-    pub delay: Option<Duration>,
-}
-
-impl Default for RestartPolicy {
-    fn default() -> RestartPolicy {
-        RestartPolicy {
-            on_exit: true,
-            max: None,
-            delay: None,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +97,10 @@ impl fmt::Debug for ProcessSpec {
 /// What all servers of a file share.
 pub struct Surroundings<'s, 'd> {
     pub defaults: &'s Entry<'d>,
+    /// What a process may inherit.
     pub environment: &'s Environment,
+    /// What `${NAME}` may name: `environment`, and `.env` where that has no such name.
+    pub variables: &'s Environment,
     /// The folder of the configuration file; relative `cwd` start there.
     pub folder: &'s Path,
 }
@@ -341,7 +325,7 @@ fn process<'d>(
     notes: &mut Notes,
 ) -> ProcessSpec {
     let own = own_environment(entry, around, notes);
-    let lookup = |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+    let lookup = |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
     let mut words = Vec::new();
     for word in entry.command.iter().chain(&entry.args) {
         words.push(substitute(word.text, &word.spot, false, &lookup, notes));
@@ -377,10 +361,10 @@ fn own_environment<'d>(
         let value = match item.value {
             Some(text) => {
                 let lookup =
-                    |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+                    |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
                 Some(substitute(text, &item.spot, true, &lookup, notes))
             }
-            None => around.environment.get(item.name).cloned(),
+            None => around.variables.get(item.name).cloned(),
         };
         match value {
             Some(value) => own.push((item.name.to_owned(), value)),

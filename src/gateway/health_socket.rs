@@ -16,6 +16,7 @@ use rustix::process::{Pid, test_kill_process};
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::base::{limits, thread};
+use crate::front::endpoints;
 use crate::front::health::{Detail, Health};
 use crate::http::Reply;
 
@@ -35,6 +36,26 @@ pub enum SocketName {
     Process,
 }
 
+impl SocketName {
+    /// The name of the file in its folder.
+    pub fn file(self) -> String {
+        match self {
+            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
+            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
+        }
+    }
+}
+
+/// The sockets of gateways without listener, dead ones included.
+pub fn sockets_of_processes(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(PROCESS_PREFIX) && name.ends_with(SUFFIX))
+    };
+    entries.map(|entry| entry.path()).filter(is_one).collect()
+}
+
 impl HealthSocket {
     /// Opens `onemcp-<port>.health.sock`, or `onemcp-stdio-<pid>.health.sock`, in `folder`.
     /// Removes what dead gateways left.
@@ -43,10 +64,7 @@ impl HealthSocket {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let path = folder.join(match name {
-            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
-            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
-        });
+        let path = folder.join(name.file());
         if matches!(name, SocketName::Process) {
             remove_dead(folder);
         }
@@ -116,18 +134,10 @@ fn remove_dead(folder: &Path) {
 }
 
 fn answer(request: Request, health: &Health) {
-    let path = request
-        .url()
-        .split('?')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let reply = match (request.method(), path.as_str()) {
-        (Method::Get | Method::Head, "/health") => health.whole(Detail::Full),
-        (Method::Get | Method::Head, "/health/live") => health.live(),
-        (Method::Get | Method::Head, "/health/ready") => health.ready(),
-        (Method::Get | Method::Head, "/health/startup") => health.startup(),
-        (Method::Get | Method::Head, _) => Reply::json(404, "{\"error\":\"Not found\"}"),
+    let path = request.url().split('?').next().unwrap_or_default();
+    let reply = match (request.method(), endpoints::find(path)) {
+        (Method::Get | Method::Head, Some((endpoint, _))) => health.answer(&endpoint, Detail::Full),
+        (Method::Get | Method::Head, None) => Reply::json(404, "{\"error\":\"Not found\"}"),
         _ => Reply::json(405, "{\"error\":\"Method not allowed\"}"),
     };
     let mut response = Response::from_data(reply.body).with_status_code(reply.status);

@@ -23,9 +23,13 @@ mod fidelity;
 #[cfg(test)]
 mod guard;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod loading;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
@@ -34,6 +38,8 @@ mod parking;
 mod process;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
