@@ -79,8 +79,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
-/// The last part of that, for everything that is left when the children have been killed.
-pub const END_REST: Duration = Duration::from_millis(750);
+/// The last part of that, to kill the children that resist and for everything behind them.
+pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
 /// clients must not come back in the same moment.
 pub const END_STREAM_GAP: Duration = Duration::from_millis(10);
@@ -280,6 +280,8 @@ pub const CONCURRENT_STARTS_MOST: usize = 1024;
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
+/// How long a reading of the process table is waited for by those who want to share it.
+pub const PROCESS_READING: Duration = Duration::from_secs(1);
 /// A killed process is gone in milliseconds; one that is not by then sleeps in the kernel
 /// (a dead network disk) and is left to the reaper.
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
