@@ -404,7 +404,8 @@ pub const TOMBSTONES: usize = 1024;
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
 pub const LIST_CHANGED_LONGEST: Duration = Duration::from_millis(5000);
-/// A server that announces changes more often is read once per window.
+/// A server that announces changes more often is read once per window: that in which clients
+/// are told of changes, or this one if it is longer.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 /// A list that could not be read is tried again after the first, then ever later.
 pub const RELIST_FIRST: Duration = Duration::from_secs(1);

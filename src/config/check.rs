@@ -1,18 +1,27 @@
-//! The whole file at once: every problem of every entry, none of which stops the others.
-//! Pure: text in, configuration and problems out.
+//! All files at once: every problem of every entry, none of which stops the others.
+//! Pure: texts in, configuration and problems out.
+//!
+//! The overlay is a merge patch over `mcp.json`. Fragments only add: a server or a setting that
+//! is there already is an error of the file that comes later.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
+
+use jsonc_parser::ast::Value;
 
 use crate::base::limits;
 use crate::config::Environment;
 use crate::config::depends;
-use crate::config::document::{Lines, Node, Notes, REPEATED, parse};
+use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
+use crate::config::dotenv;
 use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::config::server::{ServerConfig, Surroundings, read_server};
 use crate::config::settings::{FileValues, read_file};
+use crate::config::sources::{Source, Sources};
 
 const KEYS: &[&str] = &[
     "$schema",
@@ -55,18 +64,196 @@ pub fn file_error(place: Option<Place>, message: String, remedy: &str) -> Proble
     }
 }
 
-/// Reads the text of an `mcp.json` that lies in `folder`.
-pub fn check(file: &str, text: &str, folder: &Path, environment: &Environment) -> Checked {
-    let lines = Lines::new(file, text);
-    let mut checked = Checked::default();
+/// Reads the texts of a configuration that lies in `folder`.
+pub fn check(sources: &Sources, folder: &Path, environment: &Environment) -> Checked {
     let mut notes = Notes::new(Scope::File);
-    if let Some(value) = parse(&lines, &mut notes) {
-        let root = Node::root(&lines, &value);
-        read_root(&root, folder, environment, &mut checked, &mut notes);
+    let variables = variables(sources, environment, &mut notes);
+    let base = sources.base.as_ref().map(lines_of);
+    let overlay = sources.overlay.as_ref().map(lines_of);
+    let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+
+    let base = parsed(base.iter(), &mut notes);
+    let overlay = parsed(overlay.iter(), &mut notes);
+    let fragments = parsed(fragments.iter(), &mut notes);
+    let mut whole = Whole {
+        notes,
+        ..Whole::default()
+    };
+    // Without the file that the others add to, more could only mislead.
+    if let Some((lines, value)) = base.first() {
+        let mut root = Node::root(lines, value);
+        for (lines, value) in &overlay {
+            root = root.patched(lines, value);
+        }
+        whole.read_root(&root);
+        for (lines, value) in &fragments {
+            whole.read_fragment(&Node::root(lines, value));
+        }
+        whole.say_when_empty(&root);
     }
-    checked.problems.append(&mut notes.problems);
-    sort(&mut checked.problems);
-    checked
+    whole.finish(folder, environment, &variables)
+}
+
+fn lines_of(source: &Source) -> Lines<'_> {
+    Lines::new(&source.file, &source.text)
+}
+
+fn parsed<'d>(
+    all: impl Iterator<Item = &'d Lines<'d>>,
+    notes: &mut Notes,
+) -> Vec<(&'d Lines<'d>, Value<'d>)> {
+    all.filter_map(|lines| Some((lines, parse(lines, notes)?)))
+        .collect()
+}
+
+/// What `${NAME}` may name: `.env`, over which the process wins.
+fn variables(sources: &Sources, environment: &Environment, notes: &mut Notes) -> Environment {
+    let mut variables = Environment::new();
+    if let Some(source) = &sources.dotenv {
+        variables = dotenv::read(&lines_of(source), &source.text, notes);
+    }
+    variables.extend(environment.clone());
+    variables
+}
+
+/// All files together.
+struct Whole<'d> {
+    defaults: Entry<'d>,
+    /// In the order of the files; `None` until one has the key.
+    servers: Option<Vec<Member<'d>>>,
+    /// Where the name of each server stands.
+    places: HashMap<&'d str, Place>,
+    settings: FileValues,
+    problems: Vec<Problem>,
+    notes: Notes,
+}
+
+impl Default for Whole<'_> {
+    fn default() -> Self {
+        Whole {
+            defaults: Entry::default(),
+            servers: None,
+            places: HashMap::new(),
+            settings: FileValues::default(),
+            problems: Vec::new(),
+            notes: Notes::new(Scope::File),
+        }
+    }
+}
+
+impl<'d> Whole<'d> {
+    fn read_root(&mut self, root: &Node<'d>) {
+        for member in root.members(&mut self.notes).unwrap_or_default() {
+            match member.name {
+                "serverDefaults" => self.defaults = read_defaults(&member.node, &mut self.notes),
+                "mcpServers" => self.add_servers(&member.node),
+                "gateway" => read_file(&member.node, &mut self.settings, &mut self.problems),
+                known if KEYS.contains(&known) => {}
+                _ => warn_of_key(&member, &mut self.notes),
+            }
+        }
+    }
+
+    fn read_fragment(&mut self, root: &Node<'d>) {
+        for member in root.members(&mut self.notes).unwrap_or_default() {
+            match member.name {
+                "mcpServers" => self.add_servers(&member.node),
+                "gateway" => read_file(&member.node, &mut self.settings, &mut self.problems),
+                "$schema" | "version" => {}
+                "serverDefaults" => {
+                    let remedy = "write them in the main file, or in each server";
+                    let message = "has no effect in a fragment";
+                    member.spot.warn(&mut self.notes, message, remedy);
+                }
+                _ => warn_of_key(&member, &mut self.notes),
+            }
+        }
+    }
+
+    fn add_servers(&mut self, node: &Node<'d>) {
+        let servers = self.servers.get_or_insert_default();
+        let found = node.members_and_repeated(&mut self.notes);
+        let (members, repeated) = found.unwrap_or_default();
+        for member in repeated {
+            note_twice(&member, REPEATED.to_owned(), &mut self.problems);
+        }
+        for member in members {
+            match self.places.entry(member.name) {
+                Slot::Occupied(first) => {
+                    let Place { file, line, column } = first.get();
+                    let message = format!("is given at {file}:{line}:{column} already");
+                    note_twice(&member, message, &mut self.problems);
+                }
+                Slot::Vacant(slot) => {
+                    slot.insert(member.spot.place());
+                    servers.push(member);
+                }
+            }
+        }
+        if servers.len() > limits::CONFIG_SERVERS {
+            let remedy = format!("at most {} are allowed", limits::CONFIG_SERVERS);
+            let message = format!("{} servers", servers.len());
+            node.spot.error(&mut self.notes, message, remedy);
+            servers.clear();
+        }
+    }
+
+    fn say_when_empty(&mut self, root: &Node<'d>) {
+        if self.servers.is_none() && root.value.as_object().is_some() {
+            let message = "the file has no mcpServers, so no server starts";
+            let remedy = "add \"mcpServers\": {...}";
+            root.spot.warn(&mut self.notes, message, remedy);
+        }
+    }
+
+    fn finish(
+        mut self,
+        folder: &Path,
+        environment: &Environment,
+        variables: &Environment,
+    ) -> Checked {
+        let around = Surroundings {
+            defaults: &self.defaults,
+            environment,
+            variables,
+            folder,
+        };
+        let mut read = Vec::new();
+        for member in self.servers.iter().flatten() {
+            read.extend(read_server(member, &around, &mut self.problems));
+        }
+        depends::check(&mut read, &mut self.problems);
+        self.problems.append(&mut self.notes.problems);
+        sort(&mut self.problems);
+        Checked {
+            servers: read.into_iter().map(|read| read.server).collect(),
+            settings: self.settings,
+            problems: self.problems,
+        }
+    }
+}
+
+/// A server that is given twice stays what it was first.
+fn note_twice(member: &Member<'_>, message: String, problems: &mut Vec<Problem>) {
+    let mut own = Notes::new(Scope::Server(member.name.to_owned()));
+    let remedy = "rename one of the two; the first one is used";
+    member.spot.error(&mut own, message, remedy);
+    problems.append(&mut own.problems);
+}
+
+/// A top-level key that is not ours.
+fn warn_of_key(member: &Member<'_>, notes: &mut Notes) {
+    let name = member.name;
+    let foreign = FOREIGN_FILE_KEYS.iter().find(|(key, _)| *key == name);
+    if let Some((_, missing)) = foreign {
+        let message = "is known but not carried out";
+        return member.spot.warn(notes, message, *missing);
+    }
+    let remedy = match OTHER_SERVER_KEYS.contains(&name) {
+        true => "did you mean \"mcpServers\"?".to_owned(),
+        false => did_you_mean(name, KEYS.iter().copied(), "remove it"),
+    };
+    member.spot.warn(notes, "unknown key", remedy);
 }
 
 /// First what has no place in a file, then by file, line and column.
@@ -80,92 +267,6 @@ pub fn sort(problems: &mut [Problem]) {
         };
         place(one).cmp(&place(other))
     });
-}
-
-fn read_root(
-    root: &Node<'_>,
-    folder: &Path,
-    environment: &Environment,
-    checked: &mut Checked,
-    notes: &mut Notes,
-) {
-    let Some(members) = root.members(notes) else {
-        return;
-    };
-    let mut defaults = Entry::default();
-    let mut servers = None;
-    for member in &members {
-        match member.name {
-            "serverDefaults" => defaults = read_defaults(&member.node, notes),
-            "mcpServers" => servers = Some(&member.node),
-            "gateway" => checked.settings = read_file(&member.node, &mut checked.problems),
-            known if KEYS.contains(&known) => {}
-            name => match FOREIGN_FILE_KEYS
-                .iter()
-                .find(|(foreign, _)| *foreign == name)
-            {
-                Some((_, missing)) => {
-                    member
-                        .spot
-                        .warn(notes, "is known but not carried out", *missing);
-                }
-                None if OTHER_SERVER_KEYS.contains(&name) => {
-                    member
-                        .spot
-                        .warn(notes, "unknown key", "did you mean \"mcpServers\"?");
-                }
-                None => {
-                    let remedy = did_you_mean(name, KEYS.iter().copied(), "remove it");
-                    member.spot.warn(notes, "unknown key", remedy);
-                }
-            },
-        }
-    }
-    let Some(servers) = servers else {
-        let remedy = "add \"mcpServers\": {...}";
-        root.spot.warn(
-            notes,
-            "the file has no mcpServers, so no server starts",
-            remedy,
-        );
-        return;
-    };
-    let around = Surroundings {
-        defaults: &defaults,
-        environment,
-        folder,
-    };
-    read_servers(servers, &around, checked, notes);
-}
-
-fn read_servers<'d>(
-    node: &Node<'d>,
-    around: &Surroundings<'_, 'd>,
-    checked: &mut Checked,
-    notes: &mut Notes,
-) {
-    let (members, repeated) = node.members_and_repeated(notes).unwrap_or_default();
-    for member in repeated {
-        let mut own = Notes::new(Scope::Server(member.name.to_owned()));
-        member.spot.error(
-            &mut own,
-            REPEATED,
-            "rename one of the two; the first one is used",
-        );
-        checked.problems.append(&mut own.problems);
-    }
-    if members.len() > limits::CONFIG_SERVERS {
-        let remedy = format!("at most {} are allowed", limits::CONFIG_SERVERS);
-        node.spot
-            .error(notes, format!("{} servers", members.len()), remedy);
-        return;
-    }
-    let mut read = Vec::new();
-    for member in &members {
-        read.extend(read_server(member, around, &mut checked.problems));
-    }
-    depends::check(&mut read, &mut checked.problems);
-    checked.servers = read.into_iter().map(|read| read.server).collect();
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Checked, check as check_file, decode};
+use super::{Checked, check as check_sources, decode};
 use crate::base::limits;
 use crate::config::Environment;
 use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::sources::{Source, Sources};
 use crate::model::backoff::RestartPolicy;
 
 fn environment() -> Environment {
@@ -21,8 +22,22 @@ fn environment() -> Environment {
         .collect()
 }
 
+fn source(file: &str, text: &str) -> Source {
+    Source {
+        file: file.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+fn alone(text: &str) -> Sources {
+    Sources {
+        base: Some(source("mcp.json", text)),
+        ..Sources::default()
+    }
+}
+
 fn read(text: &str) -> Checked {
-    check_file("mcp.json", text, Path::new("/etc/onemcp"), &environment())
+    check_sources(&alone(text), Path::new("/etc/onemcp"), &environment())
 }
 
 /// One server `a` with this entry.

@@ -1,7 +1,11 @@
 //! A JSON file with comments and trailing commas, read so that every value knows its key
 //! path and its place. The typed readers report a wrong type once and give `None`.
 //!
+//! A document may lie over another as a merge patch (RFC 7386): its objects are merged key by
+//! key, anything else replaces, `null` removes. Each value keeps the place of its own file.
 //! `null` means "not given" everywhere, because generators write it that way.
+
+use std::collections::{HashMap, HashSet};
 
 use jsonc_parser::ast::{ObjectProp, Value};
 use jsonc_parser::common::Ranged;
@@ -95,12 +99,10 @@ pub struct Spot<'d> {
 }
 
 impl<'d> Spot<'d> {
-    pub fn top(lines: &'d Lines<'d>) -> Spot<'d> {
-        Spot {
-            lines,
-            at: 0,
-            path: String::new(),
-        }
+    /// A byte of a file that no key leads to.
+    pub fn at(lines: &'d Lines<'d>, at: usize) -> Spot<'d> {
+        let path = String::new();
+        Spot { lines, at, path }
     }
 
     pub fn place(&self) -> Place {
@@ -120,6 +122,60 @@ impl<'d> Spot<'d> {
 pub struct Node<'d> {
     pub spot: Spot<'d>,
     pub value: &'d Value<'d>,
+    /// Objects of later documents that are merged into `value`, which is one, too.
+    over: Vec<Layer<'d>>,
+}
+
+/// A value of one document.
+#[derive(Clone, Copy)]
+struct Layer<'d> {
+    lines: &'d Lines<'d>,
+    /// Where its key stands; of a root, where it begins itself.
+    at: usize,
+    value: &'d Value<'d>,
+}
+
+/// What several documents say of the same key: nothing, one value, or objects to be merged.
+#[derive(Default)]
+struct Stack<'d> {
+    layers: Vec<Layer<'d>>,
+}
+
+impl<'d> Stack<'d> {
+    fn put(&mut self, layer: Layer<'d>) {
+        let is_object = |layer: &Layer<'_>| layer.value.as_object().is_some();
+        if !(is_object(&layer) && self.layers.last().is_some_and(is_object)) {
+            self.layers.clear();
+        }
+        if !matches!(layer.value, Value::NullKeyword(_)) {
+            self.layers.push(layer);
+        }
+    }
+
+    fn member(self, name: &'d str, path: String) -> Option<Member<'d>> {
+        let mut layers = self.layers.into_iter();
+        let first = layers.next()?;
+        Some(member(name, path, first, layers.collect()))
+    }
+}
+
+/// The place is that of the first layer: an object is where it was begun.
+fn member<'d>(name: &'d str, path: String, first: Layer<'d>, over: Vec<Layer<'d>>) -> Member<'d> {
+    let spot = |at: usize, path: String| Spot {
+        lines: first.lines,
+        at,
+        path,
+    };
+    let node = Node {
+        spot: spot(first.value.start(), path.clone()),
+        value: first.value,
+        over,
+    };
+    Member {
+        name,
+        spot: spot(first.at, path),
+        node,
+    }
 }
 
 /// One member of an object: the spot is that of its key.
@@ -143,7 +199,7 @@ pub fn parse<'d>(lines: &'d Lines<'d>, notes: &mut Notes) -> Option<Value<'d>> {
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    let top = Spot::top(lines);
+    let top = Spot::at(lines, 0);
     match parse_to_ast(lines.text, &CollectOptions::default(), &options) {
         Ok(parsed) if parsed.value.is_none() => {
             top.error(
@@ -156,10 +212,7 @@ pub fn parse<'d>(lines: &'d Lines<'d>, notes: &mut Notes) -> Option<Value<'d>> {
         Ok(parsed) => parsed.value,
         Err(error) => {
             let message = format!("not valid JSON: {}", lower_first(&error.kind().to_string()));
-            let spot = Spot {
-                at: error.range().start,
-                ..top
-            };
+            let spot = Spot::at(lines, error.range().start);
             spot.error(
                 notes,
                 message,
@@ -188,6 +241,14 @@ fn lower_first(text: &str) -> String {
     }
 }
 
+fn layer<'d>(lines: &'d Lines<'d>, property: &'d ObjectProp<'d>) -> Layer<'d> {
+    Layer {
+        lines,
+        at: property.start(),
+        value: &property.value,
+    }
+}
+
 impl<'d> Node<'d> {
     pub fn root(lines: &'d Lines<'d>, value: &'d Value<'d>) -> Node<'d> {
         Node {
@@ -197,7 +258,19 @@ impl<'d> Node<'d> {
                 path: String::new(),
             },
             value,
+            over: Vec::new(),
         }
+    }
+
+    /// This document with another one laid over it.
+    pub fn patched(self, lines: &'d Lines<'d>, value: &'d Value<'d>) -> Node<'d> {
+        if self.value.as_object().is_none() || value.as_object().is_none() {
+            return Node::root(lines, value);
+        }
+        let at = value.start();
+        let mut over = self.over;
+        over.push(Layer { lines, at, value });
+        Node { over, ..self }
     }
 
     fn kind(&self) -> &'static str {
@@ -235,38 +308,36 @@ impl<'d> Node<'d> {
             self.wrong_type(notes, "an object", "write {\"key\": value}");
             return None;
         };
-        let mut seen = std::collections::HashSet::new();
-        let (mut members, mut repeated) = (Vec::new(), Vec::new());
-        for property in &object.properties {
-            let member = self.member(property);
-            if !seen.insert(member.name) {
-                repeated.push(member);
-            } else if !matches!(property.value, Value::NullKeyword(_)) {
-                members.push(member);
+        let base = std::iter::once((self.spot.lines, object));
+        let over = self.over.iter().filter_map(|layer| {
+            let object = layer.value.as_object()?;
+            Some((layer.lines, object))
+        });
+        let (mut stacks, mut repeated) = (Vec::new(), Vec::new());
+        let mut numbers = HashMap::new();
+        for (lines, object) in base.chain(over) {
+            let mut seen = HashSet::new();
+            for property in &object.properties {
+                let name = property.name.as_str();
+                let layer = layer(lines, property);
+                if !seen.insert(name) {
+                    let path = join(&self.spot.path, name);
+                    repeated.push(member(name, path, layer, Vec::new()));
+                    continue;
+                }
+                let number = *numbers.entry(name).or_insert(stacks.len());
+                if number == stacks.len() {
+                    stacks.push((name, Stack::default()));
+                }
+                if let Some((_, stack)) = stacks.get_mut(number) {
+                    stack.put(layer);
+                }
             }
         }
-        Some((members, repeated))
-    }
-
-    fn member(&self, property: &'d ObjectProp<'d>) -> Member<'d> {
-        let name = property.name.as_str();
-        let path = join(&self.spot.path, name);
-        let lines = self.spot.lines;
-        let spot = Spot {
-            lines,
-            at: property.start(),
-            path: path.clone(),
-        };
-        let value = &property.value;
-        let node = Node {
-            spot: Spot {
-                lines,
-                at: value.start(),
-                path,
-            },
-            value,
-        };
-        Member { name, spot, node }
+        let members = stacks
+            .into_iter()
+            .filter_map(|(name, stack)| stack.member(name, join(&self.spot.path, name)));
+        Some((members.collect(), repeated))
     }
 
     /// The elements of an array.
@@ -284,6 +355,7 @@ impl<'d> Node<'d> {
                     path,
                 },
                 value,
+                over: Vec::new(),
             }
         });
         Some(nodes.collect())
@@ -375,7 +447,7 @@ pub fn parse_switch(word: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lines, Node, Notes, join, parse};
+    use super::{Lines, Node, Notes, Place, Value, join, parse};
     use crate::config::problem::Scope;
 
     #[test]
@@ -428,6 +500,79 @@ mod tests {
         assert_eq!(
             notes.problems[0].to_string().split(';').next().unwrap(),
             "f:2:3: a: given twice in the same object"
+        );
+    }
+
+    /// The merged document as JSON; strings only.
+    fn merged(node: &Node<'_>, notes: &mut Notes) -> String {
+        match node.value {
+            Value::Object(_) => {
+                let members = node.members(notes).unwrap();
+                let members = members.iter().map(|member| {
+                    let Place { file, line, .. } = member.node.spot.place();
+                    let value = merged(&member.node, notes);
+                    format!("{}={file}{line}:{value}", member.name)
+                });
+                format!("{{{}}}", members.collect::<Vec<_>>().join(" "))
+            }
+            Value::StringLit(literal) => literal.value.to_string(),
+            Value::Array(array) => format!("[{}]", array.elements.len()),
+            _ => "?".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_document_over_another_is_a_merge_patch() {
+        let check = |base: &str, over: &str, expect: &str| {
+            let (base, over) = (Lines::new("b", base), Lines::new("o", over));
+            let mut notes = Notes::new(Scope::File);
+            let below = parse(&base, &mut notes).unwrap();
+            let above = parse(&over, &mut notes).unwrap();
+            let node = Node::root(&base, &below).patched(&over, &above);
+            let found = merged(&node, &mut notes);
+            assert_eq!(found, expect, "{} {}", base.text, over.text);
+            assert!(notes.problems.is_empty());
+        };
+        // The examples of RFC 7386, with places.
+        check(r#"{"a":"b"}"#, r#"{"a":"c"}"#, "{a=o1:c}");
+        check(r#"{"a":"b"}"#, "{\n\"b\":\"c\"}", "{a=b1:b b=o2:c}");
+        check(r#"{"a":"b"}"#, r#"{"a":null}"#, "{}");
+        check(r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, "{b=b1:c}");
+        check(r#"{"a":["b"]}"#, r#"{"a":"c"}"#, "{a=o1:c}");
+        check(r#"{"a":"c"}"#, r#"{"a":["b"]}"#, "{a=o1:[1]}");
+        check(
+            r#"{"a":{"b":"c"}}"#,
+            r#"{"a":{"b":"d","c":null}}"#,
+            "{a=b1:{b=o1:d}}",
+        );
+        check(r#"{"a":[{"b":"c"}]}"#, r#"{"a":["1","2"]}"#, "{a=o1:[2]}");
+        check(r#"{"a":"foo"}"#, r#""bar""#, "bar");
+        check("[\"a\"]", r#"{"a":"b","c":null}"#, "{a=o1:b}");
+        check("{}", r#"{"a":{"bb":{"ccc":null}}}"#, "{a=o1:{bb=o1:{}}}");
+        // What the base leaves open is as if it were not there; an object replaces a text.
+        check(r#"{"a":null}"#, r#"{"a":{"b":"c"}}"#, "{a=o1:{b=o1:c}}");
+        check(r#"{"a":"b"}"#, r#"{"a":{"b":"c"}}"#, "{a=o1:{b=o1:c}}");
+        check(r#"{"a":{"b":"c"}}"#, "{}", "{a=b1:{b=b1:c}}");
+        check(
+            r#"{"a":{"b":{"c":"1","d":"2"}}}"#,
+            r#"{"a":{"b":{"d":"3"},"e":"4"}}"#,
+            "{a=b1:{b=b1:{c=b1:1 d=o1:3} e=o1:4}}",
+        );
+    }
+
+    #[test]
+    fn a_key_that_repeats_in_one_layer_is_reported() {
+        let base = Lines::new("b", r#"{"a": "1"}"#);
+        let over = Lines::new("o", r#"{"a": "2", "a": null}"#);
+        let mut notes = Notes::new(Scope::File);
+        let below = parse(&base, &mut notes).unwrap();
+        let above = parse(&over, &mut notes).unwrap();
+        let node = Node::root(&base, &below).patched(&over, &above);
+        assert_eq!(merged(&node, &mut notes), "{a=o1:2}");
+        assert!(
+            notes.problems[0]
+                .to_string()
+                .starts_with("o:1:12: a: given twice")
         );
     }
 }

@@ -1,12 +1,13 @@
 //! The configuration: what was asked for, read whole, checked whole, never half applied.
 //!
-//! `load` is the only function that touches the disk. Deliberately absent: watching files,
-//! comparing two configurations, secret stores.
+//! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
+//! Deliberately absent: watching files, applying what changed, secret stores.
 
 pub mod check;
 pub mod child;
 pub mod depends;
 pub mod document;
+pub mod dotenv;
 pub mod entry;
 pub mod expand;
 pub mod fingerprint;
@@ -19,19 +20,19 @@ pub mod problem;
 pub mod remote;
 pub mod server;
 pub mod settings;
+pub mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::limits;
-use crate::config::check::{Checked, decode, file_error, sort};
+use crate::config::check::{file_error, sort};
 use crate::config::locate::{FILE_NAME, Location, locate};
 use crate::config::preset::Preset;
 use crate::config::problem::{Problem, Scope, Severity};
 use crate::config::server::ServerConfig;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
+use crate::config::sources::Sources;
 
 /// The variables of a process. Those that are not UTF-8 are left out.
 pub type Environment = BTreeMap<String, String>;
@@ -52,6 +53,8 @@ pub struct Config {
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
     pub presets: BTreeMap<String, Preset>,
+    /// `presets.json` is there and is no JSON: who has presets already should keep them.
+    pub presets_lost: bool,
     /// Every path whose appearance, change or end could change the outcome. Never resolved:
     /// a link that is replaced is a change.
     pub watched: Vec<PathBuf>,
@@ -83,6 +86,15 @@ impl LoadError {
         match self {
             LoadError::NotFound { .. } => &[],
             LoadError::Rejected { problems } => problems,
+        }
+    }
+}
+
+impl Config {
+    /// In place of those of a file that is no JSON; before the comparison with `old`.
+    pub fn keep_lost_presets(&mut self, old: &Config) {
+        if self.presets_lost {
+            self.presets.clone_from(&old.presets);
         }
     }
 }
@@ -137,27 +149,22 @@ pub fn load_file(
         path.to_path_buf()
     };
     let folder = folder_of(&path);
-    let checked = match read_bytes(&path) {
-        Ok(bytes) => check_bytes(&path, &bytes, &folder, environment),
-        Err(problem) => Checked {
-            problems: vec![*problem],
-            ..Checked::default()
-        },
-    };
-    let Checked {
-        servers,
-        settings: values,
-        mut problems,
-    } = checked;
-    let settings = resolve(&values, flags, environment, &mut problems);
-    let presets = read_presets(&folder, &mut problems);
-    warn_unread_neighbours(&folder, &mut problems);
+    let mut problems = Vec::new();
+    // What is wrong with the name itself is said when all settings are resolved.
+    let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
+    let sources = sources::read(&path, overlay.as_deref(), &mut problems);
+    let checked = check::check(&sources, &folder, environment);
+    problems.extend(checked.problems);
+    let settings = resolve(&checked.settings, flags, environment, &mut problems);
+    let presets = read_presets(&sources, &mut problems);
+    warn_unread_neighbour(&folder, &mut problems);
     finish(Config {
         path: Some(path),
         settings,
-        servers,
-        presets,
-        watched: Vec::new(),
+        servers: checked.servers,
+        presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
+        presets: presets.unwrap_or_default(),
+        watched: sources.watched,
         problems,
     })
 }
@@ -166,12 +173,12 @@ pub fn load_file(
 pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
     let mut problems = Vec::new();
     let settings = resolve(&FileValues::default(), flags, environment, &mut problems);
-    let (servers, presets) = (Vec::new(), BTreeMap::new());
     finish(Config {
         path: None,
         settings,
-        servers,
-        presets,
+        servers: Vec::new(),
+        presets: BTreeMap::new(),
+        presets_lost: false,
         watched: Vec::new(),
         problems,
     })
@@ -195,89 +202,25 @@ fn folder_of(path: &Path) -> PathBuf {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
-    let failed = |error: std::io::Error| {
-        let message = format!("failed to read {}: {error}", path.display());
-        file_error(
-            None,
-            message,
-            "name a readable file with --config, or try onemcp demo",
-        )
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(limits::CONFIG_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > limits::CONFIG_BYTES {
-        let message = format!(
-            "{} is larger than {} bytes",
-            path.display(),
-            limits::CONFIG_BYTES
-        );
-        return Err(Box::new(file_error(None, message, "split it")));
-    }
-    Ok(bytes)
+/// `None` when the file is not JSON.
+fn read_presets(
+    sources: &Sources,
+    problems: &mut Vec<Problem>,
+) -> Option<BTreeMap<String, Preset>> {
+    let source = sources.presets.as_ref()?;
+    preset::read(&source.file, &source.text, problems)
 }
 
-fn check_bytes(path: &Path, bytes: &[u8], folder: &Path, environment: &Environment) -> Checked {
-    let file = path.display().to_string();
-    match decode(&file, bytes) {
-        Ok(text) => check::check(&file, text, folder, environment),
-        Err(problem) => Checked {
-            problems: vec![*problem],
-            ..Checked::default()
-        },
-    }
-}
-
-fn read_presets(folder: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Preset> {
-    let path = folder.join("presets.json");
-    if !path.exists() {
-        return BTreeMap::new();
-    }
-    let file = path.display().to_string();
-    let bytes = match read_bytes(&path) {
-        Ok(bytes) => bytes,
-        Err(problem) => {
-            problems.push(Problem {
-                severity: Severity::Warning,
-                ..*problem
-            });
-            return BTreeMap::new();
-        }
-    };
-    match decode(&file, &bytes) {
-        Ok(text) => preset::read(&file, text, problems),
-        Err(problem) => {
-            problems.push(Problem {
-                severity: Severity::Warning,
-                ..*problem
-            });
-            BTreeMap::new()
-        }
-    }
-}
-
-/// 1MCP reads more files from the folder; leaving them out in silence would be a trap.
-fn warn_unread_neighbours(folder: &Path, problems: &mut Vec<Problem>) {
-    let neighbours = [
-        (
-            "config.toml",
-            "write its settings under \"gateway\" in mcp.json",
-        ),
-        (".env", "export its variables before the start"),
-    ];
-    for (name, remedy) in neighbours {
-        let path = folder.join(name);
-        if path.is_file() {
-            let message = format!("{} is not read", path.display());
-            let problem = file_error(None, message, remedy);
-            problems.push(Problem {
-                severity: Severity::Warning,
-                ..problem
-            });
-        }
+/// 1MCP reads one more file from the folder; leaving it out in silence would be a trap.
+fn warn_unread_neighbour(folder: &Path, problems: &mut Vec<Problem>) {
+    let path = folder.join("config.toml");
+    if path.is_file() {
+        let message = format!("{} is not read", path.display());
+        let remedy = "write its settings under \"gateway\" in mcp.json";
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..file_error(None, message, remedy)
+        });
     }
 }
 

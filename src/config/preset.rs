@@ -27,18 +27,20 @@ const KEYS: &[&str] = &[
 ];
 const OPERATORS: &[&str] = &["tag", "$or", "$and", "$not", "$in", "$advanced"];
 
-pub fn read(file: &str, text: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Preset> {
+/// `None` when the text is not JSON.
+pub fn read(
+    file: &str,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<BTreeMap<String, Preset>> {
     let lines = Lines::new(file, text);
     let mut notes = Notes::new(Scope::File);
-    let mut presets = BTreeMap::new();
-    if let Some(value) = parse(&lines, &mut notes) {
-        read_file(
-            &Node::root(&lines, &value),
-            &mut presets,
-            problems,
-            &mut notes,
-        );
-    }
+    let presets = parse(&lines, &mut notes).map(|value| {
+        let mut presets = BTreeMap::new();
+        let root = Node::root(&lines, &value);
+        read_file(&root, &mut presets, problems, &mut notes);
+        presets
+    });
     notes.soften();
     problems.append(&mut notes.problems);
     presets
@@ -266,7 +268,7 @@ mod tests {
     fn matched(query: &str, tags: &[&str]) -> Option<bool> {
         let text = format!("{{\"presets\": {{\"p\": {{\"tagQuery\": {query}}}}}}}");
         let mut problems = Vec::new();
-        let presets = read("presets.json", &text, &mut problems);
+        let presets = read("presets.json", &text, &mut problems).unwrap();
         assert!(
             problems.iter().all(|problem| !problem.is_error()),
             "{problems:?}"
@@ -356,11 +358,11 @@ mod tests {
             "good": {"name": "good", "strategy": "or", "tagQuery": {"tag": "a"}, "created": "x"},
         }, "extra": 1}"#;
         let mut problems = Vec::new();
-        let presets = read("presets.json", text, &mut problems);
+        let presets = read("presets.json", text, &mut problems).unwrap();
         assert_eq!(presets.keys().collect::<Vec<_>>(), ["good"]);
         assert_eq!(problems.len(), 3, "{problems:?}");
         let broken = read("presets.json", "{", &mut problems);
-        assert!(broken.is_empty());
+        assert!(broken.is_none());
         assert!(!problems[3].is_error());
     }
 }

@@ -128,7 +128,7 @@ pub fn remote<'d>(
     around: &Surroundings<'_, 'd>,
     notes: &mut Notes,
 ) -> Option<RemoteSpec> {
-    let lookup = |name: &str| around.environment.get(name).cloned();
+    let lookup = |name: &str| around.variables.get(name).cloned();
     let expand = |word: &Written<'d>, private: bool, notes: &mut Notes| {
         let text = substitute(word.text, &word.spot, private, &lookup, notes);
         text.trim().to_owned()

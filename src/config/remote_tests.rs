@@ -3,8 +3,9 @@ use std::path::Path;
 use super::{RemoteKind, RemoteSpec};
 use crate::base::secret::Secret;
 use crate::config::Environment;
-use crate::config::check::{Checked, check as check_file};
+use crate::config::check::{Checked, check as check_sources};
 use crate::config::server::ServerState;
+use crate::config::sources::{Source, Sources};
 use crate::net::proxy::ProxyChoice;
 
 fn read(text: &str) -> Checked {
@@ -16,7 +17,15 @@ fn read(text: &str) -> Checked {
     ] {
         environment.insert(name.to_owned(), value.to_owned());
     }
-    check_file("mcp.json", text, Path::new("/etc/onemcp"), &environment)
+    let base = Source {
+        file: "mcp.json".to_owned(),
+        text: text.to_owned(),
+    };
+    let sources = Sources {
+        base: Some(base),
+        ..Sources::default()
+    };
+    check_sources(&sources, Path::new("/etc/onemcp"), &environment)
 }
 
 fn entry(text: &str) -> Checked {

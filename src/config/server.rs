@@ -97,7 +97,10 @@ impl fmt::Debug for ProcessSpec {
 /// What all servers of a file share.
 pub struct Surroundings<'s, 'd> {
     pub defaults: &'s Entry<'d>,
+    /// What a process may inherit.
     pub environment: &'s Environment,
+    /// What `${NAME}` may name: `environment`, and `.env` where that has no such name.
+    pub variables: &'s Environment,
     /// The folder of the configuration file; relative `cwd` start there.
     pub folder: &'s Path,
 }
@@ -322,7 +325,7 @@ fn process<'d>(
     notes: &mut Notes,
 ) -> ProcessSpec {
     let own = own_environment(entry, around, notes);
-    let lookup = |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+    let lookup = |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
     let mut words = Vec::new();
     for word in entry.command.iter().chain(&entry.args) {
         words.push(substitute(word.text, &word.spot, false, &lookup, notes));
@@ -358,10 +361,10 @@ fn own_environment<'d>(
         let value = match item.value {
             Some(text) => {
                 let lookup =
-                    |name: &str| find(&own, name).or_else(|| around.environment.get(name).cloned());
+                    |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
                 Some(substitute(text, &item.spot, true, &lookup, notes))
             }
-            None => around.environment.get(item.name).cloned(),
+            None => around.variables.get(item.name).cloned(),
         };
         match value {
             Some(value) => own.push((item.name.to_owned(), value)),

@@ -248,6 +248,8 @@ pub struct Settings {
     /// How long a question waits for the answer of a stateless client.
     pub parking_timeout: Duration,
     naming_parts: NamingParts,
+    /// What was given, by key; the rest has its default.
+    values: BTreeMap<&'static str, Value>,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -256,9 +258,19 @@ impl Settings {
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
-}
 
-impl Settings {
+    /// Keys whose values differ, wherever they come from.
+    pub fn differing(&self, other: &Settings) -> Vec<&'static str> {
+        let value = |settings: &Settings, row: &Setting| match settings.values.get(row.key) {
+            Some(value) => Some(value.clone()),
+            None => row.default.and_then(|text| parse(row.kind, text).ok()),
+        };
+        let rows = SETTINGS.iter();
+        rows.filter(|row| value(self, row) != value(other, row))
+            .map(|row| row.key)
+            .collect()
+    }
+
     /// The rules check the parts one by one; `Naming` may know more.
     fn name_things(&mut self, problems: &mut Vec<Problem>) {
         let parts = &self.naming_parts;
@@ -319,6 +331,7 @@ impl Default for Settings {
             egress_allow: Vec::new(),
             roots: Vec::new(),
             parking_timeout: limits::PARKED,
+            values: BTreeMap::new(),
             origins: BTreeMap::new(),
         };
         for row in SETTINGS {
@@ -923,11 +936,9 @@ pub struct FileValues {
     values: BTreeMap<&'static str, FromFile>,
 }
 
-/// Reads the `gateway` object. A wrong type, a repeated or an unknown key is reported here.
-pub fn read_file(node: &Node<'_>, problems: &mut Vec<Problem>) -> FileValues {
-    let mut values = FileValues::default();
-    read_level(node, "", &mut values, problems);
-    values
+/// Reads a `gateway` object. A wrong type, a repeated or an unknown key is reported here.
+pub fn read_file(node: &Node<'_>, values: &mut FileValues, problems: &mut Vec<Problem>) {
+    read_level(node, "", values, problems);
 }
 
 fn read_level(node: &Node<'_>, base: &str, out: &mut FileValues, problems: &mut Vec<Problem>) {
@@ -993,7 +1004,13 @@ fn read_value(
             place: node.spot.place(),
         };
         if let Some(earlier) = out.values.get(row.key) {
-            let remedy = format!("{} says it already; keep one of the two", earlier.path);
+            let FromFile { path, place, .. } = earlier;
+            let remedy = if place.file == value.place.file {
+                format!("{path} says it already; keep one of the two")
+            } else {
+                let Place { file, line, column } = place;
+                format!("{file}:{line}:{column} says it already; keep one of the two")
+            };
             node.spot
                 .error(&mut notes, "sets the same thing twice", remedy);
         } else {
@@ -1045,6 +1062,7 @@ pub fn resolve(
     for row in SETTINGS {
         if let Some((value, origin)) = winner(row, file, flags, environment, problems) {
             (row.fill)(&mut settings, &value);
+            settings.values.insert(row.key, value);
             settings.origins.insert(row.key, origin);
         }
     }

@@ -42,7 +42,8 @@ fn settle(environment: &str, flags: &str, gateway: &str) -> (Settings, Vec<Probl
     let mut notes = Notes::new(Scope::File);
     let mut problems = Vec::new();
     let value = document::parse(&lines, &mut notes).unwrap();
-    let file: FileValues = read_file(&Node::root(&lines, &value), &mut problems);
+    let mut file = FileValues::default();
+    read_file(&Node::root(&lines, &value), &mut file, &mut problems);
     let settings = resolve(&file, &given, &variables, &mut problems);
     (settings, problems)
 }

@@ -131,6 +131,19 @@ impl Sessions {
 
     /// Tells every session whose view changed, and no other, which lists to read again.
     pub fn announce(&self, world: &World) {
+        self.compare(world, |session, kind| {
+            let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
+            session.tell_once(text.into_bytes());
+        });
+    }
+
+    /// Takes what there is now for what every session knows.
+    pub fn know(&self, world: &World) {
+        self.compare(world, |_, _| {});
+    }
+
+    /// Hands out each kind of list that has changed in a session's view.
+    fn compare(&self, world: &World, changed: impl Fn(&Arc<Session>, ListKind)) {
         let mut known: Vec<(Arc<Visible>, [u64; 3])> = Vec::new();
         for session in self.all() {
             let visible = session.visible(world);
@@ -142,10 +155,8 @@ impl Sessions {
                     digests
                 }
             };
-            for kind in session.update_digests(digests) {
-                let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
-                session.tell_once(text.into_bytes());
-            }
+            let kinds = session.update_digests(digests);
+            kinds.into_iter().for_each(|kind| changed(&session, kind));
         }
     }
 }

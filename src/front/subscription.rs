@@ -237,6 +237,14 @@ impl Subscriptions {
         }
     }
 
+    /// For the router thread: takes what there is now for what everybody knows.
+    pub fn know(&self, world: &World) {
+        for subscription in self.all() {
+            let visible = subscription.view.visible(world);
+            subscription.state().digests = digests(world, &visible);
+        }
+    }
+
     /// For the router thread: a server says that a resource was updated.
     pub fn updated(&self, server: usize, uri: &str) {
         for subscription in self.all() {

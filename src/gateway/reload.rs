@@ -7,6 +7,7 @@
 //! (`fleet`).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -92,6 +93,7 @@ struct Switched {
 
 /// What the files looked like, and since when they rest.
 struct Look {
+    paths: Vec<PathBuf>,
     print: Fingerprint,
     next: Instant,
     changed: Option<Instant>,
@@ -189,6 +191,7 @@ impl Keeper {
         let now = Instant::now();
         // Between the first reading and now something may have changed.
         let mut look = Look {
+            paths: self.config.watched.clone(),
             print: Fingerprint::of(&self.config.watched),
             next: now,
             changed: Some(now),
@@ -223,7 +226,7 @@ impl Keeper {
     fn look(&mut self, look: &mut Look) {
         let now = Instant::now();
         let debounce = self.config.settings.config_reload_debounce;
-        let print = Fingerprint::of(&self.config.watched);
+        let print = Fingerprint::of(&look.paths);
         if print != look.print {
             look.print = print;
             look.changed = Some(now);
@@ -247,25 +250,12 @@ impl Keeper {
         let Some(loader) = &self.loader else {
             return Err(vec!["this gateway was not started from a file".to_owned()]);
         };
-        let mut loaded = loader();
-        // Files that change while they are read were perhaps read in halves.
-        for _ in 1..limits::CONFIG_READS {
-            let watched = match &loaded {
-                Ok(config) => &config.watched,
-                Err(_) => &self.config.watched,
-            };
-            let print = Fingerprint::of(watched);
-            if print == look.print {
-                break;
-            }
-            look.print = print;
-            loaded = loader();
-        }
-        look.changed = None;
+        let loaded = look.read(loader);
         let outcome = match loaded {
             Ok(config) => match self.broken_anew(&config) {
                 problems if problems.is_empty() => {
-                    let config = self.switched_by_hand(config);
+                    let mut config = self.switched_by_hand(config);
+                    config.keep_lost_presets(&self.config);
                     self.take(config)
                 }
                 problems => Err(problems),
@@ -273,8 +263,6 @@ impl Keeper {
             Err(error) => Err(error.to_string().lines().map(str::to_owned).collect()),
         };
         self.tell(&outcome, is_asked);
-        // The new files may name others to look at.
-        look.print = Fingerprint::of(&self.config.watched);
         outcome
     }
 
@@ -434,6 +422,31 @@ impl Keeper {
         };
         self.configured
             .change(|standing| standing.last_attempt = Some(attempt));
+    }
+}
+
+impl Look {
+    /// Reads files that rest: what changes while it is read was perhaps read in halves. What
+    /// never rests is read again after a while.
+    fn read(&mut self, loader: &Loader) -> Result<Config, LoadError> {
+        self.changed = None;
+        self.print = Fingerprint::of(&self.paths);
+        let mut loaded = loader();
+        for _ in 1..limits::CONFIG_READS {
+            let paths = match &loaded {
+                Ok(config) => config.watched.clone(),
+                // Which files there are is not known; those from before are.
+                Err(_) => self.paths.clone(),
+            };
+            let print = Fingerprint::of(&paths);
+            if print == self.print {
+                return loaded;
+            }
+            (self.paths, self.print) = (paths, print);
+            loaded = loader();
+        }
+        self.changed = Some(Instant::now());
+        loaded
     }
 }
 

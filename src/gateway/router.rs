@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use crate::base::limits;
+use crate::config::settings::Settings;
 use crate::front::ask;
 use crate::front::parking::Parking;
 use crate::front::session::Session;
@@ -80,6 +81,14 @@ impl Desk {
         for kind in ListKind::ALL {
             offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
         }
+    }
+}
+
+/// How long changes are gathered.
+fn window(settings: &Settings) -> Duration {
+    match settings.async_batch_notifications {
+        true => settings.async_batch_delay.min(settings.async_max_delay),
+        false => Duration::ZERO,
     }
 }
 
@@ -157,13 +166,11 @@ impl Router {
         let now = Instant::now();
         if desk.window_ends.is_some_and(|end| end <= now) {
             desk.window_ends = None;
-            let world = self.hub.world();
-            self.sessions.announce(&world);
-            self.subscriptions.announce(&world);
+            self.announce(desk);
         }
         if !self.hub.is_settled() && now >= self.settle_by {
             log::warn!("start is over although servers are still loading");
-            self.hub.settle();
+            self.settle(desk);
         }
         self.parking.expire(now);
         if desk.next_sweep <= now {
@@ -342,8 +349,23 @@ impl Router {
             state.is_settled() && (state != State::Ready || offer.is_some())
         };
         if desk.fixed.servers.iter().zip(&desk.offers).all(is_settled) {
-            self.hub.settle();
+            self.settle(desk);
         }
+    }
+
+    /// The start is over.
+    fn settle(&self, desk: &Desk) {
+        if !desk.fixed.settings.async_notify_on_snapshot {
+            self.know();
+        }
+        self.hub.settle();
+    }
+
+    /// What came up at the start is what there is: nobody is told of it.
+    fn know(&self) {
+        let world = self.hub.world();
+        self.sessions.know(&world);
+        self.subscriptions.know(&world);
     }
 
     fn publish(&self, desk: &mut Desk) {
@@ -357,9 +379,20 @@ impl Router {
             );
         }
         self.hub.publish(world);
-        let batch_delay = desk.fixed.settings.async_batch_delay;
+        let length = window(&desk.fixed.settings);
         desk.window_ends
-            .get_or_insert_with(|| Instant::now() + batch_delay);
+            .get_or_insert_with(|| Instant::now() + length);
+    }
+
+    /// Tells clients what has changed in what they see.
+    fn announce(&self, desk: &Desk) {
+        let is_start = !self.hub.is_settled();
+        if is_start && !desk.fixed.settings.async_notify_on_snapshot {
+            return self.know();
+        }
+        let world = self.hub.world();
+        self.sessions.announce(&world);
+        self.subscriptions.announce(&world);
     }
 
     /// Each clash once: a warning for a name that is refused, a note for a shared URI.

@@ -7,7 +7,7 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
-mod checkup;
+pub mod checkup;
 pub mod dependency;
 pub mod event;
 pub mod handshake;
@@ -24,6 +24,8 @@ pub mod process;
 mod program;
 pub mod remote;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod signals;
 pub mod stderr;
 pub mod subscriber;

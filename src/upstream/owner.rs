@@ -356,7 +356,7 @@ impl Owner {
         Ok(Running {
             watch: Watch::new(None, signals, turn),
             link,
-            agenda: Agenda::default(),
+            agenda: Agenda::new(self.server.refresh_window()),
             older: (Instant::now(), next_call_id()),
             subscriber: Subscriber::default(),
             checkup: Checkup::new(self.server.config.request_timeout),
@@ -407,7 +407,7 @@ impl Owner {
         Ok(Running {
             watch: Watch::new(Some(process), signals, turn),
             link,
-            agenda: Agenda::default(),
+            agenda: Agenda::new(self.server.refresh_window()),
             subscriber: Subscriber::default(),
             checkup: Checkup::new(self.server.config.request_timeout),
             older: (Instant::now(), next_call_id()),

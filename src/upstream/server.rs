@@ -166,6 +166,8 @@ pub struct Surroundings {
     pub roots: Arc<str>,
     /// What servers over HTTP may stand at although `net::egress` refuses it.
     pub egress_allow: Arc<[Allowed]>,
+    /// Between two readings of a list that changes all the time.
+    pub refresh_window: Duration,
     /// Whoever others may wait for.
     pub neighbours: Arc<Neighbours>,
 }
@@ -182,8 +184,18 @@ impl Surroundings {
             starts,
             roots: format!("{{\"roots\":[{roots}]}}").into(),
             egress_allow: settings.egress_allow.as_slice().into(),
+            refresh_window: refresh_window(settings),
             neighbours: Arc::default(),
         }
+    }
+}
+
+/// One reading for each window in which clients are told of changes.
+fn refresh_window(settings: &Settings) -> Duration {
+    let batch = settings.async_batch_delay.min(settings.async_max_delay);
+    match settings.async_batch_notifications {
+        true => batch.max(limits::REFRESH_WINDOW),
+        false => limits::REFRESH_WINDOW,
     }
 }
 
@@ -299,7 +311,7 @@ impl Instance {
     }
 
     /// The link, waiting for a start that is under way until `deadline`.
-    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Status> {
+    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Box<Status>> {
         let mut slot = lock(&self.slot);
         loop {
             if let Some(link) = &slot.link {
@@ -307,7 +319,7 @@ impl Instance {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if slot.status.state.is_settled() || left.is_zero() {
-                return Err(slot.status.clone());
+                return Err(Box::new(slot.status.clone()));
             }
             slot = self
                 .changed
@@ -481,6 +493,10 @@ impl Server {
         });
         self.pool.restart();
         Ok(())
+    }
+
+    pub(crate) fn refresh_window(&self) -> Duration {
+        self.around.refresh_window
     }
 
     pub(crate) fn starts(&self) -> &Gate {

@@ -3,7 +3,8 @@
 //! Fenced blocks say what is done with them, after the language: `sh test` runs to its end,
 //! `sh test serve` starts a gateway that listens and ends on TERM, `sh test gateway` runs beside
 //! a gateway (its address replaces 127.0.0.1:3050); `json mcp.json` and `json presets.json` are
-//! loaded, the first `mcp.json` of a page is in the folder of its commands.
+//! loaded, the first `mcp.json` of a page is in the folder of its commands; names of LAYERS lie
+//! beside the `mcp.json` above them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -388,6 +389,9 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// What examples add to the `mcp.json` above them.
+const LAYERS: &[&str] = &["mcp.production.json", "conf.d/search.json", ".env"];
+
 #[test]
 fn examples_are_good_configurations() {
     let folder = Folder::new("examples");
@@ -396,7 +400,14 @@ fn examples_are_good_configurations() {
         for block in page.blocks() {
             let place = page.place(&block);
             match block.info.as_str() {
-                "json mcp.json" => folder.write("mcp.json", &block.text),
+                "json mcp.json" => {
+                    LAYERS.iter().for_each(|name| folder.remove(name));
+                    folder.write("mcp.json", &block.text);
+                }
+                layer if layer.split(' ').any(|word| LAYERS.contains(&word)) => {
+                    let name = layer.split(' ').next_back().unwrap();
+                    folder.write(name, &block.text);
+                }
                 "json presets.json" => {
                     folder.write("mcp.json", "{\"mcpServers\": {}}");
                     folder.write("presets.json", &block.text);
@@ -409,12 +420,16 @@ fn examples_are_good_configurations() {
                 _ => continue,
             }
             let path = folder.0.join("mcp.json");
-            let config = load_file(&path, &Flags::default(), &environment())
+            let mut flags = Flags::default();
+            if folder.0.join("mcp.production.json").exists() {
+                flags.set("environment", "production".to_owned());
+            }
+            let config = load_file(&path, &flags, &environment())
                 .unwrap_or_else(|error| panic!("{place}: {error}"));
             assert!(config.problems.is_empty(), "{place}: {:?}", config.problems);
             if block.info == "json presets.json" {
                 assert!(!config.presets.is_empty(), "{place}");
-                std::fs::remove_file(folder.0.join("presets.json")).unwrap();
+                folder.remove("presets.json");
             }
             loaded += 1;
         }
@@ -488,7 +503,16 @@ impl Folder {
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        let path = self.0.join(name);
+        if path.exists() {
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     /// A home with the gateway on its PATH, and programs that need no network for those that do.

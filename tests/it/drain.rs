@@ -29,7 +29,7 @@ fn in_work(session: &mut Session, calls: u64) -> bool {
 #[test]
 fn during_the_delay_everything_is_served_but_it_is_not_ready() {
     let mut rig = plan().set("drainDelay", json!(2000)).start();
-    let mut before = rig.session();
+    let before = rig.session();
     let mut listening = before.listen();
     let begun = Instant::now();
     rig.term();
@@ -161,4 +161,205 @@ fn subscriptions_end_with_their_result_on_every_transport() {
     let answer = piped.answer(&json!("p"));
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
     assert_eq!(piped.rig.exit_code(PATIENCE), Some(0));
+}
+
+/// A server that takes its time to end, and writes down when it has.
+fn recorder(name: &str, depends_on: &[&str], folder: &str) -> Value {
+    let script = format!(
+        r#"
+        while IFS= read -r line; do
+            id=$${{line#*'"id":'}}
+            id=$${{id%%,*}}
+            case $line in
+            *'"initialize"'*)
+                info='"serverInfo":{{"name":"s","version":"1"}}'
+                printf '{{"jsonrpc":"2.0","id":%s,"result":%s}}\n' "$id" \
+                    '{{"protocolVersion":"2025-11-25","capabilities":{{}},'"$info}}" ;;
+            *'"server/discover"'*)
+                printf '{{"jsonrpc":"2.0","id":%s,"error":{{"code":-32601,"message":"?"}}}}\n' "$id" ;;
+            esac
+        done
+        echo "{name} begins" >>{folder}
+        sleep 0.2
+        echo "{name} ends" >>{folder}"#
+    );
+    json!({"command": "sh", "args": ["-c", script], "dependsOn": depends_on})
+}
+
+#[test]
+fn servers_end_before_those_that_they_depend_on() {
+    let record = std::env::temp_dir().join(format!("order-{}", std::process::id()));
+    let path = record.to_str().unwrap();
+    let rig = Rig::start(json!({
+        "db": recorder("db", &[], path),
+        "web": recorder("web", &["api"], path),
+        "api": recorder("api", &["db"], path),
+    }));
+    rig.stop();
+    let order = std::fs::read_to_string(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    let expected = "web begins\nweb ends\napi begins\napi ends\ndb begins\ndb ends\n";
+    assert_eq!(order, expected);
+}
+
+/// Servers that resist, calls that hang, clients that do not read: the time is kept.
+#[test]
+fn the_end_takes_no_longer_than_it_may() {
+    let count = 12;
+    let mut servers = json!({"ev": everything(&[])});
+    for number in 0..count {
+        servers[format!("deaf{number}")] = hostile(&["--ignore-term", "--ignore-eof"]);
+    }
+    servers["needs"] = with(
+        hostile(&["--ignore-term", "--ignore-eof"]),
+        json!({"dependsOn": ["deaf0"]}),
+    );
+    let plan = Plan::new(servers).set("shutdownTimeout", json!(6000));
+    let mut rig = plan.start();
+    let session = rig.session();
+    let mut hanging: Vec<Stream> = (0..count)
+        .map(|number| {
+            let tool = format!("deaf{number}_1mcp_hang");
+            let mut connection = rig.connect();
+            let call = tool_call(&json!(number), &tool, &json!({}));
+            connection.send_only(&session.sign(Request::post("/mcp", call)));
+            connection.streamed()
+        })
+        .collect();
+    // Each of them is sent more than fits on the way, and takes none of it.
+    let text = "x".repeat(3 << 20);
+    let deaf: Vec<Connection> = (0..4)
+        .map(|id| {
+            let call = tool_call(&json!(id), "ev_1mcp_echo", &json!({"text": text}));
+            session.send(call)
+        })
+        .collect();
+    let mut other = rig.session();
+    eventually("their calls are answered", || in_work(&mut other, 0));
+    let begun = Instant::now();
+    rig.term();
+    for stream in &mut hanging {
+        let answer = stream.answer().1;
+        let reason = &answer["error"]["data"]["onemcp"]["reason"];
+        assert_eq!(reason, "draining", "{answer}");
+    }
+    assert_eq!(rig.exit_code(PATIENCE), Some(0), "{}", rig.stderr());
+    assert!(
+        begun.elapsed() < Duration::from_millis(6500),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(rig.bearers().is_empty());
+    drop(deaf);
+}
+
+#[test]
+fn as_pid_1_it_drains_when_it_is_told_to_end() {
+    let Some(mut rig) = plan().set("drainDelay", json!(300)).start_as_pid_1() else {
+        return;
+    };
+    let mut watcher = rig.session();
+    let waiting = rig.session();
+    let answer = std::thread::scope(|scope| {
+        let call = tool_call(&json!(1), "ev_1mcp_sleep", &json!({"ms": 1500}));
+        let answer = scope.spawn(move || waiting.stream(call).answer().1);
+        eventually("the call is in work", || in_work(&mut watcher, 1));
+        rig.term();
+        eventually("it is not ready", || !is_ready(&rig));
+        answer.join().unwrap()
+    });
+    assert_eq!(text_of(&answer["result"]), "Slept 1500 ms");
+    assert_eq!(rig.exit_code(PATIENCE), Some(0));
+    assert!(rig.bearers().is_empty());
+}
+
+/// A socket like that of a service manager.
+struct Manager {
+    socket: UnixDatagram,
+    path: std::path::PathBuf,
+}
+
+impl Manager {
+    fn new(name: &str) -> Manager {
+        let path = std::env::temp_dir().join(format!("notify-{name}-{}", std::process::id()));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        Manager { socket, path }
+    }
+
+    fn of(&self, plan: Plan) -> Plan {
+        plan.env("NOTIFY_SOCKET", self.path.to_str().unwrap())
+    }
+
+    fn hears(&self, patience: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let mut buffer = [0; 512];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    /// Waits for a message with this line; gives those before it.
+    #[track_caller]
+    fn waits_for(&self, line: &str) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            let heard = self.hears(PATIENCE);
+            let heard = heard.unwrap_or_else(|| panic!("not told {line}: {before:?}"));
+            if heard.lines().any(|one| one == line) {
+                return before;
+            }
+            before.push(heard);
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_is_ready_and_when_it_ends() {
+    let manager = Manager::new("ready");
+    let slow = hostile(&["--slow-start", "1000"]);
+    let nosy = json!({"command": "sh", "inheritParentEnv": true,
+        "args": ["-c", "env >&2; exec sleep 1000"], "connectionTimeout": 500});
+    let plan = Plan::new(json!({"slow": slow, "nosy": nosy}));
+    let mut rig = manager
+        .of(plan)
+        .env("WATCHDOG_USEC", "200000")
+        .start_unready();
+    let begun = Instant::now();
+    let before = manager.waits_for("READY=1");
+    assert!(begun.elapsed() > Duration::from_millis(500), "{before:?}");
+    assert!(before.iter().all(|told| told == "WATCHDOG=1"), "{before:?}");
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(manager.hears(PATIENCE).as_deref(), Some("WATCHDOG=1"));
+    }
+    let each = begun.elapsed() / 10;
+    assert!(
+        each > Duration::from_millis(50) && each < Duration::from_millis(200),
+        "{each:?}"
+    );
+    rig.term();
+    manager.waits_for("STOPPING=1");
+    assert_eq!(rig.exit_code(PATIENCE), Some(0));
+    let said = rig.stderr();
+    assert!(
+        said.contains("MARK=") && !said.contains("NOTIFY_SOCKET"),
+        "{said}"
+    );
+    assert!(!said.contains("WATCHDOG_USEC"), "{said}");
+}
+
+#[test]
+fn signs_of_life_meant_for_another_process_are_not_given() {
+    let manager = Manager::new("other");
+    let plan = manager.of(plan()).env("WATCHDOG_USEC", "20000");
+    let rig = plan.env("WATCHDOG_PID", "1").start();
+    manager.waits_for("READY=1");
+    assert_eq!(manager.hears(Duration::from_millis(200)), None);
+    rig.stop();
+    assert!(manager.waits_for("STOPPING=1").is_empty());
 }

@@ -29,6 +29,8 @@ mod isolation;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -36,6 +38,8 @@ mod parking;
 mod process;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Remote {
         let patience = match flight.call {
             None => Patience::NOTE,
             Some(_) if letter.is_listening => Patience::STREAM,
-            Some(_) if is_look(body) => Patience::NOTE,
+            Some(_) if is_look(body) => self.look,
             Some(_) => Patience::CALL,
         };
         let url = letter.url.as_deref();

@@ -44,7 +44,7 @@ use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
 use crate::upstream::remote::mask::Mask;
 use crate::upstream::remote::renewal::Pace;
-use crate::upstream::remote::road::Road;
+use crate::upstream::remote::road::{Patience, Road};
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
 use crate::upstream::server::Server;
@@ -54,6 +54,8 @@ use crate::upstream::signals::ProcessSignals;
 pub struct Remote {
     server: String,
     road: Road,
+    /// For a sign of life.
+    look: Patience,
     mask: Mask,
     state: Mutex<State>,
     /// Rings when `state` changes.
@@ -114,6 +116,7 @@ impl Remote {
         let remote = Remote {
             server: server.name().to_owned(),
             road,
+            look: Patience::of_look(server.config.request_timeout),
             mask: Mask::of(spec),
             state: Mutex::new(State {
                 tools: server.tools.clone(),
@@ -242,7 +245,12 @@ impl Remote {
             Cause::Unreachable => self.strike(trouble),
             Cause::Down | Cause::Silent if is_look => self.strike(trouble),
             Cause::Status(401 | 403) if is_look => self.signals.lost(&trouble.detail),
+            // Whatever it says to that, it is there.
+            Cause::Status(_) | Cause::Unusable if is_look => self.went_well(false),
             Cause::Down => self.is_doubtful.store(true, Ordering::Relaxed),
+            Cause::Silent => self.doubt(),
+            // Perhaps the login has run out; perhaps this call alone wants more.
+            Cause::Status(401) if trouble.wants_login => self.doubt(),
             _ => {}
         }
     }

@@ -376,12 +376,24 @@ impl Stream {
     /// The next event that carries a message.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Event {
+        let found = self.next_within(PATIENCE);
+        found.expect("the stream ended or is silent")
+    }
+
+    /// The same, or nothing; comments that keep the stream alive are not waited for.
+    fn next_within(&mut self, patience: Duration) -> Option<Event> {
+        let deadline = Instant::now() + patience;
         loop {
-            let event = self.event(PATIENCE).expect("the stream ended or is silent");
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.event(left)?;
             if event.message().is_some() {
-                return event;
+                return Some(event);
             }
         }
+    }
+
+    pub(crate) fn message_within(&mut self, patience: Duration) -> Option<Value> {
+        self.next_within(patience)?.message()
     }
 
     #[track_caller]

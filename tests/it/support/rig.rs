@@ -74,30 +74,44 @@ impl Plan {
         rig
     }
 
+    /// Runs it as PID 1 of a process namespace, ready. `None` where that is not permitted.
+    pub(crate) fn start_as_pid_1(self) -> Option<Rig> {
+        let flags = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+        let mut probe = Command::new("unshare");
+        probe.args(flags).arg("true").stderr(Stdio::null());
+        if !probe.status().is_ok_and(|status| status.success()) {
+            println!("skipped: a new process namespace is not permitted here");
+            return None;
+        }
+        let (plain, folder, mark) = self.command();
+        let mut command = Command::new("unshare");
+        command
+            .args(flags)
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command.env_clear();
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.stdin(Stdio::null());
+        command.stderr(fs::File::create(folder.join("stderr")).unwrap());
+        let mut rig = run(command, folder, mark);
+        let children = format!("/proc/{0}/task/{0}/children", rig.pid);
+        rig.pid = fs::read_to_string(children)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        eventually("the gateway is ready", || {
+            rig.get("/health/ready").status() == 200
+        });
+        Some(rig)
+    }
+
     /// Runs it and only waits for the listener.
     pub(crate) fn start_unready(self) -> Rig {
-        let (mut command, folder, mark) = self.command();
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        let mut rig = Rig {
-            child,
-            folder,
-            mark,
-            port: 0,
-            health_port: 0,
-            pid: 0,
-        };
-        let event: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("{error}: {line:?}; stderr: {}", rig.stderr()));
-        assert_eq!(event["event"], "listening");
-        rig.port = event["port"].as_u64().unwrap().try_into().unwrap();
-        let health = event["health"].as_u64().unwrap_or(0);
-        rig.health_port = health.try_into().unwrap();
-        assert_eq!(event["url"], format!("http://127.0.0.1:{}/mcp", rig.port));
-        rig.pid = rig.child.id().try_into().unwrap();
-        rig
+        let (command, folder, mark) = self.command();
+        run(command, folder, mark)
     }
 
     /// Runs it as the child of its one client, who has the two pipes.
@@ -166,6 +180,31 @@ impl Plan {
             .stderr(fs::File::create(folder.join("stderr")).unwrap());
         (command, folder, mark)
     }
+}
+
+/// Runs it until it says where it listens.
+fn run(mut command: Command, folder: PathBuf, mark: String) -> Rig {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let mut rig = Rig {
+        child,
+        folder,
+        mark,
+        port: 0,
+        health_port: 0,
+        pid: 0,
+    };
+    let event: Value = serde_json::from_str(&line)
+        .unwrap_or_else(|error| panic!("{error}: {line:?}; stderr: {}", rig.stderr()));
+    assert_eq!(event["event"], "listening");
+    rig.port = event["port"].as_u64().unwrap().try_into().unwrap();
+    let health = event["health"].as_u64().unwrap_or(0);
+    rig.health_port = health.try_into().unwrap();
+    assert_eq!(event["url"], format!("http://127.0.0.1:{}/mcp", rig.port));
+    rig.pid = rig.child.id().try_into().unwrap();
+    rig
 }
 
 pub(crate) struct Rig {
