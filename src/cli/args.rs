@@ -47,6 +47,7 @@ pub enum Command {
         verb: Verb,
         control: ControlFlags,
     },
+    Health(HealthFlags),
     Help(Topic),
     Version,
 }
@@ -104,6 +105,24 @@ pub struct ProxyFlags {
     pub filter: Option<(&'static str, String)>,
 }
 
+/// What a running gateway is asked, and where it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct HealthFlags {
+    pub probe: Probe,
+    pub socket: Option<PathBuf>,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    #[default]
+    Whole,
+    Live,
+    Ready,
+    Startup,
+    Server(String),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -124,6 +143,7 @@ pub enum Topic {
     Call,
     Proxy,
     Control,
+    Health,
 }
 
 /// A command line that cannot be carried out.
@@ -188,6 +208,28 @@ pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `health`; a flag without placeholder is a switch.
+pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "ready",
+        "",
+        "Whether it serves clients, as --ready-policy says",
+    ),
+    ("live", "", "Whether it runs, whatever its servers do"),
+    ("startup", "", "Whether its start is over"),
+    (
+        "socket",
+        "PATH",
+        "Its health socket; without it the one that belongs to --port, or else \
+         HTTP to that port",
+    ),
+    (
+        "timeout",
+        "MS",
+        "Give up after so long (exit code 75; default 5000)",
+    ),
+];
+
 /// Of the commands that see and steer a running gateway.
 pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     (
@@ -217,8 +259,8 @@ const CONTROL: &[&str] = &[
 ];
 
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "health", "status", "servers",
+    "wait", "logs", "restart", "enable", "disable", "reload", "drain", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -238,6 +280,7 @@ struct Seen {
     json: bool,
     watch: bool,
     follow: bool,
+    probes: Vec<&'static str>,
     help: bool,
     version: bool,
 }
@@ -315,6 +358,9 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "json" => seen.json = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
+        "live" => seen.probes.push("live"),
+        "ready" => seen.probes.push("ready"),
+        "startup" => seen.probes.push("startup"),
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
             let remedy = match name {
@@ -397,6 +443,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(CALL_FLAGS)
         .chain(PROXY_FLAGS)
         .chain(CONTROL_FLAGS)
+        .chain(HEALTH_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -446,6 +493,13 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
+    if words.first() == Some(&"health") {
+        let name = words.get(1).map(|name| (*name).to_owned());
+        return match words.len() {
+            1 | 2 => health(seen, name),
+            _ => Err(unknown_command("health", &words)),
+        };
+    }
     let client = ClientFlags {
         url: seen.url.take(),
         timeout: seen.timeout.take(),
@@ -489,6 +543,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
+    let is_health = command == Some("health");
+    let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
         let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
@@ -506,21 +562,22 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         (
             "timeout",
-            "list, call, proxy and the commands for a running gateway",
-            seen.timeout.is_some() && !is_client && !is_control,
+            "list, call, proxy, health and the commands for a running gateway",
+            seen.timeout.is_some() && !is_client && !is_health && !is_control,
         ),
         (
             "socket",
-            "status, wait and the like",
-            seen.socket.is_some() && !is_control,
+            "health and the commands for a running gateway",
+            seen.socket.is_some() && !is_health && !is_control,
         ),
         (
             "json",
-            "status, wait and the like",
+            "the commands for a running gateway",
             seen.json && !is_control,
         ),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
+        (probe, "health", !seen.probes.is_empty() && !is_health),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
@@ -578,6 +635,25 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     })
 }
 
+fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError> {
+    let probe = match (seen.probes.as_slice(), server) {
+        ([], None) => Probe::Whole,
+        ([], Some(name)) => Probe::Server(name),
+        (["live"], None) => Probe::Live,
+        (["ready"], None) => Probe::Ready,
+        (["startup"], None) => Probe::Startup,
+        _ => {
+            let what = "health takes one of --live, --ready, --startup and the name of a server";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Health(HealthFlags {
+        probe,
+        socket: seen.socket.take(),
+        timeout: seen.timeout.take(),
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -606,6 +682,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
+        ["health", ..] => Ok(Topic::Health),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

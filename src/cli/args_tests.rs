@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Arguments, ClientFlags, Command, ControlFlags, DemoKind, Topic, Verb, parse};
+use super::{
+    Arguments, ClientFlags, Command, ControlFlags, DemoKind, HealthFlags, Probe, Topic, Verb, parse,
+};
 
 fn split(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -166,6 +168,43 @@ fn flags() {
 }
 
 #[test]
+fn health() {
+    let check = |line: &str, probe: Probe, socket: Option<&str>, timeout_ms: Option<u64>| {
+        let expect = Command::Health(HealthFlags {
+            probe,
+            socket: socket.map(PathBuf::from),
+            timeout: timeout_ms.map(Duration::from_millis),
+        });
+        assert_eq!(command(line), expect, "{line}");
+    };
+    check("health", Probe::Whole, None, None);
+    check("health --port 1", Probe::Whole, None, None);
+    check("health --live", Probe::Live, None, None);
+    check("--ready health", Probe::Ready, None, None);
+    check(
+        "health --startup --timeout 9",
+        Probe::Startup,
+        None,
+        Some(9),
+    );
+    check(
+        "health a/b --socket /s",
+        Probe::Server("a/b".into()),
+        Some("/s"),
+        None,
+    );
+    assert_eq!(command("help health"), Command::Help(Topic::Health));
+    for line in [
+        "health --live --ready",
+        "health a --live",
+        "health a b",
+        "list --live",
+    ] {
+        assert!(parse(split(line)).is_err(), "{line}");
+    }
+}
+
+#[test]
 fn usage_errors_say_what_to_write() {
     let check = |line: &str, expect: &str| {
         let error = parse(split(line)).expect_err(line).to_string();
@@ -214,8 +253,8 @@ fn usage_errors_say_what_to_write() {
     check("statsu", "did you mean status?");
     check("reload --watch", "belongs to status");
     check("status --follow", "belongs to logs");
-    check("serve --socket x", "belongs to status, wait and the like");
-    check("call a/b --json", "belongs to status, wait and the like");
+    check("serve --socket x", "commands for a running gateway");
+    check("call a/b --json", "commands for a running gateway");
     check("wait --timeout 5h", "milliseconds");
     check("wait --timeout 18446744073709551615m", "milliseconds");
 }

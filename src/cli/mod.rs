@@ -12,6 +12,7 @@ pub mod demo;
 pub mod demo_server;
 pub mod dialogue;
 pub mod gateway_url;
+pub mod health;
 pub mod help;
 pub mod list;
 pub mod local;
@@ -74,6 +75,9 @@ fn run(invocation: Invocation) -> ExitCode {
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
+        Command::Health(asked) => {
+            ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))
+        }
         Command::List { server, client } => ExitCode::from(list::run(
             server.as_deref(),
             &client,

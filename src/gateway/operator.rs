@@ -341,10 +341,12 @@ fn phrase(state: State) -> &'static str {
 }
 
 fn seen<'w>(world: &'w World, position: usize, server: &'w Server) -> Seen<'w> {
+    let status = server.status();
     Seen {
         server,
         entry: &world.fixed.entries[position],
-        status: server.status(),
+        state: status.state,
+        status,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::bounded;
 
 use crate::base::gate::Gate;
 use crate::base::limits;
@@ -25,7 +25,8 @@ const LOOP: &str = r#"
         case $line in
         *'"initialize"'*)
             info='"capabilities":{},"serverInfo":{"name":"s","version":"1"}'
-            echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-11-25",'"$info}}" ;;
+            revision='"protocolVersion":"2025-11-25"'
+            echo '{"jsonrpc":"2.0","id":'"$id"',"result":{'"$revision,$info}}" ;;
         *'"ping"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{}}' ;;
         *'"server/discover"'*)
             error='"error":{"code":-32601,"message":"no"}'
@@ -47,9 +48,9 @@ impl Place {
         let name = format!("server-tests-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).expect("a folder");
-        let (router, events) = unbounded();
-        // Nobody looks at them, but somebody must have the other end.
-        std::mem::forget(events);
+        let (router, events) = bounded(limits::ROUTER_EVENTS);
+        // Nobody looks at them. What is sent to nobody is lost, and that is well.
+        drop(events);
         let starts = Arc::new(Gate::new(5));
         let around = Surroundings::new(router, starts, &Settings::default());
         Place {
