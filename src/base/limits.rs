@@ -61,6 +61,8 @@ pub const PREFLIGHT_PARAMETERS: usize = 64;
 pub const CHUNK_SIZE_DIGITS: usize = 16;
 /// A connection in a health slot must ask within this time, or the slot goes to another.
 pub const HEALTH_FIRST_BYTE: Duration = Duration::from_secs(2);
+/// When all health slots are taken, the oldest connection that has had so long gives way.
+pub const HEALTH_TURN: Duration = Duration::from_millis(10);
 /// Pause after `accept` failed, and the time between two log lines about it.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 pub const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);

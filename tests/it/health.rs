@@ -181,8 +181,8 @@ fn strangers_are_told_the_minimum() {
 
 #[test]
 fn errors_are_shown_without_what_is_nobodys_business() {
-    const ERROR: &str = "no API_KEY=hunter2 at http://u:p@10.9.8.7/x, /etc/app/conf.json, 10.9.8.7, \
-        localhost:99 given-secret still readable";
+    const ERROR: &str = "no API_KEY=hunter2 at http://u:p@10.9.8.7/x, /etc/app/conf.json, \
+        10.9.8.7, localhost:99 given-secret still readable";
     let script = format!(
         "while read -r line; do \
          id=$(printf %s \"$line\" | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/'); \
