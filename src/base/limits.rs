@@ -27,6 +27,8 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 pub const HEALTH_CONNECTIONS: usize = 16;
+/// Open connections of `--health-listen`.
+pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
 /// From the first byte of a head to its last.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.
@@ -237,10 +239,14 @@ pub const START_WAIT: Duration = Duration::from_secs(10);
 pub const THREADS_END: Duration = Duration::from_secs(5);
 /// An owner looks after its child at least so often.
 pub const OWNER_LOOK: Duration = Duration::from_secs(1);
+/// An owner without a process looks around at least so often.
+pub const OWNER_IDLE_LOOK: Duration = Duration::from_secs(60);
 /// Pipes to and from children, if the system allows: fewer turns for large messages.
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// So often a configured `restartDelay` is doubled.
+pub const RESTART_DOUBLINGS: u32 = 4;
 /// The shortest delay that `restartDelay` may ask for.
 pub const RESTART_LEAST: Duration = Duration::from_millis(10);
 /// Each wait is longer or shorter by up to this part of it.
@@ -251,6 +257,17 @@ pub const RESTART_RESET: Duration = Duration::from_secs(300);
 pub const BREAKER_DEATHS: usize = 5;
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
+/// A child that said nothing for so long is asked for a sign of life, and may take so long to
+/// give one: less when its `requestTimeout` is shorter, but at least so long.
+pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
+pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
+pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// What the gateway itself asks is waited for at least so long: longer than for a sign of life.
+pub const OWN_REQUEST_LEAST: Duration = Duration::from_secs(12);
+/// A server over HTTP that wants a login is asked again after so long.
+pub const LOGIN_RETRY: Duration = Duration::from_secs(60);
+/// How often a server looks whether those that it depends on are ready.
+pub const DEPENDENCY_LOOK: Duration = Duration::from_millis(50);
 /// Servers that start at the same time, and how long each of them counts at most: one that
 /// hangs in its start must not hold up the others.
 pub const CONCURRENT_STARTS: usize = 5;
@@ -384,7 +401,8 @@ pub const TOMBSTONES: usize = 1024;
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
 pub const LIST_CHANGED_LONGEST: Duration = Duration::from_millis(5000);
-/// A server that announces changes more often is read once per window.
+/// A server that announces changes more often is read once per window: that in which clients
+/// are told of changes, or this one if it is longer.
 pub const REFRESH_WINDOW: Duration = Duration::from_millis(250);
 /// A list that could not be read is tried again after the first, then ever later.
 pub const RELIST_FIRST: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ pub mod family;
 pub mod gate;
 pub mod init;
 pub mod limits;
+pub mod memory;
 pub mod notify;
 pub mod reaper;
 pub mod secret;

@@ -5,6 +5,14 @@ pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// The moment in so long, likewise.
+pub fn rfc3339_after(wait: std::time::Duration) -> String {
+    let now = jiff::Timestamp::now();
+    // What is beyond the calendar never comes.
+    let then = now.checked_add(wait).unwrap_or(jiff::Timestamp::MAX);
+    format!("{then:.3}")
+}
+
 /// A limit as people write it: `300 ms`, `3 s`, `45 s`.
 pub fn rounded(time: std::time::Duration) -> String {
     match time.as_millis() {

@@ -9,9 +9,10 @@ use crate::base::secret::Secret;
 use crate::cli::serve::{refused, serve};
 use crate::cli::{quieten, say};
 use crate::config::child::inherited;
-use crate::config::server::{Instances, ProcessSpec, RestartPolicy, ServerConfig, ServerState};
+use crate::config::server::{Instances, ProcessSpec, ServerConfig, ServerState};
 use crate::config::settings::Flags;
 use crate::config::{Environment, load_settings, process_environment};
+use crate::model::backoff::RestartPolicy;
 
 pub fn run(flags: &Flags) -> ExitCode {
     let environment = process_environment();

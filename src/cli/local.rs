@@ -142,6 +142,8 @@ fn start(
     let (router, events) = bounded(limits::ROUTER_EVENTS);
     let starts = Arc::new(Gate::new(limits::CONCURRENT_STARTS));
     let around = Surroundings::new(router, starts, &config.settings);
+    let names = servers.iter().map(|server| server.name.as_str());
+    around.neighbours.expect(names);
     let mut local = Local {
         started: Vec::with_capacity(servers.len()),
         events,

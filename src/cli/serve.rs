@@ -1,6 +1,7 @@
 //! `onemcp serve`: the gateway until a signal ends it.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::base::{limits, sys, thread};
 use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
-use crate::config::{Config, LoadError, load, process_environment};
+use crate::config::{Config, LoadError, load, load_file, process_environment};
 use crate::gateway::drain::LastMoment;
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
@@ -20,7 +21,10 @@ use crate::journal;
 
 pub fn run(flags: &Flags) -> ExitCode {
     match load(flags, &process_environment()) {
-        Ok(config) => serve(config, Some(loader(flags)), |_| {}),
+        Ok(config) => {
+            let loader = config.path.clone().map(|path| loader(path, flags));
+            serve(config, loader, |_| {})
+        }
         Err(error) => refused(&error),
     }
 }
@@ -39,10 +43,11 @@ pub fn refused(error: &LoadError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// Reads the same files again, with the same flags and variables.
-fn loader(flags: &Flags) -> Loader {
+/// Reads the same files again, with the same flags and variables. Nothing is looked for: a file
+/// that is away for a moment must not be taken for another one.
+fn loader(path: PathBuf, flags: &Flags) -> Loader {
     let (flags, environment) = (flags.clone(), process_environment());
-    Box::new(move || load(&flags, &environment))
+    Box::new(move || load_file(&path, &flags, &environment))
 }
 
 /// Runs a gateway to its end. `started` is told its URL.
@@ -118,7 +123,10 @@ fn serve_logged(
 fn announce(gateway: &Gateway, url: &str) {
     let port = gateway.address.map_or(0, |address| address.port());
     log::info!("listening url={url}");
-    let line = format!("{{\"event\":\"listening\",\"url\":\"{url}\",\"port\":{port}}}\n");
+    let health = gateway.health_address();
+    let health = health.map_or_else(String::new, |at| format!(",\"health\":{}", at.port()));
+    let event = "{\"event\":\"listening\"";
+    let line = format!("{event},\"url\":\"{url}\",\"port\":{port}{health}}}\n");
     let write = move || {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading; the gateway serves all the same.

@@ -4,8 +4,9 @@ use std::time::Duration;
 use super::{Checked, check as check_sources, decode};
 use crate::base::limits;
 use crate::config::Environment;
-use crate::config::server::{Instances, RestartPolicy, ServerConfig, ServerState};
+use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::config::sources::{Source, Sources};
+use crate::model::backoff::RestartPolicy;
 
 fn environment() -> Environment {
     let variables = [

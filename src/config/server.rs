@@ -15,6 +15,7 @@ use crate::config::entry::{Entry, Env, EnvItem, Written, read};
 use crate::config::expand::expand;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
+use crate::model::backoff::RestartPolicy;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -42,26 +43,6 @@ pub struct ServerConfig {
     /// Names of servers that start before it.
     pub depends_on: Vec<String>,
     pub restart: RestartPolicy,
-}
-
-/// What happens when a server ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RestartPolicy {
-    pub on_exit: bool,
-    /// `None`: as often as the gateway's own breaker allows; `Some(0)`: without end.
-    pub max: Option<u32>,
-    /// `None`: a delay that grows.
-    pub delay: Option<Duration>,
-}
-
-impl Default for RestartPolicy {
-    fn default() -> RestartPolicy {
-        RestartPolicy {
-            on_exit: true,
-            max: None,
-            delay: None,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -421,7 +421,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
 
     fn expire(mut self) {
         let call = &self.relayed.call;
-        call.link().cancel(call.call, "timed out");
+        call.link().expire(call.call);
         self.inquiry.give_up(call.link(), "the call timed out");
         let detail = format!(
             "gave no answer within {} s; raise \"requestTimeout\" if it needs longer",

@@ -21,6 +21,9 @@ pub enum Endpoint {
     HealthLive,
     HealthReady,
     HealthStartup,
+    /// How far the servers are, and one of them.
+    HealthMcp,
+    HealthServer(String),
 }
 
 struct Row {
@@ -65,10 +68,16 @@ const ENDPOINTS: &[Row] = &[
         access: Access::Probe,
         endpoint: || Endpoint::HealthStartup,
     },
+    Row {
+        path: "/health/mcp",
+        access: Access::Probe,
+        endpoint: || Endpoint::HealthMcp,
+    },
 ];
 
 /// `/mcp/<server>`: one segment, percent-encoded.
 const SERVER_PREFIX: &str = "/mcp/";
+const SERVER_HEALTH_PREFIX: &str = "/health/mcp/";
 
 /// Finds the route of a raw path.
 pub fn find(path: &str) -> Option<(Endpoint, Access)> {
@@ -79,12 +88,18 @@ pub fn find(path: &str) -> Option<(Endpoint, Access)> {
     if let Some(row) = ENDPOINTS.iter().find(|row| row.path == path) {
         return Some(((row.endpoint)(), row.access));
     }
-    let segment = path.strip_prefix(SERVER_PREFIX)?;
+    if let Some(segment) = path.strip_prefix(SERVER_HEALTH_PREFIX) {
+        return Some((Endpoint::HealthServer(name_in(segment)?), Access::Probe));
+    }
+    let name = name_in(path.strip_prefix(SERVER_PREFIX)?)?;
+    Some((Endpoint::Mcp(Scope::Server(name)), Access::Checked))
+}
+
+fn name_in(segment: &str) -> Option<String> {
     if segment.is_empty() || segment.contains('/') {
         return None;
     }
-    let name = percent_decode(segment)?;
-    Some((Endpoint::Mcp(Scope::Server(name)), Access::Checked))
+    percent_decode(segment)
 }
 
 #[cfg(test)]
@@ -114,6 +129,13 @@ mod tests {
             find("/health/live"),
             Some((Endpoint::HealthLive, Access::Probe))
         );
+        let probed = |name: &str| Some((Endpoint::HealthServer(name.into()), Access::Probe));
+        assert_eq!(find("/health/mcp/files"), probed("files"));
+        assert_eq!(find("/health/mcp/a%2Fb/"), probed("a/b"));
+        assert_eq!(
+            find("/health/mcp/"),
+            Some((Endpoint::HealthMcp, Access::Probe))
+        );
         for unknown in [
             "/",
             "",
@@ -121,6 +143,9 @@ mod tests {
             "/mcp/a/b",
             "/mcp/%ff",
             "/health/x",
+            "/health/mcp/a/b",
+            "/health/mcp/%ff",
+            "/health/mcpx",
             "/sse/files",
             "/messages/x",
             "//mcp",

@@ -400,7 +400,10 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 continue;
             }
             let call = calls.swap_remove(at);
-            call.link().cancel(call.call, "timed out");
+            match call.translation.is_asking() {
+                true => call.link().cancel(call.call, "timed out"),
+                false => call.link().expire(call.call),
+            };
             self.end(&call, false);
             let detail = match call.translation.is_asking() {
                 true => "waits for input that the client did not give in time".to_owned(),

@@ -1,6 +1,9 @@
 //! What the gateway says about itself. Bodies, status values and headers are those that users
 //! of 1MCP know; what they say is true at every moment: loading is not failing, and a server is
 //! "connected" only after its handshake and lists worked.
+//!
+//! Here are `/health` and the probes; `health_mcp` is about the servers one by one. Everything
+//! is computed when it is asked for, from one world, and waits for nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +11,24 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::base::time;
-use crate::config::settings::HealthInfoLevel;
-use crate::front::standing::{Configured, Standing};
-use crate::http::{Head, Peer, Reply};
+use crate::base::{memory, time};
+use crate::config::settings::{HealthInfoLevel, Transport};
+use crate::front::endpoints::Endpoint;
+use crate::front::health_mcp::{self, Supervision};
+use crate::front::redacted::redacted;
+use crate::front::roll::{self, Seen};
+use crate::front::standing::Configured;
+use crate::front::tally::{Tally, missing};
+use crate::http::{Head, Peer, Reply, Trusted};
 use crate::model::catalog::Clash;
 use crate::relay::world::{Hub, World};
-use crate::upstream::server::{Server, State, Status};
+use crate::upstream::server::State;
 
 pub struct Health {
     pub hub: Arc<Hub>,
     pub started: Instant,
-    pub level: HealthInfoLevel,
+    /// RFC 3339.
+    pub started_at: String,
     pub draining: Arc<AtomicBool>,
     pub configured: Arc<Configured>,
 }
@@ -49,7 +58,7 @@ struct System {
     process: Process,
 }
 
-/// Megabytes of this process, and what the machine or container allows.
+/// Megabytes that this process takes, and may take.
 #[derive(Serialize, Default)]
 struct Memory {
     used: f64,
@@ -58,8 +67,11 @@ struct Memory {
 }
 
 #[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
 struct Process {
     pid: u32,
+    /// Readers of 1MCP's body expect the member; there is no Node here.
+    node_version: &'static str,
     platform: &'static str,
     arch: &'static str,
 }
@@ -85,7 +97,11 @@ struct ServerDetail {
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lists: Option<String>,
+    /// The server that it needs first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
     tags: Vec<String>,
+    required: bool,
     restarts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
@@ -101,160 +117,221 @@ struct Configuration {
     disabled_count: usize,
     auth_enabled: bool,
     transport: &'static str,
-    name_clashes: Vec<String>,
     #[serde(flatten)]
     standing: Option<Standing>,
 }
 
-/// The counts behind the verdict. Only enabled servers count.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Counts {
-    total: usize,
-    ready: usize,
-    loading: usize,
-    failed: usize,
+/// Beyond what 1MCP tells: how the configuration stands.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Standing {
+    name_clashes: Vec<String>,
+    version: u64,
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reload: Option<LastReload>,
+    needs_restart: Vec<String>,
+    switched: Vec<String>,
 }
 
-impl Counts {
-    fn of(servers: &[(&Arc<Server>, Status)]) -> Counts {
-        let mut counts = Counts::default();
-        for (_, status) in servers
-            .iter()
-            .filter(|(_, status)| status.state != State::Disabled)
-        {
-            counts.total += 1;
-            match status.state {
-                State::Ready => counts.ready += 1,
-                State::Pending | State::Loading => counts.loading += 1,
-                _ => counts.failed += 1,
-            }
-        }
-        counts
-    }
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastReload {
+    at: String,
+    ok: bool,
+    problem_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<String>>,
+}
 
-    fn verdict(self, draining: bool) -> &'static str {
-        let settled = self.total - self.loading;
-        match () {
-            () if draining => "unhealthy",
-            () if self.total == 0 => "degraded",
-            () if settled > 0 && self.failed == settled => "unhealthy",
-            () if self.failed * 2 > self.total => "unhealthy",
-            () if self.failed > 0 => "degraded",
-            () => "healthy",
-        }
-    }
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Readiness<'a> {
+    status: &'static str,
+    timestamp: String,
+    /// `draining`, `starting` or `servers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Vec<Missing<'a>>>,
+    configuration: Configuration,
+    backend_supervision: Supervision,
+}
+
+/// A server that `/health/ready` waits for.
+#[derive(Serialize)]
+struct Missing<'a> {
+    name: &'a str,
+    state: &'static str,
 }
 
 impl Health {
+    /// The answer of one health path; 404 for every other one.
+    pub fn answer(&self, endpoint: &Endpoint, detail: Detail) -> Reply {
+        match endpoint {
+            Endpoint::Health => self.whole(detail),
+            Endpoint::HealthLive => live(),
+            Endpoint::HealthReady => self.ready(detail),
+            Endpoint::HealthStartup => self.startup(),
+            Endpoint::HealthMcp => health_mcp::all(&self.hub.world(), &self.started_at, detail),
+            Endpoint::HealthServer(name) => health_mcp::one(&self.hub.world(), name, detail),
+            Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages => not_found(),
+        }
+    }
+
+    /// How much the sender of `head` is told. `known_host`: its Host names us.
+    pub fn detail_for(&self, head: &Head<'_>, peer: &Peer, known_host: bool) -> Detail {
+        let settings = self.hub.world().fixed.settings.clone();
+        let is_local = || {
+            let client = Trusted::new(&settings.trust_proxy).client(peer.address, head);
+            client.is_local && head.host.is_loopback() && head.header("Origin").is_none()
+        };
+        // A name may have been bound to our address by anybody, an address can't be.
+        let named = known_host || head.host.is_address();
+        match settings.health_info_level {
+            _ if !named => Detail::Minimal,
+            HealthInfoLevel::Full => Detail::Full,
+            HealthInfoLevel::Basic => Detail::Basic,
+            HealthInfoLevel::Minimal => Detail::Minimal,
+            HealthInfoLevel::Auto if is_local() => Detail::Full,
+            HealthInfoLevel::Auto => Detail::Minimal,
+        }
+    }
+
     /// `/health`.
-    pub fn whole(&self, detail: Detail) -> Reply {
+    fn whole(&self, detail: Detail) -> Reply {
         let world = self.hub.world();
-        let servers: Vec<(&Arc<Server>, Status)> = world
-            .servers()
-            .iter()
-            .map(|server| (server, server.status()))
-            .collect();
-        let counts = Counts::of(&servers);
-        let draining = self.draining.load(Ordering::Acquire);
-        let status = counts.verdict(draining);
+        let roll = roll::call(&world);
+        let tally = roll::tally(&roll);
+        let verdict = tally.verdict(!self.is_draining());
         let uptime = self.started.elapsed().as_secs();
-        let minimal = detail == Detail::Minimal;
         let body = Body {
-            status,
+            status: verdict.as_str(),
             timestamp: time::now_rfc3339(),
             version: env!("CARGO_PKG_VERSION"),
             system: System {
                 uptime,
-                memory: if minimal { Memory::default() } else { memory() },
-                process: if detail == Detail::Full {
-                    process()
-                } else {
-                    Process::default()
-                },
+                memory: memory_of(detail),
+                process: process_of(detail),
             },
             servers: Servers {
-                total: counts.total,
-                healthy: counts.ready,
-                unhealthy: counts.failed,
-                loading: counts.loading,
-                details: match minimal {
-                    true => Vec::new(),
-                    false => servers
+                total: tally.total(),
+                healthy: tally.ready,
+                unhealthy: tally.broken() + tally.awaiting_oauth,
+                loading: tally.coming(),
+                details: match detail {
+                    Detail::Minimal => Vec::new(),
+                    Detail::Basic | Detail::Full => roll
                         .iter()
-                        .map(|(server, status)| server_detail(server, status, detail))
+                        .map(|seen| server_detail(seen, detail))
                         .collect(),
                 },
             },
-            configuration: match minimal {
-                true => Configuration {
-                    loaded: true,
-                    transport: "http",
-                    ..Default::default()
-                },
-                false => Configuration {
-                    loaded: true,
-                    server_count: servers.len(),
-                    enabled_count: counts.total,
-                    disabled_count: servers.len() - counts.total,
-                    auth_enabled: false,
-                    transport: "http",
-                    name_clashes: clash_lines(&world),
-                    standing: Some(self.configured.standing()),
-                },
-            },
+            configuration: self.configuration(&world, &tally, detail),
         };
-        let code = if status == "unhealthy" { 503 } else { 200 };
-        // A body of plain fields always serialises.
-        let json = serde_json::to_vec(&body).unwrap_or_default();
-        Reply::json(code, json)
-            .with("Cache-Control", "no-cache, no-store, must-revalidate")
-            .with("X-Health-Status", status)
+        json(verdict.code(), &body)
+            .with("X-Health-Status", verdict.as_str())
             .with("X-Service-Version", env!("CARGO_PKG_VERSION"))
             .with("X-Uptime-Seconds", uptime.to_string())
     }
 
-    /// `/health/live`: the process turns. Says nothing about servers.
-    pub fn live(&self) -> Reply {
-        probe(200, "alive")
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
-    /// `/health/ready`: servers have started or failed, and the gateway is not shutting down.
-    pub fn ready(&self) -> Reply {
-        if self.draining.load(Ordering::Acquire) {
-            return probe(503, "draining");
-        }
-        match self.hub.is_settled() {
-            true => probe(200, "ready"),
-            false => probe(503, "starting"),
-        }
+    /// `/health/ready`: clients are answered, and the servers that the policy names are ready.
+    fn ready(&self, detail: Detail) -> Reply {
+        let world = self.hub.world();
+        let roll = roll::call(&world);
+        let servers: Vec<(bool, State)> = roll
+            .iter()
+            .map(|seen| (seen.entry.required, seen.status.state))
+            .collect();
+        let settings = &world.fixed.settings;
+        let waits_for = missing(settings.ready_policy, &servers);
+        // Without async loading clients are held until the start is over.
+        let is_held = !settings.enable_async_loading && !self.hub.is_settled();
+        let reason = match () {
+            () if self.is_draining() => Some("draining"),
+            () if is_held => Some("starting"),
+            () if !waits_for.is_empty() => Some("servers"),
+            () => None,
+        };
+        let tell = |at: &usize| Missing {
+            name: roll[*at].name(),
+            state: roll[*at].status.state.as_str(),
+        };
+        let missing = waits_for.iter().map(tell).collect();
+        let is_ready = reason.is_none();
+        let body = Readiness {
+            status: if is_ready { "ready" } else { "not_ready" },
+            timestamp: time::now_rfc3339(),
+            reason,
+            missing: (detail != Detail::Minimal && !is_ready).then_some(missing),
+            configuration: self.configuration(&world, &roll::tally(&roll), detail),
+            backend_supervision: Supervision::of(&roll, detail),
+        };
+        json(if is_ready { 200 } else { 503 }, &body)
     }
 
     /// `/health/startup`: the start is over, whatever came after.
-    pub fn startup(&self) -> Reply {
+    fn startup(&self) -> Reply {
         match self.hub.is_settled() {
             true => probe(200, "started"),
             false => probe(503, "starting"),
         }
     }
 
-    /// What a caller on the network is told: everything on this machine, little elsewhere.
-    pub fn detail_for(&self, head: &Head<'_>, peer: &Peer) -> Detail {
-        match self.level {
-            HealthInfoLevel::Full => Detail::Full,
-            HealthInfoLevel::Basic => Detail::Basic,
-            HealthInfoLevel::Minimal => Detail::Minimal,
-            HealthInfoLevel::Auto => {
-                let forwarded = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"]
-                    .iter()
-                    .any(|name| head.header(name).is_some());
-                let local = peer.address.is_loopback()
-                    && head.host.is_loopback()
-                    && head.header("Origin").is_none()
-                    && !forwarded;
-                if local { Detail::Full } else { Detail::Minimal }
-            }
+    fn configuration(&self, world: &World, tally: &Tally, detail: Detail) -> Configuration {
+        // Without a configuration there is no gateway, and one in force stays when another is bad.
+        let loaded = true;
+        if detail == Detail::Minimal {
+            return Configuration {
+                loaded,
+                transport: "http",
+                ..Default::default()
+            };
+        }
+        let enabled = tally.total();
+        Configuration {
+            loaded,
+            server_count: enabled + tally.disabled,
+            enabled_count: enabled,
+            disabled_count: tally.disabled,
+            auth_enabled: false,
+            transport: match world.fixed.settings.transport {
+                Transport::Http => "http",
+                Transport::Stdio => "stdio",
+            },
+            standing: Some(self.standing(world, detail)),
         }
     }
+
+    fn standing(&self, world: &World, detail: Detail) -> Standing {
+        let standing = self.configured.standing();
+        let last_reload = standing.last_attempt.map(|attempt| LastReload {
+            at: attempt.at,
+            ok: attempt.ok,
+            problem_count: attempt.problems.len(),
+            problems: (detail == Detail::Full).then(|| {
+                let problems = attempt.problems.iter();
+                problems.map(|problem| redacted(problem, [])).collect()
+            }),
+        });
+        Standing {
+            name_clashes: clash_lines(world),
+            version: standing.version,
+            since: standing.since,
+            last_reload,
+            needs_restart: standing.needs_restart,
+            switched: standing.switched,
+        }
+    }
+}
+
+/// `/health/live`: the process turns. Says nothing about servers.
+fn live() -> Reply {
+    probe(200, "alive")
 }
 
 fn clash_lines(world: &World) -> Vec<String> {
@@ -272,125 +349,71 @@ fn clash_lines(world: &World) -> Vec<String> {
 
 fn probe(code: u16, status: &str) -> Reply {
     let now = time::now_rfc3339();
-    let body = format!("{{\"status\":\"{status}\",\"timestamp\":\"{now}\"}}");
-    Reply::json(code, body).with("Cache-Control", "no-cache, no-store, must-revalidate")
+    uncached(Reply::json(
+        code,
+        format!("{{\"status\":\"{status}\",\"timestamp\":\"{now}\"}}"),
+    ))
 }
 
-fn server_detail(server: &Server, status: &Status, detail: Detail) -> ServerDetail {
-    let link = server.shared_link();
+/// An answer that nobody keeps.
+pub(crate) fn json(code: u16, body: &impl Serialize) -> Reply {
+    // A body of plain fields always serialises.
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    uncached(Reply::json(code, bytes))
+}
+
+fn uncached(reply: Reply) -> Reply {
+    reply.with("Cache-Control", "no-cache, no-store, must-revalidate")
+}
+
+fn not_found() -> Reply {
+    Reply::json(404, "{\"error\":\"Not found\"}")
+}
+
+fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
+    let link = seen.server.shared_link();
     let noise = link.as_ref().map(|link| &link.counters.noise_lines);
     ServerDetail {
-        name: server.name().to_owned(),
-        status: match status.state {
-            State::Ready => "connected",
-            State::Pending | State::Loading => "loading",
-            State::Failed => "error",
-            State::Restarting => "restarting",
-            State::CrashLoop => "crash-loop",
-            State::Stopped | State::Disabled => "disconnected",
-        },
-        healthy: status.state == State::Ready,
-        last_connected: status.last_connected.clone(),
-        last_error: status.last_error.as_ref().map(|error| sanitised(error)),
-        lists: status.lists.as_ref().map(|note| sanitised(note)),
-        tags: server.config.tags.clone(),
-        restarts: status.restarts,
-        pid: status.pid.filter(|_| detail == Detail::Full),
+        name: seen.name().to_owned(),
+        status: seen.word(),
+        healthy: seen.status.state == State::Ready,
+        last_connected: seen.status.last_connected.clone(),
+        last_error: seen.last_error(),
+        lists: seen.lists(),
+        waiting_for: seen.status.waiting_for.clone(),
+        tags: seen.entry.tags.clone(),
+        required: seen.entry.required,
+        restarts: seen.status.restarts,
+        pid: seen.status.pid.filter(|_| detail == Detail::Full),
         noise_lines: noise.map_or(0, |count| count.load(Ordering::Relaxed)),
     }
 }
 
-/// An error text without what looks like a credential: the word after `key=`, `token:` and the
-/// like, and what stands before an `@` in a URL.
-fn sanitised(text: &str) -> String {
-    const WORDS: [&str; 6] = ["password", "passwd", "token", "key", "secret", "auth"];
-    let masked: Vec<String> = text
-        .split(' ')
-        .map(|word| {
-            let lower = word.to_lowercase();
-            let assigned = word.find(['=', ':']).filter(|at| {
-                *at + 1 < word.len() && WORDS.iter().any(|name| lower[..*at].contains(name))
-            });
-            match (assigned, word.find("://"), word.rfind('@')) {
-                (Some(at), _, _) => format!("{}***", &word[..=at]),
-                (None, Some(scheme), Some(at)) if scheme < at => {
-                    format!("{}***{}", &word[..scheme + 3], &word[at..])
-                }
-                _ => word.to_owned(),
-            }
-        })
-        .collect();
-    masked.join(" ").chars().take(300).collect()
-}
-
-fn process() -> Process {
-    Process {
-        pid: std::process::id(),
-        platform: std::env::consts::OS,
-        arch: std::env::consts::ARCH,
+fn process_of(detail: Detail) -> Process {
+    match detail {
+        Detail::Minimal | Detail::Basic => Process::default(),
+        Detail::Full => Process {
+            pid: std::process::id(),
+            node_version: "",
+            platform: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+        },
     }
 }
 
-/// Resident memory against the limit of the container, or else the machine.
-fn memory() -> Memory {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let resident = pages
-        .as_deref()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<f64>().ok())
-        .map_or(0.0, |pages| pages * rustix::param::page_size() as f64);
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse::<f64>().ok())
-        .unwrap_or_else(|| {
-            let system = rustix::system::sysinfo();
-            system.totalram as f64 * f64::from(system.mem_unit)
-        });
-    let mib = |bytes: f64| (bytes / 1024.0 / 1024.0 * 100.0).round() / 100.0;
-    let share = if limit > 0.0 {
-        resident / limit * 100.0
-    } else {
-        0.0
+fn memory_of(detail: Detail) -> Memory {
+    let decimals = match detail {
+        Detail::Minimal => return Memory::default(),
+        Detail::Basic => 1.0,
+        Detail::Full => 100.0,
     };
+    let memory = memory::now();
+    let (resident, limit) = (memory.resident as f64, memory.limit as f64);
+    let mib = |bytes: f64| (bytes / 1024.0 / 1024.0 * decimals).round() / decimals;
+    let share = if limit > 0.0 { resident / limit } else { 0.0 };
     Memory {
         used: mib(resident),
         total: mib(limit),
-        percentage: (share * 100.0).round() / 100.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Counts, sanitised};
-
-    #[test]
-    fn verdicts_follow_the_formula() {
-        let cases = [
-            // total, ready, loading, failed, verdict
-            (0, 0, 0, 0, "degraded"),
-            (3, 0, 3, 0, "healthy"),
-            (3, 3, 0, 0, "healthy"),
-            (3, 2, 0, 1, "degraded"),
-            (3, 1, 0, 2, "unhealthy"),
-            (3, 0, 2, 1, "unhealthy"),
-            (4, 2, 0, 2, "degraded"),
-            (1, 0, 0, 1, "unhealthy"),
-        ];
-        for (total, ready, loading, failed, verdict) in cases {
-            let counts = Counts {
-                total,
-                ready,
-                loading,
-                failed,
-            };
-            assert_eq!(counts.verdict(false), verdict, "{counts:?}");
-            assert_eq!(counts.verdict(true), "unhealthy");
-        }
-    }
-
-    #[test]
-    fn error_texts_lose_credentials() {
-        assert_eq!(sanitised("bad API_KEY=abc here"), "bad API_KEY=*** here");
-        assert_eq!(sanitised("at http://u:p@host/x"), "at http://***@host/x");
-        assert_eq!(sanitised("exited with code 3"), "exited with code 3");
+        percentage: (share * 10_000.0).round() / 100.0,
     }
 }

@@ -182,6 +182,10 @@ impl Gateway {
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
+        // To the last: that the gateway is not ready is what probes should hear.
+        if let Some(listener) = self.health_listener.take() {
+            listener.join(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        }
         if let Some(herald) = self.herald.take() {
             herald.stop();
         }

@@ -65,6 +65,11 @@ impl Fleet {
         Ok(server)
     }
 
+    /// The servers of the configuration that is to be put in force: they may wait for each other.
+    pub fn expect<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.around.neighbours.expect(names);
+    }
+
     pub fn handles(&self) -> Vec<Arc<Server>> {
         self.state().handles.clone()
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::front::endpoints::{self, Access, Endpoint};
-use crate::front::health::{Detail, Health};
+use crate::front::health::Health;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::http::{
@@ -78,16 +78,12 @@ impl Handler for FrontDoor {
             Endpoint::Mcp(scope) => scope,
             Endpoint::Sse => return self.sse.listen(head, peer, &headers, out),
             Endpoint::Messages => return self.sse.post(head, &headers, body, out),
-            Endpoint::Health => {
-                let detail = match self.policy.allows_host(&head.host) {
-                    true => self.health.detail_for(head, peer),
-                    false => Detail::Minimal,
-                };
-                return out.reply(&with_cors(self.health.whole(detail), cors));
+            health => {
+                let known_host = self.policy.allows_host(&head.host);
+                let detail = self.health.detail_for(head, peer, known_host);
+                let reply = self.health.answer(&health, detail);
+                return out.reply(&with_cors(reply, cors));
             }
-            Endpoint::HealthLive => return out.reply(&with_cors(self.health.live(), cors)),
-            Endpoint::HealthReady => return out.reply(&with_cors(self.health.ready(), cors)),
-            Endpoint::HealthStartup => return out.reply(&with_cors(self.health.startup(), cors)),
         };
         let call = Call {
             head,

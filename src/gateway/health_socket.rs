@@ -16,6 +16,7 @@ use rustix::process::{Pid, test_kill_process};
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::base::{limits, thread};
+use crate::front::endpoints;
 use crate::front::health::{Detail, Health};
 use crate::http::Reply;
 
@@ -116,18 +117,10 @@ fn remove_dead(folder: &Path) {
 }
 
 fn answer(request: Request, health: &Health) {
-    let path = request
-        .url()
-        .split('?')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let reply = match (request.method(), path.as_str()) {
-        (Method::Get | Method::Head, "/health") => health.whole(Detail::Full),
-        (Method::Get | Method::Head, "/health/live") => health.live(),
-        (Method::Get | Method::Head, "/health/ready") => health.ready(),
-        (Method::Get | Method::Head, "/health/startup") => health.startup(),
-        (Method::Get | Method::Head, _) => Reply::json(404, "{\"error\":\"Not found\"}"),
+    let path = request.url().split('?').next().unwrap_or_default();
+    let reply = match (request.method(), endpoints::find(path)) {
+        (Method::Get | Method::Head, Some((endpoint, _))) => health.answer(&endpoint, Detail::Full),
+        (Method::Get | Method::Head, None) => Reply::json(404, "{\"error\":\"Not found\"}"),
         _ => Reply::json(405, "{\"error\":\"Method not allowed\"}"),
     };
     let mut response = Response::from_data(reply.body).with_status_code(reply.status);

@@ -5,6 +5,7 @@ pub mod drain;
 pub mod ending;
 pub mod fleet;
 pub mod front_door;
+pub mod health_listener;
 pub mod health_socket;
 pub mod herald;
 pub mod reload;

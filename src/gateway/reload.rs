@@ -354,6 +354,8 @@ impl Keeper {
     fn put_in_force(&mut self, config: &Config, plan: &Plan) -> std::io::Result<()> {
         let mut handles = BTreeMap::new();
         let mut started: Vec<Arc<Server>> = Vec::new();
+        let names = config.servers.iter().map(|entry| entry.name.as_str());
+        self.fleet.expect(names);
         for entry in &config.servers {
             let before = self.handles.get(&entry.name);
             let handle = match (before, plan.change_of(&entry.name)) {

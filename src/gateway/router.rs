@@ -251,8 +251,7 @@ impl Router {
     fn status(&self, server: ServerId, desk: &mut Desk) {
         self.let_arrive(desk);
         if let Some(position) = desk.position(server) {
-            let state = desk.fixed.servers[position].status().state;
-            let gone = matches!(state, State::CrashLoop | State::Stopped);
+            let gone = desk.fixed.servers[position].status().has_nothing_to_offer();
             if gone && desk.offers[position].take().is_some() {
                 self.publish(desk);
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, sys, thread, time};
 use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
@@ -30,6 +30,7 @@ use crate::front::workers::Workers;
 use crate::gateway::ending::Ending;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
+use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::herald::Herald;
 use crate::gateway::reload::{Keeper, Loader, Reload};
@@ -85,6 +86,7 @@ pub struct Gateway {
     /// Nothing new is begun.
     pub(super) draining: Arc<AtomicBool>,
     pub(super) health_socket: Option<HealthSocket>,
+    pub(super) health_listener: Option<HttpServer>,
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) herald: Option<Herald>,
@@ -101,6 +103,8 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
+        let for_health = settings.health_listen.map(health_listener::bind);
+        let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let cannot = |error: std::io::Error| {
             StartError::Unavailable(format!("failed to start the gateway: {error}"))
         };
@@ -109,6 +113,8 @@ impl Gateway {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
         let around = Surroundings::new(events.clone(), starts, &settings);
+        let names = config.servers.iter().map(|server| server.name.as_str());
+        around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
         let mut servers = Vec::with_capacity(config.servers.len());
         for server in &config.servers {
@@ -146,7 +152,7 @@ impl Gateway {
         let health = Arc::new(Health {
             hub: hub.clone(),
             started: Instant::now(),
-            level: settings.health_info_level,
+            started_at: time::now_rfc3339(),
             draining: unready.clone(),
             configured: configured.clone(),
         });
@@ -163,6 +169,8 @@ impl Gateway {
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
+        let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
+        let health_listener = health_listener.transpose().map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address, health);
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -180,6 +188,7 @@ impl Gateway {
             unready,
             draining,
             health_socket,
+            health_listener,
             events,
             router: Some(router),
             herald,
@@ -192,6 +201,11 @@ impl Gateway {
     pub fn on_reload(&self) -> impl Fn() + Send + 'static {
         let reload = self.reload.clone();
         move || reload.begin()
+    }
+
+    /// Where health alone is served, if that was asked for.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health_listener.as_ref().map(HttpServer::address)
     }
 
     /// The URL that clients on this machine use.
@@ -291,6 +305,18 @@ fn talks(streamable: Arc<Streamable>) -> Arc<Sse> {
     Arc::new(Sse { talks })
 }
 
+fn serve_health(
+    settings: &Settings,
+    listener: TcpListener,
+    health: &Arc<Health>,
+) -> std::io::Result<HttpServer> {
+    let door = HealthDoor {
+        policy: host_policy(settings, listener.local_addr()?.ip()),
+        health: health.clone(),
+    };
+    health_listener::serve(listener, door)
+}
+
 fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
     let mut allowed_hosts = settings.allowed_hosts.clone();
     if !bound.is_unspecified() {
@@ -359,7 +385,8 @@ fn open_health_socket(
     None
 }
 
-fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
+/// Where the sockets of gateways may be, the first choice first.
+pub fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())

@@ -60,6 +60,18 @@ impl<'b> Authority<'b> {
         }
     }
 
+    /// An IP address and not a name.
+    pub fn is_address(&self) -> bool {
+        let bare = self
+            .name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        match bare {
+            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+            None => self.name.parse::<Ipv4Addr>().is_ok(),
+        }
+    }
+
     /// Same name in any case, and same port where `default_port` stands for none.
     pub fn same_as(&self, other: &Authority<'_>, default_port: Option<u16>) -> bool {
         self.name.eq_ignore_ascii_case(other.name)

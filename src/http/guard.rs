@@ -2,7 +2,8 @@
 //!
 //! Against DNS rebinding and foreign pages: the Host must be one of ours on every path, and an
 //! Origin, which only browsers send, must be listed or as local as the Host.
-//! Absent on purpose: paths, authentication, and any trust in Referer or X-Forwarded-*.
+//! Absent on purpose: paths, authentication, and any trust in Referer or X-Forwarded-* (whom
+//! those of a proxy speak for is said in `trusted`).
 
 use crate::base::limits::PREFLIGHT_PARAMETERS;
 use crate::http::authority::Authority;

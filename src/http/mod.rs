@@ -19,6 +19,7 @@ mod registry;
 mod respond;
 mod server;
 mod socket;
+mod trusted;
 
 #[cfg(test)]
 mod behaviour_tests;
@@ -32,3 +33,4 @@ pub use guard::{Checked, HostPolicy, cors_headers, valid_origin};
 pub use head::{Fields, Head, Method, Parsed, Refusal, no_fields};
 pub use respond::{Reply, Responder};
 pub use server::{Admit, Handler, Peer, Server, ServerOptions};
+pub use trusted::{Client, Trusted};

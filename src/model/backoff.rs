@@ -1,4 +1,4 @@
-//! When a server that died is started again.
+//! Whether and when a server that died is started again.
 //!
 //! A state machine without a clock or chance of its own: the thread that owns the server holds
 //! it and passes in the time and the jitter. Deliberately absent: starting, stopping and any
@@ -9,36 +9,94 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 
-#[derive(Clone, Debug, Default)]
+/// What the entry of a server says about that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    pub on_exit: bool,
+    /// Restarts in a row. `None`: as the breaker allows; `Some(0)`: without end.
+    pub max: Option<u32>,
+    /// `None`: a delay that grows from half a second to a minute.
+    pub delay: Option<Duration>,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> RestartPolicy {
+        RestartPolicy {
+            on_exit: true,
+            max: None,
+            delay: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct Supervision {
+    policy: RestartPolicy,
     /// Deaths in a row, each without a long enough time up before it.
     deaths_in_a_row: u32,
     /// Those inside the breaker's window, oldest first.
     recent_deaths: VecDeque<Instant>,
     breaker_open: bool,
-    ready_since: Option<Instant>,
 }
 
+/// What follows a death.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Wait {
-    pub delay: Duration,
-    /// So many deaths that only one try per interval is made from now on.
-    pub breaker_open: bool,
+pub enum Next {
+    Start {
+        delay: Duration,
+        /// So many deaths that only one try per interval is made from now on.
+        breaker_open: bool,
+    },
+    /// `restartOnExit` is false.
+    StayDown,
+    /// There were as many restarts as `maxRestarts` allows.
+    GiveUp(u32),
 }
 
 impl Supervision {
-    /// The server answered its handshake.
-    pub fn became_ready(&mut self, now: Instant) {
-        self.ready_since = Some(now);
+    pub fn new(policy: RestartPolicy) -> Supervision {
+        Supervision {
+            policy,
+            deaths_in_a_row: 0,
+            recent_deaths: VecDeque::new(),
+            breaker_open: false,
+        }
     }
 
-    /// The server died, or its start failed (`up_for` is zero then): how long to wait before the
-    /// next start. `jitter` is a random number from 0.0 to 1.0.
-    pub fn died(&mut self, up_for: Duration, now: Instant, jitter: f64) -> Wait {
-        self.ready_since = None;
-        if up_for >= limits::RESTART_RESET {
-            *self = Supervision::default();
+    /// Somebody asked for a start: what was before does not count.
+    pub fn forget(&mut self) {
+        *self = Supervision::new(self.policy);
+    }
+
+    /// The server died, or its start failed (`up_for` is zero then): what comes next. `jitter` is
+    /// a random number from 0.0 to 1.0.
+    pub fn died(&mut self, up_for: Duration, now: Instant, jitter: f64) -> Next {
+        if !self.policy.on_exit {
+            return Next::StayDown;
         }
+        if up_for >= limits::RESTART_RESET {
+            self.forget();
+        }
+        let before = self.deaths_in_a_row;
+        self.deaths_in_a_row = before.saturating_add(1);
+        match self.policy.max {
+            Some(most) if most > 0 && before >= most => return Next::GiveUp(most),
+            Some(_) => {}
+            None => self.trip(now),
+        }
+        let delay = match self.breaker_open {
+            true => self.pause(before).max(limits::BREAKER_INTERVAL),
+            false => self.pause(before),
+        };
+        Next::Start {
+            delay: delay.mul_f64(factor(jitter)),
+            breaker_open: self.breaker_open,
+        }
+    }
+
+    /// Once open the breaker stays so over tries that fail soon, until one has been up long
+    /// enough.
+    fn trip(&mut self, now: Instant) {
         if self.recent_deaths.len() == limits::BREAKER_DEATHS {
             self.recent_deaths.pop_front();
         }
@@ -46,24 +104,6 @@ impl Supervision {
         self.recent_deaths
             .retain(|death| now.saturating_duration_since(*death) < limits::BREAKER_WINDOW);
         self.breaker_open |= self.recent_deaths.len() >= limits::BREAKER_DEATHS;
-        let delay = if self.breaker_open {
-            limits::BREAKER_INTERVAL
-        } else {
-            self.doubled()
-        };
-        self.deaths_in_a_row = self.deaths_in_a_row.saturating_add(1);
-        Wait {
-            delay: delay.mul_f64(factor(jitter)),
-            breaker_open: self.breaker_open,
-        }
-    }
-
-    /// Once open it stays so over tries that fail soon, until one has been up long enough.
-    pub fn breaker_open(&self, now: Instant) -> bool {
-        let settled = self
-            .ready_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= limits::RESTART_RESET);
-        self.breaker_open && !settled
     }
 
     /// Starts since the server was last up long enough.
@@ -71,11 +111,13 @@ impl Supervision {
         self.deaths_in_a_row
     }
 
-    fn doubled(&self) -> Duration {
-        let times = 2_u32.saturating_pow(self.deaths_in_a_row);
-        limits::RESTART_FIRST
-            .saturating_mul(times)
-            .min(limits::RESTART_CEILING)
+    fn pause(&self, deaths: u32) -> Duration {
+        match self.policy.delay {
+            Some(delay) => delay.saturating_mul(1 << deaths.min(limits::RESTART_DOUBLINGS)),
+            None => limits::RESTART_FIRST
+                .saturating_mul(2_u32.saturating_pow(deaths))
+                .min(limits::RESTART_CEILING),
+        }
     }
 }
 
@@ -151,29 +193,92 @@ mod tests {
         ),
     ];
 
+    fn supervision() -> Supervision {
+        Supervision::new(RestartPolicy::default())
+    }
+
+    fn start(delay_ms: u64, breaker_open: bool) -> Next {
+        let delay = Duration::from_millis(delay_ms);
+        Next::Start {
+            delay,
+            breaker_open,
+        }
+    }
+
     #[test]
     fn waits_as_documented() {
         for (name, steps) in CASES {
-            let mut supervision = Supervision::default();
+            let mut supervision = supervision();
             let mut now = Instant::now();
             for (step, (up_ms, wait_ms, breaker_open)) in steps.iter().enumerate() {
                 let up = Duration::from_millis(*up_ms);
-                supervision.became_ready(now);
                 now += up;
                 let found = supervision.died(up, now, MIDDLE);
-                let delay = Duration::from_millis(*wait_ms);
-                let expect = Wait {
-                    delay,
-                    breaker_open: *breaker_open,
-                };
-                assert_eq!(found, expect, "{name}, step {step}");
-                assert_eq!(
-                    supervision.breaker_open(now),
-                    *breaker_open,
-                    "{name}, step {step}"
-                );
-                now += found.delay;
+                assert_eq!(found, start(*wait_ms, *breaker_open), "{name}, step {step}");
+                now += Duration::from_millis(*wait_ms);
             }
+        }
+    }
+
+    #[test]
+    fn follows_the_policy_of_the_entry() {
+        let policy = |max: Option<u32>, delay_ms: Option<u64>| RestartPolicy {
+            on_exit: true,
+            max,
+            delay: delay_ms.map(Duration::from_millis),
+        };
+        let open = start(300_000, true);
+        let down = Next::StayDown;
+        let never = RestartPolicy {
+            on_exit: false,
+            ..policy(Some(7), Some(10))
+        };
+        let no_end: Vec<Next> = [10, 20, 40, 80, 160, 160, 160, 160]
+            .map(|ms| start(ms, false))
+            .into();
+        for (name, policy, expect) in [
+            ("never", never, vec![down, down]),
+            ("without end", policy(Some(0), Some(10)), no_end),
+            (
+                "twice",
+                policy(Some(2), Some(1000)),
+                vec![start(1000, false), start(2000, false), Next::GiveUp(2)],
+            ),
+            (
+                "once, with our delays",
+                policy(Some(1), None),
+                vec![start(500, false), Next::GiveUp(1), Next::GiveUp(1)],
+            ),
+            (
+                "own delays, our breaker",
+                policy(None, Some(10)),
+                vec![
+                    start(10, false),
+                    start(20, false),
+                    start(40, false),
+                    start(80, false),
+                    open,
+                    open,
+                ],
+            ),
+            (
+                "a delay beyond the breaker's interval",
+                policy(None, Some(600_000)),
+                vec![start(600_000, false), start(1_200_000, false)],
+            ),
+        ] {
+            let mut supervision = Supervision::new(policy);
+            let now = Instant::now();
+            for (step, next) in expect.iter().enumerate() {
+                let found = supervision.died(Duration::ZERO, now, MIDDLE);
+                assert_eq!(found, *next, "{name}, step {step}");
+            }
+            // Whoever asks for a start begins anew, and so does a long time up.
+            let first = expect[0];
+            supervision.forget();
+            assert_eq!(supervision.died(Duration::ZERO, now, MIDDLE), first);
+            let long = limits::RESTART_RESET;
+            assert_eq!(supervision.died(long, now + long, MIDDLE), first, "{name}");
         }
     }
 
@@ -188,22 +293,9 @@ mod tests {
             (f64::NAN, 500),
             (f64::INFINITY, 500),
         ] {
-            let wait = Supervision::default().died(Duration::ZERO, Instant::now(), jitter);
-            assert_eq!(wait.delay.as_micros(), wait_ms * 1000, "{jitter}");
+            let next = supervision().died(Duration::ZERO, Instant::now(), jitter);
+            assert_eq!(next, start(wait_ms, false), "{jitter}");
         }
-    }
-
-    #[test]
-    fn an_open_breaker_counts_as_closed_once_the_server_is_settled() {
-        let mut supervision = Supervision::default();
-        let start = Instant::now();
-        for _ in 0..limits::BREAKER_DEATHS {
-            supervision.died(Duration::ZERO, start, MIDDLE);
-        }
-        assert_eq!(supervision.deaths_in_a_row(), limits::BREAKER_DEATHS as u32);
-        supervision.became_ready(start);
-        assert!(supervision.breaker_open(start));
-        assert!(!supervision.breaker_open(start + limits::RESTART_RESET));
     }
 
     /// However a server behaves: no wait beyond the interval, no growing memory, no storm.
@@ -216,17 +308,20 @@ mod tests {
                 .wrapping_add(1);
             (state >> 33) % bound
         };
-        let mut supervision = Supervision::default();
+        let mut supervision = supervision();
         let mut now = Instant::now();
         let mut starts = VecDeque::new();
         for _ in 0..100_000 {
             let up = Duration::from_millis(random(400_000) * random(2) * random(2));
             now += up;
-            let wait = supervision.died(up, now, random(1001) as f64 / 1000.0);
-            assert!(wait.delay <= limits::BREAKER_INTERVAL.mul_f64(1.2));
-            assert!(wait.delay >= limits::RESTART_FIRST.mul_f64(0.8));
+            let next = supervision.died(up, now, random(1001) as f64 / 1000.0);
+            let Next::Start { delay, .. } = next else {
+                panic!("{next:?}");
+            };
+            assert!(delay <= limits::BREAKER_INTERVAL.mul_f64(1.2));
+            assert!(delay >= limits::RESTART_FIRST.mul_f64(0.8));
             assert!(supervision.recent_deaths.len() <= limits::BREAKER_DEATHS);
-            now += wait.delay;
+            now += delay;
             starts.push_back(now);
             starts.retain(|start| now.duration_since(*start) < limits::BREAKER_WINDOW);
             assert!(

@@ -250,7 +250,7 @@ impl fmt::Display for Allowed {
 }
 
 /// True when the first `bits` of both are the same; false for two families.
-fn is_inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+pub fn is_inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             let differing = address.to_bits() ^ network.to_bits();

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::mcp::list::ListKind;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agenda {
+    /// Between two readings of one list, however often it changes.
+    window: Duration,
     lists: [Entry; 4],
 }
 
@@ -22,11 +24,18 @@ struct Entry {
 }
 
 impl Agenda {
+    pub fn new(window: Duration) -> Agenda {
+        Agenda {
+            window,
+            lists: Default::default(),
+        }
+    }
+
     /// The server said that a list changed.
     pub fn changed(&mut self, kind: ListKind, now: Instant) {
         let entry = &mut self.lists[kind as usize];
         let pause = match entry.failures {
-            0 => limits::REFRESH_WINDOW,
+            0 => self.window,
             _ => limits::RELIST_FIRST,
         };
         let at = entry.last_read.map_or(now, |read| now.max(read + pause));
@@ -106,11 +115,31 @@ mod tests {
     use super::Agenda;
     use crate::base::limits;
     use crate::mcp::list::ListKind::{Prompts, Tools};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
+
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    /// Ten seconds of ten thousand changes each.
+    #[test]
+    fn a_flood_costs_one_reading_per_window() {
+        let (mut agenda, start) = (Agenda::new(WINDOW), Instant::now());
+        let mut readings = 0;
+        for change in 0..100_000 {
+            let now = start + Duration::from_micros(100) * change;
+            agenda.changed(Tools, now);
+            if agenda.due(now) == Some(Tools) {
+                agenda.read(Tools, 10, None, now);
+                readings += 1;
+            }
+        }
+        assert_eq!(readings, 10);
+        // The last change is not lost.
+        assert!(agenda.next().is_some());
+    }
 
     #[test]
     fn reads_a_chatty_list_once_in_a_window() {
-        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let (mut agenda, now) = (Agenda::new(WINDOW), Instant::now());
         agenda.changed(Tools, now);
         assert_eq!(agenda.due(now), Some(Tools));
         agenda.read(Tools, 10, None, now);
@@ -118,12 +147,12 @@ mod tests {
         agenda.changed(Tools, now);
         agenda.changed(Tools, now);
         assert_eq!(agenda.due(now), None);
-        assert_eq!(agenda.next(), Some(now + limits::REFRESH_WINDOW));
+        assert_eq!(agenda.next(), Some(now + WINDOW));
     }
 
     #[test]
     fn tries_a_failed_list_again_ever_later_and_says_so() {
-        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let (mut agenda, now) = (Agenda::new(WINDOW), Instant::now());
         agenda.read(Prompts, 10, None, now);
         assert_eq!(agenda.note(), None);
         let mut last = std::time::Duration::ZERO;
@@ -145,7 +174,7 @@ mod tests {
 
     #[test]
     fn reads_a_list_again_when_it_expires() {
-        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let (mut agenda, now) = (Agenda::new(WINDOW), Instant::now());
         agenda.read(Tools, 10, None, now);
         agenda.expires(Tools, now + limits::RELIST_STALE_MIN);
         assert_eq!(agenda.due(now), None);
@@ -156,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_lists_of_a_server_share_their_room() {
-        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let (mut agenda, now) = (Agenda::new(WINDOW), Instant::now());
         agenda.read(Tools, 1000, None, now);
         assert_eq!(agenda.room(Tools), limits::LISTING_BYTES_PER_SERVER);
         assert_eq!(

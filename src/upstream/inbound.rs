@@ -43,8 +43,12 @@ impl Inbound {
         let mut lines = LineReader::new(stdout, limits::LINE_BYTES);
         loop {
             match lines.next_line() {
-                Ok(Some(Line::Text(line))) => self.line(line, None),
+                Ok(Some(Line::Text(line))) => {
+                    self.link.heard_line();
+                    self.line(line, None);
+                }
                 Ok(Some(Line::TooLong { bytes, id, is_call })) => {
+                    self.link.heard_line();
                     self.too_long(bytes, id, is_call);
                 }
                 Ok(None) | Err(_) => break,

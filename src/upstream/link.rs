@@ -2,7 +2,7 @@
 //! Shared by the connection threads that call, the reader thread that answers, and the owner.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -66,6 +66,10 @@ pub struct Link {
     /// Lists that the server said have changed, one bit for each `ListKind`.
     dirty: AtomicU8,
     pub counters: Counters,
+    /// Lines that came from the server, of whatever kind: who counts them sees that it lives.
+    lines: AtomicU64,
+    /// A call of a client ran out of time.
+    unanswered: AtomicBool,
     /// The log level it was asked for, plus one; 0 for none.
     told_level: AtomicU8,
     /// What it tells us of, if it is stateless.
@@ -195,6 +199,8 @@ impl Link {
             hello: OnceLock::new(),
             dirty: AtomicU8::new(0),
             counters: Counters::default(),
+            lines: AtomicU64::new(0),
+            unanswered: AtomicBool::new(false),
             told_level: AtomicU8::new(0),
             listening: Listening::default(),
             tasks: Tasks::default(),
@@ -413,6 +419,39 @@ impl Link {
             }
         }
         known
+    }
+
+    /// Takes a call back that the server did not answer in its time.
+    pub fn expire(&self, id: CallId) -> bool {
+        let known = self.cancel(id, "timed out");
+        if known {
+            self.unanswered.store(true, Ordering::Relaxed);
+        }
+        known
+    }
+
+    /// True once after a call ran out of time.
+    pub fn take_unanswered(&self) -> bool {
+        self.unanswered.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn heard_line(&self) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// The oldest call of a client that is in flight.
+    pub fn oldest_call(&self) -> Option<CallId> {
+        let pending = self.pending();
+        if pending.client_calls == 0 {
+            return None;
+        }
+        let calls = pending.calls.iter();
+        let clients = calls.filter(|(_, waiting)| waiting.caller != Caller::Gateway);
+        clients.map(|(id, _)| *id).min()
     }
 
     /// No longer waits for the answer to `id`, without a word to the server.

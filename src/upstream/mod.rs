@@ -7,19 +7,25 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
+pub mod checkup;
+pub mod dependency;
 pub mod event;
 pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod listening;
+pub mod liveness;
 pub mod outlet;
 pub mod owner;
+mod pause;
 pub mod pool;
 pub mod probe;
 pub mod process;
 mod program;
 pub mod remote;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod signals;
 pub mod stderr;
 pub mod subscriber;

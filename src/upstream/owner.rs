@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, thread};
 use crate::config::remote::RemoteSpec;
 use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
@@ -20,6 +20,7 @@ use crate::model::hint::CacheHint;
 use crate::model::listing::Listing;
 use crate::upstream::agenda::Agenda;
 use crate::upstream::call::{CallId, Mailbox, next_call_id};
+use crate::upstream::checkup::{Checkup, Finding};
 use crate::upstream::event::Event;
 use crate::upstream::handshake::{ClientFace, Dialogue, Fault, Limit, Read, bound_instructions};
 use crate::upstream::inbound::Inbound;
@@ -32,7 +33,7 @@ use crate::upstream::remote::greet::Greeting;
 use crate::upstream::server::{
     Instance, Server, SessionFace, State, Status, connected_now, send_level,
 };
-use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Watch};
+use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Told, Watch};
 use crate::upstream::subscriber::Subscriber;
 use crate::upstream::verdict::{Started, Verdict};
 
@@ -48,7 +49,7 @@ pub enum Role {
 }
 
 pub struct Owner {
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
     role: Role,
     instance: Arc<Instance>,
     /// The lists as they were read last: what cannot be read again stays as it was.
@@ -66,9 +67,20 @@ enum Ending {
         /// What the next start takes it for.
         next: Option<Verdict>,
     },
+    /// Somebody asked for another process.
+    Restart,
+    /// The server wants a login.
+    Locked(String),
     /// Our first word may have been too much for it: it is started again at once and greeted as
     /// every server of the session era knows.
     Spoilt,
+}
+
+/// Why a process is served no longer.
+enum Over {
+    Stopped,
+    Restart,
+    Died(String),
 }
 
 /// A running process and the threads that serve it.
@@ -77,6 +89,7 @@ struct Running<'a> {
     link: Arc<Link>,
     agenda: Agenda,
     subscriber: Subscriber,
+    checkup: Checkup,
     /// Calls before this one are older than this.
     older: (Instant, CallId),
     /// Disconnected when all its threads have ended.
@@ -111,7 +124,7 @@ impl Owner {
         }
     }
 
-    fn signals(&self) -> &Arc<OwnerSignals> {
+    pub(super) fn signals(&self) -> &Arc<OwnerSignals> {
         self.instance.signals()
     }
 
@@ -119,23 +132,36 @@ impl Owner {
         matches!(self.role, Role::Shared)
     }
 
-    fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status, &mut Option<Arc<Link>>)) {
         self.server.update(&self.role, &self.instance, change);
     }
 
     pub fn run(&self) {
-        let mut supervision = Supervision::default();
+        let mut supervision = Supervision::new(self.server.config.restart);
         let mut known = self.recall();
         loop {
             let ending = self.run_once(&mut supervision, known);
             let name = self.server.name();
-            let (why, ready, up_for) = match ending {
-                Ending::Stopped => break,
+            if let (Ending::Died { why, .. } | Ending::Locked(why), false) =
+                (&ending, self.is_shared())
+            {
+                log::warn!("process of a session ended server={name:?}: {why}");
+                return self.stopped(Some(why.clone()));
+            }
+            let told = match ending {
+                Ending::Stopped => Told::Stop,
+                // Who needs it starts another one.
+                Ending::Restart if !self.is_shared() => return self.stopped(None),
+                Ending::Restart => {
+                    self.update(|status, _| status.restarts += 1);
+                    Told::Restart
+                }
                 Ending::Spoilt => {
                     log::info!("started again without server/discover server={name:?}");
                     known = Some(Verdict::Session);
                     continue;
                 }
+                Ending::Locked(why) => self.pause_for_login(why),
                 Ending::Died {
                     why,
                     ready,
@@ -143,36 +169,16 @@ impl Owner {
                     next,
                 } => {
                     known = next;
-                    (why, ready, up_for)
+                    self.pause(&mut supervision, why, ready, up_for)
                 }
             };
-            if !self.is_shared() {
-                log::warn!("process of a session ended server={name:?}: {why}");
-                self.stopped(Some(why));
-                return;
-            }
-            let mut wait = supervision.died(up_for, Instant::now(), random_fraction());
-            if self.server.config.remote.is_some() {
-                // A try costs a connection, not a process.
-                wait.delay = wait.delay.min(limits::REMOTE_DOWN);
-            }
-            let delay_s = wait.delay.as_secs_f64();
-            log::warn!("server down server={name:?} next_try_s={delay_s:.1}: {why}");
-            self.update(|status, link| {
-                *link = None;
-                status.state = match (wait.breaker_open, ready || status.last_connected.is_some()) {
-                    (true, _) => State::CrashLoop,
-                    (false, true) => State::Restarting,
-                    (false, false) => State::Failed,
-                };
-                status.last_error = Some(why);
-                status.retry_at = Some(Instant::now() + wait.delay);
-                status.pid = None;
-                status.lists = None;
-                status.restarts += 1;
-            });
-            if self.signals().wait_for_stop(Instant::now() + wait.delay) {
-                break;
+            match told {
+                Told::Stop => break,
+                Told::Restart => {
+                    supervision.forget();
+                    known = self.recall();
+                }
+                Told::Time => {}
             }
         }
         self.stopped(None);
@@ -205,10 +211,15 @@ impl Owner {
 
     /// One process from its start to its end. `known`: what it is taken for.
     fn run_once(&self, supervision: &mut Supervision, known: Option<Verdict>) -> Ending {
+        if self.is_shared() && !self.await_dependencies() {
+            return Ending::Stopped;
+        }
         let Some(turn) = self.enter_starts() else {
             return Ending::Stopped;
         };
-        self.loading();
+        // The start that was asked for is this one.
+        let is_asked = self.signals().take_restart();
+        self.loading(is_asked);
         let mut running = match self.spawn(turn) {
             Ok(running) => running,
             Err(why) => return unborn(why, known),
@@ -224,34 +235,48 @@ impl Owner {
         }
         running.watch.end_turn();
         let since = Instant::now();
-        supervision.became_ready(since);
-        let fault = self.serve(&mut running);
+        running.checkup.greeted(&running.link);
+        let over = self.serve(&mut running);
+        self.served(running, over, since.elapsed())
+    }
+
+    /// The end of a process that was ready.
+    fn served(&self, running: Running<'_>, over: Over, up_for: Duration) -> Ending {
         // Callers learn at once that the process is gone; ending the rest of it may take longer.
         self.update(|status, link| {
             *link = None;
-            if fault.is_some() {
+            // Unless it was restarted meanwhile, which says more.
+            if let (Over::Died(why), false) = (&over, self.signals().must_restart()) {
                 status.state = State::Restarting;
-                status.last_error.clone_from(&fault);
+                status.last_error = Some(why.clone());
             }
         });
-        match fault {
-            None => {
+        let why = match over {
+            Over::Stopped => {
                 self.end(running, Reason::Draining, "is stopping");
-                Ending::Stopped
+                return Ending::Stopped;
             }
-            Some(why) => {
-                if running.link.remote().is_some() {
-                    // Something else may answer there next time.
-                    self.server.era.forget();
-                }
-                self.end(running, Reason::Crashed, &why);
-                Ending::Died {
-                    why,
-                    ready: true,
-                    up_for: since.elapsed(),
-                    next: self.recall(),
-                }
+            Over::Restart => {
+                self.end(running, Reason::Restarting, "is restarting on request");
+                return Ending::Restart;
             }
+            Over::Died(why) => why,
+        };
+        let remote = running.link.remote();
+        let is_locked = remote.is_some_and(|remote| remote.wants_login());
+        if remote.is_some() {
+            // Something else may answer there next time.
+            self.server.era.forget();
+        }
+        self.end(running, Reason::Crashed, &why);
+        if is_locked {
+            return Ending::Locked(why);
+        }
+        Ending::Died {
+            why,
+            ready: true,
+            up_for,
+            next: self.recall(),
         }
     }
 
@@ -263,6 +288,10 @@ impl Owner {
             Fault::Spoilt(fault) => (*fault, true),
             fault => (fault, false),
         };
+        if self.signals().must_restart() {
+            self.end(running, Reason::Restarting, "is restarting on request");
+            return Ending::Restart;
+        }
         if is_spoilt && is_first {
             self.end(running, Reason::Starting, "is starting");
             return Ending::Spoilt;
@@ -280,7 +309,12 @@ impl Owner {
             fault => fault.to_string(),
         };
         self.server.era.forget();
+        let remote = running.link.remote();
+        let is_locked = remote.is_some_and(|remote| remote.wants_login());
         self.end(running, Reason::BadUpstream, "failed to start");
+        if is_locked {
+            return Ending::Locked(why);
+        }
         let next = is_spoilt.then_some(Verdict::Session);
         unborn(format!("{why}{}", self.last_words()), next)
     }
@@ -296,10 +330,12 @@ impl Owner {
         None
     }
 
-    fn loading(&self) {
+    fn loading(&self, is_asked: bool) {
         self.update(|status, _| {
             // A server that was ready before stays "restarting" until it is ready again.
-            if matches!(status.state, State::Pending | State::Failed) {
+            if is_asked {
+                status.begin();
+            } else if matches!(status.state, State::Pending | State::Failed) {
                 status.state = State::Loading;
             }
             status.retry_at = None;
@@ -320,9 +356,10 @@ impl Owner {
         Ok(Running {
             watch: Watch::new(None, signals, turn),
             link,
-            agenda: Agenda::default(),
+            agenda: Agenda::new(self.server.refresh_window()),
             older: (Instant::now(), next_call_id()),
             subscriber: Subscriber::default(),
+            checkup: Checkup::new(self.server.config.request_timeout),
             ended,
             _inbound: Some(inbound),
         })
@@ -370,8 +407,9 @@ impl Owner {
         Ok(Running {
             watch: Watch::new(Some(process), signals, turn),
             link,
-            agenda: Agenda::default(),
+            agenda: Agenda::new(self.server.refresh_window()),
             subscriber: Subscriber::default(),
+            checkup: Checkup::new(self.server.config.request_timeout),
             older: (Instant::now(), next_call_id()),
             ended,
             _inbound: None,
@@ -549,6 +587,9 @@ impl Owner {
             });
         }
         self.update(|status, slot| {
+            if self.signals().must_restart() {
+                return;
+            }
             *slot = Some(link.clone());
             status.state = State::Ready;
             status.last_connected = connected_now();
@@ -623,8 +664,8 @@ impl Owner {
         }
     }
 
-    /// Until the process dies or must stop: `Some` says why it died.
-    fn serve(&self, running: &mut Running<'_>) -> Option<String> {
+    /// Until the process dies, or must go.
+    fn serve(&self, running: &mut Running<'_>) -> Over {
         let bell = running.watch.bell();
         loop {
             let turn = match running.watch.look() {
@@ -632,14 +673,17 @@ impl Owner {
                 None => self.refresh(running),
             };
             match turn {
-                Err(End::Stop) => return None,
-                Err(end) => return Some(words(end, &mut running.watch)),
+                Err(End::Stop) => return Over::Stopped,
+                Err(End::Restart) => return Over::Restart,
+                Err(end) => return Over::Died(words(end, &mut running.watch)),
                 // The bell may have rung meanwhile, and was heard there.
                 Ok(true) => continue,
                 Ok(false) => {}
             }
             self.expire_calls(running);
-            look_after(&running.link);
+            if let Some(why) = self.check_up(running) {
+                return Over::Died(why);
+            }
             let look = running.watch.next_look();
             let due = running
                 .agenda
@@ -652,14 +696,39 @@ impl Owner {
         }
     }
 
+    /// Looks whether the server still answers, and shows it. `Some` says why it is given up.
+    fn check_up(&self, running: &mut Running<'_>) -> Option<String> {
+        match running.checkup.look(&running.link, Instant::now()) {
+            Finding::Nothing => {}
+            Finding::Ill(why) => {
+                log::warn!("server in doubt server={:?}: it {why}", self.server.name());
+                self.update(|status, link| {
+                    if link.is_some() {
+                        status.state = State::Failed;
+                        status.last_error = Some(why);
+                    }
+                });
+            }
+            Finding::Well => {
+                log::info!("server answers again server={:?}", self.server.name());
+                self.update(|status, link| {
+                    if link.is_some() {
+                        status.state = State::Ready;
+                        status.last_error = None;
+                    }
+                });
+            }
+            Finding::Dead(why) => return Some(why),
+        }
+        None
+    }
+
     /// Takes back requests of ours that a server leaves unanswered, such as a change of its log
     /// level. Not while a list is read: that one is waited for.
     fn expire_calls(&self, running: &mut Running<'_>) {
-        let patience = self
-            .server
-            .config
-            .request_timeout
-            .min(limits::CALL_DEADLINE);
+        let longest = limits::CALL_DEADLINE;
+        let patience = self.server.config.request_timeout;
+        let patience = patience.clamp(limits::OWN_REQUEST_LEAST, longest);
         let (since, first) = running.older;
         if since.elapsed() >= patience {
             running.link.expire_gateway_calls(first);
@@ -732,7 +801,7 @@ impl Owner {
                     running.watch.signals().lost(&why);
                 }
             }
-            Err(Fault::Timeout(..)) => {}
+            Err(Fault::Timeout(..)) => running.checkup.doubt(&running.link),
             Err(Fault::Gone(end)) => return Err(end),
             Err(_) => return Err(End::Stop),
         }
@@ -782,18 +851,6 @@ fn unborn(why: String, next: Option<Verdict>) -> Ending {
     }
 }
 
-/// Asks a server over HTTP for a sign of life when it has given none for a while. Nobody reads
-/// the answer: that there is none is what counts.
-fn look_after(link: &Link) {
-    let Some(method) = link.remote().and_then(|remote| remote.wanted_look()) else {
-        return;
-    };
-    let mail = Mailbox::new(1);
-    if let Err(error) = link.request(method, "{}", mail.sender()) {
-        log::debug!("no look server={:?}: {}", link.server(), error.message);
-    }
-}
-
 /// That a server over HTTP does not accept our credentials.
 fn refusal(link: &Link) -> Option<String> {
     link.remote().and_then(|remote| remote.refusal())
@@ -819,7 +876,7 @@ fn words(end: End, watch: &mut Watch<'_>) -> String {
             let why = watch.signals().why_lost();
             return why.unwrap_or("is gone").to_owned();
         }
-        End::Stop | End::OutputClosed | End::Writer(_) => "closed its output",
+        End::Stop | End::Restart | End::OutputClosed | End::Writer(_) => "closed its output",
     };
     let process = watch.process.as_mut();
     match process.and_then(|process| process.wait_exit(soon())) {
@@ -837,11 +894,4 @@ fn widen(pipe: &impl AsFd) {
     if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, limits::PIPE_BYTES) {
         log::debug!("pipe keeps its size: {error}");
     }
-}
-
-/// From 0.0 to 1.0.
-fn random_fraction() -> f64 {
-    let mut bytes = [0; 4];
-    sys::random_bytes(&mut bytes);
-    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }

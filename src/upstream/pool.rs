@@ -211,6 +211,15 @@ impl Pool {
         ended.iter().for_each(|instance| instance.join());
     }
 
+    /// Ends all; the next calls start others. `reap` joins.
+    pub(crate) fn restart(&self) {
+        let mut entries = self.lock();
+        let all: Vec<Arc<Instance>> = entries.map.drain().map(|(_, one)| one.instance).collect();
+        all.iter().for_each(|instance| instance.signals().restart());
+        entries.leaving.extend(all);
+        self.changed.notify_all();
+    }
+
     /// Ends all; `join` waits for them.
     pub(crate) fn stop(&self, patience: Duration) {
         let mut entries = self.lock();

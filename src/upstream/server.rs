@@ -19,6 +19,7 @@ use crate::mcp::method::Asks;
 use crate::net::egress::Allowed;
 use crate::upstream::call::Mailbox;
 use crate::upstream::caller::{Caller, Lease};
+use crate::upstream::dependency::{Neighbours, Turn};
 use crate::upstream::event::{Event, Outlook, ServerId};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
@@ -40,8 +41,10 @@ pub enum State {
     Failed,
     /// It was ready and died; it is started again.
     Restarting,
-    /// It died so often that it is tried only now and then.
+    /// It died so often that it is tried only now and then, or not any more.
     CrashLoop,
+    /// It answers over HTTP, and wants a login that it was not given.
+    AwaitingOauth,
     Stopped,
     Disabled,
 }
@@ -55,6 +58,7 @@ impl State {
             State::Failed => "failed",
             State::Restarting => "restarting",
             State::CrashLoop => "crash_loop",
+            State::AwaitingOauth => "awaiting_oauth",
             State::Stopped => "stopped",
             State::Disabled => "disabled",
         }
@@ -76,6 +80,10 @@ pub struct Status {
     pub last_connected: Option<String>,
     pub restarts: u32,
     pub retry_at: Option<Instant>,
+    /// It is not started again until somebody asks for that.
+    pub is_given_up: bool,
+    /// The server that it needs and that is not ready.
+    pub waiting_for: Option<String>,
     pub pid: Option<i32>,
 }
 
@@ -88,8 +96,29 @@ impl Status {
             last_connected: None,
             restarts: 0,
             retry_at: None,
+            is_given_up: false,
+            waiting_for: None,
             pid: None,
         }
+    }
+
+    /// Nobody can use it, and that will last: what it offered is withdrawn.
+    pub fn has_nothing_to_offer(&self) -> bool {
+        let is_gone = matches!(
+            self.state,
+            State::CrashLoop | State::Stopped | State::AwaitingOauth
+        );
+        is_gone || self.is_given_up
+    }
+
+    /// A start was asked for, or it begins.
+    pub(crate) fn begin(&mut self) {
+        self.state = State::Loading;
+        self.last_error = None;
+        self.lists = None;
+        self.retry_at = None;
+        self.is_given_up = false;
+        self.pid = None;
     }
 }
 
@@ -137,6 +166,10 @@ pub struct Surroundings {
     pub roots: Arc<str>,
     /// What servers over HTTP may stand at although `net::egress` refuses it.
     pub egress_allow: Arc<[Allowed]>,
+    /// Between two readings of a list that changes all the time.
+    pub refresh_window: Duration,
+    /// Whoever others may wait for.
+    pub neighbours: Arc<Neighbours>,
 }
 
 impl Surroundings {
@@ -151,7 +184,18 @@ impl Surroundings {
             starts,
             roots: format!("{{\"roots\":[{roots}]}}").into(),
             egress_allow: settings.egress_allow.as_slice().into(),
+            refresh_window: refresh_window(settings),
+            neighbours: Arc::default(),
         }
+    }
+}
+
+/// One reading for each window in which clients are told of changes.
+fn refresh_window(settings: &Settings) -> Duration {
+    let batch = settings.async_batch_delay.min(settings.async_max_delay);
+    match settings.async_batch_notifications {
+        true => batch.max(limits::REFRESH_WINDOW),
+        false => limits::REFRESH_WINDOW,
     }
 }
 
@@ -267,7 +311,7 @@ impl Instance {
     }
 
     /// The link, waiting for a start that is under way until `deadline`.
-    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Status> {
+    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Box<Status>> {
         let mut slot = lock(&self.slot);
         loop {
             if let Some(link) = &slot.link {
@@ -275,7 +319,7 @@ impl Instance {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if slot.status.state.is_settled() || left.is_zero() {
-                return Err(slot.status.clone());
+                return Err(Box::new(slot.status.clone()));
             }
             slot = self
                 .changed
@@ -365,6 +409,7 @@ impl Server {
                 *current = Arc::downgrade(&server);
             }
         }
+        server.around.neighbours.enter(&server);
         if state == State::Pending {
             let owner = Owner::new(server.clone(), Role::Shared, server.shared.clone());
             let name = format!("own:{}", server.config.name);
@@ -418,6 +463,40 @@ impl Server {
     /// The shared process, if it is up.
     pub fn shared_link(&self) -> Option<Arc<Link>> {
         lock(&self.shared.slot).link.clone()
+    }
+
+    /// Whether the servers that it needs let it start.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn::of(&self.around.neighbours.needs(&self.config.depends_on))
+    }
+
+    /// Ends its processes and starts the shared one at once, whatever became of it before. Calls
+    /// in flight get an error, later ones wait for the start. Returns at once.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub fn restart(&self) -> Result<(), String> {
+        match &self.config.state {
+            ServerState::Enabled => {}
+            ServerState::Disabled => return Err("is disabled; enable it instead".to_owned()),
+            ServerState::Invalid(reason) => return Err(format!("cannot be started: {reason}")),
+        }
+        if self.shared.signals.must_stop() {
+            return Err("is being stopped".to_owned());
+        }
+        log::info!("restart asked for server={:?}", self.name());
+        // Under the lock: what the owner writes next comes after this.
+        self.update(&Role::Shared, &self.shared, |status, link| {
+            self.shared.signals.restart();
+            *link = None;
+            status.begin();
+        });
+        self.pool.restart();
+        Ok(())
+    }
+
+    pub(crate) fn refresh_window(&self) -> Duration {
+        self.around.refresh_window
     }
 
     pub(crate) fn starts(&self) -> &Gate {
@@ -605,6 +684,7 @@ impl Server {
             ),
             State::Restarting => (Reason::Restarting, format!("is restarting: {cause}{again}")),
             State::CrashLoop => (Reason::Crashed, format!("keeps dying: {cause}{again}")),
+            State::AwaitingOauth => (Reason::BadUpstream, format!("wants a login: {cause}")),
             State::Stopped => (Reason::Draining, format!("is stopped: {cause}")),
             State::Disabled => (Reason::BadUpstream, "is disabled".to_owned()),
             State::Failed | State::Ready => (

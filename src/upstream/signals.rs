@@ -18,6 +18,7 @@ use crate::upstream::process::{Exit, Process};
 /// For one owner, over all its processes.
 pub struct OwnerSignals {
     stop: AtomicBool,
+    restart: AtomicBool,
     /// How long its process may take for its end, once it must stop.
     patience: Mutex<Duration>,
     wishes: AtomicBool,
@@ -30,6 +31,7 @@ impl Default for OwnerSignals {
         let (ring, bell) = bounded(1);
         OwnerSignals {
             stop: AtomicBool::new(false),
+            restart: AtomicBool::new(false),
             patience: Mutex::new(limits::STOP_EOF + limits::STOP_TERM),
             wishes: AtomicBool::new(false),
             ring,
@@ -65,6 +67,21 @@ impl OwnerSignals {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// The owner must end its process, and start another one at once.
+    pub fn restart(&self) {
+        self.restart.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub fn must_restart(&self) -> bool {
+        self.restart.load(Ordering::Acquire)
+    }
+
+    /// A start begins: true when it is the one that was asked for.
+    pub fn take_restart(&self) -> bool {
+        self.restart.swap(false, Ordering::AcqRel)
+    }
+
     /// The resources that sessions want to hear of are others.
     pub fn wishes_changed(&self) {
         self.wishes.store(true, Ordering::Release);
@@ -81,21 +98,36 @@ impl OwnerSignals {
         &self.bell
     }
 
-    /// True when the owner must stop; false at the deadline.
-    pub fn wait_for_stop(&self, deadline: Instant) -> bool {
-        while !self.must_stop() {
-            // Other signals are of a process that is over.
-            if self.bell.recv_deadline(deadline).is_err() {
-                return self.must_stop();
+    /// Until the owner must stop or restart, or until `deadline`, if there is one.
+    pub fn wait(&self, deadline: Option<Instant>) -> Told {
+        loop {
+            let now = Instant::now();
+            match deadline {
+                _ if self.must_stop() => return Told::Stop,
+                _ if self.must_restart() => return Told::Restart,
+                Some(deadline) if deadline <= now => return Told::Time,
+                _ => {}
             }
+            let look = now + limits::OWNER_IDLE_LOOK;
+            // Other signals are of a process that is over; a timeout is a reason to look.
+            let _ = self
+                .bell
+                .recv_deadline(deadline.map_or(look, |at| at.min(look)));
         }
-        true
     }
 
     fn ring(&self) {
         // A bell that rings already is heard after the flag was raised.
         let _ = self.ring.try_send(());
     }
+}
+
+/// How an owner's wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Stop,
+    Restart,
+    Time,
 }
 
 /// For one process: signals of one that is over are never taken for those of the next.
@@ -190,6 +222,8 @@ impl ProcessSignals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Stop,
+    /// Somebody asked for another process in its place.
+    Restart,
     Exited(Exit),
     OutputClosed,
     Writer(WriterEnd),
@@ -254,6 +288,9 @@ impl<'a> Watch<'a> {
         if self.signals.owner.must_stop() {
             return Some(End::Stop);
         }
+        if self.signals.owner.must_restart() {
+            return Some(End::Restart);
+        }
         if self.signals.output_closed.load(Ordering::Acquire) {
             return Some(End::OutputClosed);
         }
@@ -281,7 +318,7 @@ impl<'a> Watch<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OwnerSignals, ProcessSignals};
+    use super::{OwnerSignals, ProcessSignals, Told};
     use crate::upstream::outlet::WriterEnd;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -306,13 +343,17 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_a_stop_and_for_nothing_else() {
+    fn waits_for_a_stop_or_a_restart_and_for_nothing_else() {
         let owner = Arc::new(OwnerSignals::default());
         let process = ProcessSignals::new(owner.clone());
         process.lists_changed();
         let soon = Instant::now() + Duration::from_millis(20);
-        assert!(!owner.wait_for_stop(soon));
+        assert_eq!(owner.wait(Some(soon)), Told::Time);
+        owner.restart();
+        assert_eq!(owner.wait(None), Told::Restart);
+        assert!(owner.take_restart() && !owner.take_restart());
         owner.stop();
-        assert!(owner.wait_for_stop(Instant::now()));
+        owner.restart();
+        assert_eq!(owner.wait(None), Told::Stop);
     }
 }

@@ -147,7 +147,7 @@ fn a_bad_file_changes_nothing_and_is_told() {
         fs::write(file(&rig), &text).unwrap();
         reload(&rig);
         eventually("the bad file is told", || {
-            let last = rig.health()["configuration"]["lastAttempt"].clone();
+            let last = rig.health()["configuration"]["lastReload"].clone();
             last["ok"] == false
         });
         assert_eq!(
@@ -158,7 +158,7 @@ fn a_bad_file_changes_nothing_and_is_told() {
         fs::write(file(&rig), &good).unwrap();
         reload(&rig);
         eventually("the good file is told", || {
-            rig.health()["configuration"]["lastAttempt"]["ok"] == true
+            rig.health()["configuration"]["lastReload"]["ok"] == true
         });
     }
     assert_eq!(rig.pid_of("a"), pid);

@@ -747,3 +747,54 @@ fn a_stream_that_brings_only_ids_is_not_hammered() {
     assert_eq!(session.delete().status() / 100, 2);
     rig.stop();
 }
+
+/// A server that answers neither calls nor pings while `hung` is set.
+fn hanging(hung: &Arc<AtomicBool>) -> Script {
+    let hung = hung.clone();
+    Script::start(move |seen, wire| {
+        let hangs = matches!(seen.what(), "tools/call" | "ping") && hung.load(Ordering::SeqCst);
+        if hangs {
+            wire.wait_for_end();
+        }
+        hangs
+    })
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_in_doubt_until_it_does() {
+    let hung = Arc::new(AtomicBool::new(true));
+    let server = hanging(&hung);
+    let entry = with(server.entry(), json!({"requestTimeout": 300}));
+    let rig = Rig::start(json!({"ev": entry}));
+    let mut session = rig.session();
+    failure(&mut session, "timeout");
+    eventually("it is in doubt", || rig.server("ev")["status"] == "error");
+    let entry = rig.server("ev");
+    assert!(
+        entry["lastError"].as_str().unwrap().contains("no answer"),
+        "{entry}"
+    );
+    assert_eq!(session.names("tools"), [TOOL]);
+    hung.store(false, Ordering::SeqCst);
+    eventually("it is ready", || rig.server("ev")["status"] == "connected");
+    assert_eq!(session.text(TOOL, json!({})), "done");
+    assert_eq!(rig.server("ev")["restarts"], 0);
+    rig.stop();
+}
+
+#[test]
+fn a_server_that_goes_on_answering_nothing_is_greeted_anew() {
+    let hung = Arc::new(AtomicBool::new(true));
+    let server = hanging(&hung);
+    let quick = json!({"requestTimeout": 300, "restartDelay": 10});
+    let rig = Rig::start(json!({"ev": with(server.entry(), quick)}));
+    let greeted = server.count("initialize");
+    failure(&mut rig.session(), "timeout");
+    eventually("it is greeted anew", || {
+        server.count("initialize") > greeted
+    });
+    hung.store(false, Ordering::SeqCst);
+    eventually("it is ready", || rig.server("ev")["status"] == "connected");
+    assert_eq!(rig.session().text(TOOL, json!({})), "done");
+    rig.stop();
+}

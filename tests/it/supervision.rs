@@ -5,14 +5,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
+use crate::support::remote::Script;
 use crate::support::rig::{Plan, Rig, signal};
 use crate::support::servers::{everything, gateway_binary, hostile, with};
-use crate::support::session::{text_of, tool_call};
+use crate::support::session::{Session, text_of, tool_call};
 
 /// Functions for the arms of a server, and the part before them.
 const HEAD: &str = r#"
@@ -268,5 +270,193 @@ fn a_session_keeps_its_own_process_while_the_shared_one_is_down() {
         assert_eq!(session.text("s_1mcp_go", json!({})), "");
         eventually("it is up", || rig.server("s")["status"] == "connected");
     }
+    rig.stop();
+}
+
+#[test]
+fn a_process_that_answers_nothing_any_more_is_shown_so_and_replaced() {
+    let quick = json!({"requestTimeout": 300, "restartDelay": 10});
+    // The other one ignores pings, as some servers do: its lists show that it lives.
+    let rig = Rig::start(json!({
+        "ho": with(hostile(&[]), quick.clone()),
+        "s": with(script(""), quick),
+        "ev": everything(&[]),
+    }));
+    for (name, tool) in [
+        (
+            "ho",
+            json!({"name": "ho_1mcp_echo", "arguments": {"text": "x"}}),
+        ),
+        ("s", json!({"name": "s_1mcp_go", "arguments": {}})),
+    ] {
+        let pid = rig.pid_of(name);
+        let mut session = rig.session();
+        signal(pid, Signal::STOP);
+        let error = session.refused("tools/call", tool.clone());
+        assert_eq!(error["data"]["onemcp"]["reason"], "timeout", "{error}");
+        eventually("it is in doubt", || rig.server(name)["status"] == "error");
+        let said = rig.server(name)["lastError"].clone();
+        let said = said.as_str().unwrap();
+        assert!(said.contains("does not answer"), "{said}");
+        // Its entries stay, and the others work.
+        assert!(
+            session
+                .names("tools")
+                .iter()
+                .any(|tool| tool.starts_with(name))
+        );
+        assert_eq!(session.text("ev_1mcp_echo", json!({"text": "x"})), "x");
+        eventually("another one serves", || {
+            is_served_by_another(&rig, name, pid)
+        });
+        assert!(session.ask("tools/call", tool)["result"].is_object());
+    }
+    rig.stop();
+}
+
+#[test]
+fn a_process_that_goes_on_in_time_is_ready_again() {
+    let rig = Rig::start(json!({"ho": with(hostile(&[]), json!({"requestTimeout": 300}))}));
+    let pid = rig.pid_of("ho");
+    let mut session = rig.session();
+    signal(pid, Signal::STOP);
+    let call = json!({"name": "ho_1mcp_echo", "arguments": {"text": "x"}});
+    session.refused("tools/call", call);
+    eventually("it is in doubt", || rig.server("ho")["status"] == "error");
+    signal(pid, Signal::CONT);
+    eventually("it is ready", || rig.server("ho")["status"] == "connected");
+    let server = rig.server("ho");
+    assert_eq!(
+        (&server["pid"], &server["restarts"]),
+        (&json!(pid), &json!(0))
+    );
+    assert!(server["lastError"].is_null(), "{server}");
+    rig.stop();
+}
+
+#[test]
+fn a_server_restarts_as_its_entry_says() {
+    let rig = Rig::start(json!({
+        "never": with(hostile(&[]), json!({"restartOnExit": false})),
+        "twice": with(hostile(&["--exit-at-start", "3"]),
+                      json!({"restartDelay": 10, "maxRestarts": 2})),
+        "always": with(hostile(&[]), json!({"restartDelay": 10, "maxRestarts": 0})),
+    }));
+    for _ in 0..12 {
+        rig.kill("always");
+    }
+    eventually("its tries are over", || {
+        rig.server("twice")["status"] == "crash-loop"
+    });
+    assert_eq!(rig.server("twice")["restarts"], 2);
+    signal(rig.pid_of("never"), Signal::KILL);
+    eventually("it is down", || rig.server("never")["status"] == "error");
+    let mut session = rig.session();
+    eventually("its entries are withdrawn", || {
+        session
+            .names("tools")
+            .iter()
+            .all(|tool| tool.starts_with("always"))
+    });
+    for name in ["never", "twice"] {
+        let server = rig.server(name);
+        let error = server["lastError"].as_str().unwrap();
+        assert!(error.contains(&format!("onemcp restart {name}")), "{error}");
+    }
+    assert_eq!(rig.server("never")["restarts"], 0);
+    rig.stop();
+}
+
+#[test]
+fn servers_start_after_those_that_they_need() {
+    let log = std::env::temp_dir().join(format!("order-{}", std::process::id()));
+    let begins = |name: &str| {
+        let line = format!("echo {name} >> {}; {HEAD} {TAIL}", log.display());
+        json!({"command": "sh", "args": ["-c", line]})
+    };
+    let rig = Rig::start(json!({
+        "c": with(begins("c"), json!({"dependsOn": ["b"]})),
+        "b": with(begins("b"), json!({"dependsOn": ["a"]})),
+        "a": begins("a"),
+        "orphan": with(begins("orphan"), json!({"dependsOn": ["dead"]})),
+        "dead": {"command": "/no/such/program"},
+    }));
+    for name in ["a", "b", "c"] {
+        assert_eq!(rig.server(name)["status"], "connected");
+    }
+    let order = std::fs::read_to_string(&log).unwrap();
+    // A server without our first word may be started twice.
+    let mut order: Vec<&str> = order.lines().collect();
+    order.dedup();
+    assert_eq!(order, ["a", "b", "c"]);
+    let orphan = rig.server("orphan");
+    assert_eq!(orphan["status"], "error", "{orphan}");
+    assert!(
+        orphan["lastError"].as_str().unwrap().contains("\"dead\""),
+        "{orphan}"
+    );
+    rig.stop();
+    std::fs::remove_file(&log).unwrap();
+}
+
+/// Says in its answer how often its list was read; a call makes it flood.
+const FLOODING: &str = r#"
+        *'"tools/list"'*)
+            n=$((n+1))
+            result '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}' ;;
+        *'"flood"'*)
+            yes '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}' | head -n 30000
+            result '{"content":[{"type":"text","text":"flooded"}]}' ;;
+        *'"tools/call"'*)
+            result '{"content":[{"type":"text","text":"'"$n"'"}]}' ;;"#;
+
+#[test]
+fn a_flood_of_news_costs_one_reading_per_window() {
+    let settings = json!({"batchDelay": 700});
+    let rig = Plan::new(json!({"s": script(FLOODING)}))
+        .set("asyncLoading", settings)
+        .start();
+    let mut session = rig.session();
+    let count =
+        |session: &mut Session| -> u32 { session.text("s_1mcp_go", json!({})).parse().unwrap() };
+    let before = count(&mut session);
+    let began = Instant::now();
+    for _ in 0..5 {
+        session.text("s_1mcp_go", json!({"way": "flood"}));
+    }
+    let windows = began.elapsed().as_millis() / 700;
+    // One at once, and one at the end of each window that has begun.
+    let most = u32::try_from(windows).unwrap() + 2;
+    let read = count(&mut session) - before;
+    assert!(
+        (1..=most).contains(&read),
+        "{read} readings in {windows} windows"
+    );
+    rig.stop();
+}
+
+#[test]
+fn a_server_that_wants_a_login_waits_for_it() {
+    let challenge = "WWW-Authenticate: Bearer resource_metadata=\"http://127.0.0.1/x\"\r\n";
+    let server = Script::start(move |_, wire| {
+        wire.reply(401, challenge, "");
+        true
+    });
+    let rig = Rig::start(json!({"web": server.entry(), "ev": everything(&[])}));
+    let entry = rig.server("web");
+    assert_eq!(entry["status"], "awaiting_oauth", "{entry}");
+    assert_eq!(
+        (&entry["healthy"], &entry["restarts"]),
+        (&json!(false), &json!(0))
+    );
+    let error = entry["lastError"].as_str().unwrap();
+    assert!(
+        error.contains("headers") && error.contains("login"),
+        "{error}"
+    );
+    let asked = server.seen().len();
+    let mut session = rig.session();
+    assert_eq!(session.text("ev_1mcp_echo", json!({"text": "x"})), "x");
+    assert_eq!(server.seen().len(), asked, "it is asked again too soon");
     rig.stop();
 }

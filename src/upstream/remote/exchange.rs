@@ -10,7 +10,7 @@ use crate::net::client::Response;
 use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{Headers, Patience, small_body};
 use crate::upstream::remote::state::{Letter, Manner, State};
-use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session};
+use crate::upstream::remote::trouble::{Trouble, error_of, is_challenge, is_lost_session};
 use crate::upstream::remote::{Last, Remote, is_look, lock};
 use crate::wire::message::blank_line_breaks;
 use crate::wire::sse::{Event, Parser};
@@ -57,7 +57,11 @@ impl Remote {
             if (200..300).contains(&status) {
                 return self.accepted(flight, &letter, response);
             }
+            let is_challenge = is_challenge(status, response.header("www-authenticate"));
             let body = small_body(&mut response);
+            if is_challenge {
+                return Err(Trouble::of_challenge(&body, &self.mask));
+            }
             if !std::mem::take(&mut may_try_again)
                 || !self.is_mended(flight, &letter, status, &body)?
             {
@@ -95,7 +99,7 @@ impl Remote {
         let patience = match flight.call {
             None => Patience::NOTE,
             Some(_) if letter.is_listening => Patience::STREAM,
-            Some(_) if is_look(body) => Patience::NOTE,
+            Some(_) if is_look(body) => self.look,
             Some(_) => Patience::CALL,
         };
         let url = letter.url.as_deref();

@@ -86,10 +86,6 @@ impl Flights {
         self.left.notify_all();
     }
 
-    pub fn are_some(&self) -> bool {
-        !lock(&self.air).flights.is_empty()
-    }
-
     /// Waits, but not for ever, until what `flight` must not overtake is over.
     pub fn wait_turn(&self, flight: &Flight, time: Duration) {
         let deadline = Instant::now() + time;

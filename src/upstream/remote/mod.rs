@@ -33,7 +33,7 @@ use crossbeam_channel::Receiver;
 
 use crate::base::limits;
 use crate::config::remote::RemoteSpec;
-use crate::mcp::error::RpcError;
+use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::method::DISCOVER;
 use crate::model::listing::Item;
 use crate::model::mirror;
@@ -44,7 +44,7 @@ use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
 use crate::upstream::remote::mask::Mask;
 use crate::upstream::remote::renewal::Pace;
-use crate::upstream::remote::road::Road;
+use crate::upstream::remote::road::{Patience, Road};
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
 use crate::upstream::server::Server;
@@ -54,6 +54,8 @@ use crate::upstream::signals::ProcessSignals;
 pub struct Remote {
     server: String,
     road: Road,
+    /// For a sign of life.
+    look: Patience,
     mask: Mask,
     state: Mutex<State>,
     /// Rings when `state` changes.
@@ -71,6 +73,12 @@ pub struct Remote {
     strikes: AtomicU32,
     /// Something went wrong that a server which is there may cause, too.
     is_doubtful: AtomicBool,
+    /// It let a call run out of time: it is asked for a sign of life although others go on.
+    must_look: AtomicBool,
+    /// It is being asked for a sign of life.
+    is_looking: AtomicBool,
+    /// Why the last exchange did not reach the server, until one does.
+    ill: Mutex<Option<String>>,
     /// It answered as a server of another manner would.
     is_suspect: AtomicBool,
     /// When it was last asked whether it still is what it was.
@@ -108,6 +116,7 @@ impl Remote {
         let remote = Remote {
             server: server.name().to_owned(),
             road,
+            look: Patience::of_look(server.config.request_timeout),
             mask: Mask::of(spec),
             state: Mutex::new(State {
                 tools: server.tools.clone(),
@@ -122,6 +131,9 @@ impl Remote {
             signals,
             strikes: AtomicU32::new(0),
             is_doubtful: AtomicBool::new(false),
+            must_look: AtomicBool::new(false),
+            is_looking: AtomicBool::new(false),
+            ill: Mutex::default(),
             is_suspect: AtomicBool::new(false),
             checked: Mutex::default(),
             barren: AtomicU32::new(0),
@@ -196,6 +208,9 @@ impl Remote {
             Err(trouble) => self.failed(flight, is_look(line), &trouble),
         }
         self.flights.leave(flight);
+        if is_look(line) {
+            self.look_is_over();
+        }
         if let Some(words) = flight.take_last_words() {
             self.say(&words);
         }
@@ -216,11 +231,26 @@ impl Remote {
                 trouble.detail
             ),
         }
+        let is_missed = match trouble.cause {
+            Cause::Unreachable => true,
+            // Whoever is too busy is there.
+            Cause::Down => is_look || trouble.reason != Reason::Busy,
+            Cause::Silent => is_look,
+            _ => false,
+        };
+        if is_missed {
+            *lock(&self.ill) = Some(trouble.detail.clone());
+        }
         match trouble.cause {
             Cause::Unreachable => self.strike(trouble),
             Cause::Down | Cause::Silent if is_look => self.strike(trouble),
             Cause::Status(401 | 403) if is_look => self.signals.lost(&trouble.detail),
+            // Whatever it says to that, it is there.
+            Cause::Status(_) | Cause::Unusable if is_look => self.went_well(false),
             Cause::Down => self.is_doubtful.store(true, Ordering::Relaxed),
+            Cause::Silent => self.doubt(),
+            // Perhaps the login has run out; perhaps this call alone wants more.
+            Cause::Status(401) if trouble.wants_login => self.doubt(),
             _ => {}
         }
     }
@@ -228,16 +258,32 @@ impl Remote {
     fn went_well(&self, is_call: bool) {
         self.strikes.store(0, Ordering::Relaxed);
         self.is_doubtful.store(false, Ordering::Relaxed);
+        lock(&self.ill).take();
         if is_call {
             self.barren.store(0, Ordering::Relaxed);
         }
         *lock(&self.good) = Instant::now();
     }
 
-    /// A request that shows whether the server is still there, when nothing else has shown it
-    /// for a while: neither an exchange nor a stream that is open. After a failure sooner.
-    pub fn wanted_look(&self) -> Option<&'static str> {
+    /// A call ran out of time.
+    pub fn doubt(&self) {
+        self.must_look.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the last exchange did not reach the server.
+    pub fn ill(&self) -> Option<String> {
+        lock(&self.ill).clone()
+    }
+
+    /// A request that shows whether the server is still there, when no exchange has shown it for
+    /// a while. After a failure sooner. An open stream shows nothing: it may be silent for hours.
+    /// `is_busy`: calls are under way.
+    pub fn wanted_look(&self, is_busy: bool) -> Option<&'static str> {
         self.road.tend();
+        if self.is_looking.load(Ordering::Relaxed) {
+            return None;
+        }
+        let must_look = self.must_look.swap(false, Ordering::Relaxed);
         let failing =
             self.strikes.load(Ordering::Relaxed) > 0 || self.is_doubtful.load(Ordering::Relaxed);
         let patience = match failing {
@@ -245,15 +291,22 @@ impl Remote {
             false => limits::REMOTE_LOOK,
         };
         let mut good = lock(&self.good);
-        if good.elapsed() < patience || self.flights.are_some() {
+        if !must_look && (good.elapsed() < patience || is_busy) {
             return None;
         }
         *good = Instant::now();
-        match lock(&self.state).manner {
-            Manner::Session(_) => Some("ping"),
+        let method = match lock(&self.state).manner {
+            Manner::Session(_) | Manner::Sse { endpoint: Some(_) } => Some("ping"),
             Manner::Stateless => Some(DISCOVER),
-            Manner::Fresh | Manner::Sse { .. } => None,
-        }
+            Manner::Fresh | Manner::Sse { endpoint: None } => None,
+        };
+        self.is_looking.store(method.is_some(), Ordering::Relaxed);
+        method
+    }
+
+    /// What was asked for by `wanted_look` has ended, or could not be sent.
+    pub fn look_is_over(&self) {
+        self.is_looking.store(false, Ordering::Relaxed);
     }
 
     /// Several failures in a row mean that the server is down, and the owner hears of it.
@@ -314,6 +367,12 @@ impl Remote {
     pub fn refusal(&self) -> Option<String> {
         let trouble = lock(&self.last).trouble.clone()?;
         matches!(trouble.cause, Cause::Status(401 | 403)).then_some(trouble.detail)
+    }
+
+    /// That the last request was answered with a challenge.
+    pub fn wants_login(&self) -> bool {
+        let last = lock(&self.last);
+        last.trouble.as_ref().is_some_and(|one| one.wants_login)
     }
 
     /// Waits in slices until `holds` or `deadline`.

@@ -41,6 +41,16 @@ impl Patience {
         head: limits::REMOTE_NOTE,
         idle: Some(limits::REMOTE_NOTE),
     };
+    /// For a sign of life: as a child's (`upstream::liveness`).
+    pub fn of_look(request_timeout: Duration) -> Patience {
+        let (least, most) = (limits::LIVENESS_ANSWER_LEAST, limits::LIVENESS_ANSWER);
+        let time = request_timeout.clamp(least, most);
+        Patience {
+            head: time,
+            idle: Some(time),
+        }
+    }
+
     /// For another session: as a greeting.
     pub const GREETING: Patience = Patience {
         head: limits::REMOTE_STREAM_HEAD,
