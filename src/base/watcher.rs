@@ -237,10 +237,10 @@ impl Watch {
     fn adopt_holders(&mut self, pipes: &[PathBuf]) -> bool {
         let own = family::own_pid();
         let mut found = false;
-        for member in family::processes() {
+        for member in family::processes().iter() {
             let other = member.pid > 1 && member.pid != own && !member.dead;
             if other && family::holds_any(member.pid, pipes) {
-                self.family.adopt(&member);
+                self.family.adopt(member);
                 found = true;
             }
         }
