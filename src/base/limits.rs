@@ -81,8 +81,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
-/// The last part of that, for everything that is left when the children have been killed.
-pub const END_REST: Duration = Duration::from_millis(750);
+/// The last part of that, to kill the children that resist and for everything behind them.
+pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
 /// clients must not come back in the same moment.
 pub const END_STREAM_GAP: Duration = Duration::from_millis(10);
@@ -267,6 +267,10 @@ pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
 pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
 pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
 pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// One that answers nothing and yet works is given so long; it works when it used so many clock
+/// ticks (of 10 ms) while it was asked.
+pub const LIVENESS_WORK: Duration = Duration::from_secs(5 * 60);
+pub const LIVENESS_WORK_TICKS: u64 = 5;
 /// What the gateway itself asks is waited for at least so long: longer than for a sign of life.
 pub const OWN_REQUEST_LEAST: Duration = Duration::from_secs(12);
 /// A server over HTTP that wants a login is asked again after so long.
@@ -282,6 +286,8 @@ pub const CONCURRENT_STARTS_MOST: usize = 1024;
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
+/// How long a reading of the process table is waited for by those who want to share it.
+pub const PROCESS_READING: Duration = Duration::from_secs(1);
 /// A killed process is gone in milliseconds; one that is not by then sleeps in the kernel
 /// (a dead network disk) and is left to the reaper.
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
@@ -477,6 +483,8 @@ pub const FOREIGN_FILES: usize = 1024;
 pub const WATCHED_GROUPS: usize = CONFIG_SERVERS * INSTANCES_PER_SERVER;
 /// How long the gateway waits at its end for the watcher's end.
 pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
+/// How often the watcher looks for those who were born while the others were told to end.
+pub const WATCHER_ROUNDS: usize = 4;
 /// The reaper looks so often even without a signal: signals of the same kind are merged.
 pub const REAPER_LOOK: Duration = Duration::from_secs(60);
 /// Orphans reaped in one pass.

@@ -28,18 +28,11 @@ pub fn call<'w>(world: &'w World) -> Vec<Seen<'w>> {
         Seen {
             server,
             entry,
-            state: counted(&status),
+            state: status.state,
             status,
         }
     });
     seen.collect()
-}
-
-fn counted(status: &Status) -> State {
-    match (status.state, &status.last_error) {
-        (State::Pending | State::Loading, Some(_)) => State::Failed,
-        (state, _) => state,
-    }
 }
 
 pub fn tally(roll: &[Seen<'_>]) -> Tally {

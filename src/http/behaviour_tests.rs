@@ -416,6 +416,22 @@ fn the_end_spares_running_requests() {
 }
 
 #[test]
+fn before_the_end_each_connection_is_good_for_one_more_request() {
+    let site = site();
+    let mut idle = site.client();
+    assert_eq!(idle.ask("GET /", b"").status, 200);
+    site.server.close_after_answers();
+    let mut new = site.client();
+    for client in [&mut idle, &mut new] {
+        let answer = client.ask("GET /", b"");
+        assert!(answer.status == 200 && answer.has("Connection: close"));
+        assert!(client.is_closed());
+    }
+    drop((idle, new));
+    assert!(site.server.wait_empty(Instant::now() + PATIENCE));
+}
+
+#[test]
 fn abort_cuts_streams() {
     let site = site();
     let mut client = site.client();

@@ -102,12 +102,11 @@ impl Status {
         }
     }
 
-    /// Nobody can use it, and that will last: what it offered is withdrawn.
+    /// Nobody can use it, and that will last: what it offered is withdrawn. One that is stopped
+    /// has been replaced, or the gateway ends: then nobody asks, and to publish a world for each
+    /// of a hundred would take seconds.
     pub fn has_nothing_to_offer(&self) -> bool {
-        let is_gone = matches!(
-            self.state,
-            State::CrashLoop | State::Stopped | State::AwaitingOauth
-        );
+        let is_gone = matches!(self.state, State::CrashLoop | State::AwaitingOauth);
         is_gone || self.is_given_up
     }
 
@@ -678,6 +677,13 @@ impl Server {
             _ => String::new(),
         };
         let (reason, detail) = match status.state {
+            State::Pending if status.waiting_for.is_some() => (
+                Reason::Starting,
+                format!(
+                    "waits for {:?} to be ready; call again in a moment",
+                    status.waiting_for.as_deref().unwrap_or_default()
+                ),
+            ),
             State::Pending | State::Loading => (
                 Reason::Starting,
                 "is still starting; call again in a moment".to_owned(),

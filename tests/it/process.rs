@@ -51,9 +51,8 @@ impl Mark {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environ.split(|byte| *byte == 0).any(|text| text == entry)
         };
-        let living = family::processes()
-            .into_iter()
-            .filter(|member| !member.dead);
+        let table = family::processes();
+        let living = table.iter().filter(|member| !member.dead);
         living
             .map(|member| member.pid)
             .filter(|pid| bears(*pid))
@@ -624,6 +623,23 @@ fn sigkill_of_the_owner_leaves_nothing() {
         .bearers()
         .is_empty()));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// The leader ends with its parent, perhaps before anybody looked at it or at whom it started.
+#[test]
+fn sigkill_of_the_owner_in_the_start_of_a_server_leaves_nothing() {
+    let mark = Mark::new();
+    let script = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do setsid sleep 1000 & done; exec cat";
+    for moment_ms in 0..30 {
+        let mut spawner = Spawner::hold(&mark, script);
+        spawner.ready();
+        std::thread::sleep(Duration::from_millis(moment_ms));
+        kill(spawner.pid(), Signal::KILL);
+        spawner.child.wait().unwrap();
+    }
+    assert!(eventually(Duration::from_secs(10), || mark
+        .bearers()
+        .is_empty()));
 }
 
 #[test]
