@@ -269,6 +269,10 @@ pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
 pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
 pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
 pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// One that answers nothing and yet works is given so long; it works when it used so many clock
+/// ticks (of 10 ms) while it was asked.
+pub const LIVENESS_WORK: Duration = Duration::from_secs(5 * 60);
+pub const LIVENESS_WORK_TICKS: u64 = 5;
 /// What the gateway itself asks is waited for at least so long: longer than for a sign of life.
 pub const OWN_REQUEST_LEAST: Duration = Duration::from_secs(12);
 /// A server over HTTP that wants a login is asked again after so long.
@@ -481,6 +485,8 @@ pub const FOREIGN_FILES: usize = 1024;
 pub const WATCHED_GROUPS: usize = CONFIG_SERVERS * INSTANCES_PER_SERVER;
 /// How long the gateway waits at its end for the watcher's end.
 pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
+/// How often the watcher looks for those who were born while the others were told to end.
+pub const WATCHER_ROUNDS: usize = 4;
 /// The reaper looks so often even without a signal: signals of the same kind are merged.
 pub const REAPER_LOOK: Duration = Duration::from_secs(60);
 /// Orphans reaped in one pass.
