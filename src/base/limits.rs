@@ -81,6 +81,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
+/// A shorter `--shutdown-timeout` is taken for this: to kill takes time, too.
+pub const END_LEAST: Duration = Duration::from_secs(1);
 /// The last part of that, to kill the children that resist and for everything behind them.
 pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
