@@ -13,6 +13,11 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -37,8 +42,77 @@ pub struct Member {
     pub dead: bool,
 }
 
-/// The process table; empty where `/proc` is not mounted.
-pub fn processes() -> Vec<Member> {
+/// The process table as it is now or a moment later; empty where `/proc` is not mounted. Who asks
+/// while somebody reads it shares the next reading: a hundred servers that end together do not
+/// read it a hundred times.
+pub fn processes() -> Arc<Vec<Member>> {
+    let mut readings = readings();
+    // The one that is under way may have passed by already what the caller wants to see.
+    let wanted = readings.begun + 1;
+    readings.waiting += 1;
+    let deadline = Instant::now() + limits::PROCESS_READING;
+    while readings.is_reading && readings.done < wanted {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // Whoever reads is stuck, or is gone.
+            break;
+        }
+        let waited = READ.wait_timeout(readings, left);
+        readings = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+    if let (true, Some(table)) = (readings.done >= wanted, readings.table.clone()) {
+        readings.leave();
+        return table;
+    }
+    readings.begun += 1;
+    readings.is_reading = true;
+    let number = readings.begun;
+    drop(readings);
+    let table = Arc::new(read_processes());
+    let mut readings = self::readings();
+    if readings.done < number {
+        readings.done = number;
+        readings.table = Some(Arc::clone(&table));
+    }
+    readings.is_reading = false;
+    readings.leave();
+    READ.notify_all();
+    table
+}
+
+/// The readings of the process table that were begun, the last one that is over, and its outcome
+/// for those who wait for it.
+struct Readings {
+    begun: u64,
+    done: u64,
+    is_reading: bool,
+    waiting: usize,
+    table: Option<Arc<Vec<Member>>>,
+}
+
+static READINGS: Mutex<Readings> = Mutex::new(Readings {
+    begun: 0,
+    done: 0,
+    is_reading: false,
+    waiting: 0,
+    table: None,
+});
+static READ: Condvar = Condvar::new();
+
+fn readings() -> MutexGuard<'static, Readings> {
+    READINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Readings {
+    fn leave(&mut self) {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            self.table = None;
+        }
+    }
+}
+
+fn read_processes() -> Vec<Member> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

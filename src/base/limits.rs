@@ -27,6 +27,9 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 pub const HEALTH_CONNECTIONS: usize = 16;
+/// How long `onemcp health` waits unless told otherwise, and how much it reads.
+pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
+pub const HEALTH_BODY_BYTES: usize = 16 * MIB;
 /// Open connections of `--health-listen`.
 pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
 /// From the first byte of a head to its last.
@@ -58,6 +61,8 @@ pub const PREFLIGHT_PARAMETERS: usize = 64;
 pub const CHUNK_SIZE_DIGITS: usize = 16;
 /// A connection in a health slot must ask within this time, or the slot goes to another.
 pub const HEALTH_FIRST_BYTE: Duration = Duration::from_secs(2);
+/// When all health slots are taken, the oldest connection that has had so long gives way.
+pub const HEALTH_TURN: Duration = Duration::from_millis(10);
 /// Pause after `accept` failed, and the time between two log lines about it.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 pub const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,8 +81,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
-/// The last part of that, for everything that is left when the children have been killed.
-pub const END_REST: Duration = Duration::from_millis(750);
+/// The last part of that, to kill the children that resist and for everything behind them.
+pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
 /// clients must not come back in the same moment.
 pub const END_STREAM_GAP: Duration = Duration::from_millis(10);
@@ -281,6 +286,8 @@ pub const CONCURRENT_STARTS_MOST: usize = 1024;
 /// End of a child: after stdin is closed, after TERM; then KILL, always to the whole group.
 pub const STOP_EOF: Duration = Duration::from_secs(2);
 pub const STOP_TERM: Duration = Duration::from_secs(3);
+/// How long a reading of the process table is waited for by those who want to share it.
+pub const PROCESS_READING: Duration = Duration::from_secs(1);
 /// A killed process is gone in milliseconds; one that is not by then sleeps in the kernel
 /// (a dead network disk) and is left to the reaper.
 pub const KILL_WAIT: Duration = Duration::from_secs(2);

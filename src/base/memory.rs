@@ -14,7 +14,8 @@ pub struct Memory {
 /// As it is now.
 pub fn now() -> Memory {
     let system = rustix::system::sysinfo();
-    let machine = u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit));
+    // The width of the number differs between machines.
+    let machine = (system.totalram as f64 * f64::from(system.mem_unit)) as u64;
     Memory {
         resident: resident(),
         limit: group_limit(Path::new("/")).map_or(machine, |limit| limit.min(machine)),
@@ -71,6 +72,9 @@ mod tests {
     use super::{group_limit, now};
     use std::path::{Path, PathBuf};
 
+    /// Their paths and texts.
+    type Files = &'static [(&'static str, &'static str)];
+
     struct Root(PathBuf);
 
     impl Root {
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn the_lowest_limit_of_all_groups_counts() {
         const GROUP: &str = "proc/self/cgroup";
-        let cases: &[(&str, &[(&str, &str)], Option<u64>)] = &[
+        let cases: &[(&str, Files, Option<u64>)] = &[
             ("none", &[], None),
             (
                 "v2-root",

@@ -147,7 +147,7 @@ pub fn reap_orphans(is_ours: impl Fn(i32) -> bool) {
         }
     }
     let own = family::own_pid();
-    for member in family::processes() {
+    for member in family::processes().iter() {
         if member.parent == own && member.dead && !is_ours(member.pid) {
             reap(member.pid);
         }
@@ -188,10 +188,10 @@ fn strays() -> Family {
     let own = family::own_pid();
     let watcher = watcher::pid();
     let mut strays = Family::default();
-    for member in family::processes() {
+    for member in family::processes().iter() {
         let known = Some(member.pid) == watcher || is_owned(member.pid);
         if member.parent == own && !member.dead && !known {
-            strays.adopt(&member);
+            strays.adopt(member);
         }
     }
     strays

@@ -193,10 +193,10 @@ impl Watch {
         self.learn_pipes();
         let pipes: Vec<PathBuf> = self.pipes.values().flatten().cloned().collect();
         let own = family::own_pid();
-        for member in family::processes() {
+        for member in family::processes().iter() {
             let other = member.pid > 1 && member.pid != own && !member.dead;
             if other && family::holds_any(member.pid, &pipes) {
-                self.family.adopt(&member);
+                self.family.adopt(member);
             }
         }
         if !self.family.terminate(limits::STOP_TERM) {

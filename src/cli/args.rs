@@ -43,6 +43,7 @@ pub enum Command {
         client: ClientFlags,
     },
     Proxy(ProxyFlags),
+    Health(HealthFlags),
     Help(Topic),
     Version,
 }
@@ -72,6 +73,24 @@ pub struct ProxyFlags {
     pub filter: Option<(&'static str, String)>,
 }
 
+/// What a running gateway is asked, and where it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct HealthFlags {
+    pub probe: Probe,
+    pub socket: Option<PathBuf>,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    #[default]
+    Whole,
+    Live,
+    Ready,
+    Startup,
+    Server(String),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -91,6 +110,7 @@ pub enum Topic {
     List,
     Call,
     Proxy,
+    Health,
 }
 
 /// A command line that cannot be carried out.
@@ -155,8 +175,30 @@ pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `health`; a flag without placeholder is a switch.
+pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "ready",
+        "",
+        "Whether it serves clients, as --ready-policy says",
+    ),
+    ("live", "", "Whether it runs, whatever its servers do"),
+    ("startup", "", "Whether its start is over"),
+    (
+        "socket",
+        "PATH",
+        "Its health socket; without it the one that belongs to --port, or else \
+         HTTP to that port",
+    ),
+    (
+        "timeout",
+        "MS",
+        "Give up after so long (exit code 75; default 5000)",
+    ),
+];
+
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "proxy", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "health", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -172,6 +214,8 @@ struct Seen {
     args: Option<String>,
     headers: Vec<String>,
     filters: Vec<(&'static str, String)>,
+    socket: Option<PathBuf>,
+    probes: Vec<&'static str>,
     help: bool,
     version: bool,
 }
@@ -241,6 +285,10 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "tags" => seen.filters.push(("tags", unicode(parser.value()?)?)),
         "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
+        "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
+        "live" => seen.probes.push("live"),
+        "ready" => seen.probes.push("ready"),
+        "startup" => seen.probes.push("startup"),
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
             let remedy = "it would start a gateway here; use your service manager";
@@ -318,6 +366,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .iter()
         .chain(CALL_FLAGS)
         .chain(PROXY_FLAGS)
+        .chain(HEALTH_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -351,6 +400,13 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
     if words == ["proxy"] {
         return proxy(seen);
+    }
+    if words.first() == Some(&"health") {
+        let name = words.get(1).map(|name| (*name).to_owned());
+        return match words.len() {
+            1 | 2 => health(seen, name),
+            _ => Err(unknown_command("health", &words)),
+        };
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -394,6 +450,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
     let is_client = is_call || is_proxy || command == Some("list");
+    let is_health = command == Some("health");
+    let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
         let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
@@ -411,9 +469,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         (
             "timeout",
-            "list, call and proxy",
-            seen.timeout.is_some() && !is_client,
+            "list, call, proxy and health",
+            seen.timeout.is_some() && !is_client && !is_health,
         ),
+        ("socket", "health", seen.socket.is_some() && !is_health),
+        (probe, "health", !seen.probes.is_empty() && !is_health),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
@@ -437,6 +497,25 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
+    }))
+}
+
+fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError> {
+    let probe = match (seen.probes.as_slice(), server) {
+        ([], None) => Probe::Whole,
+        ([], Some(name)) => Probe::Server(name),
+        (["live"], None) => Probe::Live,
+        (["ready"], None) => Probe::Ready,
+        (["startup"], None) => Probe::Startup,
+        _ => {
+            let what = "health takes one of --live, --ready, --startup and the name of a server";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Health(HealthFlags {
+        probe,
+        socket: seen.socket.take(),
+        timeout: seen.timeout.take(),
     }))
 }
 
@@ -467,6 +546,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["list", ..] => Ok(Topic::List),
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
+        ["health", ..] => Ok(Topic::Health),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

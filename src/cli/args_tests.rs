@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Arguments, ClientFlags, Command, DemoKind, Topic, parse};
+use super::{Arguments, ClientFlags, Command, DemoKind, HealthFlags, Probe, Topic, parse};
 
 fn split(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -163,6 +163,43 @@ fn flags() {
     );
     check("-t http -u https://x", "external-url", Some("https://x"));
     check("--session-ttl 60 serve", "session-ttl", Some("60"));
+}
+
+#[test]
+fn health() {
+    let check = |line: &str, probe: Probe, socket: Option<&str>, timeout_ms: Option<u64>| {
+        let expect = Command::Health(HealthFlags {
+            probe,
+            socket: socket.map(PathBuf::from),
+            timeout: timeout_ms.map(Duration::from_millis),
+        });
+        assert_eq!(command(line), expect, "{line}");
+    };
+    check("health", Probe::Whole, None, None);
+    check("health --port 1", Probe::Whole, None, None);
+    check("health --live", Probe::Live, None, None);
+    check("--ready health", Probe::Ready, None, None);
+    check(
+        "health --startup --timeout 9",
+        Probe::Startup,
+        None,
+        Some(9),
+    );
+    check(
+        "health a/b --socket /s",
+        Probe::Server("a/b".into()),
+        Some("/s"),
+        None,
+    );
+    assert_eq!(command("help health"), Command::Help(Topic::Health));
+    for line in [
+        "health --live --ready",
+        "health a --live",
+        "health a b",
+        "list --live",
+    ] {
+        assert!(parse(split(line)).is_err(), "{line}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl GatewayUrl {
 }
 
 /// One path segment: everything but letters, digits, `-` and `_` as `%XX`.
-fn encode_segment(name: &str) -> String {
+pub fn encode_segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

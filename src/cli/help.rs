@@ -1,6 +1,6 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
-use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, PROXY_FLAGS, Topic};
+use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, Topic};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
 const WIDTH: usize = 80;
@@ -16,6 +16,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp list [SERVER]            list servers, or the tools of one
        onemcp call SERVER/TOOL         call one tool
        onemcp proxy --url URL          stdio for clients of a running gateway
+       onemcp health [SERVER]          ask a running gateway how it is
        onemcp help [COMMAND]           explain a command
 
 Flags may stand before or after the command; the last one wins. A switch takes
@@ -105,6 +106,24 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const HEALTH: &str = "\
+Usage: onemcp health [SERVER] [flags]
+
+Asks the gateway on this machine how it is and prints its answer, one JSON
+object. For health checks of containers: it needs no file and no other program.
+The gateway is the one of --port (or ONE_MCP_PORT, or the file), asked over its
+health socket, or else over HTTP on the loopback address. With SERVER it is
+asked for that server, without anything for the verdict on all.
+
+Exit codes:
+  0   yes: healthy or degraded, ready, running; the server is ready
+  1   no
+  64  the command line is wrong
+  69  no gateway can be reached there
+  75  no answer in time
+  78  a setting is wrong
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -112,6 +131,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
+        Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(
@@ -168,7 +188,8 @@ fn shown_default(row: &Setting) -> Option<&'static str> {
 fn flags_text(flags: &[(&str, &str, &str)]) -> String {
     let mut out = String::new();
     for (flag, placeholder, help) in flags {
-        out.push_str(&format!("      --{flag} {placeholder}\n"));
+        out.push_str(format!("      --{flag} {placeholder}").trim_end());
+        out.push('\n');
         wrap_into(&mut out, help);
     }
     out
@@ -236,6 +257,7 @@ mod tests {
             Topic::List,
             Topic::Call,
             Topic::Proxy,
+            Topic::Health,
         ];
         for topic in topics {
             let text = text(topic);

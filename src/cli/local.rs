@@ -202,7 +202,11 @@ impl Local {
             Event::Listing { server, listing } => self.started[server.slot].listing = Some(listing),
             Event::Status { server } => {
                 let started = &mut self.started[server.slot];
-                let status = started.server.status();
+                let mut status = started.server.status();
+                // It may be at its next try by now.
+                if status.restarts > 0 && !status.state.is_settled() {
+                    status.state = State::Failed;
+                }
                 if started.failed.is_none() && will_not_be_ready(&status) {
                     started.failed = Some(status);
                     // It would try again; this command does not wait for that.

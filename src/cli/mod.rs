@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod demo;
 pub mod demo_server;
 pub mod gateway_url;
+pub mod health;
 pub mod help;
 pub mod list;
 pub mod local;
@@ -69,6 +70,9 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
+        Command::Health(asked) => {
+            ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))
+        }
         Command::List { server, client } => ExitCode::from(list::run(
             server.as_deref(),
             &client,

@@ -245,21 +245,19 @@ impl Health {
         let roll = roll::call(&world);
         let servers: Vec<(bool, State)> = roll
             .iter()
-            .map(|seen| (seen.entry.required, seen.status.state))
+            .map(|seen| (seen.entry.required, seen.state))
             .collect();
         let settings = &world.fixed.settings;
         let waits_for = missing(settings.ready_policy, &servers);
-        // Without async loading clients are held until the start is over.
-        let is_held = !settings.enable_async_loading && !self.hub.is_settled();
         let reason = match () {
             () if self.is_draining() => Some("draining"),
-            () if is_held => Some("starting"),
+            () if self.is_held() => Some("starting"),
             () if !waits_for.is_empty() => Some("servers"),
             () => None,
         };
         let tell = |at: &usize| Missing {
             name: roll[*at].name(),
-            state: roll[*at].status.state.as_str(),
+            state: roll[*at].state.as_str(),
         };
         let missing = waits_for.iter().map(tell).collect();
         let is_ready = reason.is_none();
@@ -274,12 +272,19 @@ impl Health {
         json(if is_ready { 200 } else { 503 }, &body)
     }
 
-    /// `/health/startup`: the start is over, whatever came after.
+    /// `/health/startup`: the start is over, whatever came after. Nothing waits for the servers
+    /// of a gateway that loads them asynchronously.
     fn startup(&self) -> Reply {
-        match self.hub.is_settled() {
-            true => probe(200, "started"),
-            false => probe(503, "starting"),
+        match self.is_held() {
+            false => probe(200, "started"),
+            true => probe(503, "starting"),
         }
+    }
+
+    /// Clients wait for the end of the start.
+    fn is_held(&self) -> bool {
+        let settings = &self.hub.world().fixed.settings;
+        !settings.enable_async_loading && !self.hub.is_settled()
     }
 
     fn configuration(&self, world: &World, tally: &Tally, detail: Detail) -> Configuration {
@@ -376,7 +381,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
     ServerDetail {
         name: seen.name().to_owned(),
         status: seen.word(),
-        healthy: seen.status.state == State::Ready,
+        healthy: seen.state == State::Ready,
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),

@@ -15,21 +15,28 @@ pub struct Seen<'w> {
     pub server: &'w Server,
     pub entry: &'w ServerConfig,
     pub status: Status,
+    /// As health counts it: one whose start has failed stays failed while it is tried again, or
+    /// the verdict would change with every try.
+    pub state: State,
 }
 
 /// All servers of a world, in its order.
 pub fn call<'w>(world: &'w World) -> Vec<Seen<'w>> {
     let servers = world.servers().iter().zip(&world.fixed.entries);
-    let seen = servers.map(|(server, entry)| Seen {
-        server,
-        entry,
-        status: server.status(),
+    let seen = servers.map(|(server, entry)| {
+        let status = server.status();
+        Seen {
+            server,
+            entry,
+            state: status.state,
+            status,
+        }
     });
     seen.collect()
 }
 
 pub fn tally(roll: &[Seen<'_>]) -> Tally {
-    Tally::of(roll.iter().map(|seen| seen.status.state))
+    Tally::of(roll.iter().map(|seen| seen.state))
 }
 
 impl Seen<'_> {
@@ -38,12 +45,12 @@ impl Seen<'_> {
     }
 
     pub fn is_enabled(&self) -> bool {
-        self.status.state != State::Disabled
+        self.state != State::Disabled
     }
 
     /// The state as `/health` and supervision call it.
     pub fn word(&self) -> &'static str {
-        match self.status.state {
+        match self.state {
             State::Ready => "connected",
             State::Pending | State::Loading => "loading",
             State::Failed => "error",

@@ -79,15 +79,12 @@ impl Gateway {
     /// When the system refuses a thread.
     pub fn end_within(mut self, times: Times) -> std::io::Result<LastMoment> {
         let last = LastMoment::new(times.end)?;
-        notify::status("waiting for calls in flight");
+        notify::stopping("waiting for calls in flight");
         log::info!("shutting down sessions={}", self.sessions.len());
         self.unready.store(true, Ordering::Release);
-        self.draining.store(true, Ordering::Release);
-        if let Some(http) = &self.http {
-            http.close_after_answers();
-            http.stop_accepting();
-        }
         self.reload.stop();
+        self.close_listener(&times);
+        self.draining.store(true, Ordering::Release);
         // Nobody is held any more: who is gets what there is, or an error.
         self.hub().settle();
         self.parking.close();
@@ -113,6 +110,16 @@ impl Gateway {
         http.close_after_answers();
         let until = Instant::now() + delay;
         while self.ending.wait_until(until).is_some_and(EndWhy::has_delay) {}
+    }
+
+    /// No new clients. Who is about to send on a connection that stands is served once more, and
+    /// told in the answer that it closes.
+    fn close_listener(&self, times: &Times) {
+        if let Some(http) = &self.http {
+            http.close_after_answers();
+            http.stop_accepting();
+            http.wait_empty((Instant::now() + limits::END_IDLE).min(times.calls));
+        }
     }
 
     /// Ends them one after the other in no order, so that their clients do not come back all at
@@ -159,8 +166,6 @@ impl Gateway {
         let Some(http) = &self.http else {
             return;
         };
-        // Who is about to send gets an answer that says `Connection: close`.
-        http.wait_empty((Instant::now() + limits::END_IDLE).min(times.calls));
         http.close_idle();
         if !http.wait_empty(times.calls) {
             let connections = http.connections();
@@ -303,9 +308,9 @@ mod tests {
             let times = Times::new(begin, Duration::from_millis(milliseconds));
             [times.calls, times.children, times.end].map(|at| (at - begin).as_millis())
         };
-        assert_eq!(parts(25_000), [20_000, 24_250, 25_000]);
-        assert_eq!(parts(10_000), [5_000, 9_250, 10_000]);
-        assert_eq!(parts(4_000), [2_000, 3_250, 4_000]);
+        assert_eq!(parts(25_000), [20_000, 23_750, 25_000]);
+        assert_eq!(parts(10_000), [5_000, 8_750, 10_000]);
+        assert_eq!(parts(4_000), [2_000, 3_000, 4_000]);
         assert_eq!(parts(1_000), [500, 750, 1_000]);
         assert_eq!(parts(0), [0, 0, 0]);
     }

@@ -36,6 +36,26 @@ pub enum SocketName {
     Process,
 }
 
+impl SocketName {
+    /// The name of the file in its folder.
+    pub fn file(self) -> String {
+        match self {
+            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
+            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
+        }
+    }
+}
+
+/// The sockets of gateways without listener, dead ones included.
+pub fn sockets_of_processes(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(PROCESS_PREFIX) && name.ends_with(SUFFIX))
+    };
+    entries.map(|entry| entry.path()).filter(is_one).collect()
+}
+
 impl HealthSocket {
     /// Opens `onemcp-<port>.health.sock`, or `onemcp-stdio-<pid>.health.sock`, in `folder`.
     /// Removes what dead gateways left.
@@ -44,10 +64,7 @@ impl HealthSocket {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let path = folder.join(match name {
-            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
-            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
-        });
+        let path = folder.join(name.file());
         if matches!(name, SocketName::Process) {
             remove_dead(folder);
         }

@@ -82,7 +82,7 @@ impl Watch {
                 }
                 continue;
             };
-            if self.is_alive(interval) {
+            if turns(&self.router, interval) {
                 notify::alive();
             } else {
                 log::error!("no sign of life: the router stands still");
@@ -119,13 +119,40 @@ impl Watch {
             .count();
         format!("serving, {ready} of {} servers ready", states.len())
     }
+}
 
-    fn is_alive(&self, limit: Duration) -> bool {
-        let (turned, turns) = bounded(1);
-        let deadline = Instant::now() + limit;
-        self.router
-            .send_deadline(Event::Beat(turned), deadline)
-            .is_ok()
-            && turns.recv_deadline(deadline).is_ok()
+/// Whether the router takes an event and answers it in time.
+fn turns(router: &Sender<Event>, limit: Duration) -> bool {
+    let (turned, turns) = bounded(1);
+    let deadline = Instant::now() + limit;
+    let sent = router.send_deadline(Event::Beat(turned), deadline);
+    sent.is_ok() && turns.recv_deadline(deadline).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::turns;
+    use crate::upstream::event::Event;
+
+    #[test]
+    fn a_router_that_stands_still_gives_no_sign_of_life() {
+        let (events, received) = bounded(1);
+        // Taken into the queue, never answered; then there is no room any more.
+        assert!(!turns(&events, Duration::from_millis(20)));
+        assert!(!turns(&events, Duration::from_millis(20)));
+        let stale = received.recv().expect("an event");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if let Ok(Event::Beat(turned)) = received.recv() {
+                    turned.send(()).expect("somebody waits");
+                }
+            });
+            assert!(turns(&events, Duration::from_secs(10)));
+        });
+        drop(stale);
     }
 }

@@ -213,6 +213,7 @@ fn beyond_the_cap_only_health_is_served() {
     let options = ServerOptions {
         connections: 2,
         health_connections: 1,
+        health_turn: Duration::MAX,
         ..Default::default()
     };
     let site = Site::start(options);
@@ -251,6 +252,31 @@ fn beyond_the_cap_only_health_is_served() {
 }
 
 #[test]
+fn who_holds_a_health_slot_gives_way_to_who_asks() {
+    let options = ServerOptions {
+        connections: 1,
+        health_connections: 2,
+        health_turn: Duration::ZERO,
+        ..Default::default()
+    };
+    let site = Site::start(options);
+    let mut held = site.client();
+    assert_eq!(held.ask("GET /", b"").status, 200);
+    let mut silent = [site.client(), site.client()];
+    site.wait_connections(3);
+    for _ in 0..8 {
+        assert_eq!(site.client().ask("GET /health/live", b"").status, 200);
+    }
+    silent
+        .iter_mut()
+        .for_each(|client| assert!(client.is_closed()));
+    assert_eq!(held.ask("GET /", b"").status, 200);
+    drop(held);
+    site.wait_connections(0);
+    assert_eq!(site.client().ask("GET /mcp", b"").status, 200);
+}
+
+#[test]
 fn one_address_cannot_take_all_connections() {
     let options = ServerOptions {
         connections_per_address: 1,
@@ -261,6 +287,7 @@ fn one_address_cannot_take_all_connections() {
     let mut first = site.client();
     assert_eq!(first.ask("GET /", b"").status, 200);
     assert_eq!(site.client().ask("GET /", b"").status, 503);
+    assert_eq!(site.client().ask("GET /health", b"").status, 200);
     assert_eq!(first.ask("GET /", b"").status, 200);
     drop(first);
     site.wait_connections(0);
@@ -386,6 +413,22 @@ fn the_end_spares_running_requests() {
     drop(running);
     assert!(site.server.wait_empty(Instant::now() + PATIENCE));
     site.server.join(Instant::now() + Duration::from_secs(2));
+}
+
+#[test]
+fn before_the_end_each_connection_is_good_for_one_more_request() {
+    let site = site();
+    let mut idle = site.client();
+    assert_eq!(idle.ask("GET /", b"").status, 200);
+    site.server.close_after_answers();
+    let mut new = site.client();
+    for client in [&mut idle, &mut new] {
+        let answer = client.ask("GET /", b"");
+        assert!(answer.status == 200 && answer.has("Connection: close"));
+        assert!(client.is_closed());
+    }
+    drop((idle, new));
+    assert!(site.server.wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]

@@ -4,12 +4,12 @@
 //! whoever stops the server; the lock is never held over a wait.
 //! Absent on purpose: anything a running request would need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::server::ServerOptions;
 
@@ -48,6 +48,7 @@ struct Entry {
     link: Arc<Link>,
     address: IpAddr,
     slot: Slot,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -55,7 +56,8 @@ struct State {
     open: HashMap<u64, Entry>,
     per_address: HashMap<IpAddr, usize>,
     ordinary: usize,
-    health: usize,
+    /// Those that have a health slot, the oldest first.
+    health: VecDeque<u64>,
     /// Connections whose threads are ending and wait to be joined.
     ended: Vec<u64>,
     listener_closed: bool,
@@ -68,7 +70,8 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Takes a slot for `link`; the name of the cap that is full otherwise.
+    /// Takes a slot for `link`; the name of the cap that is full otherwise. Beyond a cap there are
+    /// the health slots: probes come from addresses that clients share, too.
     pub(super) fn enter(
         &self,
         id: u64,
@@ -79,15 +82,17 @@ impl Registry {
         let mut state = self.lock();
         let exempt = options.loopback_exempt && address.is_loopback();
         let of_address = state.per_address.get(&address).copied().unwrap_or(0);
-        if !exempt && of_address >= options.connections_per_address {
-            return Err("address");
-        }
+        let has_room = exempt || of_address < options.connections_per_address;
         let slot = match () {
-            () if state.ordinary < options.connections => Slot::Ordinary,
-            () if state.health < options.health_connections => Slot::Health,
-            () => return Err("total"),
+            () if has_room && state.ordinary < options.connections => Slot::Ordinary,
+            () if state.health.len() < options.health_connections => Slot::Health,
+            () if state.make_way(options.health_turn) => Slot::Health,
+            () => return Err(if has_room { "total" } else { "address" }),
         };
-        *state.of(slot) += 1;
+        match slot {
+            Slot::Ordinary => state.ordinary += 1,
+            Slot::Health => state.health.push_back(id),
+        }
         *state.per_address.entry(address).or_default() += 1;
         state.open.insert(
             id,
@@ -95,6 +100,7 @@ impl Registry {
                 link: Arc::clone(link),
                 address,
                 slot,
+                since: Instant::now(),
             },
         );
         Ok(slot)
@@ -106,7 +112,11 @@ impl Registry {
         let Some(entry) = state.open.remove(&id) else {
             return state.ended.len();
         };
-        *state.of(entry.slot) -= 1;
+        match entry.slot {
+            Slot::Ordinary => state.ordinary -= 1,
+            // One that made way is not in the queue any more.
+            Slot::Health => state.health.retain(|other| *other != id),
+        }
         if let Some(count) = state.per_address.get_mut(&entry.address) {
             *count -= 1;
             if *count == 0 {
@@ -171,10 +181,16 @@ impl Registry {
 }
 
 impl State {
-    fn of(&mut self, slot: Slot) -> &mut usize {
-        match slot {
-            Slot::Ordinary => &mut self.ordinary,
-            Slot::Health => &mut self.health,
-        }
+    /// Cuts the oldest connection in a health slot, if it has had its turn: who only holds slots
+    /// must not keep probes out.
+    fn make_way(&mut self, turn: Duration) -> bool {
+        let oldest = self.health.front().and_then(|id| self.open.get(id));
+        let Some(oldest) = oldest.filter(|oldest| oldest.since.elapsed() >= turn) else {
+            return false;
+        };
+        // It fails only when the connection is gone already.
+        let _ = oldest.link.socket.shutdown(Shutdown::Both);
+        self.health.pop_front();
+        true
     }
 }

@@ -57,6 +57,8 @@ pub struct ServerOptions {
     pub connections: usize,
     pub connections_per_address: usize,
     pub health_connections: usize,
+    /// What a connection in a health slot has at least, when others wait for one.
+    pub health_turn: Duration,
     /// Loopback addresses do not count against `connections_per_address`.
     pub loopback_exempt: bool,
     pub head_deadline: Duration,
@@ -72,6 +74,7 @@ impl Default for ServerOptions {
             connections: limits::CONNECTIONS,
             connections_per_address: limits::CONNECTIONS_PER_ADDRESS,
             health_connections: limits::HEALTH_CONNECTIONS,
+            health_turn: limits::HEALTH_TURN,
             loopback_exempt: true,
             head_deadline: limits::HEAD_DEADLINE,
             body_deadline: limits::BODY_DEADLINE,

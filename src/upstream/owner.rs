@@ -59,12 +59,9 @@ pub struct Owner {
 /// Why a process is over.
 enum Ending {
     Stopped,
-    /// `ready`: it had finished its handshake.
+    /// `next`: what the next start takes it for.
     Died {
-        why: String,
-        ready: bool,
-        up_for: Duration,
-        /// What the next start takes it for.
+        death: Death,
         next: Option<Verdict>,
     },
     /// Somebody asked for another process.
@@ -74,6 +71,22 @@ enum Ending {
     /// Our first word may have been too much for it: it is started again at once and greeted as
     /// every server of the session era knows.
     Spoilt,
+}
+
+/// How a process of the server, or the try to start one, came to its end.
+pub(super) struct Death {
+    pub(super) why: String,
+    pub(super) last: Stage,
+    pub(super) up_for: Duration,
+}
+
+/// How far it had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// There is nothing to run or to talk to.
+    Absent,
+    Started,
+    Ready,
 }
 
 /// Why a process is served no longer.
@@ -142,11 +155,9 @@ impl Owner {
         loop {
             let ending = self.run_once(&mut supervision, known);
             let name = self.server.name();
-            if let (Ending::Died { why, .. } | Ending::Locked(why), false) =
-                (&ending, self.is_shared())
-            {
+            if let (Some(why), false) = (ending.why(), self.is_shared()) {
                 log::warn!("process of a session ended server={name:?}: {why}");
-                return self.stopped(Some(why.clone()));
+                return self.stopped(Some(why.to_owned()));
             }
             let told = match ending {
                 Ending::Stopped => Told::Stop,
@@ -162,14 +173,9 @@ impl Owner {
                     continue;
                 }
                 Ending::Locked(why) => self.pause_for_login(why),
-                Ending::Died {
-                    why,
-                    ready,
-                    up_for,
-                    next,
-                } => {
+                Ending::Died { death, next } => {
                     known = next;
-                    self.pause(&mut supervision, why, ready, up_for)
+                    self.pause(&mut supervision, death)
                 }
             };
             match told {
@@ -222,7 +228,7 @@ impl Owner {
         self.loading(is_asked);
         let mut running = match self.spawn(turn) {
             Ok(running) => running,
-            Err(why) => return unborn(why, known),
+            Err(why) => return unborn(why, Stage::Absent, known),
         };
         let pid = running.watch.process.as_ref().map(Process::pid);
         self.update(|status, _| status.pid = pid);
@@ -272,12 +278,13 @@ impl Owner {
         if is_locked {
             return Ending::Locked(why);
         }
-        Ending::Died {
+        let death = Death {
             why,
-            ready: true,
+            last: Stage::Ready,
             up_for,
-            next: self.recall(),
-        }
+        };
+        let next = self.recall();
+        Ending::Died { death, next }
     }
 
     /// Ends a process that did not become ready. What a first request may have spoilt is tried
@@ -316,7 +323,7 @@ impl Owner {
             return Ending::Locked(why);
         }
         let next = is_spoilt.then_some(Verdict::Session);
-        unborn(format!("{why}{}", self.last_words()), next)
+        unborn(format!("{why}{}", self.last_words()), Stage::Started, next)
     }
 
     /// Waits for a turn to start, watching for a stop.
@@ -332,10 +339,10 @@ impl Owner {
 
     fn loading(&self, is_asked: bool) {
         self.update(|status, _| {
-            // A server that was ready before stays "restarting" until it is ready again.
+            // What was down stays what it was until it is ready: states do not flap.
             if is_asked {
                 status.begin();
-            } else if matches!(status.state, State::Pending | State::Failed) {
+            } else if status.state == State::Pending {
                 status.state = State::Loading;
             }
             status.retry_at = None;
@@ -843,12 +850,22 @@ impl Owner {
 }
 
 /// The end of a process that never was ready.
-fn unborn(why: String, next: Option<Verdict>) -> Ending {
-    Ending::Died {
+fn unborn(why: String, last: Stage, next: Option<Verdict>) -> Ending {
+    let death = Death {
         why,
-        ready: false,
+        last,
         up_for: Duration::ZERO,
-        next,
+    };
+    Ending::Died { death, next }
+}
+
+impl Ending {
+    fn why(&self) -> Option<&str> {
+        match self {
+            Ending::Died { death, .. } => Some(&death.why),
+            Ending::Locked(why) => Some(why),
+            Ending::Stopped | Ending::Restart | Ending::Spoilt => None,
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! What an owner does while it has no process: it waits for the servers that its own depends on,
 //! and after a death until the next start is due, or until somebody asks for one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::base::{limits, sys};
 use crate::model::backoff::{Next, Supervision};
 use crate::upstream::dependency::Turn;
-use crate::upstream::owner::Owner;
+use crate::upstream::owner::{Death, Owner, Stage};
 use crate::upstream::server::{State, Status};
 use crate::upstream::signals::Told;
 
@@ -41,7 +41,13 @@ impl Owner {
             }
         }
         if shown.is_some() {
-            self.update(|status, _| status.waiting_for = None);
+            self.update(|status, _| {
+                status.waiting_for = None;
+                // That it waited was its only fault.
+                if status.state == State::Failed {
+                    status.begin();
+                }
+            });
         }
         true
     }
@@ -74,15 +80,9 @@ impl Owner {
         });
     }
 
-    /// After the end of the shared process: shows it, and waits for the next start. `was_ready`:
-    /// it had finished its handshake.
-    pub(super) fn pause(
-        &self,
-        supervision: &mut Supervision,
-        why: String,
-        was_ready: bool,
-        up_for: Duration,
-    ) -> Told {
+    /// After the end of the shared process: shows it, and waits for the next start.
+    pub(super) fn pause(&self, supervision: &mut Supervision, death: Death) -> Told {
+        let Death { why, last, up_for } = death;
         let name = self.server.name();
         let next = supervision.died(up_for, Instant::now(), random_fraction());
         let (delay, is_broken) = match next {
@@ -121,8 +121,13 @@ impl Owner {
             *link = None;
             status.state = match (is_broken, delay) {
                 (true, _) => State::CrashLoop,
-                (false, Some(_)) if was_ready || status.last_connected.is_some() => {
+                (false, Some(_)) if last == Stage::Ready || status.last_connected.is_some() => {
                     State::Restarting
+                }
+                // A program that runs may need something that is about to be there: the second
+                // try, a moment later, belongs to the start.
+                (false, Some(_)) if last == Stage::Started && status.restarts == 0 => {
+                    State::Loading
                 }
                 (false, _) => State::Failed,
             };

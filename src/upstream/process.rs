@@ -322,9 +322,9 @@ impl Process {
     /// hold a pipe of this server: the reader of that pipe would wait for them.
     fn adopt_strays(&mut self) {
         let own = family::own_pid();
-        let is_stray = |member: &Member| {
-            member.parent == own && !member.dead && member.group != own_group(own)
-        };
+        let group = own_group(own);
+        let is_stray =
+            |member: &Member| member.parent == own && !member.dead && member.group != group;
         for member in family::processes().iter().filter(|member| is_stray(member)) {
             let elsewhere = reaper::is_owned(member.pid) || reaper::is_owned(member.group);
             if !elsewhere && family::holds_any(member.pid, &self.pipes) {

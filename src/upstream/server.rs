@@ -102,12 +102,11 @@ impl Status {
         }
     }
 
-    /// Nobody can use it, and that will last: what it offered is withdrawn.
+    /// Nobody can use it, and that will last: what it offered is withdrawn. One that is stopped
+    /// has been replaced, or the gateway ends: then nobody asks, and to publish a world for each
+    /// of a hundred would take seconds.
     pub fn has_nothing_to_offer(&self) -> bool {
-        let is_gone = matches!(
-            self.state,
-            State::CrashLoop | State::Stopped | State::AwaitingOauth
-        );
+        let is_gone = matches!(self.state, State::CrashLoop | State::AwaitingOauth);
         is_gone || self.is_given_up
     }
 

@@ -208,7 +208,7 @@ fn who_does_not_want_to_hear_of_the_start_hears_of_later_changes_only() {
             .all(|name| names.iter().any(|n| n == name))
     });
     eventually("the start is over", || {
-        rig.get("/health/startup").status() == 200
+        rig.get("/health/mcp").status() == 200
     });
     session.call("a_1mcp_test_trigger_tool_change", json!({}));
     assert_eq!(

@@ -51,9 +51,8 @@ impl Mark {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environ.split(|byte| *byte == 0).any(|text| text == entry)
         };
-        let living = family::processes()
-            .into_iter()
-            .filter(|member| !member.dead);
+        let table = family::processes();
+        let living = table.iter().filter(|member| !member.dead);
         living
             .map(|member| member.pid)
             .filter(|pid| bears(*pid))

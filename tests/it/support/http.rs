@@ -164,19 +164,34 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(port: u16) -> Connection {
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Connection::try_open(port).expect("the gateway listens")
+    }
+
+    /// `None` where nobody listens.
+    pub(crate) fn try_open(port: u16) -> Option<Connection> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
         socket.set_nodelay(true).unwrap();
-        Connection {
+        Some(Connection {
             socket,
             port,
             raw: Vec::new(),
             framing: Framing::Ended,
             is_last: false,
-        }
+        })
     }
 
     pub(crate) fn exchange(&mut self, request: &Request) -> Reply {
-        let head = self.send(request);
+        self.try_exchange(request).expect("an answer")
+    }
+
+    /// Nothing when the connection ends without a byte of an answer.
+    pub(crate) fn try_exchange(&mut self, request: &Request) -> Option<Reply> {
+        self.renew();
+        self.send_only(request);
+        if self.raw.is_empty() && !self.receive(Instant::now() + PATIENCE) {
+            return None;
+        }
+        let head = self.read_head();
         let mut body = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while self.framing != Framing::Ended {
@@ -185,10 +200,10 @@ impl Connection {
                 "the answer stopped half way"
             );
         }
-        Reply {
+        Some(Reply {
             head,
             text: String::from_utf8(body).unwrap(),
-        }
+        })
     }
 
     /// Sends a request whose answer may come bit by bit.
@@ -214,13 +229,12 @@ impl Connection {
         let _ = self.socket.write_all(&bytes);
     }
 
-    fn send(&mut self, request: &Request) -> Head {
+    /// For the next request.
+    fn renew(&mut self) {
         assert_eq!(self.framing, Framing::Ended, "the last answer was not read");
         if self.is_last {
             *self = Connection::open(self.port);
         }
-        self.send_only(request);
-        self.read_head()
     }
 
     pub(crate) fn read_head(&mut self) -> Head {

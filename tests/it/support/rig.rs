@@ -56,6 +56,10 @@ impl Plan {
         self
     }
 
+    pub(crate) fn args(self, args: &[&str]) -> Plan {
+        args.iter().fold(self, |plan, arg| plan.arg(arg))
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Plan {
         self.env.push((name.into(), value.into()));
         self
@@ -125,6 +129,7 @@ impl Plan {
             folder,
             mark,
             port: 0,
+            health_port: 0,
             pid,
         };
         (rig, input, output)
@@ -188,12 +193,15 @@ fn run(mut command: Command, folder: PathBuf, mark: String) -> Rig {
         folder,
         mark,
         port: 0,
+        health_port: 0,
         pid: 0,
     };
     let event: Value = serde_json::from_str(&line)
         .unwrap_or_else(|error| panic!("{error}: {line:?}; stderr: {}", rig.stderr()));
     assert_eq!(event["event"], "listening");
     rig.port = event["port"].as_u64().unwrap().try_into().unwrap();
+    let health = event["health"].as_u64().unwrap_or(0);
+    rig.health_port = health.try_into().unwrap();
     assert_eq!(event["url"], format!("http://127.0.0.1:{}/mcp", rig.port));
     rig.pid = rig.child.id().try_into().unwrap();
     rig
@@ -204,6 +212,8 @@ pub(crate) struct Rig {
     folder: PathBuf,
     mark: String,
     pub(crate) port: u16,
+    /// Of `--health-listen`, or 0.
+    pub(crate) health_port: u16,
     pub(crate) pid: i32,
 }
 
