@@ -252,6 +252,8 @@ pub const OWNER_IDLE_LOOK: Duration = Duration::from_secs(60);
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// A second try within so long after a start that failed still belongs to the start.
+pub const SECOND_TRY: Duration = Duration::from_secs(2);
 /// So often a configured `restartDelay` is doubled.
 pub const RESTART_DOUBLINGS: u32 = 4;
 /// The shortest delay that `restartDelay` may ask for.
