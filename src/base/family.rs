@@ -127,6 +127,16 @@ pub fn member(pid: i32) -> Option<Member> {
     parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Clock ticks that a process has worked.
+pub fn ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let name_end = memchr::memrchr(b')', &stat)?;
+    let text = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    let mut times = text.split_ascii_whitespace().skip(11);
+    let mut time = || times.next()?.parse::<u64>().ok();
+    Some(time()? + time()?)
+}
+
 /// A process name may hold anything, `) Z 1` included: the fields begin after the last `)`.
 fn parse(pid: i32, stat: &[u8]) -> Option<Member> {
     let name_end = memchr::memrchr(b')', stat)?;
@@ -430,6 +440,17 @@ mod tests {
             dead: false,
         };
         assert_eq!(parse(77, stat), Some(expected));
+    }
+
+    #[test]
+    fn work_is_counted() {
+        let ticks = || super::ticks(super::own_pid()).expect("our own row");
+        let before = ticks();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while ticks() == before {
+            assert!(std::time::Instant::now() < deadline, "no tick in so long");
+        }
+        assert_eq!(super::ticks(-1), None);
     }
 
     #[test]

@@ -267,6 +267,10 @@ pub const BREAKER_INTERVAL: Duration = Duration::from_secs(300);
 pub const LIVENESS_QUIET: Duration = Duration::from_secs(30);
 pub const LIVENESS_ANSWER: Duration = Duration::from_secs(10);
 pub const LIVENESS_ANSWER_LEAST: Duration = Duration::from_secs(2);
+/// One that answers nothing and yet works is given so long; it works when it used so many clock
+/// ticks (of 10 ms) while it was asked.
+pub const LIVENESS_WORK: Duration = Duration::from_secs(5 * 60);
+pub const LIVENESS_WORK_TICKS: u64 = 5;
 /// What the gateway itself asks is waited for at least so long: longer than for a sign of life.
 pub const OWN_REQUEST_LEAST: Duration = Duration::from_secs(12);
 /// A server over HTTP that wants a login is asked again after so long.

@@ -10,6 +10,7 @@ use crate::mcp::method::DISCOVER;
 use crate::upstream::call::{CallId, Mailbox, next_call_id};
 use crate::upstream::link::Link;
 use crate::upstream::liveness::{Liveness, Question, Seen, Step};
+use crate::upstream::process::Process;
 
 /// What the owner shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,15 +52,22 @@ impl Checkup {
         }
     }
 
-    pub fn look(&mut self, link: &Link, now: Instant) -> Finding {
-        match link.remote().is_some() {
-            true => self.look_at_remote(link),
-            false => self.look_at_child(link, now),
+    /// `process`: of a child.
+    pub fn look(&mut self, link: &Link, process: Option<&mut Process>, now: Instant) -> Finding {
+        match process {
+            Some(process) => self.look_at_child(link, process, now),
+            None => self.look_at_remote(link),
         }
     }
 
-    fn look_at_child(&mut self, link: &Link, now: Instant) -> Finding {
+    fn look_at_child(&mut self, link: &Link, process: &mut Process, now: Instant) -> Finding {
+        // Costs a look at the process table.
+        let ticks = match self.liveness.is_doubtful() {
+            true => process.ticks(),
+            false => 0,
+        };
         let seen = Seen {
+            ticks,
             lines: link.lines(),
             oldest_call: link.oldest_call(),
             timed_out: link.take_unanswered(),

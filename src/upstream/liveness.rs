@@ -3,7 +3,8 @@
 //!
 //! Whatever the child says shows that it lives. One that is silent for a while, or that let a
 //! call run out of time, is asked something small. One that does not answer that, twice, and has
-//! no older call to work on, is taken for dead: stopped, or stuck for good.
+//! no older call to work on, is taken for dead: stopped, or stuck for good. One that works all
+//! the same, at whatever, is left to it for some minutes.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct Seen {
     pub lines: u64,
     /// The oldest call of a client that it has not answered.
     pub oldest_call: Option<CallId>,
+    /// How much it has worked so far; only of one in doubt.
+    pub ticks: u64,
     /// A call ran out of time since the last look.
     pub timed_out: bool,
     /// The last question was answered.
@@ -63,6 +66,9 @@ pub struct Liveness {
     asked: Option<(Question, Instant)>,
     /// Questions in a row without an answer.
     unanswered: u32,
+    /// Since when there are such, and how much it had worked when it was asked last.
+    doubted: Instant,
+    ticks: u64,
     /// Calls before this one were made before the first of them.
     border: CallId,
     must_ask: bool,
@@ -80,6 +86,8 @@ impl Liveness {
             heard: now,
             asked: None,
             unanswered: 0,
+            doubted: now,
+            ticks: 0,
             border: 0,
             must_ask: false,
         }
@@ -99,6 +107,10 @@ impl Liveness {
 
     pub fn is_asking(&self) -> bool {
         self.asked.is_some()
+    }
+
+    pub fn is_doubtful(&self) -> bool {
+        self.unanswered > 0
     }
 
     /// A request of the owner got no answer.
@@ -139,11 +151,16 @@ impl Liveness {
             };
         }
         self.unanswered += 1;
-        let is_at_work = seen.oldest_call.is_some_and(|call| call < self.border);
-        match (self.unanswered, is_at_work) {
-            (1, _) => Step::Doubt,
-            (_, true) => Step::Nothing,
-            (_, false) => Step::Dead,
+        if self.unanswered == 1 {
+            self.doubted = now;
+            return Step::Doubt;
+        }
+        let has_call = seen.oldest_call.is_some_and(|call| call < self.border);
+        let is_busy = seen.ticks >= self.ticks + limits::LIVENESS_WORK_TICKS;
+        let is_patient = now < self.doubted + limits::LIVENESS_WORK;
+        match has_call || is_busy && is_patient {
+            true => Step::Nothing,
+            false => Step::Dead,
         }
     }
 
@@ -163,6 +180,7 @@ impl Liveness {
         if self.unanswered == 0 {
             self.border = next_call;
         }
+        self.ticks = seen.ticks;
         self.ask(question, now)
     }
 
@@ -318,6 +336,28 @@ mod tests {
                 (1, seen(1), Step::Nothing),
             ],
         );
+    }
+
+    #[test]
+    fn one_that_works_at_something_is_left_to_it_for_a_while() {
+        let (ping, work) = (Step::Ask(Question::Ping), limits::LIVENESS_WORK_TICKS);
+        let worked = |ticks: u64| Seen { ticks, ..seen(0) };
+        let mut looks = vec![
+            (QUIET, worked(0), ping),
+            (ANSWER, worked(0), Step::Doubt),
+            (1, worked(50), ping),
+        ];
+        let rounds = limits::LIVENESS_WORK.as_secs() / (ANSWER + 1);
+        for round in 1..=rounds {
+            let worked = worked(50 + round * work);
+            looks.extend([(ANSWER, worked, Step::Nothing), (1, worked, ping)]);
+        }
+        looks.push((ANSWER, worked(50 + (rounds + 1) * work), Step::Dead));
+        run("works for ever", true, true, &looks);
+        let idles = worked(50 + work - 1);
+        looks.truncate(3);
+        looks.push((ANSWER, idles, Step::Dead));
+        run("does next to nothing", true, true, &looks);
     }
 
     #[test]

@@ -705,7 +705,8 @@ impl Owner {
 
     /// Looks whether the server still answers, and shows it. `Some` says why it is given up.
     fn check_up(&self, running: &mut Running<'_>) -> Option<String> {
-        match running.checkup.look(&running.link, Instant::now()) {
+        let process = running.watch.process.as_mut();
+        match running.checkup.look(&running.link, process, Instant::now()) {
             Finding::Nothing => {}
             Finding::Ill(why) => {
                 log::warn!("server in doubt server={:?}: it {why}", self.server.name());

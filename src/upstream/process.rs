@@ -214,6 +214,12 @@ impl Process {
         }
     }
 
+    /// Clock ticks that it and its family have worked.
+    pub fn ticks(&mut self) -> u64 {
+        let living = self.family.look();
+        living.iter().filter_map(|one| family::ticks(one.pid)).sum()
+    }
+
     /// How the server ended, if it did. Does not wait for a running one; after an ended one the
     /// rest of its family is killed, then it is reaped.
     pub fn try_exit(&mut self) -> Option<Exit> {

@@ -677,6 +677,13 @@ impl Server {
             _ => String::new(),
         };
         let (reason, detail) = match status.state {
+            State::Pending if status.waiting_for.is_some() => (
+                Reason::Starting,
+                format!(
+                    "waits for {:?} to be ready; call again in a moment",
+                    status.waiting_for.as_deref().unwrap_or_default()
+                ),
+            ),
             State::Pending | State::Loading => (
                 Reason::Starting,
                 "is still starting; call again in a moment".to_owned(),

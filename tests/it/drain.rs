@@ -176,7 +176,8 @@ fn recorder(name: &str, depends_on: &[&str], folder: &str) -> Value {
                 printf '{{"jsonrpc":"2.0","id":%s,"result":%s}}\n' "$id" \
                     '{{"protocolVersion":"2025-11-25","capabilities":{{}},'"$info}}" ;;
             *'"server/discover"'*)
-                printf '{{"jsonrpc":"2.0","id":%s,"error":{{"code":-32601,"message":"?"}}}}\n' "$id" ;;
+                error='"error":{{"code":-32601,"message":"?"}}'
+                printf '{{"jsonrpc":"2.0","id":%s,%s}}\n' "$id" "$error" ;;
             esac
         done
         echo "{name} begins" >>{folder}
@@ -398,6 +399,30 @@ fn a_service_manager_is_told_when_it_is_ready_and_when_it_ends() {
         "{said}"
     );
     assert!(!said.contains("WATCHDOG_USEC"), "{said}");
+}
+
+#[test]
+fn a_service_manager_that_asks_for_a_reload_is_told_when_it_is_over() {
+    let manager = Manager::new("reload");
+    let rig = manager.of(plan()).start();
+    manager.waits_for("READY=1");
+    signal(rig.pid, Signal::HUP);
+    let told = manager.hears(PATIENCE).unwrap();
+    let mut lines = told.lines();
+    assert_eq!(lines.next(), Some("RELOADING=1"));
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec;
+    let at = lines
+        .next()
+        .unwrap()
+        .strip_prefix("MONOTONIC_USEC=")
+        .unwrap();
+    let at: i64 = at.parse().unwrap();
+    assert!(
+        (since_boot - 20..=since_boot).contains(&(at / 1_000_000)),
+        "{at}"
+    );
+    assert!(manager.waits_for("READY=1").is_empty());
+    rig.stop();
 }
 
 #[test]

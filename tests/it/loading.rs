@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::rig::{Plan, Rig};
-use crate::support::servers::{everything, hostile};
+use crate::support::servers::{everything, hostile, with};
 use crate::support::session::Session;
 
 const WINDOW: Duration = Duration::from_millis(1000);
@@ -168,8 +168,8 @@ fn ten_servers_come_up_each_in_its_time_and_everybody_sees_them() {
 #[test]
 fn what_a_session_does_not_see_it_does_not_hear_of() {
     let servers = json!({
-        "a": crate::support::servers::with(everything(&[]), json!({"tags": ["a"]})),
-        "b": crate::support::servers::with(hostile(&["--slow-start", "300"]), json!({"tags": ["b"]})),
+        "a": with(everything(&[]), json!({"tags": ["a"]})),
+        "b": with(hostile(&["--slow-start", "300"]), json!({"tags": ["b"]})),
     });
     let rig = Plan::new(servers)
         .arg("--enable-async-loading")
