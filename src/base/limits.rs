@@ -81,6 +81,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
+/// A shorter `--shutdown-timeout` is taken for this: to kill takes time, too.
+pub const END_LEAST: Duration = Duration::from_secs(1);
 /// The last part of that, to kill the children that resist and for everything behind them.
 pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
@@ -250,6 +252,8 @@ pub const OWNER_IDLE_LOOK: Duration = Duration::from_secs(60);
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// A second try within so long after a start that failed still belongs to the start.
+pub const SECOND_TRY: Duration = Duration::from_secs(2);
 /// So often a configured `restartDelay` is doubled.
 pub const RESTART_DOUBLINGS: u32 = 4;
 /// The shortest delay that `restartDelay` may ask for.
@@ -483,6 +487,8 @@ pub const FOREIGN_FILES: usize = 1024;
 pub const WATCHED_GROUPS: usize = CONFIG_SERVERS * INSTANCES_PER_SERVER;
 /// How long the gateway waits at its end for the watcher's end.
 pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
+/// How often the watcher looks for those who were born while the others were told to end.
+pub const WATCHER_ROUNDS: usize = 4;
 /// The reaper looks so often even without a signal: signals of the same kind are merged.
 pub const REAPER_LOOK: Duration = Duration::from_secs(60);
 /// Orphans reaped in one pass.

@@ -9,6 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -67,13 +68,20 @@ fn tell(lines: &str) {
     }
 }
 
-/// The start, or a reload, is over.
+/// Between the first `ready` and `stopping`: only then is there something to reload.
+static IS_UP: AtomicBool = AtomicBool::new(false);
+
+/// The start is over.
 pub fn ready(status: &str) {
+    IS_UP.store(true, Ordering::Release);
     tell(&format!("READY=1\nSTATUS={}", one_line(status)));
 }
 
-/// A reload begins; `ready` ends it.
+/// A reload begins; `reloaded` ends it.
 pub fn reloading() {
+    if !IS_UP.load(Ordering::Acquire) {
+        return;
+    }
     let now = clock_gettime(ClockId::Monotonic);
     let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
     tell(&format!(
@@ -81,8 +89,16 @@ pub fn reloading() {
     ));
 }
 
+/// A reload is over, whatever came of it.
+pub fn reloaded(status: &str) {
+    if IS_UP.load(Ordering::Acquire) {
+        ready(status);
+    }
+}
+
 /// The end begins.
 pub fn stopping(status: &str) {
+    IS_UP.store(false, Ordering::Release);
     tell(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
 }
 

@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::process::DumpableBehavior;
@@ -238,9 +239,11 @@ pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
         if rustix::process::getppid() != Some(parent) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let (line, length) = watcher::line(b'+', rustix::process::getpid().as_raw_pid());
+        let pgid = rustix::process::getpid().as_raw_pid();
+        let (line, length) = watcher::line(b'+', pgid);
         let _ = rustix::io::write(&announced, &line[..length]);
         if let Some(watcher) = &watcher {
+            let (line, length) = watcher::announcement(pgid, standard_inodes());
             let _ = rustix::io::write(watcher, &line[..length]);
         }
         if let Some(files) = &files {
@@ -253,6 +256,19 @@ pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
     };
     // SAFETY: the closure makes system calls only: no allocation, no lock, no panic.
     unsafe { command.pre_exec(before_exec) };
+}
+
+/// Those of stdin, stdout and stderr that are pipes, 0 for others. Makes system calls only.
+fn standard_inodes() -> [u64; 3] {
+    let files = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    files.map(|file| match rustix::fs::fstat(file) {
+        Ok(found) if FileType::from_raw_mode(found.st_mode).is_fifo() => found.st_ino,
+        _ => 0,
+    })
 }
 
 /// A set of signals.

@@ -1,8 +1,8 @@
 //! The watcher: a small process that outlives a killed gateway for as long as it takes to end
 //! what the gateway had started.
 //!
-//! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, `-pgid` when it is
-//! gone. When the pipe ends, the gateway has ended, however that came about, SIGKILL included:
+//! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, with the inodes of its
+//! leader's three standard files, `-pgid` when it is gone. When the pipe ends, the gateway has ended, however that came about, SIGKILL included:
 //! the groups still listed get TERM, then KILL, with everyone who left them by `setsid`.
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).
@@ -87,21 +87,44 @@ pub(crate) fn pid() -> Option<i32> {
 
 /// `+4711\n`, made without memory from the heap: a forked child may not allocate.
 pub(crate) fn line(sign: u8, pgid: i32) -> ([u8; 12], usize) {
-    let mut digits = [0; 10];
+    let mut line = [0; 12];
+    line[0] = sign;
+    let end = write_number(&mut line, 1, pgid.unsigned_abs().into());
+    line[end] = b'\n';
+    (line, end + 1)
+}
+
+/// The longest line: a sign, a group, three inodes, what separates and ends them.
+const ANNOUNCEMENT_BYTES: usize = 1 + 10 + 3 * (1 + 20) + 1;
+
+/// `+4711 21 22 23\n`: a group whose leader has these standard files. The leader says so itself,
+/// because it may be gone before the watcher can look at it.
+pub(crate) fn announcement(pgid: i32, inodes: [u64; 3]) -> ([u8; ANNOUNCEMENT_BYTES], usize) {
+    let mut line = [0; ANNOUNCEMENT_BYTES];
+    line[0] = b'+';
+    let mut end = write_number(&mut line, 1, pgid.unsigned_abs().into());
+    for inode in inodes {
+        line[end] = b' ';
+        end = write_number(&mut line, end + 1, inode);
+    }
+    line[end] = b'\n';
+    (line, end + 1)
+}
+
+/// Gives the place behind it.
+fn write_number(line: &mut [u8], from: usize, number: u64) -> usize {
+    let mut digits = [0; 20];
     let mut count = 0;
-    let mut rest = pgid.unsigned_abs();
+    let mut rest = number;
     while count == 0 || rest > 0 {
         digits[count] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
         rest /= 10;
         count += 1;
     }
-    let mut line = [0; 12];
-    line[0] = sign;
-    for (place, digit) in line[1..].iter_mut().zip(digits[..count].iter().rev()) {
+    for (place, digit) in line[from..].iter_mut().zip(digits[..count].iter().rev()) {
         *place = *digit;
     }
-    line[count + 1] = b'\n';
-    (line, count + 2)
+    from + count
 }
 
 /// The reaper found the watcher dead: somebody killed it. There cannot be another one.
@@ -148,13 +171,18 @@ impl Watch {
         let Some((sign, digits)) = line.split_first() else {
             return;
         };
-        let pgid = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| digits.parse().ok());
+        let text = std::str::from_utf8(digits).unwrap_or_default();
+        let mut numbers = text.split(' ');
+        let pgid = numbers.next().and_then(|digits| digits.parse().ok());
         match (sign, pgid) {
             (b'+', Some(pgid)) => {
                 self.family.add_group(pgid);
-                self.pipes.insert(pgid, family::standard_pipes(pgid));
+                let told: Vec<PathBuf> = numbers.filter_map(pipe_path).collect();
+                let pipes = match told.is_empty() {
+                    true => family::standard_pipes(pgid),
+                    false => told,
+                };
+                self.pipes.insert(pgid, pipes);
                 let soon = Instant::now() + limits::FAMILY_FIRST_LOOK;
                 self.next_look = Some(self.next_look.map_or(soon, |at| at.min(soon)));
             }
@@ -192,17 +220,38 @@ impl Watch {
         }
         self.learn_pipes();
         let pipes: Vec<PathBuf> = self.pipes.values().flatten().cloned().collect();
-        let own = family::own_pid();
-        for member in family::processes().iter() {
-            let other = member.pid > 1 && member.pid != own && !member.dead;
-            if other && family::holds_any(member.pid, &pipes) {
-                self.family.adopt(member);
+        self.adopt_holders(&pipes);
+        for _ in 0..limits::WATCHER_ROUNDS {
+            if !self.family.terminate(limits::STOP_TERM) {
+                self.family.kill();
+            }
+            // A leader that was just starting somebody when it was told to end leaves a child
+            // that nobody has seen.
+            if !self.adopt_holders(&pipes) {
+                return;
             }
         }
-        if !self.family.terminate(limits::STOP_TERM) {
-            self.family.kill();
-        }
     }
+
+    /// Takes in whoever holds one of these pipes. True when there is somebody.
+    fn adopt_holders(&mut self, pipes: &[PathBuf]) -> bool {
+        let own = family::own_pid();
+        let mut found = false;
+        for member in family::processes().iter() {
+            let other = member.pid > 1 && member.pid != own && !member.dead;
+            if other && family::holds_any(member.pid, pipes) {
+                self.family.adopt(member);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+/// As `/proc` writes it; nothing for 0, which stands for a file that is no pipe.
+fn pipe_path(inode: &str) -> Option<PathBuf> {
+    let inode: u64 = inode.parse().ok().filter(|inode| *inode > 0)?;
+    Some(format!("pipe:[{inode}]").into())
 }
 
 /// The life of the watcher process.
@@ -240,13 +289,13 @@ fn read_lines(pipe: &OwnedFd, pending: &mut Vec<u8>, watch: &mut Watch) -> bool 
         pending.drain(..=end);
     }
     // No line is so long: whatever this is, it did not come from `tell`.
-    pending.truncate(64);
+    pending.truncate(ANNOUNCEMENT_BYTES);
     false
 }
 
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::{Watch, announcement, line};
 
     #[test]
     fn writes_lines_of_every_length() {
@@ -254,5 +303,17 @@ mod tests {
             let (bytes, length) = line(b'+', pgid);
             assert_eq!(bytes[..length], *format!("+{pgid}\n").as_bytes());
         }
+    }
+
+    #[test]
+    fn pipes_are_known_without_a_look_at_their_holder() {
+        let (bytes, length) = announcement(i32::MAX, [u64::MAX, 0, 7]);
+        let expected = format!("+{} {} 0 7\n", i32::MAX, u64::MAX);
+        assert_eq!(bytes[..length], *expected.as_bytes());
+        let mut watch = Watch::default();
+        watch.apply(&bytes[..length - 1]);
+        let pipes: Vec<_> = watch.pipes[&i32::MAX].iter().map(|p| p.to_str()).collect();
+        let first = format!("pipe:[{}]", u64::MAX);
+        assert_eq!(pipes, [Some(first.as_str()), Some("pipe:[7]")]);
     }
 }

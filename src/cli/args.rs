@@ -43,11 +43,11 @@ pub enum Command {
         client: ClientFlags,
     },
     Proxy(ProxyFlags),
+    Health(HealthFlags),
     Control {
         verb: Verb,
         control: ControlFlags,
     },
-    Health(HealthFlags),
     Help(Topic),
     Version,
 }
@@ -142,8 +142,8 @@ pub enum Topic {
     List,
     Call,
     Proxy,
-    Control,
     Health,
+    Control,
 }
 
 /// A command line that cannot be carried out.
@@ -259,8 +259,8 @@ const CONTROL: &[&str] = &[
 ];
 
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "proxy", "health", "status", "servers",
-    "wait", "logs", "restart", "enable", "disable", "reload", "drain", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -277,10 +277,10 @@ struct Seen {
     headers: Vec<String>,
     filters: Vec<(&'static str, String)>,
     socket: Option<PathBuf>,
+    probes: Vec<&'static str>,
     json: bool,
     watch: bool,
     follow: bool,
-    probes: Vec<&'static str>,
     help: bool,
     version: bool,
 }
@@ -355,12 +355,12 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
-        "json" => seen.json = true,
-        "watch" => seen.watch = true,
-        "follow" => seen.follow = true,
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
+        "json" => seen.json = true,
+        "watch" => seen.watch = true,
+        "follow" => seen.follow = true,
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
             let remedy = match name {
@@ -442,8 +442,8 @@ fn unknown_flag(name: &str) -> UsageError {
         .iter()
         .chain(CALL_FLAGS)
         .chain(PROXY_FLAGS)
-        .chain(CONTROL_FLAGS)
         .chain(HEALTH_FLAGS)
+        .chain(CONTROL_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -490,15 +490,15 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words == ["proxy"] {
         return proxy(seen);
     }
-    if words.first().is_some_and(|word| CONTROL.contains(word)) {
-        return control(seen);
-    }
     if words.first() == Some(&"health") {
         let name = words.get(1).map(|name| (*name).to_owned());
         return match words.len() {
             1 | 2 => health(seen, name),
             _ => Err(unknown_command("health", &words)),
         };
+    }
+    if words.first().is_some_and(|word| CONTROL.contains(word)) {
+        return control(seen);
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -570,6 +570,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "health and the commands for a running gateway",
             seen.socket.is_some() && !is_health && !is_control,
         ),
+        (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
             "the commands for a running gateway",
@@ -577,7 +578,6 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
-        (probe, "health", !seen.probes.is_empty() && !is_health),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
@@ -601,6 +601,25 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
+    }))
+}
+
+fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError> {
+    let probe = match (seen.probes.as_slice(), server) {
+        ([], None) => Probe::Whole,
+        ([], Some(name)) => Probe::Server(name),
+        (["live"], None) => Probe::Live,
+        (["ready"], None) => Probe::Ready,
+        (["startup"], None) => Probe::Startup,
+        _ => {
+            let what = "health takes one of --live, --ready, --startup and the name of a server";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Health(HealthFlags {
+        probe,
+        socket: seen.socket.take(),
+        timeout: seen.timeout.take(),
     }))
 }
 
@@ -635,25 +654,6 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     })
 }
 
-fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError> {
-    let probe = match (seen.probes.as_slice(), server) {
-        ([], None) => Probe::Whole,
-        ([], Some(name)) => Probe::Server(name),
-        (["live"], None) => Probe::Live,
-        (["ready"], None) => Probe::Ready,
-        (["startup"], None) => Probe::Startup,
-        _ => {
-            let what = "health takes one of --live, --ready, --startup and the name of a server";
-            return Err(UsageError(what.into()));
-        }
-    };
-    Ok(Command::Health(HealthFlags {
-        probe,
-        socket: seen.socket.take(),
-        timeout: seen.timeout.take(),
-    }))
-}
-
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -681,8 +681,8 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["list", ..] => Ok(Topic::List),
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
-        [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         ["health", ..] => Ok(Topic::Health),
+        [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

@@ -114,6 +114,24 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const HEALTH: &str = "\
+Usage: onemcp health [SERVER] [flags]
+
+Asks the gateway on this machine how it is and prints its answer, one JSON
+object. For health checks of containers: it needs no file and no other program.
+The gateway is the one of --port (or ONE_MCP_PORT, or the file), asked over its
+health socket, or else over HTTP on the loopback address. With SERVER it is
+asked for that server, without anything for the verdict on all.
+
+Exit codes:
+  0   yes: healthy or degraded, ready, running; the server is ready
+  1   no
+  64  the command line is wrong
+  69  no gateway can be reached there
+  75  no answer in time
+  78  a setting is wrong
+";
+
 const CONTROL: &str = "\
 Usage: onemcp status [--watch] [flags]
        onemcp servers [flags]
@@ -152,24 +170,6 @@ Exit codes:
   78  the files are not good, and nothing has changed (reload)
 ";
 
-const HEALTH: &str = "\
-Usage: onemcp health [SERVER] [flags]
-
-Asks the gateway on this machine how it is and prints its answer, one JSON
-object. For health checks of containers: it needs no file and no other program.
-The gateway is the one of --port (or ONE_MCP_PORT, or the file), asked over its
-health socket, or else over HTTP on the loopback address. With SERVER it is
-asked for that server, without anything for the verdict on all.
-
-Exit codes:
-  0   yes: healthy or degraded, ready, running; the server is ready
-  1   no
-  64  the command line is wrong
-  69  no gateway can be reached there
-  75  no answer in time
-  78  a setting is wrong
-";
-
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -177,8 +177,8 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
-        Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
+        Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(
@@ -304,8 +304,8 @@ mod tests {
             Topic::List,
             Topic::Call,
             Topic::Proxy,
-            Topic::Control,
             Topic::Health,
+            Topic::Control,
         ];
         for topic in topics {
             let text = text(topic);

@@ -252,7 +252,7 @@ impl Health {
         let roll = roll::call(&world);
         let servers: Vec<(bool, State)> = roll
             .iter()
-            .map(|seen| (seen.entry.required, seen.state))
+            .map(|seen| (seen.entry.required, seen.status.state))
             .collect();
         let settings = &world.fixed.settings;
         let waits_for = missing(settings.ready_policy, &servers);
@@ -264,7 +264,7 @@ impl Health {
         };
         let tell = |at: &usize| Missing {
             name: roll[*at].name(),
-            state: roll[*at].state.as_str(),
+            state: roll[*at].status.state.as_str(),
         };
         let missing = waits_for.iter().map(tell).collect();
         let is_ready = reason.is_none();
@@ -388,7 +388,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
     ServerDetail {
         name: seen.name().to_owned(),
         status: seen.word(),
-        healthy: seen.state == State::Ready,
+        healthy: seen.status.state == State::Ready,
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),

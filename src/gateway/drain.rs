@@ -31,6 +31,7 @@ pub struct Times {
 impl Times {
     /// The children have the last five seconds, or half of a small budget.
     pub fn new(begin: Instant, budget: Duration) -> Times {
+        let budget = budget.max(limits::END_LEAST);
         let children = limits::END_CHILDREN.min(budget / 2);
         let rest = limits::END_REST.min(children / 2);
         Times {
@@ -316,7 +317,7 @@ mod tests {
         assert_eq!(parts(10_000), [5_000, 8_750, 10_000]);
         assert_eq!(parts(4_000), [2_000, 3_000, 4_000]);
         assert_eq!(parts(1_000), [500, 750, 1_000]);
-        assert_eq!(parts(0), [0, 0, 0]);
+        assert_eq!(parts(0), parts(1_000));
     }
 
     #[test]

@@ -341,12 +341,10 @@ fn phrase(state: State) -> &'static str {
 }
 
 fn seen<'w>(world: &'w World, position: usize, server: &'w Server) -> Seen<'w> {
-    let status = server.status();
     Seen {
         server,
         entry: &world.fixed.entries[position],
-        state: status.state,
-        status,
+        status: server.status(),
     }
 }
 

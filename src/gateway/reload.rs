@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use serde::Serialize;
 
-use crate::base::{limits, thread, time};
+use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, plan};
 use crate::config::server::{ServerConfig, ServerState};
@@ -250,6 +250,7 @@ impl Keeper {
         let Some(loader) = &self.loader else {
             return Err(vec!["this gateway was not started from a file".to_owned()]);
         };
+        notify::reloading();
         let loaded = look.read(loader);
         let outcome = match loaded {
             Ok(config) => match self.broken_anew(&config) {
@@ -263,6 +264,10 @@ impl Keeper {
             Err(error) => Err(error.to_string().lines().map(str::to_owned).collect()),
         };
         self.tell(&outcome, is_asked);
+        notify::reloaded(match &outcome {
+            Ok(_) => "serving",
+            Err(_) => "serving, the configuration was not changed because it has errors",
+        });
         outcome
     }
 

@@ -625,6 +625,23 @@ fn sigkill_of_the_owner_leaves_nothing() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+/// The leader ends with its parent, perhaps before anybody looked at it or at whom it started.
+#[test]
+fn sigkill_of_the_owner_in_the_start_of_a_server_leaves_nothing() {
+    let mark = Mark::new();
+    let script = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do setsid sleep 1000 & done; exec cat";
+    for moment_ms in 0..30 {
+        let mut spawner = Spawner::hold(&mark, script);
+        spawner.ready();
+        std::thread::sleep(Duration::from_millis(moment_ms));
+        kill(spawner.pid(), Signal::KILL);
+        spawner.child.wait().unwrap();
+    }
+    assert!(eventually(Duration::from_secs(10), || mark
+        .bearers()
+        .is_empty()));
+}
+
 #[test]
 fn the_watcher_survives_what_is_meant_for_the_gateway_and_goes_home_with_it() {
     let mark = Mark::new();
