@@ -327,6 +327,17 @@ fn change(mut talk: Talk, verb: &Verb, voice: &mut Voice) -> Result<u8, Failure>
         progress.show(&told);
     };
     progress.clear();
+    if *verb == Verb::Drain && last["ok"] == true {
+        // Its last word comes a moment before its end.
+        let soon = Instant::now() + limits::CONTROL_ANSWER;
+        let until = talk
+            .deadline
+            .map_or(soon, |deadline| deadline.at().min(soon));
+        if !talk.dialogue.wait_gone(until) {
+            let what = "the gateway has closed everything, but its process is still there";
+            return Err(Failure::Timeout(what.into()));
+        }
+    }
     if last["ok"] != true {
         return Ok(voice.fail(&last));
     }
