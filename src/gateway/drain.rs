@@ -66,6 +66,7 @@ impl Gateway {
     /// When the system refuses a thread.
     pub fn end(self, why: EndWhy) -> std::io::Result<LastMoment> {
         self.unready.store(true, Ordering::Release);
+        self.hub().beat();
         notify::stopping("not ready any more, still serving");
         log::info!("not ready any more sessions={}", self.sessions.len());
         self.wait_delay(why);
@@ -185,6 +186,9 @@ impl Gateway {
         self.sse.talks.stop();
         let workers = &self.sse.talks.common.workers;
         workers.stop(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        if let Some(control) = self.control.take() {
+            control.stop(limits::CONTROL_END.min(left() / 4));
+        }
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
