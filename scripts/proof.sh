@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Shows what must hold under trouble: reloads, ends, kills, restarts, faults (docs/proof.md).
 #
-#   scripts/proof.sh [quick|full] [PART...]    parts: reload term kill cycles kills faults
+#   scripts/proof.sh [quick|full|record] [PART...]    parts: reload term kill cycles kills faults
 #
-# quick (default) does a tenth of every count, full all of it. Each part prints one line of
-# figures with the verdict ok or MISSED. SEED=N replays the moments of an earlier run.
+# quick (default) does a tenth of every count, full all of it; record does all of it and writes
+# the figures into docs/proof.md. Each part prints one line of figures with the verdict ok or
+# MISSED. SEED=N replays the moments of an earlier run.
 #
 # ONEMCP_BIN names the gateway; without it one is built. Ends with 1 if anything was missed. Only
 # what the driver started is ended, by its id.
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 
 mode=quick
-case ${1:-} in quick | full)
+case ${1:-} in quick | full | record)
     mode=$1
     shift
     ;;
@@ -47,23 +48,37 @@ build() {
     fi
 }
 
+# In the place of everything behind the mark.
+write_figures() {
+    local page=docs/proof.md
+    {
+        sed '/^<!-- figures/q' "$page"
+        printf '```text\n'
+        fold -s -w 116 "$work/figures" | sed 's/ *$//'
+        printf '```\n'
+    } >"$work/page"
+    cp "$work/page" "$page"
+}
+
 for part in "${parts[@]}"; do
     count_of "$part" >/dev/null || {
-        sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
         exit 64
     }
 done
 build
 work=$PWD/.build/proof
 mkdir -p "$work"
+: >"$work/figures"
 missed=0
 for part in "${parts[@]}"; do
     count=$(count_of "$part")
-    [ "$mode" = full ] || count=$((count / 10))
+    [ "$mode" != quick ] || count=$((count / 10))
     from=$SECONDS
     "$proof" "$part" --gateway "$binary" --hostile "$hostile" --work "$work" --count "$count" \
-        --seed "$seed" 2>"$work/$part.notes" || missed=1
-    tail -n 20 "$work/$part.notes" | grep -v "quiet_p99_ms" >&2 || true
+        --seed "$seed" 2>"$work/$part.notes" | tee -a "$work/figures" || missed=1
+    tail -n 20 "$work/$part.notes" | grep -vE "quiet_p99_ms=|rss_kib=" >&2 || true
     echo "proof: $part took $((SECONDS - from)) s" >&2
 done
+[ "$mode" != record ] || write_figures
 exit "$missed"
