@@ -81,6 +81,8 @@ pub const LISTENER_QUEUE: usize = 4096;
 
 /// The last part of `--shutdown-timeout`, for the children; at most half of it.
 pub const END_CHILDREN: Duration = Duration::from_secs(5);
+/// A shorter `--shutdown-timeout` is taken for this: to kill takes time, too.
+pub const END_LEAST: Duration = Duration::from_secs(1);
 /// The last part of that, to kill the children that resist and for everything behind them.
 pub const END_REST: Duration = Duration::from_millis(1250);
 /// Streams are ended one after the other, so far apart at most, and all within `END_SPREAD`: their
@@ -250,6 +252,8 @@ pub const OWNER_IDLE_LOOK: Duration = Duration::from_secs(60);
 pub const PIPE_BYTES: usize = MIB;
 pub const RESTART_FIRST: Duration = Duration::from_millis(500);
 pub const RESTART_CEILING: Duration = Duration::from_secs(60);
+/// A second try within so long after a start that failed still belongs to the start.
+pub const SECOND_TRY: Duration = Duration::from_secs(2);
 /// So often a configured `restartDelay` is doubled.
 pub const RESTART_DOUBLINGS: u32 = 4;
 /// The shortest delay that `restartDelay` may ask for.
@@ -551,6 +555,36 @@ pub const PROXY_RETRY: Duration = Duration::from_secs(1);
 pub const PROXY_PAUSE: Duration = Duration::from_secs(30);
 /// Headers of its command line.
 pub const PROXY_HEADERS: usize = 32;
+/// The control socket: connections, and how many of them may stay (`status --watch`, `logs -f`,
+/// `wait`, `drain`), so that there is always room for a short command.
+pub const CONTROL_CONNECTIONS: usize = 32;
+pub const CONTROL_FOLLOWERS: usize = 24;
+/// One request, how long it may take to arrive, and how long a line may take to be taken.
+pub const CONTROL_REQUEST_BYTES: usize = 16 * KIB;
+pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
+pub const CONTROL_WRITE: Duration = Duration::from_secs(5);
+/// One line of an answer.
+pub const CONTROL_LINE_BYTES: usize = 4 * MIB;
+/// Between two pictures of `status --watch`, and how often it looks for what has no event.
+pub const CONTROL_FRAME: Duration = Duration::from_millis(250);
+pub const CONTROL_LOOK: Duration = Duration::from_secs(1);
+/// At the end of the gateway, for the last line of every answer.
+pub const CONTROL_END: Duration = Duration::from_millis(500);
+/// How long a change of the configuration may take that a command asked for.
+pub const CONTROL_CHANGE: Duration = Duration::from_secs(20);
+/// How long `restart` waits for the end of the old process.
+pub const CONTROL_RESTART: Duration = Duration::from_secs(15);
+/// `wait`, unless told otherwise; the answer of a short command; between two tries to connect.
+pub const WAIT: Duration = Duration::from_secs(30);
+pub const CONTROL_ANSWER: Duration = Duration::from_secs(30);
+pub const CONTROL_RETRY: Duration = Duration::from_millis(50);
+/// Ancestors of a peer that are looked at, and how often, while they end under the look.
+pub const PEER_ANCESTORS: usize = 1024;
+pub const PEER_LOOKS: usize = 8;
+/// How long gateways wait for each other to open their sockets in one folder.
+pub const SOCKET_LOCK: Duration = Duration::from_secs(1);
+/// Sockets looked at in one folder.
+pub const SOCKET_FILES: usize = 1024;
 /// Stacks of threads; only touched pages count.
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;

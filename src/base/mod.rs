@@ -6,6 +6,7 @@ pub mod init;
 pub mod limits;
 pub mod memory;
 pub mod notify;
+pub mod peer;
 pub mod reaper;
 pub mod secret;
 pub mod sys;

@@ -14,6 +14,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -345,6 +346,55 @@ pub(crate) fn first_ended_child() -> Option<i32> {
         info.assume_init().si_pid()
     };
     (pid > 0).then_some(pid)
+}
+
+/// Who connected a Unix socket, as the kernel noted it at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// 0 for a process that our process namespace does not show. rustix has no value for that.
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
+
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let none = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let found = socket_option(socket, libc::SO_PEERCRED, none)?;
+    Ok(Credentials {
+        pid: found.pid,
+        uid: found.uid,
+    })
+}
+
+/// Names the peer for good, even when it has ended. None before Linux 6.5.
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    const SO_PEERPIDFD: i32 = 77;
+    let fd = socket_option(socket, SO_PEERPIDFD, -1).ok()?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn socket_option<T: Copy>(socket: BorrowedFd<'_>, name: i32, before: T) -> io::Result<T> {
+    let mut value = before;
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: value has room for `length` bytes, and any bytes are a valid plain T.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw mut value).cast(),
+            &mut length,
+        )
+    };
+    match result {
+        0 if length as usize == size_of::<T>() => Ok(value),
+        0 => Err(io::ErrorKind::InvalidData.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Gives back what this thread's heap does not use, for a thread that will be quiet for long.

@@ -5,6 +5,21 @@ pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// A moment as [`now_rfc3339`] writes it.
+pub fn rfc3339(at: std::time::SystemTime) -> String {
+    match jiff::Timestamp::try_from(at) {
+        Ok(at) => format!("{at:.3}"),
+        // Beyond the year 9999.
+        Err(_) => now_rfc3339(),
+    }
+}
+
+/// Reads what [`rfc3339`] writes.
+pub fn from_rfc3339(text: &str) -> Option<std::time::SystemTime> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(at.into())
+}
+
 /// The moment in so long, likewise.
 pub fn rfc3339_after(wait: std::time::Duration) -> String {
     let now = jiff::Timestamp::now();

@@ -44,6 +44,10 @@ pub enum Command {
     },
     Proxy(ProxyFlags),
     Health(HealthFlags),
+    Control {
+        verb: Verb,
+        control: ControlFlags,
+    },
     Help(Topic),
     Version,
 }
@@ -59,6 +63,34 @@ pub enum DemoKind {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    pub timeout: Option<Duration>,
+}
+
+/// What is asked of a running gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    Status {
+        watch: bool,
+    },
+    Servers,
+    /// `None` waits for every server.
+    Wait(Option<String>),
+    Logs {
+        server: String,
+        follow: bool,
+    },
+    Restart(String),
+    Enable(String),
+    Disable(String),
+    Reload,
+    Drain,
+}
+
+/// Which gateway, and how it is spoken of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ControlFlags {
+    pub socket: Option<PathBuf>,
+    pub json: bool,
     pub timeout: Option<Duration>,
 }
 
@@ -111,6 +143,7 @@ pub enum Topic {
     Call,
     Proxy,
     Health,
+    Control,
 }
 
 /// A command line that cannot be carried out.
@@ -197,8 +230,37 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of the commands that see and steer a running gateway.
+pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "socket",
+        "PATH",
+        "The control socket of the gateway; without it that of --port, or of the only gateway \
+         that runs",
+    ),
+    ("json", "", "Objects also on a terminal"),
+    ("watch", "", "status: go on and show what changes"),
+    (
+        "follow",
+        "",
+        "logs: go on and show what is new; also -f, after the command",
+    ),
+    (
+        "timeout",
+        "MS",
+        "Give up after so long (exit code 75); also 30s, 5m (default: 30s, and none for --watch, \
+         --follow and drain)",
+    ),
+];
+
+/// The words of these commands.
+const CONTROL: &[&str] = &[
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+];
+
 const COMMANDS: &[&str] = &[
-    "serve", "demo", "config", "validate", "list", "call", "proxy", "health", "help", "version",
+    "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -216,6 +278,9 @@ struct Seen {
     filters: Vec<(&'static str, String)>,
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
+    json: bool,
+    watch: bool,
+    follow: bool,
     help: bool,
     version: bool,
 }
@@ -253,6 +318,10 @@ fn unicode(word: OsString) -> Result<String, UsageError> {
 }
 
 fn read_short(seen: &mut Seen, parser: &mut Parser, short: char) -> Result<(), UsageError> {
+    if short == 'f' && seen.words.first().is_some_and(|word| word == "logs") {
+        seen.follow = true;
+        return Ok(());
+    }
     let own = SETTINGS
         .iter()
         .find(|row| row.short == Some(short))
@@ -289,9 +358,16 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
+        "json" => seen.json = true,
+        "watch" => seen.watch = true,
+        "follow" => seen.follow = true,
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
-            let remedy = "it would start a gateway here; use your service manager";
+            let remedy = match name {
+                "stop" => "write onemcp drain",
+                "status" => "write onemcp status",
+                _ => "it would start a gateway here; use your service manager",
+            };
             return Err(UsageError(format!(
                 "--{name} of 1MCP is not carried out: {remedy}"
             )));
@@ -367,6 +443,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(CALL_FLAGS)
         .chain(PROXY_FLAGS)
         .chain(HEALTH_FLAGS)
+        .chain(CONTROL_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -375,11 +452,23 @@ fn unknown_flag(name: &str) -> UsageError {
     }
 }
 
+/// Milliseconds, or a number with `ms`, `s` or `m`.
 fn timeout(text: &str) -> Result<Duration, UsageError> {
-    match text.parse::<u64>() {
-        Ok(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let factor = match &text[digits.len()..] {
+        "" | "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok();
+    match number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+    {
+        Some(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err(UsageError(
-            "--timeout takes milliseconds, such as 30000".into(),
+            "--timeout takes milliseconds, such as 30000, or a time such as 30s".into(),
         )),
     }
 }
@@ -407,6 +496,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
             1 | 2 => health(seen, name),
             _ => Err(unknown_command("health", &words)),
         };
+    }
+    if words.first().is_some_and(|word| CONTROL.contains(word)) {
+        return control(seen);
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -449,6 +541,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
+    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let probe = seen.probes.first().copied().unwrap_or_default();
@@ -469,11 +562,22 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         (
             "timeout",
-            "list, call, proxy and health",
-            seen.timeout.is_some() && !is_client && !is_health,
+            "list, call, proxy, health and the commands for a running gateway",
+            seen.timeout.is_some() && !is_client && !is_health && !is_control,
         ),
-        ("socket", "health", seen.socket.is_some() && !is_health),
+        (
+            "socket",
+            "health, status, wait and the like",
+            seen.socket.is_some() && !is_health && !is_control,
+        ),
         (probe, "health", !seen.probes.is_empty() && !is_health),
+        (
+            "json",
+            "status, wait and the like",
+            seen.json && !is_control,
+        ),
+        ("watch", "status", seen.watch && command != Some("status")),
+        ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
@@ -519,6 +623,37 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     }))
 }
 
+fn control(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["status"] => Verb::Status { watch: seen.watch },
+        ["servers"] => Verb::Servers,
+        ["wait"] => Verb::Wait(None),
+        ["wait", server] => Verb::Wait(Some((*server).to_owned())),
+        ["logs", server] => Verb::Logs {
+            server: (*server).to_owned(),
+            follow: seen.follow,
+        },
+        ["restart", server] => Verb::Restart((*server).to_owned()),
+        ["enable", server] => Verb::Enable((*server).to_owned()),
+        ["disable", server] => Verb::Disable((*server).to_owned()),
+        ["reload"] => Verb::Reload,
+        ["drain"] => Verb::Drain,
+        [name @ ("logs" | "restart" | "enable" | "disable")] => {
+            return Err(UsageError(format!("{name} needs the name of a server")));
+        }
+        _ => return Err(unknown_command(words[0], &words)),
+    };
+    Ok(Command::Control {
+        verb,
+        control: ControlFlags {
+            socket: seen.socket.take(),
+            json: seen.json,
+            timeout: seen.timeout.take(),
+        },
+    })
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -547,6 +682,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
+        [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }
 }

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Arguments, ClientFlags, Command, DemoKind, HealthFlags, Probe, Topic, parse};
+use super::{
+    Arguments, ClientFlags, Command, ControlFlags, DemoKind, HealthFlags, Probe, Topic, Verb, parse,
+};
 
 fn split(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -242,6 +244,55 @@ fn usage_errors_say_what_to_write() {
     check("serve --tags a", "belongs to proxy");
     check("proxy --url http://h --tags a --preset b", "takes one of");
     check("help frobnicate", "unknown command");
-    check("--stop", "service manager");
-    check("serve --status", "service manager");
+    check("--stop", "onemcp drain");
+    check("serve --status", "onemcp status");
+    check("--restart", "service manager");
+    check("restart", "needs the name of a server");
+    check("logs", "needs the name of a server");
+    check("wait a b", "one word too many");
+    check("statsu", "did you mean status?");
+    check("reload --watch", "belongs to status");
+    check("status --follow", "belongs to logs");
+    check("serve --socket x", "belongs to status, wait and the like");
+    check("call a/b --json", "belongs to status, wait and the like");
+    check("wait --timeout 5h", "milliseconds");
+    check("wait --timeout 18446744073709551615m", "milliseconds");
+}
+
+#[test]
+fn orders_for_a_running_gateway() {
+    let check = |line: &str, verb: Verb, timeout_s: Option<u64>| {
+        let expected = Command::Control {
+            verb,
+            control: ControlFlags {
+                socket: None,
+                json: line.contains("--json"),
+                timeout: timeout_s.map(Duration::from_secs),
+            },
+        };
+        assert_eq!(parse(split(line)).expect(line).command, expected, "{line}");
+    };
+    let logs = |follow| Verb::Logs {
+        server: "a".into(),
+        follow,
+    };
+    check("status", Verb::Status { watch: false }, None);
+    check("--watch status --json", Verb::Status { watch: true }, None);
+    check("wait", Verb::Wait(None), None);
+    check(
+        "wait a --timeout 30s",
+        Verb::Wait(Some("a".into())),
+        Some(30),
+    );
+    check("wait --timeout 2m", Verb::Wait(None), Some(120));
+    check("wait --timeout=1000ms", Verb::Wait(None), Some(1));
+    check("logs a", logs(false), None);
+    check("logs -f a", logs(true), None);
+    check("logs a --follow", logs(true), None);
+    check("restart a", Verb::Restart("a".into()), None);
+    check("disable -- --odd", Verb::Disable("--odd".into()), None);
+    check("drain --port 3051", Verb::Drain, None);
+    // Elsewhere it is the filter.
+    let filtered = parse(split("serve -f web")).expect("a filter");
+    assert_eq!(filtered.flags.get("filter"), Some("web"));
 }

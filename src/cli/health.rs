@@ -20,7 +20,7 @@ use crate::cli::outcome::{EXIT_FALSE, Failure, finish, write_line};
 use crate::config::settings::{Flags, Origin, Settings, Transport};
 use crate::config::{Environment, load, load_settings, process_environment};
 use crate::gateway::health_socket::{SocketName, sockets_of_processes};
-use crate::gateway::run::socket_folders;
+use crate::gateway::local_socket::folders;
 
 /// Gives the exit code: 0 when the answer is yes.
 pub fn run(asked: &HealthFlags, flags: &Flags, out: &mut dyn Write) -> u8 {
@@ -85,7 +85,7 @@ fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, Failur
 
 /// Where the health socket of the gateway may be.
 fn sockets(settings: &Settings) -> Result<impl Iterator<Item = PathBuf> + use<>, Failure> {
-    let folders = socket_folders(settings);
+    let folders = folders(settings.state_dir.as_deref());
     let has_port = matches!(
         settings.origin("port"),
         Origin::Flag(_) | Origin::Environment(_)

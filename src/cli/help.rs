@@ -1,6 +1,6 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
-use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, Topic};
+use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, Topic};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
 const WIDTH: usize = 80;
@@ -18,6 +18,14 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp help [COMMAND]           explain a command
+
+       onemcp status [--watch]         how a running gateway and its servers are
+       onemcp servers                  its servers, briefly
+       onemcp wait [SERVER]            until all servers, or one, are ready
+       onemcp logs [-f] SERVER         the last lines of a server's stderr
+       onemcp restart|enable|disable SERVER
+       onemcp reload                   take what the files say now into force
+       onemcp drain                    let calls finish, then end the gateway
 
 Flags may stand before or after the command; the last one wins. A switch takes
 --x, --x=true, --x=false and --no-x. A variable wins over a flag, a flag over
@@ -124,6 +132,44 @@ Exit codes:
   78  a setting is wrong
 ";
 
+const CONTROL: &str = "\
+Usage: onemcp status [--watch] [flags]
+       onemcp servers [flags]
+       onemcp wait [SERVER] [flags]
+       onemcp logs [--follow] SERVER [flags]
+       onemcp restart|enable|disable SERVER [flags]
+       onemcp reload [flags]
+       onemcp drain [flags]
+
+They speak to a running gateway on this machine over its control socket, as the
+user that it runs as. Which one: --socket, else the one of --port (or
+ONE_MCP_PORT), else the only one that runs, else the one on port 3050. Processes
+that a server of the gateway started are refused.
+
+On a terminal they speak to a person; otherwise stdout is one JSON object per
+line (logs: plain lines). NO_COLOR is respected.
+
+  status   a row for each server and what holds for the gateway; --watch goes on
+           and shows what changes. As JSON: the servers, then the gateway
+  wait     until every enabled server is ready, or the one that is named. Ends
+           at once when one has failed; waits for the gateway itself, too
+  restart  ends the server's process and starts it again; ends a crash loop
+  enable, disable  until the gateway ends, or the file says otherwise
+  reload   returns when the files are in force, or says what is wrong with them
+  drain    returns when the gateway has ended
+
+Exit codes:
+  0   done
+  1   what was asked about is false: the gateway is unhealthy (status), a server
+      has failed, is disabled or waits for authorisation (wait), or there is no
+      such server
+  64  the command line is wrong, or several gateways could be meant
+  69  no gateway is running, or it has ended
+  75  not in time
+  77  refused
+  78  the files are not good, and nothing has changed (reload)
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -132,6 +178,7 @@ pub fn text(topic: Topic) -> String {
         Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
+        Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(
@@ -258,6 +305,7 @@ mod tests {
             Topic::Call,
             Topic::Proxy,
             Topic::Health,
+            Topic::Control,
         ];
         for topic in topics {
             let text = text(topic);

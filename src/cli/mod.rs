@@ -6,18 +6,22 @@ pub mod args;
 pub mod call;
 pub mod check;
 pub mod client;
+pub mod control;
 pub mod deadline;
 pub mod demo;
 pub mod demo_server;
+pub mod dialogue;
 pub mod gateway_url;
 pub mod health;
 pub mod help;
 pub mod list;
 pub mod local;
 pub mod outcome;
+pub mod picture;
 pub mod proxy;
 pub mod serve;
 pub mod stdio;
+pub mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -69,6 +73,7 @@ fn run(invocation: Invocation) -> ExitCode {
             sys::prepare_process();
             demo::run(&flags)
         }
+        Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))

@@ -235,7 +235,14 @@ impl Health {
             .with("X-Uptime-Seconds", uptime.to_string())
     }
 
-    fn is_draining(&self) -> bool {
+    /// The verdict of `/health` in a word.
+    pub fn verdict(&self) -> &'static str {
+        let world = self.hub.world();
+        let tally = roll::tally(&roll::call(&world));
+        tally.verdict(!self.is_draining()).as_str()
+    }
+
+    pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
@@ -245,7 +252,7 @@ impl Health {
         let roll = roll::call(&world);
         let servers: Vec<(bool, State)> = roll
             .iter()
-            .map(|seen| (seen.entry.required, seen.state))
+            .map(|seen| (seen.entry.required, seen.status.state))
             .collect();
         let settings = &world.fixed.settings;
         let waits_for = missing(settings.ready_policy, &servers);
@@ -257,7 +264,7 @@ impl Health {
         };
         let tell = |at: &usize| Missing {
             name: roll[*at].name(),
-            state: roll[*at].state.as_str(),
+            state: roll[*at].status.state.as_str(),
         };
         let missing = waits_for.iter().map(tell).collect();
         let is_ready = reason.is_none();
@@ -381,7 +388,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
     ServerDetail {
         name: seen.name().to_owned(),
         status: seen.word(),
-        healthy: seen.state == State::Ready,
+        healthy: seen.status.state == State::Ready,
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),

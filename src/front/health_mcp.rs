@@ -149,7 +149,7 @@ impl Supervision {
 fn watched(seen: &Seen<'_>, detail: Detail) -> Watched {
     Watched {
         backend_id: seen.name().to_owned(),
-        state: match seen.state {
+        state: match seen.status.state {
             State::Stopped => "stopped",
             _ => seen.word(),
         },
@@ -214,7 +214,7 @@ fn servers<'a>(roll: &'a [Seen<'a>]) -> Servers<'a> {
     let mut servers = Servers::default();
     for seen in roll {
         let states = &mut servers.by_state;
-        match seen.state {
+        match seen.status.state {
             State::Pending => &mut states.pending,
             State::Loading => &mut states.loading,
             State::Ready => &mut states.ready,
@@ -227,7 +227,7 @@ fn servers<'a>(roll: &'a [Seen<'a>]) -> Servers<'a> {
         }
         .push(seen.name());
         let detailed = Detailed {
-            state: seen.state.as_str(),
+            state: seen.status.state.as_str(),
             retry_count: seen.status.restarts,
             error: seen.last_error(),
         };
@@ -268,7 +268,7 @@ pub fn one(world: &World, name: &str, detail: Detail) -> Reply {
         return Reply::json(404, body);
     };
     let seen = roll.swap_remove(at);
-    let state = seen.state;
+    let state = seen.status.state;
     let code = match state {
         State::Ready => 200,
         State::Pending | State::Loading => 202,
@@ -292,7 +292,7 @@ fn body_of<'a>(seen: &'a Seen<'_>, detail: Detail, timestamp: String) -> One<'a>
     let watched = watched(seen, detail);
     One {
         name: seen.name(),
-        state: seen.state.as_str(),
+        state: seen.status.state.as_str(),
         retry_count: seen.status.restarts,
         error: watched.last_error.map(|message| ErrorText { message }),
         last_connected: seen.status.last_connected.as_deref(),

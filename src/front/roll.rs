@@ -15,9 +15,6 @@ pub struct Seen<'w> {
     pub server: &'w Server,
     pub entry: &'w ServerConfig,
     pub status: Status,
-    /// As health counts it: one whose start has failed stays failed while it is tried again, or
-    /// the verdict would change with every try.
-    pub state: State,
 }
 
 /// All servers of a world, in its order.
@@ -28,7 +25,6 @@ pub fn call<'w>(world: &'w World) -> Vec<Seen<'w>> {
         Seen {
             server,
             entry,
-            state: status.state,
             status,
         }
     });
@@ -36,7 +32,7 @@ pub fn call<'w>(world: &'w World) -> Vec<Seen<'w>> {
 }
 
 pub fn tally(roll: &[Seen<'_>]) -> Tally {
-    Tally::of(roll.iter().map(|seen| seen.state))
+    Tally::of(roll.iter().map(|seen| seen.status.state))
 }
 
 impl Seen<'_> {
@@ -45,12 +41,12 @@ impl Seen<'_> {
     }
 
     pub fn is_enabled(&self) -> bool {
-        self.state != State::Disabled
+        self.status.state != State::Disabled
     }
 
     /// The state as `/health` and supervision call it.
     pub fn word(&self) -> &'static str {
-        match self.state {
+        match self.status.state {
             State::Ready => "connected",
             State::Pending | State::Loading => "loading",
             State::Failed => "error",

@@ -744,10 +744,10 @@ impl Streamable {
             return Err(RpcError::new(INVALID_REQUEST, message));
         }
         // The URI may have moved to another server since this session subscribed to it.
-        if let Some(old) = seat.session.remove_subscription(&uri) {
-            if let Some(old) = seat.world.server_in(old) {
-                drop_subscription(old, &uri);
-            }
+        if let Some(old) = seat.session.remove_subscription(&uri)
+            && let Some(old) = seat.world.server_in(old)
+        {
+            drop_subscription(old, &uri);
         }
         if server.is_stateless() {
             return self.watch(seat, id, &server, &uri);

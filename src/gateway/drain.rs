@@ -31,6 +31,7 @@ pub struct Times {
 impl Times {
     /// The children have the last five seconds, or half of a small budget.
     pub fn new(begin: Instant, budget: Duration) -> Times {
+        let budget = budget.max(limits::END_LEAST);
         let children = limits::END_CHILDREN.min(budget / 2);
         let rest = limits::END_REST.min(children / 2);
         Times {
@@ -65,6 +66,7 @@ impl Gateway {
     /// When the system refuses a thread.
     pub fn end(self, why: EndWhy) -> std::io::Result<LastMoment> {
         self.unready.store(true, Ordering::Release);
+        self.hub().beat();
         notify::stopping("not ready any more, still serving");
         log::info!("not ready any more sessions={}", self.sessions.len());
         self.wait_delay(why);
@@ -184,6 +186,9 @@ impl Gateway {
         self.sse.talks.stop();
         let workers = &self.sse.talks.common.workers;
         workers.stop(Instant::now() + Duration::from_secs(1).min(left() / 2));
+        if let Some(control) = self.control.take() {
+            control.stop(limits::CONTROL_END.min(left() / 4));
+        }
         if let Some(socket) = self.health_socket.take() {
             socket.close();
         }
@@ -312,7 +317,7 @@ mod tests {
         assert_eq!(parts(10_000), [5_000, 8_750, 10_000]);
         assert_eq!(parts(4_000), [2_000, 3_000, 4_000]);
         assert_eq!(parts(1_000), [500, 750, 1_000]);
-        assert_eq!(parts(0), [0, 0, 0]);
+        assert_eq!(parts(0), parts(1_000));
     }
 
     #[test]

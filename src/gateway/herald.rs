@@ -82,12 +82,16 @@ impl Watch {
                 }
                 continue;
             };
-            if turns(&self.router, interval) {
-                notify::alive();
-            } else {
-                log::error!("no sign of life: the router stands still");
+            let is_alive = turns(&self.router, interval);
+            match is_alive {
+                true => notify::alive(),
+                false => log::error!("no sign of life: the router stands still"),
             }
-            let pause = if is_ready { interval } else { Duration::ZERO };
+            // One that is slow has been waited for already, as has one that is not ready.
+            let pause = match is_alive && is_ready {
+                true => interval,
+                false => Duration::ZERO,
+            };
             if self.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }

@@ -1,6 +1,8 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod control;
+pub mod conversation;
 pub mod drain;
 pub mod ending;
 pub mod fleet;
@@ -8,6 +10,9 @@ pub mod front_door;
 pub mod health_listener;
 pub mod health_socket;
 pub mod herald;
+pub mod local_socket;
+pub mod operator;
+pub mod orders;
 pub mod reload;
 pub mod router;
 pub mod run;

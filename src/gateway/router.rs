@@ -257,6 +257,7 @@ impl Router {
             }
         }
         self.look_if_settled(desk);
+        self.hub.beat();
     }
 
     fn listed(&self, server: ServerId, listing: Listing, desk: &mut Desk) {

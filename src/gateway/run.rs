@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -27,12 +26,15 @@ use crate::front::subscription::Subscriptions;
 use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
+use crate::gateway::control::Control;
 use crate::gateway::ending::Ending;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::{HealthSocket, SocketName};
 use crate::gateway::herald::Herald;
+use crate::gateway::local_socket::{self, Owner};
+use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
@@ -86,6 +88,7 @@ pub struct Gateway {
     /// Nothing new is begun.
     pub(super) draining: Arc<AtomicBool>,
     pub(super) health_socket: Option<HealthSocket>,
+    pub(super) control: Option<Control>,
     pub(super) health_listener: Option<HttpServer>,
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
@@ -171,11 +174,11 @@ impl Gateway {
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
-        let health_socket = open_health_socket(&settings, address, health);
+        let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
         let herald = Herald::start(desk, events.clone(), ending.clone()).map_err(cannot)?;
-        Ok(Gateway {
+        let mut gateway = Gateway {
             address,
             ending,
             settings,
@@ -188,13 +191,41 @@ impl Gateway {
             unready,
             draining,
             health_socket,
+            control: None,
             health_listener,
             events,
             router: Some(router),
             herald,
             reload,
             configured,
-        })
+        };
+        gateway.control = gateway.open_control(health);
+        Ok(gateway)
+    }
+
+    /// Without a control socket the gateway serves as well, but nobody can steer it.
+    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+        let owner = match self.address {
+            Some(address) => Owner::Port(address.port()),
+            None => Owner::Process(std::process::id()),
+        };
+        let operator = Operator {
+            hub: self.hub().clone(),
+            health,
+            sessions: self.sessions.clone(),
+            started: SystemTime::now(),
+            url: self.url(),
+            fleet: self.fleet.clone(),
+            reload: self.reload.clone(),
+            configured: self.configured.clone(),
+            ending: self.ending.clone(),
+        };
+        let started = match local_socket::open_control(owner, &self.settings) {
+            Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
+            Err(why) => Err(why),
+        };
+        let noted = |why: &String| log::warn!("no control socket: {why}");
+        started.inspect_err(noted).ok()
     }
 
     /// SIGHUP: reads the files again, without waiting for what comes of it.
@@ -375,7 +406,7 @@ fn open_health_socket(
         None => SocketName::Process,
     };
     let mut last = "no runtime or state directory is known".to_owned();
-    for folder in socket_folders(settings) {
+    for folder in local_socket::folders(settings.state_dir.as_deref()) {
         match HealthSocket::open(&folder, name, health.clone()) {
             Ok(socket) => return Some(socket),
             Err(error) => last = format!("{}: {error}", folder.display()),
@@ -383,23 +414,4 @@ fn open_health_socket(
     }
     log::info!("no health socket: {last}");
     None
-}
-
-/// Where the sockets of gateways may be, the first choice first.
-pub fn socket_folders(settings: &Settings) -> Vec<PathBuf> {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let home = variable("HOME").map(|home| home.join(".local/state/onemcp"));
-    let folders = [
-        variable("RUNTIME_DIRECTORY"),
-        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("onemcp")),
-        settings.state_dir.clone(),
-        variable("STATE_DIRECTORY"),
-        variable("XDG_STATE_HOME").map(|folder| folder.join("onemcp")),
-        home,
-    ];
-    folders.into_iter().flatten().collect()
 }

@@ -191,6 +191,8 @@ impl<'c> Responder<'c> {
         let Progress::Streaming { chunked } = self.progress else {
             return;
         };
+        // It began before the end did, and so could not say it in its head.
+        self.close |= self.closing.load(Ordering::Relaxed);
         let sent = !chunked || socket::send_all(self.socket, b"0\r\n\r\n", self.patience);
         self.progress = if sent {
             Progress::Answered

@@ -231,8 +231,15 @@ fn read_network(text: &str) -> Option<(IpAddr, u8)> {
     };
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, bits))
+    let bits: u8 = bits.unwrap_or(most);
+    match address.to_canonical() {
+        // `::ffff:10.0.0.0/104` is `10.0.0.0/8`: peers are compared in that form.
+        short if short.is_ipv4() && most == 128 => {
+            let bits = bits.checked_sub(96)?;
+            (bits <= 32).then_some((short, bits))
+        }
+        _ => (bits <= most).then_some((address, bits)),
+    }
 }
 
 #[cfg(test)]
@@ -647,6 +654,7 @@ mod tests {
             ("true", "8.8.8.8 ::5", ""),
             ("10.0.0.0/33", "", "10.0.0.0"),
             ("0.0.0.0/0", "8.8.8.8", "::5"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.1 ::5"),
             ("false", "", "127.0.0.1"),
         ] {
             let trusted = Trusted::new(&[word.to_owned()]);

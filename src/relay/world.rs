@@ -134,6 +134,9 @@ pub struct Hub {
     /// Every server has been ready, has failed, or took too long.
     settled: Mutex<bool>,
     changed: Condvar,
+    /// Counts what may interest those who watch.
+    beats: Mutex<u64>,
+    beaten: Condvar,
 }
 
 impl Hub {
@@ -142,6 +145,8 @@ impl Hub {
             world: RwLock::new(Arc::new(world)),
             settled: Mutex::new(false),
             changed: Condvar::new(),
+            beats: Mutex::new(0),
+            beaten: Condvar::new(),
         }
     }
 
@@ -157,12 +162,36 @@ impl Hub {
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
         drop(self.settled.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
+        self.beat();
     }
 
     /// For the router thread: from now on nobody is held.
     pub fn settle(&self) {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
+        self.beat();
+    }
+
+    /// The state of a server, or anything else that people watch, may be another one now.
+    pub fn beat(&self) {
+        *self.beats.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.beaten.notify_all();
+    }
+
+    /// The number of beats, once it is not `seen` any more, at the latest at the deadline.
+    pub fn wait_beat(&self, seen: u64, deadline: Instant) -> u64 {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if *beats != seen || left.is_zero() {
+                return *beats;
+            }
+            beats = self
+                .beaten
+                .wait_timeout(beats, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     pub fn is_settled(&self) -> bool {

@@ -41,7 +41,13 @@ impl Owner {
             }
         }
         if shown.is_some() {
-            self.update(|status, _| status.waiting_for = None);
+            self.update(|status, _| {
+                status.waiting_for = None;
+                // That it waited was its only fault.
+                if status.state == State::Failed {
+                    status.begin();
+                }
+            });
         }
         true
     }
@@ -120,7 +126,11 @@ impl Owner {
                 }
                 // A program that runs may need something that is about to be there: the second
                 // try, a moment later, belongs to the start.
-                (false, Some(_)) if last == Stage::Started && status.restarts == 0 => {
+                (false, Some(delay))
+                    if last == Stage::Started
+                        && status.restarts == 0
+                        && delay <= limits::SECOND_TRY =>
+                {
                     State::Loading
                 }
                 (false, _) => State::Failed,

@@ -464,6 +464,23 @@ impl Server {
         lock(&self.shared.slot).link.clone()
     }
 
+    /// Calls of clients at work in all its processes.
+    pub fn calls(&self) -> usize {
+        let beside = self.pool.all();
+        let links = beside
+            .iter()
+            .map(|instance| lock(&instance.slot).link.clone());
+        let links = links.flatten().chain(self.shared_link());
+        links.map(|link| link.client_calls()).sum()
+    }
+
+    /// Its processes that are up, or on their way.
+    pub fn processes(&self) -> usize {
+        let beside = self.pool.all();
+        let beside = beside.iter().filter(|instance| instance.is_living());
+        usize::from(self.status().pid.is_some()) + beside.count()
+    }
+
     /// Whether the servers that it needs let it start.
     pub(crate) fn turn(&self) -> Turn {
         Turn::of(&self.around.neighbours.needs(&self.config.depends_on))

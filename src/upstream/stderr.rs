@@ -3,40 +3,104 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use crate::base::limits;
 use crate::wire::lines::{Line, LineReader};
 
 /// The last lines of one server, shared with whoever reports on it.
 #[derive(Clone, Default)]
-pub struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub struct Tail(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    kept: Mutex<Kept>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Logged>,
+    /// Lines there have been in all.
+    count: u64,
+}
+
+/// A line of stderr.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    pub at: SystemTime,
+    pub text: Arc<str>,
+}
+
+/// What a reader has not seen yet.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Lines that came and went meanwhile.
+    pub lost: u64,
+    pub lines: Vec<Logged>,
+    /// Where to go on.
+    pub next: u64,
+}
 
 impl Tail {
     pub fn lines(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let kept = self.kept();
+        kept.lines
             .iter()
-            .cloned()
+            .map(|line| line.text.to_string())
             .collect()
     }
 
     pub fn last(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .back()
-            .cloned()
+        self.kept().lines.back().map(|line| line.text.to_string())
+    }
+
+    /// What came after the first `seen` lines. From 0 on nothing counts as lost.
+    pub fn after(&self, seen: u64) -> News {
+        let kept = self.kept();
+        let first = kept.count - kept.lines.len() as u64;
+        let skipped = seen.saturating_sub(first).min(kept.lines.len() as u64);
+        News {
+            lost: match seen {
+                0 => 0,
+                seen => first.saturating_sub(seen),
+            },
+            // It is less than the number of lines, which is a usize.
+            lines: kept.lines.iter().skip(skipped as usize).cloned().collect(),
+            next: kept.count,
+        }
+    }
+
+    /// Waits for a line after the first `seen`, at most until the deadline.
+    pub fn wait(&self, seen: u64, deadline: Instant) {
+        let mut kept = self.kept();
+        while kept.count <= seen {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.0.grown.wait_timeout(kept, left);
+            kept = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= limits::STDERR_KEPT_LINES {
-            lines.pop_front();
+        let mut kept = self.kept();
+        if kept.lines.len() >= limits::STDERR_KEPT_LINES {
+            kept.lines.pop_front();
         }
-        lines.push_back(line.to_owned());
+        kept.count += 1;
+        kept.lines.push_back(Logged {
+            at: SystemTime::now(),
+            text: line.into(),
+        });
+        drop(kept);
+        self.0.grown.notify_all();
     }
 }
 
@@ -125,6 +189,32 @@ mod tests {
         run("s", text.as_bytes(), &tail);
         assert_eq!(tail.lines().len(), limits::STDERR_KEPT_LINES);
         assert_eq!(tail.last().as_deref(), Some("line 199"));
+    }
+
+    #[test]
+    fn a_slow_reader_is_told_what_it_lost() {
+        let tail = Tail::default();
+        let feed = |text: &str| run("s", text.as_bytes(), &tail);
+        feed("one\n");
+        let first = tail.after(0);
+        assert_eq!((first.lost, first.lines.len(), first.next), (0, 1, 1));
+        assert!(tail.after(1).lines.is_empty());
+        let many: String = (0..limits::STDERR_KEPT_LINES + 10)
+            .map(|n| format!("line {n}\n"))
+            .collect();
+        feed(&many);
+        let then = tail.after(first.next);
+        assert_eq!(
+            (then.lost, then.lines.len()),
+            (10, limits::STDERR_KEPT_LINES)
+        );
+        assert_eq!(&*then.lines[0].text, "line 10");
+        // Whoever comes late has lost nothing.
+        assert_eq!(tail.after(0).lost, 0);
+        tail.wait(first.next, Instant::now());
+        let before = Instant::now();
+        tail.wait(then.next, before + std::time::Duration::from_millis(20));
+        assert!(before.elapsed() >= std::time::Duration::from_millis(20));
     }
 
     #[test]

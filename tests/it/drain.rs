@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::http::{Connection, Request, Stream};
 use crate::support::rig::{Plan, Rig, signal};
 use crate::support::servers::{everything, hostile, with};
-use crate::support::session::{Session, text_of, tool_call};
+use crate::support::session::{Session, initialize, text_of, tool_call};
 use crate::support::{PATIENCE, eventually, sse, stateless, stdio};
 
 fn plan() -> Plan {
@@ -71,6 +71,30 @@ fn a_key_on_the_terminal_skips_the_delay() {
         assert_eq!(rig.exit_code(PATIENCE), Some(0));
         assert!(rig.bearers().is_empty());
     }
+}
+
+#[test]
+fn who_is_held_at_the_start_is_not_held_at_the_end() {
+    let slow = hostile(&["--slow-start", "60000"]);
+    let mut rig = Plan::new(json!({"slow": slow})).start_unready();
+    let held = Request::post("/mcp", initialize("2025-11-25", &json!({})));
+    let mut connection = rig.connect();
+    connection.send_only(&held);
+    let client = stateless::Client::new(rig.port, "/mcp");
+    let mut lists = rig.connect();
+    lists.send_only(&client.request(&json!(1), "tools/list", &json!({})));
+    eventually("both are held", || rig.threads_named("http-") > 2);
+    let begun = Instant::now();
+    rig.term();
+    assert_eq!(connection.streamed().head.status, 503);
+    let answer = lists.streamed().message();
+    assert_eq!(answer["result"]["tools"], json!([]), "{answer}");
+    assert_eq!(rig.exit_code(PATIENCE), Some(0));
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 /// Reads a stream to its end; gives the last `retry` and when it ended.

@@ -183,11 +183,12 @@ fn strangers_are_told_the_minimum() {
 fn errors_are_shown_without_what_is_nobodys_business() {
     const ERROR: &str = "no API_KEY=hunter2 at http://u:p@10.9.8.7/x, /etc/app/conf.json, \
         10.9.8.7, localhost:99 given-secret still readable";
+    let answer =
+        format!(r#"{{"jsonrpc":"2.0","id":%s,"error":{{"code":-32000,"message":"{ERROR}"}}}}\n"#);
     let script = format!(
         "while read -r line; do \
          id=$(printf %s \"$line\" | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/'); \
-         printf '{{\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{{\"code\":-32000,\"message\":\"{ERROR}\"}}}}\\n' $id; \
-         done"
+         printf '{answer}' $id; done"
     );
     let server = json!({
         "command": "sh", "args": ["-c", script], "env": {"MY_TOKEN": "given-secret"},

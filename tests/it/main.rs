@@ -11,6 +11,8 @@ mod cli_support;
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;

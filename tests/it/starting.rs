@@ -78,7 +78,7 @@ fn with_async_loading_a_client_starts_at_once_and_is_told_of_late_servers() {
 #[test]
 fn the_wait_for_slow_servers_is_bounded() {
     let rig = slow("20000")
-        .set("syncStartTimeout", json!(300))
+        .set("syncStartTimeout", json!(2000))
         .start_unready();
     let mut session = rig.session();
     let names = session.names("tools");

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::http::{Connection, Request};
 use crate::support::rig::{Plan, signal};
-use crate::support::servers::{demo, everything, hostile, with};
+use crate::support::servers::{demo, everything, gateway_binary, hostile, with};
 use crate::support::session::{initialize, reporting_call, request, text_of, tool_call};
 use crate::support::stdio::Client;
 use crate::support::{eventually, within};
@@ -293,8 +294,27 @@ fn nothing_listens_unless_a_port_is_given() {
     let mut answer = String::new();
     health.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("\"status\":\"healthy\""), "{answer}");
+    let mut command = std::process::Command::new(gateway_binary());
+    command.env_clear().env("HOME", client.rig.folder());
+    let asked = command
+        .args(["health", "--transport=stdio", "--live"])
+        .output();
+    assert!(asked.as_ref().unwrap().status.success(), "{asked:?}");
     client.leave();
     assert!(!socket.exists());
+    let with_health = set().arg("--health-listen=127.0.0.1:0");
+    let client = Client::open(with_health, "2025-06-18", json!({}));
+    let ports = listening(client.rig.pid);
+    assert_eq!(ports.len(), 1);
+    let live = Request::new("GET", "/health/live");
+    assert_eq!(Connection::open(ports[0]).exchange(&live).status(), 200);
+    assert_eq!(
+        Connection::open(ports[0])
+            .exchange(&Request::new("GET", "/mcp"))
+            .status(),
+        404
+    );
+    client.leave();
     let mut client = Client::open(set().arg("--port").arg("0"), "2025-06-18", json!({}));
     let ports = listening(client.rig.pid);
     assert_eq!(ports.len(), 1);

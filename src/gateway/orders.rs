@@ -1,0 +1,372 @@
+//! What can be asked on the control socket, and how each order is carried out. Long ones tell
+//! what happens meanwhile and look whether the client is still there.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::base::{limits, time};
+use crate::gateway::control::Desk;
+use crate::gateway::conversation::Conversation;
+use crate::gateway::operator::{
+    EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, GatewayLine, Readiness, Refused,
+    ServerLine,
+};
+use crate::gateway::reload::Report;
+use crate::upstream::server::Server;
+use crate::upstream::stderr::Tail;
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Order {
+    Status {},
+    /// `status`, and what changes from then on.
+    Watch {},
+    Wait {
+        server: Option<String>,
+        #[serde(rename = "timeoutMs")]
+        timeout_ms: Option<u64>,
+    },
+    Logs {
+        server: String,
+        #[serde(default)]
+        follow: bool,
+    },
+    Restart {
+        server: String,
+    },
+    Enable {
+        server: String,
+    },
+    Disable {
+        server: String,
+    },
+    Reload {},
+    Drain {},
+}
+
+/// Why an order did not come to its end.
+pub enum Stop {
+    Refused(Refused),
+    /// The client has gone, or does not read.
+    Client(io::Error),
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Stop {
+        Stop::Refused(refused)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Client(error)
+    }
+}
+
+/// What the last line says beside `ok`.
+pub type Done = Result<serde_json::Value, Stop>;
+
+impl Order {
+    /// # Errors
+    /// When it is not an order of ours.
+    pub fn parse(line: &[u8]) -> Result<Order, Refused> {
+        serde_json::from_slice(line)
+            .map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
+    }
+
+    /// Its connection stays until something has happened.
+    pub fn stays(&self) -> bool {
+        match self {
+            Order::Watch {} | Order::Wait { .. } | Order::Drain {} => true,
+            Order::Logs { follow, .. } => *follow,
+            _ => false,
+        }
+    }
+
+    /// It changes something.
+    pub fn steers(&self) -> bool {
+        !matches!(
+            self,
+            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. }
+        )
+    }
+}
+
+/// Carries out `order` and gives what the last line says.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
+    match order {
+        Order::Status {} => status(desk, talk),
+        Order::Watch {} => watch(desk, talk),
+        Order::Wait { server, timeout_ms } => {
+            let most = Duration::from_millis(limits::SETTING_MS);
+            let timeout = timeout_ms.map_or(limits::WAIT, Duration::from_millis);
+            wait(desk, talk, server.as_deref(), timeout.min(most))
+        }
+        Order::Logs { server, follow } => logs(desk, talk, server, *follow),
+        Order::Restart { server } => restart(desk, talk, server),
+        Order::Enable { server } => changed(desk.operator.set_enabled(server, true)),
+        Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
+        Order::Reload {} => changed(desk.operator.reload()),
+        Order::Drain {} => drain(desk, talk),
+    }
+}
+
+fn changed(outcome: Result<Report, Refused>) -> Done {
+    // A report of plain fields always serialises.
+    Ok(json!({"report": outcome?}))
+}
+
+fn status(desk: &Desk, talk: &Conversation<'_>) -> Done {
+    let servers = desk.operator.servers();
+    for server in &servers {
+        talk.say(server)?;
+    }
+    talk.say(&desk.operator.gateway(&servers))?;
+    Ok(json!({}))
+}
+
+/// Until the gateway ends, or the client has gone.
+fn watch(desk: &Desk, talk: &Conversation<'_>) -> Done {
+    let hub = &desk.operator.hub;
+    let mut picture = Picture::default();
+    let mut seen = hub.wait_beat(0, Instant::now());
+    loop {
+        let drawn = Instant::now();
+        let servers = desk.operator.servers();
+        let gateway = desk.operator.gateway(&servers);
+        picture.tell(talk, servers, gateway)?;
+        if desk.stopping.load(Ordering::Acquire) {
+            return Ok(json!({"ended": true}));
+        }
+        seen = hub.wait_beat(seen, Instant::now() + limits::CONTROL_LOOK);
+        talk.pause(drawn + limits::CONTROL_FRAME)?;
+    }
+}
+
+/// What one client has been told.
+#[derive(Default)]
+struct Picture {
+    servers: HashMap<String, ServerLine>,
+    gateway: Option<GatewayLine>,
+}
+
+impl Picture {
+    /// Tells what is new; the line of the gateway is the last of each picture.
+    fn tell(
+        &mut self,
+        talk: &Conversation<'_>,
+        servers: Vec<ServerLine>,
+        gateway: GatewayLine,
+    ) -> io::Result<()> {
+        let mut before = std::mem::take(&mut self.servers);
+        let mut is_new = self.gateway.as_ref() != Some(&gateway);
+        for server in servers {
+            if before.remove(&server.name).as_ref() != Some(&server) {
+                is_new = true;
+                talk.say(&server)?;
+            }
+            self.servers.insert(server.name.clone(), server);
+        }
+        for name in before.into_keys() {
+            is_new = true;
+            talk.say(&json!({"kind": "removed", "name": name}))?;
+        }
+        if is_new {
+            talk.say(&gateway)?;
+        }
+        self.gateway = Some(gateway);
+        Ok(())
+    }
+}
+
+fn wait(desk: &Desk, talk: &Conversation<'_>, name: Option<&str>, timeout: Duration) -> Done {
+    let hub = &desk.operator.hub;
+    let deadline = Instant::now() + timeout;
+    let mut told = None;
+    let mut seen = hub.wait_beat(0, Instant::now());
+    loop {
+        let (total, waiting) = match desk.operator.readiness(name)? {
+            Readiness::Ready(count) => return Ok(json!({"ready": count})),
+            Readiness::Failed(causes) => {
+                return Err(Refused::new(EXIT_FALSE, causes.join("; ")).into());
+            }
+            Readiness::Waiting(total, waiting) => (total, waiting),
+        };
+        desk.refuse_at_end()?;
+        let names = waiting
+            .iter()
+            .map(|(name, state)| json!({"name": name, "state": state}));
+        let progress = json!({
+            "kind": "progress",
+            "total": total,
+            "ready": total - waiting.len(),
+            "waiting": names.collect::<Vec<_>>(),
+        });
+        if told.as_ref() != Some(&progress) {
+            talk.say(&progress)?;
+            told = Some(progress);
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(not_in_time(timeout, &waiting).into());
+        }
+        seen = hub.wait_beat(seen, deadline.min(now + limits::CONTROL_LOOK));
+        talk.pause(Instant::now())?;
+    }
+}
+
+fn not_in_time(timeout: Duration, waiting: &[(String, &'static str)]) -> Refused {
+    const SHOWN: usize = 5;
+    let first = waiting.iter().take(SHOWN);
+    let mut names: Vec<_> = first
+        .map(|(name, state)| format!("{name:?} is {state}"))
+        .collect();
+    if waiting.len() > SHOWN {
+        names.push(format!("{} more", waiting.len() - SHOWN));
+    }
+    let after = time::rounded(timeout);
+    let error = format!("not ready after {after}: {}", names.join(", "));
+    Refused::new(EXIT_TIMEOUT, error)
+}
+
+#[derive(Serialize)]
+struct LogLine<'a> {
+    kind: &'static str,
+    time: String,
+    line: &'a str,
+}
+
+fn logs(desk: &Desk, talk: &Conversation<'_>, name: &str, follow: bool) -> Done {
+    let mut server = desk.operator.server(name)?;
+    let mut seen = tell_lines(talk, &server.tail, 0)?;
+    if !follow {
+        return Ok(json!({}));
+    }
+    loop {
+        if desk.stopping.load(Ordering::Acquire) {
+            return Ok(json!({"ended": true}));
+        }
+        server
+            .tail
+            .wait(seen, Instant::now() + limits::CONTROL_FRAME);
+        talk.pause(Instant::now())?;
+        seen = tell_lines(talk, &server.tail, seen)?;
+        let now = desk.operator.server(server.name())?;
+        // One that takes the place of another goes on with its lines.
+        if now.id.slot != server.id.slot {
+            seen = 0;
+        }
+        server = now;
+    }
+}
+
+/// Tells the lines after the first `seen`, and gives how many there are.
+fn tell_lines(talk: &Conversation<'_>, tail: &Tail, seen: u64) -> io::Result<u64> {
+    let news = tail.after(seen);
+    if news.lost > 0 {
+        talk.say(&json!({"kind": "lost", "lines": news.lost}))?;
+    }
+    for line in &news.lines {
+        talk.say(&LogLine {
+            kind: "log",
+            time: time::rfc3339(line.at),
+            line: &line.text,
+        })?;
+    }
+    Ok(news.next)
+}
+
+/// Returns when the old process is no longer in service, so that a `wait` that follows waits for
+/// the new one.
+fn restart(desk: &Desk, talk: &Conversation<'_>, name: &str) -> Done {
+    let server = desk.operator.server(name)?;
+    let before = life(&server);
+    desk.operator.restart(&server)?;
+    let hub = &desk.operator.hub;
+    let deadline = Instant::now() + limits::CONTROL_RESTART;
+    let mut seen = hub.wait_beat(0, Instant::now());
+    while life(&server) == before {
+        desk.refuse_at_end()?;
+        if Instant::now() >= deadline {
+            let error = format!("{name:?} has not ended its old process yet");
+            return Err(Refused::new(EXIT_TIMEOUT, error).into());
+        }
+        seen = hub.wait_beat(seen, deadline.min(Instant::now() + limits::CONTROL_FRAME));
+        talk.pause(Instant::now())?;
+    }
+    Ok(json!({"server": server.name()}))
+}
+
+/// What is another thing after a restart.
+fn life(server: &Server) -> (Option<i32>, u64, bool) {
+    let status = server.status();
+    let link = server.shared_link().map_or(0, |link| link.number());
+    (status.pid, link, server.shared_link().is_some())
+}
+
+/// Tells how far the end is, until it is there.
+fn drain(desk: &Desk, talk: &Conversation<'_>) -> Done {
+    desk.operator.drain();
+    let hub = &desk.operator.hub;
+    let mut told = None;
+    let mut seen = hub.wait_beat(0, Instant::now());
+    while !desk.stopping.load(Ordering::Acquire) {
+        let servers = desk.operator.servers();
+        let gateway = desk.operator.gateway(&servers);
+        let progress = json!({
+            "kind": "draining",
+            "calls": gateway.calls,
+            "sessions": gateway.sessions,
+        });
+        if told.as_ref() != Some(&progress) {
+            talk.say(&progress)?;
+            told = Some(progress);
+        }
+        seen = hub.wait_beat(seen, Instant::now() + limits::CONTROL_FRAME);
+        talk.pause(Instant::now())?;
+    }
+    Ok(json!({"ended": true}))
+}
+
+impl Desk {
+    fn refuse_at_end(&self) -> Result<(), Refused> {
+        match self.stopping.load(Ordering::Acquire) {
+            true => Err(Refused::new(EXIT_UNREACHABLE, "the gateway has ended")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Order;
+
+    #[test]
+    fn orders_are_read_strictly() {
+        let order = |text: &str| Order::parse(text.as_bytes());
+        assert_eq!(order(r#"{"command":"status"}"#), Ok(Order::Status {}));
+        let wait = order(r#"{"command":"wait","timeoutMs":5}"#).unwrap();
+        assert!(wait.stays() && !wait.steers());
+        let logs = order(r#"{"command":"logs","server":"a"}"#).unwrap();
+        assert!(!logs.stays() && !logs.steers());
+        assert!(order(r#"{"command":"drain"}"#).unwrap().steers());
+        for text in [
+            "",
+            "[]",
+            r#"{"command":"stop"}"#,
+            r#"{"command":"restart"}"#,
+            r#"{"command":"restart","server":"a","force":true}"#,
+            r#"{"command":"status","x":1}"#,
+        ] {
+            assert_eq!(order(text).unwrap_err().code, 64, "{text}");
+        }
+    }
+}
