@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread, time};
@@ -36,7 +36,7 @@ use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
-use crate::gateway::router::Router;
+use crate::gateway::router::{Order, Router};
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
@@ -114,64 +114,31 @@ impl Gateway {
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
-        let around = Surroundings::new(events.clone(), starts, &settings);
-        let names = config.servers.iter().map(|server| server.name.as_str());
-        around.neighbours.expect(names);
-        let fleet = Arc::new(Fleet::new(around));
-        let mut servers = Vec::with_capacity(config.servers.len());
-        for server in &config.servers {
-            servers.push(fleet.start(server.clone(), None).map_err(cannot)?);
-        }
+        let (fleet, servers) = start_servers(&config, &events).map_err(cannot)?;
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let offers = vec![None; servers.len()];
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let sessions = Arc::new(Sessions::default());
         let subscriptions = Arc::new(Subscriptions::default());
-        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
-        let parking = Arc::new(parking);
+        let parking = Parking::new(settings.parking_timeout).map(Arc::new);
+        let parking = parking.ok_or_else(no_key)?;
         let told = (&sessions, &subscriptions, &parking);
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
-        let router = Router {
-            hub: hub.clone(),
-            fleet: fleet.clone(),
-            sessions: sessions.clone(),
-            subscriptions: subscriptions.clone(),
-            parking: parking.clone(),
-            events: received,
-            orders: ordered,
-            settle_by: Instant::now() + settings.sync_start_timeout,
-        };
-        let run_router = move || router.run();
-        let router =
-            thread::spawn("router", limits::STACK_WORKER_BYTES, run_router).map_err(cannot)?;
+        let settle_by = Instant::now() + settings.sync_start_timeout;
+        let router = start_router((&hub, &fleet), told, (received, ordered), settle_by);
+        let router = Some(router.map_err(cannot)?);
         let configured = Arc::new(Configured::default());
         let parts = (fleet.clone(), orders, configured.clone());
         let keeper = Keeper::new(config, loader, fixed, parts);
         let reload = Arc::new(Reload::start(keeper).map_err(cannot)?);
         let draining = Arc::new(AtomicBool::new(false));
         let unready = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health {
-            hub: hub.clone(),
-            started: Instant::now(),
-            started_at: time::now_rfc3339(),
-            draining: unready.clone(),
-            configured: configured.clone(),
-        });
+        let health = health(&hub, &unready, &configured);
         let streamable = streamable(&settings, hub, told, &draining);
-        let sse = talks(streamable.clone());
-        let serve = |listener: TcpListener| {
-            let door = FrontDoor {
-                policy: host_policy(&settings, listener.local_addr()?.ip()),
-                body_bytes: settings.max_body_bytes,
-                streamable,
-                sse: sse.clone(),
-                health: health.clone(),
-            };
-            HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
-        };
-        let http = listener.map(serve).transpose().map_err(cannot)?;
+        let sse = talks(streamable);
+        let http = listener.map(|listener| serve(&settings, listener, &sse, &health));
+        let http = http.transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
         let health_socket = open_health_socket(&settings, address, health.clone());
@@ -194,7 +161,7 @@ impl Gateway {
             control: None,
             health_listener,
             events,
-            router: Some(router),
+            router,
             herald,
             reload,
             configured,
@@ -289,6 +256,71 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
 
 /// Clients, and what they are owed.
 type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
+
+fn start_servers(
+    config: &Config,
+    events: &Sender<Event>,
+) -> std::io::Result<(Arc<Fleet>, Vec<Arc<Server>>)> {
+    let settings = &config.settings;
+    let starts = Arc::new(Gate::new(settings.start_concurrency));
+    let around = Surroundings::new(events.clone(), starts, settings);
+    let names = config.servers.iter().map(|server| server.name.as_str());
+    around.neighbours.expect(names);
+    let fleet = Arc::new(Fleet::new(around));
+    let all = config.servers.iter();
+    let started = all.map(|server| fleet.start(server.clone(), None));
+    let servers = started.collect::<std::io::Result<_>>()?;
+    Ok((fleet, servers))
+}
+
+/// The world, and every handle that may be in it.
+type Worlds<'a> = (&'a Arc<Hub>, &'a Arc<Fleet>);
+
+fn start_router(
+    (hub, fleet): Worlds<'_>,
+    (sessions, subscriptions, parking): Told<'_>,
+    (events, orders): (Receiver<Event>, Receiver<Order>),
+    settle_by: Instant,
+) -> std::io::Result<JoinHandle<()>> {
+    let router = Router {
+        hub: hub.clone(),
+        fleet: fleet.clone(),
+        sessions: sessions.clone(),
+        subscriptions: subscriptions.clone(),
+        parking: parking.clone(),
+        events,
+        orders,
+        settle_by,
+    };
+    thread::spawn("router", limits::STACK_WORKER_BYTES, move || router.run())
+}
+
+fn health(hub: &Arc<Hub>, unready: &Arc<AtomicBool>, configured: &Arc<Configured>) -> Arc<Health> {
+    Arc::new(Health {
+        hub: hub.clone(),
+        started: Instant::now(),
+        started_at: time::now_rfc3339(),
+        draining: unready.clone(),
+        configured: configured.clone(),
+    })
+}
+
+/// What clients connect to.
+fn serve(
+    settings: &Settings,
+    listener: TcpListener,
+    sse: &Arc<Sse>,
+    health: &Arc<Health>,
+) -> std::io::Result<HttpServer> {
+    let door = FrontDoor {
+        policy: host_policy(settings, listener.local_addr()?.ip()),
+        body_bytes: settings.max_body_bytes,
+        streamable: sse.talks.common.streamable.clone(),
+        sse: sse.clone(),
+        health: health.clone(),
+    };
+    HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
+}
 
 fn check_preset(config: &Config) -> Result<(), StartError> {
     let Some(name) = &config.settings.preset else {
