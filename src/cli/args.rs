@@ -567,13 +567,13 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         (
             "socket",
-            "health, status, wait and the like",
+            "health and the commands for a running gateway",
             seen.socket.is_some() && !is_health && !is_control,
         ),
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "status, wait and the like",
+            "the commands for a running gateway",
             seen.json && !is_control,
         ),
         ("watch", "status", seen.watch && command != Some("status")),

@@ -253,8 +253,8 @@ fn usage_errors_say_what_to_write() {
     check("statsu", "did you mean status?");
     check("reload --watch", "belongs to status");
     check("status --follow", "belongs to logs");
-    check("serve --socket x", "belongs to status, wait and the like");
-    check("call a/b --json", "belongs to status, wait and the like");
+    check("serve --socket x", "commands for a running gateway");
+    check("call a/b --json", "commands for a running gateway");
     check("wait --timeout 5h", "milliseconds");
     check("wait --timeout 18446744073709551615m", "milliseconds");
 }

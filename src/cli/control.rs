@@ -14,13 +14,13 @@ use crate::base::limits;
 use crate::cli::args::{ControlFlags, Verb};
 use crate::cli::deadline::Deadline;
 use crate::cli::dialogue::{Dialogue, Said, Target, reach};
-use crate::cli::outcome::{EXIT_FALSE, Failure};
+use crate::cli::health;
+use crate::cli::outcome::{EXIT_FALSE, Failure, finish};
 use crate::cli::picture::Picture;
 use crate::cli::say;
-use crate::cli::serve::refused;
 use crate::cli::terminal::{Screen, Style, brief, safe, size, wrapped};
+use crate::config::process_environment;
 use crate::config::settings::{Flags, Settings};
-use crate::config::{load_settings, process_environment};
 
 /// How a command writes.
 struct Voice {
@@ -34,9 +34,9 @@ struct Voice {
 pub fn run(verb: &Verb, control: &ControlFlags, flags: &Flags) -> ExitCode {
     // A server of the same user must not take our connection out of this process.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let settings = match load_settings(flags, &process_environment()) {
-        Ok(config) => config.settings,
-        Err(error) => return refused(&error),
+    let settings = match health::settings(flags, &process_environment()) {
+        Ok(settings) => settings,
+        Err(failure) => return ExitCode::from(finish(Err(failure), &mut io::stdout())),
     };
     let out = io::stdout();
     let mut voice = Voice {

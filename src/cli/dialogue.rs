@@ -36,7 +36,8 @@ impl Target {
         match (socket, &settings.control_socket) {
             (Some(path), _) => Target::At(path.to_owned()),
             (None, ControlSocket::At(path)) => Target::At(path.clone()),
-            _ if is_given("port") => Target::Port(settings.port),
+            // 0 lets the gateway choose: that says nothing about which one is meant.
+            _ if settings.port != 0 && is_given("port") => Target::Port(settings.port),
             _ => Target::Any,
         }
     }

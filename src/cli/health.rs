@@ -73,7 +73,7 @@ fn path_of(probe: &Probe) -> String {
 
 /// Those of the gateway as far as they can be known: a file that is missing or bad just now must
 /// not make a gateway look dead that serves on.
-fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, Failure> {
+pub fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, Failure> {
     if let Ok(config) = load(flags, environment) {
         return Ok(config.settings);
     }

@@ -66,9 +66,12 @@ impl Gateway {
     /// When the system refuses a thread.
     pub fn end(self, why: EndWhy) -> std::io::Result<LastMoment> {
         self.unready.store(true, Ordering::Release);
-        self.hub().beat();
+        self.core.hub.beat();
         notify::stopping("not ready any more, still serving");
-        log::info!("not ready any more sessions={}", self.sessions.len());
+        log::info!(
+            "not ready any more sessions={}",
+            self.core.clients.sessions.len()
+        );
         self.wait_delay(why);
         let times = Times::new(Instant::now(), self.settings.shutdown_timeout);
         self.end_within(times)
@@ -82,19 +85,22 @@ impl Gateway {
     pub fn end_within(mut self, times: Times) -> std::io::Result<LastMoment> {
         let last = LastMoment::new(times.end)?;
         notify::stopping("waiting for calls in flight");
-        log::info!("shutting down sessions={}", self.sessions.len());
+        log::info!(
+            "shutting down sessions={}",
+            self.core.clients.sessions.len()
+        );
         self.unready.store(true, Ordering::Release);
-        self.reload.stop();
+        self.core.reload.stop();
         self.close_listener(&times);
         self.draining.store(true, Ordering::Release);
         // Nobody is held any more: who is gets what there is, or an error.
-        self.hub().settle();
-        self.parking.close();
+        self.core.hub.settle();
+        self.core.clients.parking.close();
         self.end_streams(&times);
         self.wait_calls(&times);
         notify::status("stopping servers");
-        stop_servers(&self.fleet.close(), times.children);
-        self.fleet.join_all();
+        stop_servers(&self.core.fleet.close(), times.children);
+        self.core.fleet.join_all();
         self.finish(&times);
         Ok(last)
     }
@@ -139,7 +145,9 @@ impl Gateway {
             stream.end();
         }
         // Those that were being opened.
-        self.sessions
+        self.core
+            .clients
+            .sessions
             .all()
             .iter()
             .for_each(|session| session.listener.finish());
@@ -147,11 +155,13 @@ impl Gateway {
     }
 
     fn streams(&self) -> Vec<Stream> {
-        let sessions = self.sessions.all().into_iter();
+        let sessions = self.core.clients.sessions.all().into_iter();
         let listening = sessions.filter(|session| session.listener.attached() > 0);
         let mut open: Vec<Stream> = listening.map(Stream::Session).collect();
         open.extend(
-            self.subscriptions
+            self.core
+                .clients
+                .subscriptions
                 .close()
                 .into_iter()
                 .map(Stream::Subscription),
@@ -200,8 +210,8 @@ impl Gateway {
             herald.stop();
         }
         // The router reads all the time, so this arrives; gone already is as good.
-        let _ = self.events.send(Event::Stop);
-        if let Some(router) = self.router.take()
+        let _ = self.core.events.send(Event::Stop);
+        if let Some(router) = self.core.router.take()
             && router.join().is_err()
         {
             log::error!("router thread panicked");

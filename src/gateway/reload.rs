@@ -321,7 +321,11 @@ impl Keeper {
             enabled,
             was_disabled,
         };
-        self.switched.insert(name.to_owned(), switched);
+        // As the files say: then nothing is switched.
+        match enabled == was_disabled {
+            true => self.switched.insert(name.to_owned(), switched),
+            false => self.switched.remove(name),
+        };
         let outcome = self.take(config);
         self.tell(&outcome, true);
         outcome

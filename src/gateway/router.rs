@@ -12,12 +12,10 @@ use crossbeam_channel::{Receiver, Sender, at, never, select};
 use crate::base::limits;
 use crate::config::settings::Settings;
 use crate::front::ask;
-use crate::front::parking::Parking;
 use crate::front::session::Session;
 use crate::front::session_tasks;
-use crate::front::sessions::Sessions;
-use crate::front::subscription::Subscriptions;
 use crate::gateway::fleet::Fleet;
+use crate::gateway::run::Clients;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
@@ -30,9 +28,7 @@ use crate::upstream::server::{Server, State};
 pub struct Router {
     pub hub: Arc<Hub>,
     pub fleet: Arc<Fleet>,
-    pub sessions: Arc<Sessions>,
-    pub subscriptions: Arc<Subscriptions>,
-    pub parking: Arc<Parking>,
+    pub clients: Clients,
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
     /// The start is over at the latest then.
@@ -141,7 +137,11 @@ impl Router {
             if !self.hub.is_settled() {
                 wake = wake.min(self.settle_by);
             }
-            wake = self.parking.next_expiry().map_or(wake, |at| wake.min(at));
+            wake = self
+                .clients
+                .parking
+                .next_expiry()
+                .map_or(wake, |at| wake.min(at));
             wake = desk
                 .arriving
                 .iter()
@@ -172,10 +172,10 @@ impl Router {
             log::warn!("start is over although servers are still loading");
             self.settle(desk);
         }
-        self.parking.expire(now);
+        self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
-            self.sessions.sweep(&desk.fixed.servers);
+            self.clients.sessions.sweep(&desk.fixed.servers);
             desk.fixed
                 .servers
                 .iter()
@@ -218,7 +218,9 @@ impl Router {
                 }
             }
             Event::TaskChanged { server, id, text } => {
-                self.subscriptions.task_changed(server.slot, &id, &text);
+                self.clients
+                    .subscriptions
+                    .task_changed(server.slot, &id, &text);
             }
             Event::ElicitationComplete {
                 server,
@@ -234,7 +236,7 @@ impl Router {
                     only.as_ref().is_none_or(|only| *only == session.id)
                         && session.take_elicitation(server, &id)
                 };
-                if let Some(session) = self.sessions.all().into_iter().find(asked) {
+                if let Some(session) = self.clients.sessions.all().into_iter().find(asked) {
                     session.tell(text);
                 }
             }
@@ -365,8 +367,8 @@ impl Router {
     /// What came up at the start is what there is: nobody is told of it.
     fn know(&self) {
         let world = self.hub.world();
-        self.sessions.know(&world);
-        self.subscriptions.know(&world);
+        self.clients.sessions.know(&world);
+        self.clients.subscriptions.know(&world);
     }
 
     fn publish(&self, desk: &mut Desk) {
@@ -392,8 +394,8 @@ impl Router {
             return self.know();
         }
         let world = self.hub.world();
-        self.sessions.announce(&world);
-        self.subscriptions.announce(&world);
+        self.clients.sessions.announce(&world);
+        self.clients.subscriptions.announce(&world);
     }
 
     /// Each clash once: a warning for a name that is refused, a note for a shared URI.
@@ -419,9 +421,9 @@ impl Router {
 
     fn updated(&self, server: usize, only: Option<&str>, uri: &str, text: &[u8]) {
         if only.is_none() {
-            self.subscriptions.updated(server, uri);
+            self.clients.subscriptions.updated(server, uri);
         }
-        for session in self.sessions.all() {
+        for session in self.clients.sessions.all() {
             if only.is_some_and(|only| only != session.id) {
                 continue;
             }
@@ -433,7 +435,7 @@ impl Router {
 
     /// From a process that belongs to one session, while no call of it is in flight.
     fn to_session(&self, session: &str, link: &Arc<Link>, message: SessionMessage) {
-        let found = self.sessions.get(session);
+        let found = self.clients.sessions.get(session);
         match (found, message) {
             (None, SessionMessage::Ask(asked)) => {
                 link.answer_error(&asked.upstream_id, &ask::over("the session has ended"));

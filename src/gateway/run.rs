@@ -78,11 +78,8 @@ pub struct Gateway {
     pub ending: Arc<Ending>,
     pub(super) settings: Settings,
     pub(super) http: Option<HttpServer>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) core: Core,
     pub(super) sse: Arc<Sse>,
-    pub(super) subscriptions: Arc<Subscriptions>,
-    pub(super) parking: Arc<Parking>,
-    pub(super) fleet: Arc<Fleet>,
     /// For health: the end has been asked for, although everything is still served.
     pub(super) unready: Arc<AtomicBool>,
     /// Nothing new is begun.
@@ -90,12 +87,80 @@ pub struct Gateway {
     pub(super) health_socket: Option<HealthSocket>,
     pub(super) control: Option<Control>,
     pub(super) health_listener: Option<HttpServer>,
+    pub(super) herald: Option<Herald>,
+}
+
+/// What there is whoever listens: servers, their world, and who is told of it.
+pub(super) struct Core {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clients: Clients,
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
-    pub(super) herald: Option<Herald>,
     pub(super) reload: Arc<Reload>,
     /// How the configuration stands.
-    pub configured: Arc<Configured>,
+    configured: Arc<Configured>,
+}
+
+/// Clients, and what they are owed.
+#[derive(Clone)]
+pub struct Clients {
+    pub sessions: Arc<Sessions>,
+    pub subscriptions: Arc<Subscriptions>,
+    pub parking: Arc<Parking>,
+}
+
+fn cannot(error: std::io::Error) -> StartError {
+    StartError::Unavailable(format!("failed to start the gateway: {error}"))
+}
+
+impl Core {
+    fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
+        let settings = &config.settings;
+        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
+        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let clients = Clients {
+            sessions: Arc::default(),
+            subscriptions: Arc::default(),
+            parking: Arc::new(parking),
+        };
+        let (events, received) = bounded(limits::ROUTER_EVENTS);
+        let starts = Arc::new(Gate::new(settings.start_concurrency));
+        let around = Surroundings::new(events.clone(), starts, settings);
+        let names = config.servers.iter().map(|server| server.name.as_str());
+        around.neighbours.expect(names);
+        let fleet = Arc::new(Fleet::new(around));
+        let mut servers = Vec::with_capacity(config.servers.len());
+        for server in &config.servers {
+            servers.push(fleet.start(server.clone(), None).map_err(cannot)?);
+        }
+        let offers = vec![None; servers.len()];
+        let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
+        let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
+        let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let router = Router {
+            hub: hub.clone(),
+            fleet: fleet.clone(),
+            clients: clients.clone(),
+            events: received,
+            orders: ordered,
+            settle_by: Instant::now() + settings.sync_start_timeout,
+        };
+        let run = move || router.run();
+        let router = thread::spawn("router", limits::STACK_WORKER_BYTES, run).map_err(cannot)?;
+        let configured = Arc::new(Configured::default());
+        let parts = (fleet.clone(), orders, configured.clone());
+        let keeper = Keeper::new(config, loader, fixed, parts);
+        Ok(Core {
+            fleet,
+            hub,
+            clients,
+            events,
+            router: Some(router),
+            reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
+            configured,
+        })
+    }
 }
 
 impl Gateway {
@@ -108,58 +173,19 @@ impl Gateway {
         let listener = listener.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
-        let cannot = |error: std::io::Error| {
-            StartError::Unavailable(format!("failed to start the gateway: {error}"))
-        };
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
-        let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
-        let around = Surroundings::new(events.clone(), starts, &settings);
-        let names = config.servers.iter().map(|server| server.name.as_str());
-        around.neighbours.expect(names);
-        let fleet = Arc::new(Fleet::new(around));
-        let mut servers = Vec::with_capacity(config.servers.len());
-        for server in &config.servers {
-            servers.push(fleet.start(server.clone(), None).map_err(cannot)?);
-        }
-        let no_key = || StartError::Unavailable("failed to make a key".to_owned());
-        let offers = vec![None; servers.len()];
-        let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
-        let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
-        let sessions = Arc::new(Sessions::default());
-        let subscriptions = Arc::new(Subscriptions::default());
-        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
-        let parking = Arc::new(parking);
-        let told = (&sessions, &subscriptions, &parking);
-        let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
-        let router = Router {
-            hub: hub.clone(),
-            fleet: fleet.clone(),
-            sessions: sessions.clone(),
-            subscriptions: subscriptions.clone(),
-            parking: parking.clone(),
-            events: received,
-            orders: ordered,
-            settle_by: Instant::now() + settings.sync_start_timeout,
-        };
-        let run_router = move || router.run();
-        let router =
-            thread::spawn("router", limits::STACK_WORKER_BYTES, run_router).map_err(cannot)?;
-        let configured = Arc::new(Configured::default());
-        let parts = (fleet.clone(), orders, configured.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts);
-        let reload = Arc::new(Reload::start(keeper).map_err(cannot)?);
-        let draining = Arc::new(AtomicBool::new(false));
+        let core = Core::start(config, loader)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
-            hub: hub.clone(),
+            hub: core.hub.clone(),
             started: Instant::now(),
             started_at: time::now_rfc3339(),
             draining: unready.clone(),
-            configured: configured.clone(),
+            configured: core.configured.clone(),
         });
-        let streamable = streamable(&settings, hub, told, &draining);
+        let draining = Arc::new(AtomicBool::new(false));
+        let streamable = streamable(&settings, &core, &draining);
         let sse = talks(streamable.clone());
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
@@ -177,27 +203,20 @@ impl Gateway {
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
-        let herald = Herald::start(desk, events.clone(), ending.clone()).map_err(cannot)?;
+        let herald = Herald::start(desk, core.events.clone(), ending.clone()).map_err(cannot)?;
         let mut gateway = Gateway {
             address,
             ending,
             settings,
             http,
-            sessions,
+            core,
             sse,
-            subscriptions,
-            parking,
-            fleet,
             unready,
             draining,
             health_socket,
             control: None,
             health_listener,
-            events,
-            router: Some(router),
             herald,
-            reload,
-            configured,
         };
         gateway.control = gateway.open_control(health);
         Ok(gateway)
@@ -210,14 +229,14 @@ impl Gateway {
             None => Owner::Process(std::process::id()),
         };
         let operator = Operator {
-            hub: self.hub().clone(),
+            hub: self.core.hub.clone(),
             health,
-            sessions: self.sessions.clone(),
+            sessions: self.core.clients.sessions.clone(),
             started: SystemTime::now(),
             url: self.url(),
-            fleet: self.fleet.clone(),
-            reload: self.reload.clone(),
-            configured: self.configured.clone(),
+            fleet: self.core.fleet.clone(),
+            reload: self.core.reload.clone(),
+            configured: self.core.configured.clone(),
             ending: self.ending.clone(),
         };
         let started = match local_socket::open_control(owner, &self.settings) {
@@ -230,7 +249,7 @@ impl Gateway {
 
     /// SIGHUP: reads the files again, without waiting for what comes of it.
     pub fn on_reload(&self) -> impl Fn() + Send + 'static {
-        let reload = self.reload.clone();
+        let reload = self.core.reload.clone();
         move || reload.begin()
     }
 
@@ -263,10 +282,6 @@ impl Gateway {
         let filter = self.settings.preset.clone().map(Filter::Preset);
         Stdio::start(common, filter, files, ended)
     }
-
-    pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.sse.talks.common.streamable.desk.hub
-    }
 }
 
 /// `None`: no key could be made.
@@ -287,9 +302,6 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-/// Clients, and what they are owed.
-type Told<'a> = (&'a Arc<Sessions>, &'a Arc<Subscriptions>, &'a Arc<Parking>);
-
 fn check_preset(config: &Config) -> Result<(), StartError> {
     let Some(name) = &config.settings.preset else {
         return Ok(());
@@ -305,18 +317,14 @@ fn check_preset(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn streamable(
-    settings: &Settings,
-    hub: Arc<Hub>,
-    (sessions, subscriptions, parking): Told<'_>,
-    draining: &Arc<AtomicBool>,
-) -> Arc<Streamable> {
+fn streamable(settings: &Settings, core: &Core, draining: &Arc<AtomicBool>) -> Arc<Streamable> {
+    let clients = core.clients.clone();
     Arc::new(Streamable {
-        sessions: sessions.clone(),
-        subscriptions: subscriptions.clone(),
-        parking: parking.clone(),
+        sessions: clients.sessions,
+        subscriptions: clients.subscriptions,
+        parking: clients.parking,
         desk: Desk {
-            hub,
+            hub: core.hub.clone(),
             hold: match settings.enable_async_loading {
                 true => Duration::ZERO,
                 false => settings.sync_start_timeout,

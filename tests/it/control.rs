@@ -488,7 +488,8 @@ fn a_server_gets_nothing_however_it_hides() {
     // Those two were really nobody's children but the gateway's.
     for way in ["orphan", "daemon"] {
         let parent = trap.read(&format!("{way}.parent"));
-        assert_eq!(parent.trim(), trap.gateway.child.id().to_string(), "{way}");
+        let expected = format!("PPid:\t{}", trap.gateway.child.id());
+        assert_eq!(parent.trim(), expected, "{way}");
     }
     let environ = trap.read("environ");
     assert!(environ.contains("ermission denied"), "{environ}");
@@ -536,4 +537,70 @@ fn a_gateway_on_stdio_has_one_too() {
     assert!(path.exists());
     drop((input, output));
     eventually("the socket is gone", || !path.exists());
+}
+
+/// What a command shows on a terminal of 80 columns.
+fn on_terminal(rig: &Rig, words: &str, more: &[(&str, &str)]) -> String {
+    let program = gateway_binary();
+    let line = format!("stty cols 80 rows 24; {} {words}", program.display());
+    let mut command = Command::new("script");
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", rig.folder())
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .envs(more.iter().copied())
+        .args(["-qec", &line, "/dev/null"]);
+    cli_support::run(command, None).out.replace('\r', "")
+}
+
+#[test]
+fn a_terminal_gets_a_table_that_fits() {
+    let long = "x".repeat(100);
+    let mut servers = json!({"clock": demo("clock"), "bad": failing()});
+    servers[&long] = json!({"command": "true", "disabled": true});
+    let rig = Plan::new(servers).start();
+    let plain = on_terminal(&rig, "status", &[("NO_COLOR", "1")]);
+    assert!(
+        plain.contains("SERVER") && plain.contains("+ clock"),
+        "{plain}"
+    );
+    assert!(!plain.contains('\x1b') && !plain.contains('{'), "{plain}");
+    for line in plain.lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+    let coloured = on_terminal(&rig, "status", &[]);
+    assert!(coloured.contains("\x1b[32m"), "{coloured}");
+    let said = on_terminal(&rig, "wait clock", &[]);
+    assert!(said.contains("1 server is ready"), "{said}");
+    // Objects only when they are asked for.
+    let objects = on_terminal(&rig, "status --json", &[]);
+    assert!(
+        objects.lines().all(|line| line.starts_with('{')),
+        "{objects}"
+    );
+    // Nothing of a picture that moves stays behind: no mode is changed, no cursor hidden.
+    let watched = on_terminal(&rig, "status --watch --timeout 1500", &[]);
+    assert!(
+        watched.contains("\x1b[J") && !watched.contains("\x1b[?"),
+        "{watched}"
+    );
+    rig.stop();
+}
+
+#[test]
+fn names_are_shown_so_that_they_do_no_harm() {
+    // One with control characters is refused by the configuration.
+    let name = "evil\u{202e}name";
+    let mut servers = json!({"clock": demo("clock")});
+    servers[name] = demo("notes");
+    let rig = Plan::new(servers).start();
+    for words in ["servers", "status", "wait"] {
+        let shown = on_terminal(&rig, words, &[("NO_COLOR", "1")]);
+        assert!(!shown.contains('\u{202e}'), "{shown:?}");
+    }
+    let shown = on_terminal(&rig, "servers", &[("NO_COLOR", "1")]);
+    assert!(shown.contains("evil\\u{202e}name"), "{shown:?}");
+    rig.stop();
 }

@@ -121,7 +121,46 @@ fn generated(name: &str) -> String {
         "file-keys" => two_columns(onemcp::config::foreign::FOREIGN_FILE_KEYS),
         "entry-keys" => two_columns(onemcp::config::entry::NOT_CARRIED_OUT),
         "limits" => limits_tables(),
+        "capture watch" => captured("watch"),
+        "capture wait" => captured("wait"),
         _ => panic!("nothing generates {name:?}"),
+    }
+}
+
+/// What scripts/captures.sh took.
+fn captured(name: &str) -> String {
+    format!(
+        "```text\n{}```\n",
+        read(&format!("docs/captures/{name}.txt"))
+    )
+}
+
+/// Times and process ids are those of that day, but what a person sees is the same.
+#[test]
+fn captures_are_as_the_program_writes() {
+    let titles = |text: &str| -> Vec<String> {
+        let line = text.lines().find(|line| line.contains("SERVER"));
+        let words = line.unwrap().split_whitespace();
+        words.map(str::to_owned).collect()
+    };
+    let mut picture = onemcp::cli::picture::Picture::default();
+    let server =
+        serde_json::json!({"kind": "server", "name": "a", "position": 0, "state": "ready"});
+    picture.take(server);
+    let plain = onemcp::cli::terminal::Style {
+        colour: false,
+        moves: false,
+    };
+    let drawn = picture.lines(plain, 80).join("\n");
+    let watch = read("docs/captures/watch.txt");
+    assert_eq!(titles(&watch), titles(&drawn), "run scripts/captures.sh");
+    for state in ["ready", "loading", "failed", "crash_loop", "disabled"] {
+        assert!(watch.contains(state), "{state}");
+    }
+    for text in [watch, read("docs/captures/wait.txt")] {
+        assert!(text.ends_with('\n') && !text.contains('\x1b'));
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{widest:?}");
     }
 }
 

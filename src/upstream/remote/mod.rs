@@ -258,7 +258,10 @@ impl Remote {
     fn went_well(&self, is_call: bool) {
         self.strikes.store(0, Ordering::Relaxed);
         self.is_doubtful.store(false, Ordering::Relaxed);
-        lock(&self.ill).take();
+        // Something is there, but perhaps not the server that was greeted: `check` finds out.
+        if !self.is_suspect.load(Ordering::Relaxed) {
+            lock(&self.ill).take();
+        }
         if is_call {
             self.barren.store(0, Ordering::Relaxed);
         }
@@ -284,8 +287,9 @@ impl Remote {
             return None;
         }
         let must_look = self.must_look.swap(false, Ordering::Relaxed);
-        let failing =
-            self.strikes.load(Ordering::Relaxed) > 0 || self.is_doubtful.load(Ordering::Relaxed);
+        let failing = self.strikes.load(Ordering::Relaxed) > 0
+            || self.is_doubtful.load(Ordering::Relaxed)
+            || lock(&self.ill).is_some();
         let patience = match failing {
             true => limits::REMOTE_RETRY,
             false => limits::REMOTE_LOOK,
