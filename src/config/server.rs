@@ -179,7 +179,13 @@ fn assemble(
     let instance_idle = entry
         .instance_idle_timeout_ms
         .map_or(limits::INSTANCE_IDLE, Duration::from_millis);
-    let restart = restart_policy(&entry, defaults);
+    let nothing = Entry::default();
+    // Of 1MCP these defaults are for processes; a connection that is lost is made again.
+    let restart_defaults = match entry.command.is_empty() {
+        true => &nothing,
+        false => defaults,
+    };
+    let restart = restart_policy(&entry, restart_defaults);
     ServerConfig {
         name: name.to_owned(),
         tags: entry.tags,
