@@ -70,6 +70,15 @@ pub fn examine(socket: &UnixStream, accepted: u64) -> io::Result<(Peer, Result<(
     Ok((peer, judge(pid, pinned.as_ref(), accepted)))
 }
 
+/// Names the process at the other end for good, to wait for its end.
+pub fn pin(socket: &UnixStream) -> Option<OwnedFd> {
+    let pinned = sys::peer_pidfd(socket.as_fd());
+    pinned.or_else(|| {
+        let peer = sys::peer_credentials(socket.as_fd()).ok()?;
+        family::open_pidfd(peer.pid)
+    })
+}
+
 /// Now in the unit of `Member::started`; all that `/proc` knows of a moment.
 pub fn boot_ticks() -> u64 {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();

@@ -2,7 +2,8 @@
 //! what the gateway had started.
 //!
 //! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, with the inodes of its
-//! leader's three standard files, `-pgid` when it is gone. When the pipe ends, the gateway has ended, however that came about, SIGKILL included:
+//! leader's three standard files, `-pgid` when it is gone. When the pipe ends, the gateway has
+//! ended, however that came about, SIGKILL included:
 //! the groups still listed get TERM, then KILL, with everyone who left them by `setsid`.
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).

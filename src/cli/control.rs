@@ -5,10 +5,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::process::DumpableBehavior;
 use serde_json::{Value, json};
+use signal_hook::consts::SIGTERM;
 
 use crate::base::limits;
 use crate::cli::args::{ControlFlags, Verb};
@@ -334,7 +337,29 @@ fn change(mut talk: Talk, verb: &Verb, voice: &mut Voice) -> Result<u8, Failure>
         true => voice.line(&text)?,
         false => voice.line(&summary(verb, &last, began.elapsed()))?,
     }
+    if *verb == Verb::Drain {
+        wait_gone(&talk)?;
+    }
     Ok(0)
+}
+
+/// The last word of a gateway comes a moment before its end. In a container that is the end of
+/// everybody: then TERM comes to us too, and what we were asked for is done.
+fn wait_gone(talk: &Talk) -> Result<(), Failure> {
+    let is_done = Arc::new(AtomicBool::new(true));
+    // Without it only the exit code is another one.
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGTERM, 0, is_done);
+    let soon = Instant::now() + limits::CONTROL_ANSWER;
+    let until = talk
+        .deadline
+        .map_or(soon, |deadline| deadline.at().min(soon));
+    match talk.dialogue.wait_gone(until) {
+        true => Ok(()),
+        false => {
+            let what = "the gateway has closed everything, but its process is still there";
+            Err(Failure::Timeout(what.into()))
+        }
+    }
 }
 
 fn progress_text(line: &Value) -> String {

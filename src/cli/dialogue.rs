@@ -2,13 +2,14 @@
 //! come back.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::base::{family, limits};
+use crate::base::{family, limits, peer};
 use crate::cli::outcome::Failure;
 use crate::config::settings::{ControlSocket, Origin, Settings};
 use crate::gateway::local_socket::{self, Owner, connect};
@@ -140,6 +141,8 @@ fn first(paths: &[PathBuf], deadline: Instant) -> Result<Option<UnixStream>, Fai
 pub struct Dialogue {
     stream: UnixStream,
     unread: Vec<u8>,
+    /// The process of the gateway.
+    gateway: Option<OwnedFd>,
 }
 
 /// What came.
@@ -162,8 +165,22 @@ impl Dialogue {
             .map_err(cannot)?;
         let _ = { &stream }.write_all(format!("{order}\n").as_bytes());
         stream.set_nonblocking(true).map_err(cannot)?;
+        let gateway = peer::pin(&stream);
         let unread = Vec::new();
-        Ok(Dialogue { stream, unread })
+        Ok(Dialogue {
+            stream,
+            unread,
+            gateway,
+        })
+    }
+
+    /// Waits for the end of the gateway's process; false at the deadline.
+    pub fn wait_gone(&self, deadline: Instant) -> bool {
+        match &self.gateway {
+            Some(gateway) => family::wait_readable(Some(gateway), deadline),
+            // Where the system does not tell, the end of its last word has to do.
+            None => true,
+        }
     }
 
     /// The next line; silence at `until`.

@@ -4,12 +4,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::value::RawValue;
 
 use crate::base::limits;
@@ -20,7 +18,7 @@ use crate::cli::outcome::{EXIT_FALSE, Failure, finish, write_line};
 use crate::config::settings::{Flags, Origin, Settings, Transport};
 use crate::config::{Environment, load, load_settings, process_environment};
 use crate::gateway::health_socket::{SocketName, sockets_of_processes};
-use crate::gateway::local_socket::folders;
+use crate::gateway::local_socket::{self, folders};
 
 /// Gives the exit code: 0 when the answer is yes.
 pub fn run(asked: &HealthFlags, flags: &Flags, out: &mut dyn Write) -> u8 {
@@ -41,15 +39,15 @@ fn ask(asked: &HealthFlags, flags: &Flags) -> Result<Answer, Failure> {
     let deadline = Deadline::after(asked.timeout.unwrap_or(limits::HEALTH_COMMAND));
     let path = path_of(&asked.probe);
     if let Some(socket) = &asked.socket {
-        let stream = connect(socket).map_err(|error| {
+        let stream = connect(socket, &deadline).map_err(|error| {
             let socket = socket.display();
             Failure::Unreachable(format!("failed to connect to {socket}: {error}"))
         })?;
         return exchange(Stream::Socket(stream), "localhost", &path, &deadline);
     }
     let settings = settings(flags, &process_environment())?;
-    let mut reached = sockets(&settings)?;
-    let first = reached.find_map(|socket| connect(&socket).ok());
+    let mut reached = sockets(&settings, &deadline)?;
+    let first = reached.find_map(|socket| connect(&socket, &deadline).ok());
     if let Some(stream) = first {
         return exchange(Stream::Socket(stream), "localhost", &path, &deadline);
     }
@@ -84,7 +82,10 @@ pub fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, Fa
 }
 
 /// Where the health socket of the gateway may be.
-fn sockets(settings: &Settings) -> Result<impl Iterator<Item = PathBuf> + use<>, Failure> {
+fn sockets(
+    settings: &Settings,
+    deadline: &Deadline,
+) -> Result<impl Iterator<Item = PathBuf> + use<>, Failure> {
     let folders = folders(settings.state_dir.as_deref());
     let has_port = matches!(
         settings.origin("port"),
@@ -98,7 +99,7 @@ fn sockets(settings: &Settings) -> Result<impl Iterator<Item = PathBuf> + use<>,
     let all = folders
         .iter()
         .flat_map(|folder| sockets_of_processes(folder));
-    let living: Vec<PathBuf> = all.filter(|path| connect(path).is_ok()).collect();
+    let living: Vec<PathBuf> = all.filter(|path| connect(path, deadline).is_ok()).collect();
     if living.len() > 1 {
         let names: Vec<String> = living
             .iter()
@@ -124,12 +125,8 @@ fn address(settings: &Settings) -> SocketAddr {
     SocketAddr::new(ip, settings.port)
 }
 
-/// The system's own wait for a place in the queue has no end.
-fn connect(path: &Path) -> std::io::Result<UnixStream> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(socket.as_fd(), &SocketAddrUnix::new(path)?)?;
-    let stream = UnixStream::from(socket);
+fn connect(path: &Path, deadline: &Deadline) -> std::io::Result<UnixStream> {
+    let stream = local_socket::connect(path, deadline.at())?;
     stream.set_nonblocking(false)?;
     Ok(stream)
 }

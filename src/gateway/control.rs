@@ -106,6 +106,8 @@ impl Control {
 fn accept_all(socket: &LocalSocket, woken: &UnixStream, desk: &Arc<Desk>) -> Vec<Connection> {
     let mut connections: Vec<Connection> = Vec::new();
     let mut count = 0_u64;
+    // When a failure was last told of.
+    let mut told: Option<Instant> = None;
     while !desk.stopping.load(Ordering::Acquire) {
         let (listener, woken) = (socket.listener.as_fd(), woken.as_fd());
         let mut fds = [
@@ -126,7 +128,11 @@ fn accept_all(socket: &LocalSocket, woken: &UnixStream, desk: &Arc<Desk>) -> Vec
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
-                log::warn!("control connection not accepted: {error}");
+                let is_quiet = |told: Instant| told.elapsed() < limits::ACCEPT_LOG_INTERVAL;
+                if !told.is_some_and(is_quiet) {
+                    log::warn!("control connection not accepted: {error}");
+                    told = Some(Instant::now());
+                }
                 std::thread::sleep(limits::ACCEPT_RETRY);
             }
         }
@@ -239,7 +245,11 @@ impl Desk {
     fn obey(&self, order: &Order, peer: &Peer, talk: &Conversation<'_>) -> Result<Value, Stop> {
         if order.steers() {
             let (pid, uid) = (peer.pid, peer.uid);
-            log::info!("control order={order:?} pid={pid} uid={uid}");
+            let server = order.server().unwrap_or_default();
+            log::info!(
+                "control order={} server={server:?} pid={pid} uid={uid}",
+                order.word()
+            );
         }
         if !order.stays() {
             return carry_out(order, self, talk);

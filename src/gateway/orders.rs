@@ -79,6 +79,32 @@ impl Order {
             .map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
     }
 
+    pub fn word(&self) -> &'static str {
+        match self {
+            Order::Status {} => "status",
+            Order::Watch {} => "watch",
+            Order::Wait { .. } => "wait",
+            Order::Logs { .. } => "logs",
+            Order::Restart { .. } => "restart",
+            Order::Enable { .. } => "enable",
+            Order::Disable { .. } => "disable",
+            Order::Reload {} => "reload",
+            Order::Drain {} => "drain",
+        }
+    }
+
+    /// The one that it is about.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Order::Wait { server, .. } => server.as_deref(),
+            Order::Logs { server, .. }
+            | Order::Restart { server }
+            | Order::Enable { server }
+            | Order::Disable { server } => Some(server),
+            _ => None,
+        }
+    }
+
     /// Its connection stays until something has happened.
     pub fn stays(&self) -> bool {
         match self {
