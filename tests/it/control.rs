@@ -432,7 +432,10 @@ impl Trap {
         let binary = folder.0.join("onemcp");
         // By another program: a file that this one has open for writing may not be run, and a
         // child of another test would keep it open.
-        let copied = Command::new("cp").arg(gateway_binary()).arg(&binary).status();
+        let copied = Command::new("cp")
+            .arg(gateway_binary())
+            .arg(&binary)
+            .status();
         assert!(copied.unwrap().success());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hostile/control.sh");
         let script = folder.write("control.sh", &std::fs::read_to_string(script).unwrap());
