@@ -151,14 +151,8 @@ fn start(
         naming: config.settings.naming.clone(),
     };
     for (index, server) in servers.iter().enumerate() {
-        let server = Server::start(index, (*server).clone(), around.clone());
-        let server = match server {
-            Ok(server) => server,
-            Err(error) => {
-                local.stop();
-                return Err(cannot(error));
-            }
-        };
+        let server = Server::new(index, (*server).clone(), around.clone());
+        server.launch();
         let status = server.status();
         local.started.push(Started {
             server,

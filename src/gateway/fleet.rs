@@ -40,29 +40,20 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a server that was not there, or one in the place of `before`.
-    ///
-    /// # Errors
-    /// When its thread cannot be started, or the gateway ends.
-    pub fn start(
-        &self,
-        config: ServerConfig,
-        before: Option<&Server>,
-    ) -> std::io::Result<Arc<Server>> {
+    /// A server that was not there, or one in the place of `before`. Whoever takes it in launches
+    /// it then.
+    pub fn prepare(&self, config: ServerConfig, before: Option<&Server>) -> Arc<Server> {
         let mut state = self.state();
-        if state.is_closed {
-            return Err(std::io::Error::other("the gateway is shutting down"));
-        }
         let around = self.around.clone();
         let server = match before {
-            Some(before) => before.start_successor(config, around)?,
-            None => Server::start(state.next_slot, config, around)?,
+            Some(before) => before.successor(config, around),
+            None => {
+                state.next_slot += 1;
+                Server::new(state.next_slot, config, around)
+            }
         };
-        if before.is_none() {
-            state.next_slot += 1;
-        }
         state.handles.push(server.clone());
-        Ok(server)
+        server
     }
 
     /// The servers of the configuration that is to be put in force: they may wait for each other.

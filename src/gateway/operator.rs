@@ -231,7 +231,7 @@ impl Operator {
     ///
     /// # Errors
     /// When it has none, because it is disabled or its entry is wrong.
-    pub fn restart(&self, server: &Server) -> Result<(), Refused> {
+    pub fn restart(&self, server: &Arc<Server>) -> Result<(), Refused> {
         let refused = |why| Refused::new(EXIT_FALSE, format!("{:?} {why}", server.name()));
         server.restart().map_err(refused)
     }

@@ -344,8 +344,7 @@ impl Keeper {
                 .change(|standing| standing.needs_restart = needs_restart);
             return Ok(report);
         }
-        let outcome = self.put_in_force(&config, &plan);
-        outcome.map_err(|error| vec![format!("failed to start what is new: {error}")])?;
+        self.put_in_force(&config, &plan);
         journal::log::set_level(config.settings.log_level);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
@@ -360,25 +359,20 @@ impl Keeper {
     }
 
     /// Starts what is new, and has the router take it in. Who leaves is ended by the router.
-    fn put_in_force(&mut self, config: &Config, plan: &Plan) -> std::io::Result<()> {
+    fn put_in_force(&mut self, config: &Config, plan: &Plan) {
         let mut handles = BTreeMap::new();
-        let mut started: Vec<Arc<Server>> = Vec::new();
+        let mut new: Vec<Arc<Server>> = Vec::new();
         let names = config.servers.iter().map(|entry| entry.name.as_str());
         self.fleet.expect(names);
         for entry in &config.servers {
             let before = self.handles.get(&entry.name);
             let handle = match (before, plan.change_of(&entry.name)) {
                 (Some(before), Some(Change::Keep | Change::Metadata(_)) | None) => before.clone(),
-                (before, _) => match self.fleet.start(entry.clone(), before.map(|b| &**b)) {
-                    Ok(server) => {
-                        started.push(server.clone());
-                        server
-                    }
-                    Err(error) => {
-                        started.into_iter().for_each(|new| self.fleet.retire(new));
-                        return Err(error);
-                    }
-                },
+                (before, _) => {
+                    let server = self.fleet.prepare(entry.clone(), before.map(|b| &**b));
+                    new.push(server.clone());
+                    server
+                }
             };
             handles.insert(entry.name.clone(), handle);
         }
@@ -399,7 +393,8 @@ impl Keeper {
         if self.orders.send(Order { fixed, done }).is_ok() {
             let _ = carried_out.recv_timeout(limits::ROUTER_ORDER);
         }
-        Ok(())
+        // Only now: the router would not know what they report.
+        new.iter().for_each(Server::launch);
     }
 
     /// Settings that are read at the start only.

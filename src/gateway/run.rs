@@ -130,10 +130,9 @@ impl Core {
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
-        let mut servers = Vec::with_capacity(config.servers.len());
-        for server in &config.servers {
-            servers.push(fleet.start(server.clone(), None).map_err(cannot)?);
-        }
+        let servers = config.servers.iter();
+        let servers = servers.map(|server| fleet.prepare(server.clone(), None));
+        let servers: Vec<_> = servers.collect();
         let offers = vec![None; servers.len()];
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
@@ -148,6 +147,7 @@ impl Core {
         };
         let run = move || router.run();
         let router = thread::spawn("router", limits::STACK_WORKER_BYTES, run).map_err(cannot)?;
+        fixed.servers.iter().for_each(Server::launch);
         let configured = Arc::new(Configured::default());
         let parts = (fleet.clone(), orders, configured.clone());
         let keeper = Keeper::new(config, loader, fixed, parts);

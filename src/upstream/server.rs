@@ -354,33 +354,26 @@ impl Instance {
 }
 
 impl Server {
-    /// Creates the handle and, for an enabled server, starts its owner thread.
-    pub fn start(
-        slot: usize,
-        config: ServerConfig,
-        around: Surroundings,
-    ) -> std::io::Result<Arc<Server>> {
+    /// The handle of a server that was not there. Nothing is started: what it reports must be
+    /// expected first.
+    pub fn new(slot: usize, config: ServerConfig, around: Surroundings) -> Arc<Server> {
         let fresh = (Tail::default(), Arc::default());
-        Server::start_with(slot, config, around, fresh)
+        Server::create(slot, config, around, fresh)
     }
 
     /// One that is to take the place of this one: what clients want stays, and so do its last
     /// lines. `take_over` makes it the one that serves.
-    pub fn start_successor(
-        &self,
-        config: ServerConfig,
-        around: Surroundings,
-    ) -> std::io::Result<Arc<Server>> {
+    pub fn successor(&self, config: ServerConfig, around: Surroundings) -> Arc<Server> {
         let kept = (self.tail.clone(), self.standing.clone());
-        Server::start_with(self.id.slot, config, around, kept)
+        Server::create(self.id.slot, config, around, kept)
     }
 
-    fn start_with(
+    fn create(
         slot: usize,
         config: ServerConfig,
         around: Surroundings,
         (tail, standing): (Tail, Arc<Standing>),
-    ) -> std::io::Result<Arc<Server>> {
+    ) -> Arc<Server> {
         let state = match config.state {
             ServerState::Enabled => State::Pending,
             ServerState::Disabled => State::Disabled,
@@ -409,13 +402,30 @@ impl Server {
             }
         }
         server.around.neighbours.enter(&server);
-        if state == State::Pending {
-            let owner = Owner::new(server.clone(), Role::Shared, server.shared.clone());
-            let name = format!("own:{}", server.config.name);
-            let thread = thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run())?;
-            *lock(&server.shared.thread) = Some(thread);
+        server
+    }
+
+    /// Starts the owner thread of an enabled server, once. What the system refuses makes it a
+    /// server that has failed; to restart it tries again.
+    pub fn launch(self: &Arc<Self>) {
+        let mut running = lock(&self.shared.thread);
+        if self.config.state != ServerState::Enabled || running.is_some() {
+            return;
         }
-        Ok(server)
+        let owner = Owner::new(self.clone(), Role::Shared, self.shared.clone());
+        let name = format!("own:{}", self.config.name);
+        match thread::spawn(&name, limits::STACK_WORKER_BYTES, move || owner.run()) {
+            Ok(thread) => *running = Some(thread),
+            Err(error) => {
+                drop(running);
+                let why = format!("cannot be started, there is no thread for it: {error}");
+                log::error!("server not started server={:?}: it {why}", self.name());
+                self.update(&Role::Shared, &self.shared, |status, _| {
+                    status.state = State::Failed;
+                    status.last_error = Some(why);
+                });
+            }
+        }
     }
 
     /// From now on this handle serves.
@@ -491,7 +501,7 @@ impl Server {
     ///
     /// # Errors
     /// Why it cannot be started.
-    pub fn restart(&self) -> Result<(), String> {
+    pub fn restart(self: &Arc<Self>) -> Result<(), String> {
         match &self.config.state {
             ServerState::Enabled => {}
             ServerState::Disabled => return Err("is disabled; enable it instead".to_owned()),
@@ -508,6 +518,7 @@ impl Server {
             status.begin();
         });
         self.pool.restart();
+        self.launch();
         Ok(())
     }
 

@@ -61,7 +61,8 @@ impl Place {
 
     fn start(&mut self, config: ServerConfig) -> Arc<Server> {
         let (slot, around) = (self.servers.len(), self.around.clone());
-        let server = Server::start(slot, config, around).expect("a server");
+        let server = Server::new(slot, config, around);
+        server.launch();
         self.servers.push(server.clone());
         server
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::rig::{Plan, Rig, signal};
-use crate::support::servers::{everything, with};
+use crate::support::servers::{everything, hostile, with};
 use crate::support::session::tool_call;
 
 /// A gateway that looks at its files every moment, and does not wait long for them to rest.
@@ -213,6 +213,32 @@ fn subscriptions_and_levels_go_over_to_the_new_process() {
         if message["method"] == "notifications/resources/updated" {
             break assert_eq!(message["params"]["uri"], WATCHED);
         }
+    }
+    rig.stop();
+}
+
+#[test]
+fn of_many_servers_that_come_at_once_none_is_missed() {
+    let rig = plan(json!({"a": everything(&[])})).start();
+    let mut session = rig.session();
+    for round in 0..3 {
+        let mut servers = json!({"a": everything(&[])});
+        for number in 0..12 {
+            servers[format!("s{round}-{number}")] = hostile(&[]);
+        }
+        rewrite(&rig, servers);
+        reload(&rig);
+        let mut listed = Vec::new();
+        eventually("all are listed", || {
+            let names = session.names("tools");
+            let new = format!("s{round}-");
+            let echoes = names.iter().filter(|name| name.ends_with("_1mcp_echo"));
+            listed = echoes
+                .filter(|name| name.starts_with(&new))
+                .cloned()
+                .collect();
+            listed.len() == 12
+        });
     }
     rig.stop();
 }
