@@ -459,7 +459,7 @@ pub const ROUTER_ORDER: Duration = Duration::from_secs(10);
 /// time.
 pub const RETIRE_MIN: Duration = Duration::from_millis(200);
 pub const RETIRE: Duration = Duration::from_secs(60);
-pub const RETIRING: usize = 64;
+pub const RETIRING: usize = CONFIG_SERVERS;
 /// How often the files of the configuration are looked at.
 pub const CONFIG_LOOK: Duration = Duration::from_millis(500);
 /// A folder of the configuration: entries looked at.

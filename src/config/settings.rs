@@ -254,6 +254,25 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// These, as far as they may change while the gateway runs; for the rest `started`.
+    pub fn over(&self, started: &Settings) -> Settings {
+        let mut settings = Settings::default();
+        for row in SETTINGS {
+            let from = if row.reloadable { self } else { started };
+            let Some(value) = from.values.get(row.key) else {
+                continue;
+            };
+            (row.fill)(&mut settings, value);
+            settings.values.insert(row.key, value.clone());
+            settings
+                .origins
+                .insert(row.key, from.origin(row.key).clone());
+        }
+        // Both were checked, and the parts of a name are reloaded together.
+        settings.name_things(&mut Vec::new());
+        settings
+    }
+
     /// Who decided the value of a key of SETTINGS.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -42,8 +42,8 @@ const TOKENS: [&str; 9] = [
     "xoxp-",
     "eyJ",
 ];
-const FILE_ENDINGS: [&str; 9] = [
-    "json", "js", "ts", "py", "yml", "yaml", "conf", "ini", "toml",
+const FILE_ENDINGS: [&str; 10] = [
+    "json", "js", "ts", "py", "yml", "yaml", "conf", "ini", "toml", "env",
 ];
 
 /// `text` without what is nobody's business, nor any of the `known` secrets.

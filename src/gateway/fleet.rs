@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{limits, thread};
 use crate::config::server::ServerConfig;
+use crate::config::settings::Settings;
 use crate::upstream::server::{Server, Surroundings};
 
 pub struct Fleet {
@@ -59,6 +60,11 @@ impl Fleet {
     /// The servers of the configuration that is to be put in force: they may wait for each other.
     pub fn expect<'n>(&self, names: impl Iterator<Item = &'n str>) {
         self.around.neighbours.expect(names);
+    }
+
+    /// How often a list that changes all the time is read.
+    pub fn set_refresh_window(&self, settings: &Settings) {
+        self.around.refresh_window.set(settings);
     }
 
     pub fn handles(&self) -> Vec<Arc<Server>> {

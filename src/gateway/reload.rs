@@ -19,6 +19,7 @@ use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, plan};
 use crate::config::server::{ServerConfig, ServerState};
+use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
@@ -73,6 +74,8 @@ pub struct Keeper {
     config: Config,
     /// What the process was started with: some settings stay as they were then.
     started: Config,
+    /// The settings of the files, whether they count by now or not.
+    files: Settings,
     loader: Option<Loader>,
     /// Switched on or off by hand, each with whether the files said `disabled` then.
     switched: BTreeMap<String, Switched>,
@@ -176,6 +179,7 @@ impl Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
             handles: base.servers.iter().map(named).collect(),
+            files: config.settings.clone(),
             started: config.clone(),
             switched: BTreeMap::new(),
             config,
@@ -305,6 +309,7 @@ impl Keeper {
 
     fn switch(&mut self, name: &str, enabled: bool) -> Outcome {
         let mut config = self.config.clone();
+        config.settings = self.files.clone();
         let Some(server) = config.servers.iter_mut().find(|s| s.name == name) else {
             return Err(vec![format!("there is no server {name:?}")]);
         };
@@ -332,9 +337,11 @@ impl Keeper {
     }
 
     /// Carries out what is different.
-    fn take(&mut self, config: Config) -> Outcome {
-        let plan = plan(&self.config, &config);
+    fn take(&mut self, mut config: Config) -> Outcome {
         let needs_restart = self.needs_restart(&config);
+        self.files = config.settings.clone();
+        config.settings = config.settings.over(&self.started.settings);
+        let plan = plan(&self.config, &config);
         let mut report = report(&plan);
         report.needs_restart.clone_from(&needs_restart);
         if plan.is_empty() {
@@ -345,6 +352,7 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
+        self.fleet.set_refresh_window(&config.settings);
         journal::log::set_level(config.settings.log_level);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;

@@ -31,6 +31,7 @@ pub struct Router {
     pub clients: Clients,
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
+    pub began: Instant,
     /// The start is over at the latest then.
     pub settle_by: Instant,
 }
@@ -135,7 +136,7 @@ impl Router {
                 .next_sweep
                 .min(desk.window_ends.unwrap_or(desk.next_sweep));
             if !self.hub.is_settled() {
-                wake = wake.min(self.settle_by);
+                wake = wake.min(self.settle_by).min(self.next_late(&desk));
             }
             wake = self
                 .clients
@@ -172,6 +173,7 @@ impl Router {
             log::warn!("start is over although servers are still loading");
             self.settle(desk);
         }
+        self.look_if_settled(desk);
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
@@ -347,13 +349,28 @@ impl Router {
         if self.hub.is_settled() {
             return;
         }
+        let now = Instant::now();
         let is_settled = |(server, offer): (&Arc<Server>, &Option<Offer>)| {
             let state = server.status().state;
-            state.is_settled() && (state != State::Ready || offer.is_some())
+            let is_over = state.is_settled() && (state != State::Ready || offer.is_some());
+            is_over || self.late(server) <= now
         };
         if desk.fixed.servers.iter().zip(&desk.offers).all(is_settled) {
             self.settle(desk);
         }
+    }
+
+    /// When nobody waits for this server any more.
+    fn late(&self, server: &Server) -> Instant {
+        self.began + server.config.connection_timeout
+    }
+
+    /// The next such moment.
+    fn next_late(&self, desk: &Desk) -> Instant {
+        let now = Instant::now();
+        let moments = desk.fixed.servers.iter().map(|server| self.late(server));
+        let to_come = moments.filter(|moment| *moment > now);
+        to_come.fold(self.settle_by, Instant::min)
     }
 
     /// The start is over.

@@ -143,6 +143,7 @@ impl Core {
             clients: clients.clone(),
             events: received,
             orders: ordered,
+            began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
         };
         let run = move || router.run();

@@ -31,6 +31,11 @@ impl Agenda {
         }
     }
 
+    /// Between two readings, from now on.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     /// The server said that a list changed.
     pub fn changed(&mut self, kind: ListKind, now: Instant) {
         let entry = &mut self.lists[kind as usize];

@@ -85,6 +85,8 @@ pub(super) struct Death {
 pub(super) enum Stage {
     /// There is nothing to run or to talk to.
     Absent,
+    /// It did not say what it had to in its time.
+    Silent,
     Started,
     Ready,
 }
@@ -303,6 +305,11 @@ impl Owner {
             self.end(running, Reason::Starting, "is starting");
             return Ending::Spoilt;
         }
+        // What had all its time has failed; what ended early is tried again a moment later.
+        let last = match fault {
+            Fault::Timeout(..) => Stage::Silent,
+            _ => Stage::Started,
+        };
         let why = match fault {
             Fault::Stopped => {
                 self.end(running, Reason::Draining, "is stopping");
@@ -323,7 +330,7 @@ impl Owner {
             return Ending::Locked(why);
         }
         let next = is_spoilt.then_some(Verdict::Session);
-        unborn(format!("{why}{}", self.last_words()), Stage::Started, next)
+        unborn(format!("{why}{}", self.last_words()), last, next)
     }
 
     /// Waits for a turn to start, watching for a stop.
@@ -781,6 +788,7 @@ impl Owner {
         }
         let now = Instant::now();
         if is_news {
+            running.agenda.set_window(self.server.refresh_window());
             let dirty = running.link.take_dirty();
             dirty
                 .into_iter()

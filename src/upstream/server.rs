@@ -3,7 +3,7 @@
 //! the state.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -166,7 +166,7 @@ pub struct Surroundings {
     /// What servers over HTTP may stand at although `net::egress` refuses it.
     pub egress_allow: Arc<[Allowed]>,
     /// Between two readings of a list that changes all the time.
-    pub refresh_window: Duration,
+    pub refresh_window: RefreshWindow,
     /// Whoever others may wait for.
     pub neighbours: Arc<Neighbours>,
 }
@@ -183,18 +183,36 @@ impl Surroundings {
             starts,
             roots: format!("{{\"roots\":[{roots}]}}").into(),
             egress_allow: settings.egress_allow.as_slice().into(),
-            refresh_window: refresh_window(settings),
+            refresh_window: RefreshWindow::new(settings),
             neighbours: Arc::default(),
         }
     }
 }
 
-/// One reading for each window in which clients are told of changes.
-fn refresh_window(settings: &Settings) -> Duration {
-    let batch = settings.async_batch_delay.min(settings.async_max_delay);
-    match settings.async_batch_notifications {
-        true => batch.max(limits::REFRESH_WINDOW),
-        false => limits::REFRESH_WINDOW,
+/// One reading for each window in which clients are told of changes. In milliseconds; a reload
+/// may set it.
+#[derive(Clone, Default)]
+pub struct RefreshWindow(Arc<AtomicU64>);
+
+impl RefreshWindow {
+    fn new(settings: &Settings) -> RefreshWindow {
+        let window = RefreshWindow::default();
+        window.set(settings);
+        window
+    }
+
+    pub fn set(&self, settings: &Settings) {
+        let batch = settings.async_batch_delay.min(settings.async_max_delay);
+        let window = match settings.async_batch_notifications {
+            true => batch.max(limits::REFRESH_WINDOW),
+            false => limits::REFRESH_WINDOW,
+        };
+        let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -523,7 +541,7 @@ impl Server {
     }
 
     pub(crate) fn refresh_window(&self) -> Duration {
-        self.around.refresh_window
+        self.around.refresh_window.get()
     }
 
     pub(crate) fn starts(&self) -> &Gate {

@@ -242,3 +242,36 @@ fn of_many_servers_that_come_at_once_none_is_missed() {
     }
     rig.stop();
 }
+
+#[test]
+fn what_needs_a_restart_is_said_and_does_not_count() {
+    let servers = || json!({"a": everything(&[])});
+    let rig = plan(servers()).set("trustProxy", json!("false")).start();
+    let spoofed = || {
+        let request = crate::support::http::Request::new("GET", "/health");
+        let request = request.with("X-Forwarded-For", "127.0.0.1");
+        rig.connect().exchange(&request).json()
+    };
+    let shown = |health: &Value| !health["servers"]["details"].as_array().unwrap().is_empty();
+    assert!(!shown(&spoofed()));
+    let settings = json!({
+        "asyncLoading": {"batchDelay": 50}, "configReload": {"debounce": 20},
+        "trustProxy": "true", "pageSize": 2,
+    });
+    let mark = rig.folder().file_name().unwrap().to_str().unwrap();
+    let servers = json!({"a": with(everything(&[]), json!({"env": {"MARK": mark}}))});
+    let text = json!({"mcpServers": servers, "gateway": settings}).to_string();
+    fs::write(file(&rig), text).unwrap();
+    reload(&rig);
+    let configuration = || rig.health()["configuration"].clone();
+    eventually("it is said", || {
+        configuration()["needsRestart"] == json!(["trustProxy"])
+    });
+    assert!(
+        !shown(&spoofed()),
+        "who may see more is not changed by a reload"
+    );
+    let page = rig.session().get("tools/list", json!({}));
+    assert_eq!(page["tools"].as_array().unwrap().len(), 2);
+    rig.stop();
+}

@@ -175,3 +175,19 @@ fn a_port_that_is_taken_is_unavailable_and_bad_words_are_usage() {
     let (code, _) = Plan::new(json!({})).arg("--config=/no/such/file").refused();
     assert_eq!(code, Some(78));
 }
+
+#[test]
+fn nobody_waits_for_a_server_longer_than_it_may_take_to_start() {
+    let silent = with(
+        hostile(&["--slow-start", "60000"]),
+        json!({"connectionTimeout": 400}),
+    );
+    let rig = Plan::new(json!({"silent": silent, "ev": everything(&[])})).start_unready();
+    let began = std::time::Instant::now();
+    let mut session = rig.session();
+    assert!(session.names("tools").contains(&"ev_1mcp_echo".to_owned()));
+    // Two greetings and a second try would be more.
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_millis(1500), "{took:?}");
+    rig.stop();
+}
