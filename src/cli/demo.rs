@@ -1,18 +1,15 @@
 //! `onemcp demo`: the gateway on the two embedded demo servers, without any file, and what a
 //! person needs to try it. Stdout keeps the one line that scripts read.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
-use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::cli::serve::{refused, serve};
 use crate::cli::{quieten, say};
 use crate::config::child::inherited;
-use crate::config::server::{Instances, ProcessSpec, ServerConfig, ServerState};
+use crate::config::server::{ProcessSpec, ServerConfig};
 use crate::config::settings::Flags;
 use crate::config::{Environment, load_settings, process_environment};
-use crate::model::backoff::RestartPolicy;
 
 pub fn run(flags: &Flags) -> ExitCode {
     let environment = process_environment();
@@ -31,28 +28,15 @@ fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
     let env = inherited(environment, false, &[])
         .into_iter()
         .map(|(name, value)| (name, Secret::new(value)));
+    let process = ProcessSpec {
+        program: own_program(),
+        args: vec!["demo-server".to_owned(), kind.to_owned()],
+        env: env.collect(),
+        cwd: None,
+    };
     ServerConfig {
-        name: kind.to_owned(),
         tags: vec!["demo".to_owned()],
-        state: ServerState::Enabled,
-        process: Some(ProcessSpec {
-            program: own_program(),
-            args: vec!["demo-server".to_owned(), kind.to_owned()],
-            env: env.collect(),
-            cwd: None,
-        }),
-        remote: None,
-        connection_timeout: limits::HANDSHAKE_DEADLINE,
-        request_timeout: limits::CALL_DEADLINE,
-        disabled_tools: BTreeSet::new(),
-        instruction_override: None,
-        tool_description_overrides: BTreeMap::new(),
-        instances: Instances::Shared,
-        max_instances: limits::INSTANCES_PER_POOL,
-        instance_idle: limits::INSTANCE_IDLE,
-        required: false,
-        depends_on: Vec::new(),
-        restart: RestartPolicy::default(),
+        ..ServerConfig::shared(kind, process)
     }
 }
 

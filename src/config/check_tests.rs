@@ -797,6 +797,10 @@ fn restarts() {
         Some(50),
     );
     check("", r#", "restartDelay": 0"#, true, None, Some(10));
+    // Defaults for processes say nothing of connections.
+    let text = r#"{"serverDefaults": {"restartOnExit": false},
+        "mcpServers": {"a": {"url": "http://127.0.0.1:1/mcp"}}}"#;
+    assert_eq!(read(text).servers[0].restart, RestartPolicy::default());
 }
 
 #[test]

@@ -45,6 +45,30 @@ pub struct ServerConfig {
     pub restart: RestartPolicy,
 }
 
+impl ServerConfig {
+    /// One process for everybody, and for the rest the defaults.
+    pub fn shared(name: &str, process: ProcessSpec) -> ServerConfig {
+        ServerConfig {
+            name: name.to_owned(),
+            tags: Vec::new(),
+            state: ServerState::Enabled,
+            process: Some(process),
+            remote: None,
+            connection_timeout: limits::HANDSHAKE_DEADLINE,
+            request_timeout: limits::CALL_DEADLINE,
+            disabled_tools: BTreeSet::new(),
+            instruction_override: None,
+            tool_description_overrides: BTreeMap::new(),
+            instances: Instances::Shared,
+            max_instances: limits::INSTANCES_PER_POOL,
+            instance_idle: limits::INSTANCE_IDLE,
+            required: false,
+            depends_on: Vec::new(),
+            restart: RestartPolicy::default(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
     Enabled,
@@ -179,7 +203,13 @@ fn assemble(
     let instance_idle = entry
         .instance_idle_timeout_ms
         .map_or(limits::INSTANCE_IDLE, Duration::from_millis);
-    let restart = restart_policy(&entry, defaults);
+    let nothing = Entry::default();
+    // Of 1MCP these defaults are for processes; a connection that is lost is made again.
+    let restart_defaults = match entry.command.is_empty() {
+        true => &nothing,
+        false => defaults,
+    };
+    let restart = restart_policy(&entry, restart_defaults);
     ServerConfig {
         name: name.to_owned(),
         tags: entry.tags,

@@ -73,7 +73,8 @@ impl Gateway {
             self.core.clients.sessions.len()
         );
         self.wait_delay(why);
-        let times = Times::new(Instant::now(), self.settings.shutdown_timeout);
+        let settings = &self.core.hub.world().fixed.settings;
+        let times = Times::new(Instant::now(), settings.shutdown_timeout);
         self.end_within(times)
     }
 
@@ -110,7 +111,7 @@ impl Gateway {
         let Some(http) = &self.http else {
             return;
         };
-        let delay = self.settings.drain_delay;
+        let delay = self.core.hub.world().fixed.settings.drain_delay;
         if !why.has_delay() || delay.is_zero() {
             return;
         }

@@ -1,7 +1,6 @@
 //! The life of a server as others see it, with real processes: small scripts, each made for one
 //! way to live.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use crossbeam_channel::bounded;
 
 use crate::base::gate::Gate;
 use crate::base::limits;
-use crate::config::server::{Instances, ProcessSpec, ServerConfig, ServerState};
+use crate::config::server::{ProcessSpec, ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::mcp::error::Reason;
 use crate::model::backoff::RestartPolicy;
@@ -69,31 +68,15 @@ impl Place {
 
     fn config(&self, name: &str, before: &str) -> ServerConfig {
         let folder = self.folder.to_str().expect("a name").to_owned();
-        ServerConfig {
-            name: name.to_owned(),
-            tags: Vec::new(),
-            state: ServerState::Enabled,
-            process: Some(ProcessSpec {
-                program: "/bin/sh".to_owned(),
-                args: ["-c", &format!("{before}\n{LOOP}"), "sh", &folder]
-                    .map(str::to_owned)
-                    .to_vec(),
-                env: Vec::new(),
-                cwd: None,
-            }),
-            remote: None,
-            connection_timeout: limits::HANDSHAKE_DEADLINE,
-            request_timeout: limits::CALL_DEADLINE,
-            disabled_tools: BTreeSet::new(),
-            instruction_override: None,
-            tool_description_overrides: BTreeMap::new(),
-            instances: Instances::Shared,
-            max_instances: limits::INSTANCES_PER_POOL,
-            instance_idle: limits::INSTANCE_IDLE,
-            required: false,
-            depends_on: Vec::new(),
-            restart: RestartPolicy::default(),
-        }
+        let process = ProcessSpec {
+            program: "/bin/sh".to_owned(),
+            args: ["-c", &format!("{before}\n{LOOP}"), "sh", &folder]
+                .map(str::to_owned)
+                .to_vec(),
+            env: Vec::new(),
+            cwd: None,
+        };
+        ServerConfig::shared(name, process)
     }
 
     fn touch(&self, file: &str) {

@@ -430,7 +430,13 @@ impl Trap {
         let folder = cli_support::Folder::new();
         // Where this stands the other user may perhaps not go.
         let binary = folder.0.join("onemcp");
-        std::fs::copy(gateway_binary(), &binary).unwrap();
+        // By another program: a file that this one has open for writing may not be run, and a
+        // child of another test would keep it open.
+        let copied = Command::new("cp")
+            .arg(gateway_binary())
+            .arg(&binary)
+            .status();
+        assert!(copied.unwrap().success());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hostile/control.sh");
         let script = folder.write("control.sh", &std::fs::read_to_string(script).unwrap());
         let socket = folder.0.join("control.sock");
