@@ -558,7 +558,7 @@ fn ask(uri: &str, view: &View, desk: &Desk, mail: &LazyMailbox) -> Option<Asked>
         raw: &literal,
     };
     let server = desk.find(&place, &key, &Caller::NOBODY).ok()?.server;
-    let link = server.link_for(&Caller::NOBODY).ok()?.link;
+    let link = server.link_for(&Caller::NOBODY).ok()?.link.clone();
     let hello = link.hello()?;
     if !tells_of_updates(&hello.capabilities) {
         return None;
