@@ -378,3 +378,37 @@ fn a_call_that_waits_for_a_start_is_served_by_it() {
     assert!(answer["result"].is_object(), "{answer}");
     rig.stop();
 }
+
+#[test]
+fn other_names_are_news_only_to_those_who_see_them() {
+    let rig = plan(json!({"a": everything(&[])})).start();
+    let whole = rig.session();
+    let mut alone = rig.session_at("/mcp/a");
+    let (mut listening, mut other) = (whole.listen(), alone.listen());
+    let settings = json!({
+        "asyncLoading": {"batchDelay": 50}, "configReload": {"debounce": 20},
+        "naming": {"separator": "__"},
+    });
+    let config: Value = serde_json::from_str(&text(&rig, json!({"a": everything(&[])}))).unwrap();
+    let config = json!({"mcpServers": config["mcpServers"], "gateway": settings});
+    fs::write(file(&rig), config.to_string()).unwrap();
+    reload(&rig);
+    let mut heard = vec![
+        listening.message()["method"].clone(),
+        listening.message()["method"].clone(),
+    ];
+    heard.sort_by_key(Value::to_string);
+    assert_eq!(
+        heard,
+        [
+            "notifications/prompts/list_changed",
+            "notifications/tools/list_changed"
+        ]
+    );
+    alone.call("test_trigger_prompt_change", json!({}));
+    assert_eq!(
+        other.message()["method"],
+        "notifications/prompts/list_changed"
+    );
+    rig.stop();
+}
