@@ -229,6 +229,8 @@ struct Slot {
     link: Option<Arc<Link>>,
     /// Of the last link: stays while the server restarts.
     hello: Option<Hello>,
+    /// Calls that wait for the link.
+    waiting: usize,
 }
 
 /// Who wants to hear of one resource.
@@ -249,6 +251,14 @@ struct Standing {
     level: Mutex<Option<Level>>,
     /// The handle that serves.
     current: Mutex<Weak<Server>>,
+}
+
+/// What handles of one name have in common.
+#[derive(Clone)]
+pub struct Kept {
+    slot: usize,
+    tail: Tail,
+    standing: Arc<Standing>,
 }
 
 /// One entry of `mcpServers`, as it is started.
@@ -280,6 +290,7 @@ impl Instance {
             status: Status::new(state),
             link: None,
             hello: None,
+            waiting: 0,
         });
         Arc::new(Instance {
             slot,
@@ -319,6 +330,7 @@ impl Instance {
             status,
             link,
             hello,
+            ..
         } = &mut *slot;
         change(status, link);
         if let Some(said) = link.as_ref().and_then(|link| link.hello()) {
@@ -338,11 +350,13 @@ impl Instance {
             if slot.status.state.is_settled() || left.is_zero() {
                 return Err(Box::new(slot.status.clone()));
             }
+            slot.waiting += 1;
             slot = self
                 .changed
                 .wait_timeout(slot, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            slot.waiting -= 1;
         }
     }
 
@@ -375,23 +389,36 @@ impl Server {
     /// The handle of a server that was not there. Nothing is started: what it reports must be
     /// expected first.
     pub fn new(slot: usize, config: ServerConfig, around: Surroundings) -> Arc<Server> {
-        let fresh = (Tail::default(), Arc::default());
-        Server::create(slot, config, around, fresh)
+        let fresh = Kept {
+            slot,
+            tail: Tail::default(),
+            standing: Arc::default(),
+        };
+        Server::of(fresh, config, around)
     }
 
     /// One that is to take the place of this one: what clients want stays, and so do its last
     /// lines. `take_over` makes it the one that serves.
     pub fn successor(&self, config: ServerConfig, around: Surroundings) -> Arc<Server> {
-        let kept = (self.tail.clone(), self.standing.clone());
-        Server::create(self.id.slot, config, around, kept)
+        Server::of(self.kept(), config, around)
     }
 
-    fn create(
-        slot: usize,
-        config: ServerConfig,
-        around: Surroundings,
-        (tail, standing): (Tail, Arc<Standing>),
-    ) -> Arc<Server> {
+    /// What goes over to the next handle of this name.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            slot: self.id.slot,
+            tail: self.tail.clone(),
+            standing: self.standing.clone(),
+        }
+    }
+
+    /// Another handle of a name that there was a server of.
+    pub fn of(kept: Kept, config: ServerConfig, around: Surroundings) -> Arc<Server> {
+        let Kept {
+            slot,
+            tail,
+            standing,
+        } = kept;
         let state = match config.state {
             ServerState::Enabled => State::Pending,
             ServerState::Disabled => State::Disabled,
@@ -912,8 +939,12 @@ impl Server {
     /// None of its processes works at anything for anybody.
     pub fn is_quiet(&self) -> bool {
         let is_at_rest = |instance: &Instance| {
-            let link = lock(&instance.slot).link.clone();
-            link.is_none_or(|link| link.is_quiet())
+            let slot = lock(&instance.slot);
+            let (link, now) = (slot.link.clone(), Instant::now());
+            slot.waiting == 0
+                && link.is_none_or(|link| {
+                    link.is_quiet() && !link.is_held() && !link.tasks().are_open(now)
+                })
         };
         is_at_rest(&self.shared) && self.pool.all().iter().all(|instance| is_at_rest(instance))
     }
