@@ -95,6 +95,7 @@ impl Gateway {
         self.close_listener(&times);
         self.draining.store(true, Ordering::Release);
         // Nobody is held any more: who is gets what there is, or an error.
+        self.core.fleet.dismiss_waiting();
         self.core.hub.settle();
         self.core.clients.parking.close();
         self.end_streams(&times);

@@ -5,6 +5,7 @@
 //! Deliberately absent: which handle serves (the router's world says so), and when one must go.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -127,6 +128,13 @@ impl Fleet {
         self.state()
             .handles
             .retain(|handle| !Arc::ptr_eq(handle, server));
+    }
+
+    /// Who waits for a server that is not up yet waits no longer.
+    pub fn dismiss_waiting(&self) {
+        self.around.closing.store(true, Ordering::Release);
+        let handles = self.handles();
+        handles.iter().for_each(|server| server.wake_waiting());
     }
 
     /// Starts none any more, and ends those that leave. Gives all that are left, to be stopped.

@@ -169,6 +169,8 @@ pub struct Surroundings {
     pub refresh_window: RefreshWindow,
     /// Whoever others may wait for.
     pub neighbours: Arc<Neighbours>,
+    /// The gateway ends: nobody waits for a start any more.
+    pub closing: Arc<AtomicBool>,
 }
 
 impl Surroundings {
@@ -185,6 +187,7 @@ impl Surroundings {
             egress_allow: settings.egress_allow.as_slice().into(),
             refresh_window: RefreshWindow::new(settings),
             neighbours: Arc::default(),
+            closing: Arc::default(),
         }
     }
 }
@@ -339,15 +342,16 @@ impl Instance {
         self.changed.notify_all();
     }
 
-    /// The link, waiting for a start that is under way until `deadline`.
-    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Box<Status>> {
+    /// The link, waiting for a start that is under way until `deadline` or the end of the gateway.
+    fn link(&self, deadline: Instant, closing: &AtomicBool) -> Result<Arc<Link>, Box<Status>> {
         let mut slot = lock(&self.slot);
         loop {
             if let Some(link) = &slot.link {
                 return Ok(link.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if slot.status.state.is_settled() || left.is_zero() {
+            let is_vain = slot.status.state.is_settled() || closing.load(Ordering::Acquire);
+            if is_vain || left.is_zero() {
                 return Err(Box::new(slot.status.clone()));
             }
             slot.waiting += 1;
@@ -358,6 +362,12 @@ impl Instance {
                 .0;
             slot.waiting -= 1;
         }
+    }
+
+    /// Whoever waits for the link looks again.
+    fn wake(&self) {
+        drop(lock(&self.slot));
+        self.changed.notify_all();
     }
 
     /// Waits until its owner is at its end; false at the deadline.
@@ -591,7 +601,7 @@ impl Server {
             .as_ref()
             .is_some_and(|whose| self.pool.living(whose).is_some());
         if !is_up {
-            let shared = self.shared.link(deadline);
+            let shared = self.shared.link(deadline, &self.around.closing);
             let link = shared.map_err(|status| self.unavailable(&status))?;
             if whose.is_none() {
                 return Ok(Lease::shared(link));
@@ -651,7 +661,7 @@ impl Server {
             Ok(taken) => taken,
             // Better than none: there it is served, though it may not be asked.
             Err(NoSeat::Full) if self.config.instances == Instances::Auto => {
-                let shared = self.shared.link(Instant::now());
+                let shared = self.shared.link(Instant::now(), &self.around.closing);
                 let link = shared.map_err(|status| self.unavailable(&status))?;
                 return Ok(Lease::shared(link));
             }
@@ -659,7 +669,7 @@ impl Server {
         };
         // Given back on every way out of here.
         let seat = |link: Arc<Link>| Lease::seated(link, self.clone(), whose.clone());
-        match instance.link(Instant::now() + limits::START_WAIT) {
+        match instance.link(Instant::now() + limits::START_WAIT, &self.around.closing) {
             Ok(link) => Ok(seat(link)),
             Err(status) => {
                 self.pool.give_back(&whose);
@@ -749,7 +759,12 @@ impl Server {
             }
             _ => String::new(),
         };
+        let is_closing = self.around.closing.load(Ordering::Acquire);
         let (reason, detail) = match status.state {
+            State::Pending | State::Loading if is_closing => (
+                Reason::Draining,
+                "cannot be called: the gateway is shutting down".to_owned(),
+            ),
             State::Pending if status.waiting_for.is_some() => (
                 Reason::Starting,
                 format!(
@@ -947,6 +962,14 @@ impl Server {
                 })
         };
         is_at_rest(&self.shared) && self.pool.all().iter().all(|instance| is_at_rest(instance))
+    }
+
+    /// The gateway is closing: whoever waits for a process of this server looks again.
+    pub fn wake_waiting(&self) {
+        self.pool.close();
+        let beside = self.pool.all();
+        beside.iter().for_each(|instance| instance.wake());
+        self.shared.wake();
     }
 
     /// Tells every process of this server to end; `join` waits for them.

@@ -296,7 +296,7 @@ fn folders_that_cannot_be_used_are_passed_over() {
     let file = folder.write("file", "");
     let closed = folder.0.join("closed");
     std::fs::create_dir(&closed).unwrap();
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     for path in [long.to_str().unwrap(), &file, closed.to_str().unwrap()] {
         let rig = Plan::new(json!({"clock": demo("clock")})).start();
         let port = rig.port.to_string();
