@@ -497,6 +497,10 @@ pub const WATCHER_ROUNDS: usize = 4;
 pub const REAPER_LOOK: Duration = Duration::from_secs(60);
 /// Orphans reaped in one pass.
 pub const ORPHANS: usize = 4096;
+/// The brand of what servers start is a limit between these; both are too long to bind anybody:
+/// 127,000 years, 31 years.
+pub const BRAND_MOST_US: u64 = 4_000_000 * 1_000_000_000_000;
+pub const BRAND_LEAST_US: u64 = 1_000 * 1_000_000_000_000;
 /// Rounds of ending orphans at the end of the gateway, with their children, and theirs.
 pub const ORPHAN_GENERATIONS: usize = 4;
 /// As PID 1, after the gateway's end: from TERM to KILL, and from KILL to exit.

@@ -1,5 +1,6 @@
 //! The floor everything stands on: bounds, the operating system, threads, time, secrets.
 
+pub mod brand;
 pub mod family;
 pub mod gate;
 pub mod init;

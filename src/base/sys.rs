@@ -34,6 +34,7 @@ use rustix::process::Rlimit;
 use rustix::process::Signal;
 use rustix::rand::GetRandomFlags;
 
+use crate::base::brand;
 use crate::base::init;
 use crate::base::limits;
 use crate::base::watcher;
@@ -60,6 +61,7 @@ static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// [`log_refusals`] says so once there is a logger.
 pub fn prepare_process() {
     reset_signals();
+    brand::choose();
     if rustix::process::getpid() == Pid::INIT {
         note("fork of init", init::start());
     } else {
@@ -225,8 +227,8 @@ fn keep_files_from_program() {
 }
 
 /// Sets up what happens in the child between fork and exec: it dies with its parent thread
-/// (TERM), is known to the watcher before it can fork, has the original limit of open files and
-/// no descriptor but stdin, stdout and stderr. std itself resets signal mask and SIGPIPE.
+/// (TERM), is branded and known to the watcher before it can fork, has the original limit of open
+/// files and no descriptor but stdin, stdout and stderr. std itself resets signal mask and SIGPIPE.
 ///
 /// The pid is also written to `announced`: when exec fails, std does not tell it.
 pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
@@ -240,6 +242,9 @@ pub fn prepare_child(command: &mut Command, announced: OwnedFd) {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let pgid = rustix::process::getpid().as_raw_pid();
+        if let Some(brand) = brand::of_group(pgid) {
+            brand::bear(brand);
+        }
         let (line, length) = watcher::line(b'+', pgid);
         let _ = rustix::io::write(&announced, &line[..length]);
         if let Some(watcher) = &watcher {

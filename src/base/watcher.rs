@@ -4,7 +4,8 @@
 //! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, with the inodes of its
 //! leader's three standard files, `-pgid` when it is gone. When the pipe ends, the gateway has
 //! ended, however that came about, SIGKILL included:
-//! the groups still listed get TERM, then KILL, with everyone who left them by `setsid`.
+//! the groups still listed get TERM, then KILL, with everyone who left them, by `setsid` or for
+//! good: whoever bears the gateway's brand or holds one of its pipes.
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).
 
@@ -23,6 +24,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use rustix::process::WaitOptions;
 
+use crate::base::brand;
 use crate::base::family;
 use crate::base::family::Family;
 use crate::base::limits;
@@ -165,6 +167,8 @@ struct Watch {
     /// it and its parent ended together with the gateway, before anybody saw the two.
     pipes: BTreeMap<i32, Vec<PathBuf>>,
     next_look: Option<Instant>,
+    /// There was a group: somebody may be left of it, even if it is gone itself.
+    had_group: bool,
 }
 
 impl Watch {
@@ -177,6 +181,7 @@ impl Watch {
         let pgid = numbers.next().and_then(|digits| digits.parse().ok());
         match (sign, pgid) {
             (b'+', Some(pgid)) => {
+                self.had_group = true;
                 self.family.add_group(pgid);
                 let told: Vec<PathBuf> = numbers.filter_map(pipe_path).collect();
                 let pipes = match told.is_empty() {
@@ -216,31 +221,31 @@ impl Watch {
 
     /// The gateway is gone.
     fn end(&mut self) {
-        if self.family.is_empty() {
+        if !self.had_group {
             return;
         }
         self.learn_pipes();
         let pipes: Vec<PathBuf> = self.pipes.values().flatten().cloned().collect();
-        self.adopt_holders(&pipes);
+        self.adopt_strays(&pipes);
         for _ in 0..limits::WATCHER_ROUNDS {
             if !self.family.terminate(limits::STOP_TERM) {
                 self.family.kill();
             }
             // A leader that was just starting somebody when it was told to end leaves a child
             // that nobody has seen.
-            if !self.adopt_holders(&pipes) {
+            if !self.adopt_strays(&pipes) {
                 return;
             }
         }
     }
 
-    /// Takes in whoever holds one of these pipes. True when there is somebody.
-    fn adopt_holders(&mut self, pipes: &[PathBuf]) -> bool {
+    /// Takes in whoever bears the brand or holds one of these pipes. True when there is somebody.
+    fn adopt_strays(&mut self, pipes: &[PathBuf]) -> bool {
         let own = family::own_pid();
         let mut found = false;
         for member in family::processes().iter() {
             let other = member.pid > 1 && member.pid != own && !member.dead;
-            if other && family::holds_any(member.pid, pipes) {
+            if other && (brand::is_ours(member.pid) || family::holds_any(member.pid, pipes)) {
                 self.family.adopt(member);
                 found = true;
             }

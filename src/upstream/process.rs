@@ -25,6 +25,7 @@ use rustix::process::Signal;
 use rustix::process::WaitId;
 use rustix::process::WaitIdOptions;
 
+use crate::base::brand;
 use crate::base::family;
 use crate::base::family::Family;
 use crate::base::family::Member;
@@ -243,6 +244,8 @@ impl Process {
         if let Some(exit) = self.exit {
             return exit;
         }
+        // Orphans may use the graces, too.
+        self.adopt_strays();
         self.observe();
         if !self.wait_family(Instant::now() + graces.eof) {
             let deadline = Instant::now() + graces.term;
@@ -262,7 +265,11 @@ impl Process {
         }
         self.stdin = None;
         self.adopt_strays();
-        let all_gone = self.family.kill();
+        let mut all_gone = self.family.kill();
+        // Who was just being born left its parents unseen.
+        if self.adopt_strays() {
+            all_gone = self.family.kill();
+        }
         // The leader is not reaped, so the group is ours even where `/proc` shows nothing.
         family::signal_group(self.pgid(), Signal::KILL);
         if !self.wait_end(Instant::now() + limits::KILL_WAIT) || !all_gone {
@@ -318,19 +325,25 @@ impl Process {
         }
     }
 
-    /// Takes in orphans (they have become our children) that left the group unseen but still
-    /// hold a pipe of this server: the reader of that pipe would wait for them.
-    fn adopt_strays(&mut self) {
+    /// Takes in orphans (they have become our children) that left the group unseen but bear its
+    /// brand or still hold a pipe of this server: the reader of that pipe would wait for them.
+    /// True when there is somebody.
+    fn adopt_strays(&mut self) -> bool {
         let own = family::own_pid();
         let group = own_group(own);
+        let brand = brand::of_group(self.pgid());
+        let mut found = false;
         let is_stray =
             |member: &Member| member.parent == own && !member.dead && member.group != group;
         for member in family::processes().iter().filter(|member| is_stray(member)) {
             let elsewhere = reaper::is_owned(member.pid) || reaper::is_owned(member.group);
-            if !elsewhere && family::holds_any(member.pid, &self.pipes) {
+            let is_branded = || brand.is_some_and(|brand| brand::bears(member.pid, brand));
+            if !elsewhere && (is_branded() || family::holds_any(member.pid, &self.pipes)) {
                 self.family.adopt(member);
+                found = true;
             }
         }
+        found
     }
 }
 

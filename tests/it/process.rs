@@ -588,6 +588,94 @@ fn a_stray_that_holds_a_pipe_ends_with_its_server() {
     mark.await_bearers(0);
 }
 
+/// A daemon that cut all ties: its own session, no parent, no open file, another environment.
+/// It is known by how long it sleeps.
+struct Daemon(String);
+
+impl Daemon {
+    fn new() -> Daemon {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Daemon(format!("1{:07}{count}", std::process::id()))
+    }
+
+    fn script(&self) -> String {
+        let sleep = format!("exec <&- >&- 2>&-; exec env -i /bin/sleep {}", self.0);
+        format!("(setsid sh -c '{sleep}' &); cat")
+    }
+
+    fn pid(&self) -> Option<i32> {
+        let command = format!("/bin/sleep\0{}\0", self.0).into_bytes();
+        let runs = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == command);
+        let table = family::processes();
+        table.iter().map(|member| member.pid).find(runs)
+    }
+
+    fn await_start(&self) {
+        assert!(eventually(Duration::from_secs(10), || self.pid().is_some()));
+    }
+
+    fn await_end(&self) {
+        assert!(eventually(Duration::from_secs(10), || self.pid().is_none()));
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            kill(pid, Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_cut_all_ties_ends_with_its_server() {
+    for end in ["stop", "wait"] {
+        let (mark, daemon) = (Mark::new(), Daemon::new());
+        let mut spawner = Spawner::hold(&mark, &daemon.script());
+        let leader = spawner.ready();
+        daemon.await_start();
+        if end == "wait" {
+            kill(leader, Signal::KILL);
+        }
+        spawner.ask(end);
+        assert_eq!(daemon.pid(), None, "{end}");
+        assert_eq!(spawner.finish(), Some(7));
+        mark.await_bearers(0);
+    }
+}
+
+#[test]
+fn a_daemon_that_cut_all_ties_does_not_survive_sigkill_of_the_owner() {
+    let (mark, daemon) = (Mark::new(), Daemon::new());
+    let mut spawner = Spawner::hold(&mark, &daemon.script());
+    spawner.ready();
+    daemon.await_start();
+    kill(spawner.pid(), Signal::KILL);
+    spawner.child.wait().unwrap();
+    daemon.await_end();
+    mark.await_bearers(0);
+}
+
+#[test]
+fn a_server_leaves_the_daemons_of_others_alone() {
+    let (mark, daemon) = (Mark::new(), Daemon::new());
+    let mut spawner = Spawner::hold(&mark, &daemon.script());
+    spawner.ready();
+    daemon.await_start();
+    let (other_mark, other) = (Mark::new(), Daemon::new());
+    let mut second = Spawner::hold(&other_mark, &other.script());
+    second.ready();
+    other.await_start();
+    kill(spawner.pid(), Signal::KILL);
+    spawner.child.wait().unwrap();
+    daemon.await_end();
+    mark.await_bearers(0);
+    assert!(other.pid().is_some());
+    assert_eq!(second.finish(), Some(7));
+    assert_eq!(other.pid(), None);
+}
+
 fn is_spawner(pid: i32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     matches!(
