@@ -51,6 +51,7 @@ pub enum Step {
 enum Ping {
     Unknown,
     Answered,
+    /// It has a list, and a ping got no answer in half of its time.
     Ignored,
 }
 
@@ -63,6 +64,7 @@ pub struct Liveness {
     has_list: bool,
     lines: u64,
     heard: Instant,
+    /// And by when it should have answered.
     asked: Option<(Question, Instant)>,
     /// Questions in a row without an answer.
     unanswered: u32,
@@ -134,23 +136,24 @@ impl Liveness {
             };
         }
         match self.asked {
-            Some((_, at)) if now < at + self.answer => Step::Nothing,
-            Some((question, _)) => self.ran_out(question, seen, now),
+            Some((Question::Ping, until))
+                if self.ping == Ping::Unknown
+                    && self.has_list
+                    && now + self.answer / 2 >= until =>
+            {
+                // Perhaps it ignores pings. Its lists it has given: the other half is for one.
+                self.ping = Ping::Ignored;
+                self.ask(Question::List, self.answer / 2, now)
+            }
+            Some((_, until)) if now < until => Step::Nothing,
+            Some(_) => self.ran_out(seen, now),
             None => self.ask_if_due(seen, next_call, now),
         }
     }
 
-    fn ran_out(&mut self, question: Question, seen: Seen, now: Instant) -> Step {
+    fn ran_out(&mut self, seen: Seen, now: Instant) -> Step {
         self.asked = None;
-        if question == Question::Ping && self.ping == Ping::Unknown {
-            // This alone says nothing.
-            self.ping = Ping::Ignored;
-            return match self.has_list {
-                true => self.ask(Question::List, now),
-                false => Step::Nothing,
-            };
-        }
-        self.unanswered += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == 1 {
             self.doubted = now;
             return Step::Doubt;
@@ -158,7 +161,10 @@ impl Liveness {
         let has_call = seen.oldest_call.is_some_and(|call| call < self.border);
         let is_busy = seen.ticks >= self.ticks + limits::LIVENESS_WORK_TICKS;
         let is_patient = now < self.doubted + limits::LIVENESS_WORK;
-        match has_call || is_busy && is_patient {
+        // Without a list and without an answer ever it may just ignore pings: that is shown, but
+        // to end it time and again would help nobody.
+        let is_proven = self.ping != Ping::Unknown;
+        match has_call || is_busy && is_patient || !is_proven {
             true => Step::Nothing,
             false => Step::Dead,
         }
@@ -172,20 +178,19 @@ impl Liveness {
             return Step::Nothing;
         }
         self.must_ask = false;
-        let question = match (self.ping, self.has_list) {
-            (Ping::Unknown | Ping::Answered, _) => Question::Ping,
-            (Ping::Ignored, true) => Question::List,
-            (Ping::Ignored, false) => return Step::Nothing,
+        let question = match self.ping {
+            Ping::Unknown | Ping::Answered => Question::Ping,
+            Ping::Ignored => Question::List,
         };
         if self.unanswered == 0 {
             self.border = next_call;
         }
         self.ticks = seen.ticks;
-        self.ask(question, now)
+        self.ask(question, self.answer, now)
     }
 
-    fn ask(&mut self, question: Question, now: Instant) -> Step {
-        self.asked = Some((question, now));
+    fn ask(&mut self, question: Question, patience: Duration, now: Instant) -> Step {
+        self.asked = Some((question, now + patience));
         Step::Ask(question)
     }
 }
@@ -287,7 +292,7 @@ mod tests {
             true,
             &[
                 (QUIET, seen(0), ping),
-                (ANSWER, seen(0), list),
+                (ANSWER / 2, seen(0), list),
                 (1, answered(1), Step::Nothing),
                 (QUIET, seen(1), list),
                 (ANSWER, seen(1), Step::Doubt),
@@ -296,13 +301,33 @@ mod tests {
             ],
         );
         run(
+            "it has a list, and stops before it was ever asked",
+            false,
+            true,
+            &[
+                (QUIET, seen(0), ping),
+                (ANSWER / 2, seen(0), list),
+                (ANSWER - ANSWER / 2, seen(0), Step::Doubt),
+                (1, seen(0), list),
+                (ANSWER, seen(0), Step::Dead),
+            ],
+        );
+        run(
             "it has none",
             false,
             false,
             &[
                 (QUIET, seen(0), ping),
+                (ANSWER, seen(0), Step::Doubt),
+                (1, seen(0), ping),
                 (ANSWER, seen(0), Step::Nothing),
-                (QUIET, seen(0), Step::Nothing),
+                (1, seen(0), ping),
+                (1, answered(1), Step::Well),
+                // From now on silence is a sign.
+                (QUIET, seen(1), ping),
+                (ANSWER, seen(1), Step::Doubt),
+                (1, seen(1), ping),
+                (ANSWER, seen(1), Step::Dead),
             ],
         );
     }
