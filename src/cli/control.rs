@@ -76,7 +76,11 @@ fn carry_out(
     let target = Target::of(flags.socket.as_deref(), settings);
     let stream = match verb {
         Verb::Wait(_) => reach_in_time(&target, settings, deadline)?,
-        _ => reach(&target, settings, Instant::now() + limits::CONTROL_ANSWER)?,
+        _ => {
+            let most = Instant::now() + limits::CONTROL_ANSWER;
+            let until = deadline.map_or(most, |deadline| deadline.at().min(most));
+            reach(&target, settings, until)?
+        }
     };
     let mut order = order(verb);
     if let (Verb::Wait(_), Some(deadline)) = (verb, deadline) {
