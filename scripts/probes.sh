@@ -72,7 +72,12 @@ figure() { # NAME LINE
     sed -n "s/.*\"$1\":\([0-9.]*\|true\|false\)[,}].*/\1/p" <<<"$2"
 }
 
-ulimit -n "$(ulimit -Hn)"
+files=$(ulimit -Hn)
+if [ "$files" != unlimited ] && [ "$files" -lt $((2 * connections)) ]; then
+    echo "probes: skipped, this system allows $files open files and $((2 * connections)) are needed"
+    exit 0
+fi
+ulimit -n "$files"
 build
 start_gateway
 "$load" tools --url "$url" --tools 2 --calls 1 --duration 20 >/dev/null ||

@@ -450,6 +450,8 @@ pub const FILTER_DEPTH: usize = 32;
 // The gateway itself.
 
 pub const ROUTER_EVENTS: usize = 1024;
+/// How long a change waits for others that make one world with it, while there are any.
+pub const ROUTER_UNPUBLISHED: Duration = Duration::from_millis(20);
 /// Changes of the configuration that wait for the router.
 pub const ROUTER_ORDERS: usize = 8;
 /// How long one of them may take: the router never waits for anybody.
@@ -460,6 +462,8 @@ pub const ROUTER_ORDER: Duration = Duration::from_secs(10);
 pub const RETIRE_MIN: Duration = Duration::from_millis(200);
 pub const RETIRE: Duration = Duration::from_secs(60);
 pub const RETIRING: usize = CONFIG_SERVERS;
+/// Names of servers whose subscriptions are kept although there is no such server any more.
+pub const FLEET_NAMES: usize = 4 * CONFIG_SERVERS;
 /// How often the files of the configuration are looked at.
 pub const CONFIG_LOOK: Duration = Duration::from_millis(500);
 /// A folder of the configuration: entries looked at.

@@ -85,11 +85,13 @@ fn carry_out(
     }
     let talk = Talk {
         dialogue: Dialogue::begin(stream, &order)?,
-        // The gateway keeps the time of `wait`; this is for one that does not answer.
-        deadline: match verb {
-            Verb::Wait(_) => limit.map(|limit| Deadline::after(limit + limits::CONTROL_WRITE)),
-            _ => deadline,
+        deadline,
+        // The gateway keeps the time of `wait`, and says then what was waited for.
+        grace: match verb {
+            Verb::Wait(_) => limits::CONTROL_LOOK,
+            _ => Duration::ZERO,
         },
+        has_heard: false,
     };
     match verb {
         Verb::Status { watch: false } => status(talk, voice),
@@ -141,6 +143,9 @@ fn reach_in_time(
 struct Talk {
     dialogue: Dialogue,
     deadline: Option<Deadline>,
+    /// One that has said something has so much longer for its last word.
+    grace: Duration,
+    has_heard: bool,
 }
 
 enum Heard {
@@ -153,18 +158,23 @@ enum Heard {
 impl Talk {
     fn next(&mut self) -> Result<Heard, Failure> {
         let tick = Instant::now() + limits::CONTROL_LOOK;
-        let until = self
-            .deadline
-            .map_or(tick, |deadline| deadline.at().min(tick));
+        let end = self.deadline.map(|deadline| match self.has_heard {
+            true => deadline.at() + self.grace,
+            false => deadline.at(),
+        });
+        let until = end.map_or(tick, |end| end.min(tick));
         match self.dialogue.next(until)? {
             Said::Line(value, text) => {
+                self.has_heard = true;
                 Ok(match value["ok"].is_boolean() && value["kind"].is_null() {
                     true => Heard::Last(value, text),
                     false => Heard::Line(value, text),
                 })
             }
             Said::Silence => match self.deadline {
-                Some(deadline) if Instant::now() >= deadline.at() => Err(deadline.passed()),
+                Some(deadline) if end.is_some_and(|end| Instant::now() >= end) => {
+                    Err(deadline.passed())
+                }
                 _ => Ok(Heard::Tick),
             },
             Said::End => Err(Failure::Unreachable(

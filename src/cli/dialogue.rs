@@ -60,7 +60,9 @@ pub fn reach(
     folders.retain(|folder| seen.insert(folder.clone()));
     let of_port = |port| -> Vec<PathBuf> {
         let name = Owner::Port(port).control_file();
-        folders.iter().map(|folder| folder.join(&name)).collect()
+        let paths = folders.iter().map(|folder| folder.join(&name));
+        // Where no socket can be, the gateway has taken another folder.
+        paths.filter(|path| local_socket::fits(path)).collect()
     };
     match target {
         Target::At(path) => first(std::slice::from_ref(path), deadline)?.ok_or_else(|| {
@@ -111,30 +113,33 @@ fn nobody(whose: &str, folders: &[PathBuf]) -> Failure {
     ))
 }
 
-/// The first of these that a gateway listens on.
+/// The first of these that a gateway listens on. When there is none, the first that could not be
+/// looked at is what went wrong.
 fn first(paths: &[PathBuf], deadline: Instant) -> Result<Option<UnixStream>, Failure> {
+    let mut failure = None;
     for path in paths {
         match connect(path, deadline) {
             Ok(stream) => return Ok(Some(stream)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::ConnectionRefused => {}
-                io::ErrorKind::PermissionDenied => {
-                    let what = "run this as the user that the gateway runs as";
-                    let path = path.display();
-                    return Err(Failure::Refused(format!(
-                        "{path}: permission denied; {what}"
-                    )));
-                }
-                _ => {
-                    let path = path.display();
-                    return Err(Failure::Unreachable(format!("{path}: {error}")));
-                }
-            },
+            Err(error) => failure = failure.or_else(|| failure_at(path, &error)),
         }
     }
-    Ok(None)
+    failure.map_or(Ok(None), Err)
+}
+
+/// `None` when nobody is there.
+fn failure_at(path: &Path, error: &io::Error) -> Option<Failure> {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::ConnectionRefused => None,
+        io::ErrorKind::PermissionDenied => {
+            let what = "run this as the user that the gateway runs as";
+            let what = format!("{path}: permission denied; {what}");
+            Some(Failure::Refused(what))
+        }
+        _ => Some(Failure::Unreachable(format!("{path}: {error}"))),
+    }
 }
 
 /// One order under way.

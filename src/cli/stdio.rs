@@ -1,6 +1,6 @@
 //! `onemcp --transport stdio`: the gateway as the child of a desktop client. It ends with its
-//! client: at the end of the input what was asked is still answered, as long as somebody reads;
-//! a signal, or a closed output, ends it at once.
+//! client: at the end of the input, or at a signal, what was asked is still answered, as long as
+//! somebody reads; a closed output ends it at once.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::cli::serve::hand_over;
 use crate::config::Config;
 use crate::front::pipes::End;
 use crate::gateway::drain::{LastMoment, Times};
-use crate::gateway::ending::{EndWhy, Ending};
+use crate::gateway::ending::EndWhy;
 use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 
@@ -27,35 +27,23 @@ pub fn serve(
     };
     let budget = config.settings.shutdown_timeout;
     let files = sys::take_stdio().map_err(cannot)?;
-    let gateway = Gateway::start(config, loader)?;
+    let mut gateway = Gateway::start(config, loader)?;
     match gateway.url() {
         Some(url) => log::info!("serving on stdin and stdout, and listening url={url}"),
         None => log::info!("serving on stdin and stdout"),
     }
     let ending = gateway.ending.clone();
     let second = hand_over(signals, ending.clone(), gateway.on_reload()).map_err(cannot)?;
-    let asked = ending.clone();
-    let tell = move |end| asked.ask(EndWhy::Client(end));
-    let client = gateway.talk(files, tell).map_err(cannot)?;
-    let why = ending.wait();
-    let times = Times::new(Instant::now(), budget);
-    if why == EndWhy::Client(End::Input) {
-        log::info!("end of input: answering what was asked");
-        client.drain();
-        wait_written(&ending, times.calls);
-    }
-    client.stop();
-    let ended = match why {
-        EndWhy::Client(_) => gateway.end_within(times),
-        // Clients of the listener, if there is one, have their time.
-        _ => gateway.end(why),
+    gateway.talk(files).map_err(cannot)?;
+    let ended = match ending.wait() {
+        EndWhy::Client(end) => {
+            let times = Times::new(Instant::now(), budget);
+            if end == End::Input {
+                gateway.hear_out(times.calls);
+            }
+            gateway.end_within(times)
+        }
+        why => gateway.end(why),
     };
     Ok((second, ended.map_err(cannot)?))
-}
-
-/// Until everything is written, nobody reads, a signal comes, or the time is over.
-pub fn wait_written(ending: &Ending, deadline: Instant) {
-    if ending.wait_until(deadline).is_none() {
-        log::warn!("calls are cancelled: they were not answered in time");
-    }
 }

@@ -100,7 +100,8 @@ impl Desk {
                 let slot = server.id.slot;
                 self.hub.wait_for(deadline, |world| {
                     let position = world.fixed.position(slot);
-                    position.is_none_or(|at| world.offers[at].is_some())
+                    let is_known = position.is_none_or(|at| world.offers[at].is_some());
+                    is_known || self.is_draining()
                 });
             }
         }
@@ -108,11 +109,11 @@ impl Desk {
         match key.route(&world, place.view, &place.view.visible(&world)) {
             Route::To { server, native } => Ok(Target { server, native }),
             Route::Refused(error) => Err(error),
-            Route::Unlisted(server) => Err(RpcError::gateway(
-                Reason::Starting,
-                server.name(),
-                "has not listed what it offers yet; call again in a moment",
-            )),
+            Route::Unlisted(server) => {
+                self.check_open(&server)?;
+                let detail = "has not listed what it offers yet; call again in a moment";
+                Err(RpcError::gateway(Reason::Starting, server.name(), detail))
+            }
         }
     }
 }

@@ -144,34 +144,37 @@ impl Sessions {
 
     /// Hands out each kind of list that has changed in a session's view.
     fn compare(&self, world: &World, changed: impl Fn(&Arc<Session>, ListKind)) {
-        let mut known: Vec<(Arc<Visible>, [u64; 3])> = Vec::new();
+        let mut known = Digests::default();
         for session in self.all() {
-            let visible = session.visible(world);
-            let digests = match known.iter().find(|(seen, _)| **seen == *visible) {
-                Some((_, digests)) => *digests,
-                None => {
-                    let digests = digests(world, &visible);
-                    known.push((visible, digests));
-                    digests
-                }
-            };
+            let digests = known.of(world, &session.view, &session.visible(world));
             let kinds = session.update_digests(digests);
             kinds.into_iter().for_each(|kind| changed(&session, kind));
         }
     }
 }
 
-/// What a view shows, one number for each kind that clients are told about.
-pub fn digests(world: &World, visible: &Visible) -> [u64; 3] {
-    ANNOUNCED.map(|kind| {
-        let own = world.catalog.digest(kind, visible);
-        match kind {
-            ListKind::Resources => {
-                own.rotate_left(1) ^ world.catalog.digest(ListKind::Templates, visible)
-            }
-            _ => own,
+/// What views show in one world, one number for each kind that clients are told about. Each is
+/// made once.
+#[derive(Default)]
+pub struct Digests(Vec<(Visible, bool, [u64; 3])>);
+
+impl Digests {
+    /// `visible`: the servers of `view` in `world`, the same one each time.
+    pub fn of(&mut self, world: &World, view: &View, visible: &Visible) -> [u64; 3] {
+        let own_names = view.has_own_names();
+        let mut known = self.0.iter();
+        let found = known.find(|(seen, own, _)| *own == own_names && seen == visible);
+        if let Some((_, _, digests)) = found {
+            return *digests;
         }
-    })
+        let digest = |kind| world.catalog.digest(kind, visible, own_names);
+        let digests = ANNOUNCED.map(|kind| match kind {
+            ListKind::Resources => digest(kind).rotate_left(1) ^ digest(ListKind::Templates),
+            _ => digest(kind),
+        });
+        self.0.push((visible.clone(), own_names, digests));
+        digests
+    }
 }
 
 /// One session less wants `uri`; the last one takes the subscription at the server with it.

@@ -40,9 +40,13 @@ impl Stdio {
         Ok(Stdio { talk, pipes })
     }
 
-    /// The input has ended: what was asked is answered; then the output ends.
+    /// What was asked is answered; then the output ends.
     pub fn drain(&self) {
         self.talk.drain();
+    }
+
+    /// The input has ended: no question is answered any more.
+    pub fn end_of_input(&self) {
         self.talk.end_of_input();
     }
 

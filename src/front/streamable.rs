@@ -19,7 +19,7 @@ use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::session_tasks;
-use crate::front::sessions::{Full, Sessions, digests, drop_subscription};
+use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
@@ -435,7 +435,7 @@ impl Streamable {
         })?;
         let world = self.desk.hub.world();
         let visible = session.visible(&world);
-        session.update_digests(digests(&world, &visible));
+        session.update_digests(Digests::default().of(&world, &session.view, &visible));
         let instructions = instructions::merged(&world, &session.view, &visible);
         Ok((session, initialize_result(client, instructions)))
     }

@@ -13,13 +13,12 @@ use crate::front::listen;
 use crate::front::output::Output;
 use crate::front::request::Named;
 use crate::front::session::ANNOUNCED;
-use crate::front::sessions::{digests, drop_subscription};
+use crate::front::sessions::{Digests, drop_subscription};
 use crate::front::stateless::{Refusal, Request};
 use crate::front::watched::{self, News, Task};
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::{meta, method};
-use crate::model::catalog::Visible;
 use crate::model::task_id::TaskKey;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::view::View;
@@ -192,7 +191,11 @@ impl Subscriptions {
         let subscription = Arc::new(Subscription {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             state: Mutex::new(State {
-                digests: digests(&world, &opening.view.visible(&world)),
+                digests: Digests::default().of(
+                    &world,
+                    &opening.view,
+                    &opening.view.visible(&world),
+                ),
                 lists_due: [false; 3],
                 updates_due: vec![false; resources.len()],
                 news: News::default(),
@@ -225,13 +228,13 @@ impl Subscriptions {
         // A world that was published in between is not announced any more.
         listening
             .subscription
-            .look(&desk.hub.world(), &mut Vec::new());
+            .look(&desk.hub.world(), &mut Digests::default());
         Ok(listening)
     }
 
     /// For the router thread: marks the lists that have changed in each one's view.
     pub fn announce(&self, world: &World) {
-        let mut known = Vec::new();
+        let mut known = Digests::default();
         for subscription in self.all() {
             subscription.look(world, &mut known);
         }
@@ -239,9 +242,10 @@ impl Subscriptions {
 
     /// For the router thread: takes what there is now for what everybody knows.
     pub fn know(&self, world: &World) {
+        let mut known = Digests::default();
         for subscription in self.all() {
-            let visible = subscription.view.visible(world);
-            subscription.state().digests = digests(world, &visible);
+            let view = &subscription.view;
+            subscription.state().digests = known.of(world, view, &view.visible(world));
         }
     }
 
@@ -304,16 +308,8 @@ impl Subscription {
 
     /// Compares what the client knows with `world`. `known`: digests of views that were looked
     /// at already.
-    fn look(&self, world: &World, known: &mut Vec<(Visible, [u64; 3])>) {
-        let visible = self.view.visible(world);
-        let now = match known.iter().find(|(seen, _)| *seen == visible) {
-            Some((_, digests)) => *digests,
-            None => {
-                let digests = digests(world, &visible);
-                known.push((visible, digests));
-                digests
-            }
-        };
+    fn look(&self, world: &World, known: &mut Digests) {
+        let now = known.of(world, &self.view, &self.view.visible(world));
         let mut is_due = false;
         {
             let mut state = self.state();
@@ -558,7 +554,7 @@ fn ask(uri: &str, view: &View, desk: &Desk, mail: &LazyMailbox) -> Option<Asked>
         raw: &literal,
     };
     let server = desk.find(&place, &key, &Caller::NOBODY).ok()?.server;
-    let link = server.link_for(&Caller::NOBODY).ok()?.link;
+    let link = server.link_for(&Caller::NOBODY).ok()?.link.clone();
     let hello = link.hello()?;
     if !tells_of_updates(&hello.capabilities) {
         return None;

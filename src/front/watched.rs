@@ -40,7 +40,7 @@ pub fn watch_all(names: &[String], view: &View, desk: &Desk) -> Vec<Task> {
     let world = desk.hub.world();
     let wanted = names.iter().filter_map(|name| {
         let (server, id) = locate(&world, view, name)?;
-        let link = server.link_for(&Caller::NOBODY).ok()?.link;
+        let link = server.link_for(&Caller::NOBODY).ok()?.link.clone();
         let hello = link.hello()?;
         let tells = hello.era.is_stateless() && has_extension(&hello.capabilities);
         if !tells || !server.watch_task(&id.native) {

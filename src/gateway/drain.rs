@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::base::{limits, notify, sys, thread};
+use crate::front::pipes::End;
 use crate::front::session::Session;
+use crate::front::stdio::Stdio;
 use crate::front::subscription::Subscription;
 use crate::front::talk::Talk;
 use crate::gateway::ending::EndWhy;
@@ -41,6 +43,11 @@ impl Times {
         }
     }
 }
+
+/// What the client on stdin and stdout has told of its ends.
+const NOBODY_ASKS: EndWhy = EndWhy::Client(End::Input);
+/// Or everything was written.
+const NOBODY_READS: EndWhy = EndWhy::Client(End::Output);
 
 /// A stream that has no end of its own.
 enum Stream {
@@ -78,6 +85,17 @@ impl Gateway {
         self.end_within(times)
     }
 
+    /// The client on stdin and stdout says no more: everything is served on until what it asked is
+    /// answered, at most until `deadline`.
+    pub fn hear_out(&self, deadline: Instant) {
+        let Some(client) = &self.client else {
+            return;
+        };
+        log::info!("end of input: answering what was asked");
+        client.drain();
+        self.wait_client(client, deadline);
+    }
+
     /// Lets calls in flight finish, then ends servers and threads. What is given back sees to the
     /// time until the program is over.
     ///
@@ -91,10 +109,16 @@ impl Gateway {
             self.core.clients.sessions.len()
         );
         self.unready.store(true, Ordering::Release);
+        if self.ending.all().contains(&NOBODY_READS)
+            && let Some(client) = self.client.take()
+        {
+            client.stop();
+        }
         self.core.reload.stop();
         self.close_listener(&times);
         self.draining.store(true, Ordering::Release);
         // Nobody is held any more: who is gets what there is, or an error.
+        self.core.fleet.dismiss_waiting();
         self.core.hub.settle();
         self.core.clients.parking.close();
         self.end_streams(&times);
@@ -153,6 +177,9 @@ impl Gateway {
             .iter()
             .for_each(|session| session.listener.finish());
         self.sse.talks.all().iter().for_each(|talk| talk.drain());
+        if let Some(client) = &self.client {
+            client.drain();
+        }
     }
 
     fn streams(&self) -> Vec<Stream> {
@@ -176,19 +203,48 @@ impl Gateway {
     }
 
     fn wait_calls(&self, times: &Times) {
+        if let Some(http) = &self.http {
+            http.close_idle();
+        }
+        if let Some(client) = &self.client {
+            self.wait_client(client, times.calls);
+        }
         let Some(http) = &self.http else {
             return;
         };
-        http.close_idle();
         if !http.wait_empty(times.calls) {
             let connections = http.connections();
             log::warn!("calls still in flight connections={connections}");
         }
     }
 
+    /// Until what the client on stdin and stdout asked is written, nobody reads, or the time is
+    /// over. A client that has ended its input, and then sends a signal, is in a hurry.
+    fn wait_client(&self, client: &Stdio, deadline: Instant) {
+        loop {
+            let asked = self.ending.all();
+            if asked.contains(&NOBODY_READS) {
+                return;
+            }
+            let is_hurried = asked.len() > 1 && asked[0] == NOBODY_ASKS;
+            if !is_hurried && asked.contains(&NOBODY_ASKS) {
+                client.end_of_input();
+            }
+            if is_hurried || self.ending.wait_until(deadline).is_none() {
+                return log::warn!("calls of the client are still in flight");
+            }
+        }
+    }
+
     /// When all servers are gone.
     fn finish(&mut self, times: &Times) {
         let left = || times.end.saturating_duration_since(Instant::now());
+        if let Some(client) = self.client.take() {
+            let patience = Duration::from_secs(1).min(left() / 3);
+            self.ending
+                .wait_for(NOBODY_READS, Instant::now() + patience);
+            client.stop();
+        }
         if let Some(http) = self.http.take() {
             // Calls that were cut get their error answer before their connection closes.
             http.wait_empty(Instant::now() + Duration::from_secs(1).min(left() / 3));

@@ -80,6 +80,24 @@ impl Ending {
         !self.asks().all.is_empty()
     }
 
+    /// The reasons so far, the first one first.
+    pub fn all(&self) -> Vec<EndWhy> {
+        self.asks().all.clone()
+    }
+
+    /// Waits until this reason is one of them, heard or not; false at the deadline.
+    pub fn wait_for(&self, why: EndWhy, deadline: Instant) -> bool {
+        let mut asks = self.asks();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if asks.all.contains(&why) || left.is_zero() {
+                return asks.all.contains(&why);
+            }
+            let waited = self.asked.wait_timeout(asks, left);
+            asks = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// The next reason that nobody has heard yet.
     pub fn wait(&self) -> EndWhy {
         let mut asks = self.asks();
@@ -136,6 +154,9 @@ mod tests {
         assert_eq!(ending.wait_until(soon()), Some(EndWhy::Interrupt));
         ending.ask(EndWhy::Drain);
         assert_eq!(ending.wait_until(soon()), None);
+        assert_eq!(ending.all(), [EndWhy::Drain, EndWhy::Interrupt]);
+        assert!(ending.wait_for(EndWhy::Drain, soon()));
+        assert!(!ending.wait_for(EndWhy::Quit, soon()));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //!
 //! Deliberately absent: which handle serves (the router's world says so), and when one must go.
 
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::base::{limits, thread};
 use crate::config::server::ServerConfig;
 use crate::config::settings::Settings;
-use crate::upstream::server::{Server, Surroundings};
+use crate::upstream::server::{Kept, Server, Surroundings};
 
 pub struct Fleet {
     around: Surroundings,
@@ -23,6 +25,8 @@ pub struct Fleet {
 #[derive(Default)]
 struct State {
     handles: Vec<Arc<Server>>,
+    /// What is kept of each name, also while there is no server of it.
+    names: HashMap<String, Kept>,
     leaving: Vec<JoinHandle<()>>,
     next_slot: usize,
     is_closed: bool,
@@ -48,11 +52,18 @@ impl Fleet {
         let around = self.around.clone();
         let server = match before {
             Some(before) => before.successor(config, around),
-            None => {
-                state.next_slot += 1;
-                Server::new(state.next_slot, config, around)
-            }
+            None => match state.names.get(&config.name) {
+                Some(kept) => Server::of(kept.clone(), config, around),
+                None => {
+                    state.next_slot += 1;
+                    Server::new(state.next_slot, config, around)
+                }
+            },
         };
+        if state.names.len() >= limits::FLEET_NAMES {
+            state.forget_names();
+        }
+        state.names.insert(server.name().to_owned(), server.kept());
         state.handles.push(server.clone());
         server
     }
@@ -119,6 +130,13 @@ impl Fleet {
             .retain(|handle| !Arc::ptr_eq(handle, server));
     }
 
+    /// Who waits for a server that is not up yet waits no longer.
+    pub fn dismiss_waiting(&self) {
+        self.around.closing.store(true, Ordering::Release);
+        let handles = self.handles();
+        handles.iter().for_each(|server| server.wake_waiting());
+    }
+
     /// Starts none any more, and ends those that leave. Gives all that are left, to be stopped.
     pub fn close(&self) -> Vec<Arc<Server>> {
         let handles = {
@@ -140,6 +158,15 @@ impl Fleet {
                 log::error!("thread of a leaving server panicked");
             }
         }
+    }
+}
+
+impl State {
+    /// Only of names that there are servers of.
+    fn forget_names(&mut self) {
+        let handles = &self.handles;
+        let is_there = |name: &String| handles.iter().any(|server| server.name() == name);
+        self.names.retain(|name, _| is_there(name));
     }
 }
 

@@ -36,17 +36,17 @@ impl FrontDoor {
             return Some(with_cors(refusal(404, "Not found"), cors));
         };
         let answer = match (&endpoint, head.method) {
-            (_, Method::Options) => Some(HostPolicy::preflight(head, cors)),
+            (_, Method::Options) => Some(HostPolicy::preflight(head, allowed(&endpoint), cors)),
             (Endpoint::Mcp(_), Method::Post) => refuse_post(head),
             (Endpoint::Mcp(_), Method::Get) => refuse_get(head),
             (Endpoint::Mcp(_), Method::Delete) => None,
-            (Endpoint::Mcp(_), _) => Some(not_allowed("GET, POST, DELETE, OPTIONS")),
             (Endpoint::Sse, Method::Get) => refuse_get(head),
-            (Endpoint::Sse, _) => Some(not_allowed("GET, OPTIONS")),
             (Endpoint::Messages, Method::Post) => refuse_message(head),
-            (Endpoint::Messages, _) => Some(not_allowed("POST, OPTIONS")),
+            (Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages, _) => {
+                Some(not_allowed(allowed(&endpoint)))
+            }
             (_, Method::Get | Method::Head) => None,
-            _ => Some(not_allowed("GET, HEAD, OPTIONS")),
+            _ => Some(not_allowed(allowed(&endpoint))),
         };
         answer.map(|reply| with_cors(reply, cors))
     }
@@ -108,6 +108,16 @@ impl Handler for FrontDoor {
 
 fn refusal(status: u16, what: &str) -> Reply {
     Reply::json(status, format!("{{\"error\":\"{what}\"}}"))
+}
+
+/// The methods that an endpoint takes.
+fn allowed(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Mcp(_) => "GET, POST, DELETE, OPTIONS",
+        Endpoint::Sse => "GET, OPTIONS",
+        Endpoint::Messages => "POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
 }
 
 fn not_allowed(allow: &str) -> Reply {

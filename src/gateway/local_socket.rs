@@ -209,6 +209,11 @@ pub fn sockets(folder: &Path) -> Vec<(Owner, PathBuf)> {
     found
 }
 
+/// Whether a socket can be there: the system bounds how long its path may be.
+pub fn fits(path: &Path) -> bool {
+    SocketAddrUnix::new(path).is_ok()
+}
+
 /// Connects to a living gateway; one with a full queue is waited for until the deadline.
 ///
 /// # Errors

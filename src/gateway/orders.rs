@@ -311,7 +311,7 @@ fn tell_lines(talk: &Conversation<'_>, tail: &Tail, seen: u64) -> io::Result<u64
 }
 
 /// Returns when the old process is no longer in service, so that a `wait` that follows waits for
-/// the new one.
+/// the new one. Where there was none, because the server waits for something, it returns at once.
 fn restart(desk: &Desk, talk: &Conversation<'_>, name: &str) -> Done {
     let server = desk.operator.server(name)?;
     let before = life(&server);
@@ -319,7 +319,7 @@ fn restart(desk: &Desk, talk: &Conversation<'_>, name: &str) -> Done {
     let hub = &desk.operator.hub;
     let deadline = Instant::now() + limits::CONTROL_RESTART;
     let mut seen = hub.wait_beat(0, Instant::now());
-    while life(&server) == before {
+    while before != NO_LIFE && life(&server) == before {
         desk.refuse_at_end()?;
         if Instant::now() >= deadline {
             let error = format!("{name:?} has not ended its old process yet");
@@ -331,11 +331,14 @@ fn restart(desk: &Desk, talk: &Conversation<'_>, name: &str) -> Done {
     Ok(json!({"server": server.name()}))
 }
 
-/// What is another thing after a restart.
-fn life(server: &Server) -> (Option<i32>, u64, bool) {
-    let status = server.status();
-    let link = server.shared_link().map_or(0, |link| link.number());
-    (status.pid, link, server.shared_link().is_some())
+/// What is another thing after a restart: the process, and the link to it by its number.
+type Life = (Option<i32>, Option<u64>);
+
+const NO_LIFE: Life = (None, None);
+
+fn life(server: &Server) -> Life {
+    let link = server.shared_link().map(|link| link.number());
+    (server.status().pid, link)
 }
 
 /// Tells how far the end is, until it is there.

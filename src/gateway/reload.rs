@@ -100,6 +100,8 @@ struct Look {
     print: Fingerprint,
     next: Instant,
     changed: Option<Instant>,
+    /// What was read before the thread looked may be old.
+    is_first: bool,
 }
 
 impl Reload {
@@ -199,6 +201,7 @@ impl Keeper {
             print: Fingerprint::of(&self.config.watched),
             next: now,
             changed: Some(now),
+            is_first: true,
         };
         loop {
             let clock = match self.is_watching() {
@@ -236,6 +239,12 @@ impl Keeper {
             look.changed = Some(now);
         }
         match look.changed {
+            Some(changed) if now.duration_since(changed) >= debounce && look.is_first => {
+                look.is_first = false;
+                if !self.is_in_force(look) {
+                    look.changed = Some(changed);
+                }
+            }
             Some(changed) if now.duration_since(changed) >= debounce => {
                 // Whoever is to know is told by `reload`.
                 let _ = self.reload(look, false);
@@ -247,6 +256,16 @@ impl Keeper {
             None => limits::CONFIG_LOOK,
         };
         look.next = now + pause;
+    }
+
+    /// Whether the files say what is in force; nothing is told of that.
+    fn is_in_force(&self, look: &mut Look) -> bool {
+        let loaded = self.loader.as_ref().map(|loader| look.read(loader));
+        let Some(Ok(mut config)) = loaded else {
+            return false;
+        };
+        config.keep_lost_presets(&self.config);
+        plan(&self.started, &config).is_empty()
     }
 
     /// `is_asked`: somebody wants to know, also that nothing has changed.

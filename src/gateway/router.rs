@@ -52,6 +52,8 @@ struct Desk {
     offers: Vec<Option<Offer>>,
     /// Handles that come up in the place of others.
     arriving: Vec<Arriving>,
+    /// Since when there are changes that are in no world yet.
+    unpublished: Option<Instant>,
     /// When clients are to be told of the changes so far.
     window_ends: Option<Instant>,
     next_sweep: Instant,
@@ -70,6 +72,10 @@ impl Desk {
 
     fn arriving_as(&mut self, id: ServerId) -> Option<&mut Arriving> {
         self.arriving.iter_mut().find(|one| one.server.id == id)
+    }
+
+    fn has_changed(&mut self) {
+        self.unpublished.get_or_insert_with(Instant::now);
     }
 
     /// Cursors stay good: the order goes on from what was offered before.
@@ -125,6 +131,7 @@ impl Router {
             offers: vec![None; fixed.servers.len()],
             fixed,
             arriving: Vec::new(),
+            unpublished: None,
             window_ends: None,
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
@@ -173,6 +180,12 @@ impl Router {
             log::warn!("start is over although servers are still loading");
             self.settle(desk);
         }
+        self.let_arrive(desk);
+        // Many servers that come up at once make one new world, not one for each.
+        let is_late = |since: Instant| since.elapsed() >= limits::ROUTER_UNPUBLISHED;
+        if self.events.is_empty() || desk.unpublished.is_some_and(is_late) {
+            self.publish(desk);
+        }
         self.look_if_settled(desk);
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
@@ -206,7 +219,7 @@ impl Router {
                     && let Some(offer) = &mut desk.offers[position]
                 {
                     offer.replace(kind, items, hint);
-                    self.publish(desk);
+                    desk.has_changed();
                 }
             }
             Event::ResourceUpdated {
@@ -257,7 +270,7 @@ impl Router {
         if let Some(position) = desk.position(server) {
             let gone = desk.fixed.servers[position].status().has_nothing_to_offer();
             if gone && desk.offers[position].take().is_some() {
-                self.publish(desk);
+                desk.has_changed();
             }
         }
         self.look_if_settled(desk);
@@ -271,7 +284,7 @@ impl Router {
         }
         if let Some(position) = desk.position(server) {
             desk.take_listing(position, &listing);
-            self.publish(desk);
+            desk.has_changed();
         }
     }
 
@@ -285,6 +298,9 @@ impl Router {
         for server in &mut fixed.servers {
             let before = desk.fixed.position(server.id.slot);
             offers.push(before.and_then(|at| desk.offers[at].take()));
+            if before.is_none() {
+                server.take_over();
+            }
             let serving = before.map(|at| desk.fixed.servers[at].clone());
             if let Some(serving) = serving.filter(|serving| serving.id != server.id) {
                 let coming = std::mem::replace(server, serving);
@@ -306,8 +322,9 @@ impl Router {
         desk.fixed = Arc::new(fixed);
         desk.offers = offers;
         desk.arriving = arriving;
-        self.publish(desk);
+        desk.has_changed();
         self.let_arrive(desk);
+        self.publish(desk);
         self.look_if_settled(desk);
         drop(order.done);
     }
@@ -340,13 +357,13 @@ impl Router {
                 None => desk.offers[position] = None,
             }
         }
-        self.publish(desk);
+        desk.has_changed();
     }
 
     /// A server may be ready while the lists that it reported still wait here: it is settled when
     /// they are served.
     fn look_if_settled(&self, desk: &Desk) {
-        if self.hub.is_settled() {
+        if self.hub.is_settled() || desk.unpublished.is_some() {
             return;
         }
         let now = Instant::now();
@@ -388,7 +405,11 @@ impl Router {
         self.clients.subscriptions.know(&world);
     }
 
+    /// A new world, if there is anything new.
     fn publish(&self, desk: &mut Desk) {
+        if desk.unpublished.take().is_none() {
+            return;
+        }
         desk.generation += 1;
         let world = World::build(desk.generation, desk.fixed.clone(), desk.offers.clone());
         self.report_clashes(&world, desk);

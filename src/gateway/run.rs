@@ -16,7 +16,6 @@ use crate::config::settings::{Origin, Settings, Transport};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
-use crate::front::pipes::End;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::standing::Configured;
@@ -27,7 +26,7 @@ use crate::front::talk::Common;
 use crate::front::talks::Talks;
 use crate::front::workers::Workers;
 use crate::gateway::control::Control;
-use crate::gateway::ending::Ending;
+use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_listener::{self, HealthDoor};
@@ -88,6 +87,8 @@ pub struct Gateway {
     pub(super) control: Option<Control>,
     pub(super) health_listener: Option<HttpServer>,
     pub(super) herald: Option<Herald>,
+    /// The client on stdin and stdout.
+    pub(super) client: Option<Stdio>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -218,6 +219,7 @@ impl Gateway {
             control: None,
             health_listener,
             herald,
+            client: None,
         };
         gateway.control = gateway.open_control(health);
         Ok(gateway)
@@ -273,15 +275,18 @@ impl Gateway {
         })
     }
 
-    /// Serves the client behind `input` and `output`, until its `stop` or the gateway's.
-    pub fn talk(
-        &self,
-        files: (OwnedFd, OwnedFd),
-        ended: impl Fn(End) + Clone + Send + 'static,
-    ) -> std::io::Result<Stdio> {
+    /// Serves the client behind `files`, its input and output, to the end of the gateway. The end
+    /// of each of them asks for that.
+    ///
+    /// # Errors
+    /// When the system refuses a file descriptor or a thread.
+    pub fn talk(&mut self, files: (OwnedFd, OwnedFd)) -> std::io::Result<()> {
         let common = self.sse.talks.common.clone();
         let filter = self.settings.preset.clone().map(Filter::Preset);
-        Stdio::start(common, filter, files, ended)
+        let ending = self.ending.clone();
+        let ended = move |end| ending.ask(EndWhy::Client(end));
+        self.client = Some(Stdio::start(common, filter, files, ended)?);
+        Ok(())
     }
 }
 

@@ -13,7 +13,6 @@ use crate::http::respond::Reply;
 /// Request headers that a page may send to us.
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, \
     MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID";
-const ALLOWED_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const EXPOSED_HEADERS: &str = "Mcp-Session-Id, WWW-Authenticate";
 /// Request headers of tools: allowed one by one, as the page names them.
 const PARAMETER_PREFIX: &str = "mcp-param-";
@@ -99,16 +98,17 @@ pub fn cors_headers(origin: &str) -> [(&'static str, &str); 3] {
 }
 
 impl HostPolicy {
-    /// Answers OPTIONS; `cors` is what `check` gave. Without it the browser stops there.
-    pub fn preflight(head: &Head<'_>, cors: Option<&str>) -> Reply {
-        let reply = Reply::empty(204).with("Allow", ALLOWED_METHODS);
+    /// Answers OPTIONS; `allow` are the methods of the path, `cors` is what `check` gave. Without
+    /// that the browser stops there.
+    pub fn preflight(head: &Head<'_>, allow: &'static str, cors: Option<&str>) -> Reply {
+        let reply = Reply::empty(204).with("Allow", allow);
         let Some(origin) = cors else {
             return reply.with("Vary", "Origin");
         };
         reply
             .with("Access-Control-Allow-Origin", origin)
             .with("Vary", "Origin, Access-Control-Request-Headers")
-            .with("Access-Control-Allow-Methods", ALLOWED_METHODS)
+            .with("Access-Control-Allow-Methods", allow)
             .with("Access-Control-Allow-Headers", allowed_headers(head))
             .with("Access-Control-Max-Age", PREFLIGHT_SECONDS)
     }
@@ -322,12 +322,14 @@ mod tests {
         let Checked::Pass { cors } = policy(true).check(&head) else {
             panic!("refused")
         };
-        let reply = HostPolicy::preflight(&head, cors);
+        let reply = HostPolicy::preflight(&head, "GET, POST", cors);
         let value = |name: &str| {
             let found = reply.headers.iter().find(|(header, _)| *header == name);
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
         assert_eq!(reply.status, 204);
+        assert_eq!(value("Allow"), "GET, POST");
+        assert_eq!(value("Access-Control-Allow-Methods"), "GET, POST");
         assert_eq!(
             value("Access-Control-Allow-Origin"),
             "http://localhost:6274"
@@ -343,7 +345,7 @@ mod tests {
         }
         assert!(!allowed.contains(&"x-other"));
         assert!(
-            HostPolicy::preflight(&head, None)
+            HostPolicy::preflight(&head, "GET", None)
                 .headers
                 .iter()
                 .all(|(name, _)| { !name.starts_with("Access-Control") })

@@ -33,6 +33,8 @@ pub struct Entry {
     /// is not.
     pub shadowed: bool,
     fingerprint: u64,
+    /// Whatever its public name is.
+    own_fingerprint: u64,
 }
 
 /// An entry that could not be offered under its name, and who has the name.
@@ -149,6 +151,7 @@ impl Catalog {
             Some(description) => item.with_description(description, kind),
             None => item.clone(),
         };
+        let own_fingerprint = fingerprint("", &item.raw);
         let fingerprint = fingerprint(&public, &item.raw);
         let shadowed = first.is_some();
         let server = source.index;
@@ -160,6 +163,7 @@ impl Catalog {
             public,
             shadowed,
             fingerprint,
+            own_fingerprint,
         });
         true
     }
@@ -217,10 +221,15 @@ impl Catalog {
     }
 
     /// Changes when, and only when, what a caller would be shown changes.
-    pub fn digest(&self, kind: ListKind, visible: &Visible) -> u64 {
+    /// `own_names`: the caller is shown what the server calls its entries.
+    pub fn digest(&self, kind: ListKind, visible: &Visible, own_names: bool) -> u64 {
         let mut hasher = DefaultHasher::new();
         for entry in self.entries(kind, visible) {
-            entry.fingerprint.hash(&mut hasher);
+            let fingerprint = match own_names {
+                true => entry.own_fingerprint,
+                false => entry.fingerprint,
+            };
+            fingerprint.hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -5,7 +5,7 @@ use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::list::ListKind;
 use crate::model::catalog::{Entry, Visible};
 use crate::model::cursor::Cursor;
-use crate::relay::view::{Scope, View};
+use crate::relay::view::View;
 use crate::relay::world::World;
 use crate::wire::json::quoted;
 
@@ -22,7 +22,7 @@ pub fn page(
         None => (0, 0),
         Some(text) => resume(world, view, kind, text)?,
     };
-    let own_names = view.scope != Scope::All;
+    let own_names = view.has_own_names();
     let mut entries = world
         .catalog
         .entries_from(kind, visible, server, position)

@@ -142,6 +142,11 @@ impl View {
         Visible::Some(shown.collect())
     }
 
+    /// Entries are shown under the names that their server gives them.
+    pub fn has_own_names(&self) -> bool {
+        self.scope != Scope::All
+    }
+
     /// This view and one more filter.
     pub fn narrowed(&self, filter: Option<Filter>) -> Cow<'_, View> {
         match filter {

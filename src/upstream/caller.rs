@@ -46,10 +46,17 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The link that one call may use, until this is dropped.
+/// The link that one call may use, until this is dropped. A call may wait for its client and have
+/// nothing at work at the server: as long as the lease is held the process is needed.
 pub struct Lease {
     pub link: Arc<Link>,
     seat: Option<Seat>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.link.let_go();
+    }
 }
 
 /// A place at a process that is not everybody's.
@@ -60,10 +67,12 @@ struct Seat {
 
 impl Lease {
     pub(crate) fn shared(link: Arc<Link>) -> Lease {
+        link.hold();
         Lease { link, seat: None }
     }
 
     pub(crate) fn seated(link: Arc<Link>, server: Arc<Server>, whose: Whose) -> Lease {
+        link.hold();
         let seat = Some(Seat { server, whose });
         Lease { link, seat }
     }

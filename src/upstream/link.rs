@@ -2,7 +2,7 @@
 //! Shared by the connection threads that call, the reader thread that answers, and the owner.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -70,6 +70,8 @@ pub struct Link {
     lines: AtomicU64,
     /// A call of a client ran out of time.
     unanswered: AtomicBool,
+    /// Calls that may use it, those that wait for their clients included.
+    leases: AtomicUsize,
     /// The log level it was asked for, plus one; 0 for none.
     told_level: AtomicU8,
     /// What it tells us of, if it is stateless.
@@ -201,6 +203,7 @@ impl Link {
             counters: Counters::default(),
             lines: AtomicU64::new(0),
             unanswered: AtomicBool::new(false),
+            leases: AtomicUsize::new(0),
             told_level: AtomicU8::new(0),
             listening: Listening::default(),
             tasks: Tasks::default(),
@@ -673,6 +676,20 @@ impl Link {
             call: *call,
             certain: true,
         })
+    }
+
+    /// One more call may use it.
+    pub(crate) fn hold(&self) {
+        self.leases.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.leases.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Some call may use it still, also one that waits for its client.
+    pub fn is_held(&self) -> bool {
+        self.leases.load(Ordering::Relaxed) > 0
     }
 
     /// No call of a client is in work here, not even one that was taken back.

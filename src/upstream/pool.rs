@@ -34,6 +34,8 @@ struct Entries {
     leaving: Vec<Arc<Instance>>,
     next: u64,
     /// No process is started any more.
+    closed: bool,
+    /// Nobody gets a seat any more.
     stopping: bool,
 }
 
@@ -135,6 +137,7 @@ impl Pool {
             }
             let wanted = match look(&mut entries) {
                 Look::Taken(whose, instance) => return Ok((whose, instance)),
+                Look::Make(_) if entries.closed => return Err(NoSeat::Stopping),
                 Look::Make(whose) if entries.living() < most => {
                     return entries.make(whose, make);
                 }
@@ -217,6 +220,12 @@ impl Pool {
         let all: Vec<Arc<Instance>> = entries.map.drain().map(|(_, one)| one.instance).collect();
         all.iter().for_each(|instance| instance.signals().restart());
         entries.leaving.extend(all);
+        self.changed.notify_all();
+    }
+
+    /// Starts none any more; nobody waits for a seat.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
         self.changed.notify_all();
     }
 

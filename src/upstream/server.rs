@@ -181,6 +181,8 @@ pub struct Surroundings {
     pub refresh_window: RefreshWindow,
     /// Whoever others may wait for.
     pub neighbours: Arc<Neighbours>,
+    /// The gateway ends: nobody waits for a start any more.
+    pub closing: Arc<AtomicBool>,
 }
 
 impl Surroundings {
@@ -197,6 +199,7 @@ impl Surroundings {
             egress_allow: settings.egress_allow.as_slice().into(),
             refresh_window: RefreshWindow::new(settings),
             neighbours: Arc::default(),
+            closing: Arc::default(),
         }
     }
 }
@@ -241,6 +244,8 @@ struct Slot {
     link: Option<Arc<Link>>,
     /// Of the last link: stays while the server restarts.
     hello: Option<Hello>,
+    /// Calls that wait for the link.
+    waiting: usize,
 }
 
 /// Who wants to hear of one resource.
@@ -261,6 +266,14 @@ struct Standing {
     level: Mutex<Option<Level>>,
     /// The handle that serves.
     current: Mutex<Weak<Server>>,
+}
+
+/// What handles of one name have in common.
+#[derive(Clone)]
+pub struct Kept {
+    slot: usize,
+    tail: Tail,
+    standing: Arc<Standing>,
 }
 
 /// One entry of `mcpServers`, as it is started.
@@ -292,6 +305,7 @@ impl Instance {
             status: Status::new(state),
             link: None,
             hello: None,
+            waiting: 0,
         });
         Arc::new(Instance {
             slot,
@@ -331,6 +345,7 @@ impl Instance {
             status,
             link,
             hello,
+            ..
         } = &mut *slot;
         change(status, link);
         if let Some(said) = link.as_ref().and_then(|link| link.hello()) {
@@ -339,23 +354,32 @@ impl Instance {
         self.changed.notify_all();
     }
 
-    /// The link, waiting for a start that is under way until `deadline`.
-    fn link(&self, deadline: Instant) -> Result<Arc<Link>, Box<Status>> {
+    /// The link, waiting for a start that is under way until `deadline` or the end of the gateway.
+    fn link(&self, deadline: Instant, closing: &AtomicBool) -> Result<Arc<Link>, Box<Status>> {
         let mut slot = lock(&self.slot);
         loop {
             if let Some(link) = &slot.link {
                 return Ok(link.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if slot.status.state.is_settled() || left.is_zero() {
+            let is_vain = slot.status.state.is_settled() || closing.load(Ordering::Acquire);
+            if is_vain || left.is_zero() {
                 return Err(Box::new(slot.status.clone()));
             }
+            slot.waiting += 1;
             slot = self
                 .changed
                 .wait_timeout(slot, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            slot.waiting -= 1;
         }
+    }
+
+    /// Whoever waits for the link looks again.
+    fn wake(&self) {
+        drop(lock(&self.slot));
+        self.changed.notify_all();
     }
 
     /// Waits until its owner is at its end; false at the deadline.
@@ -387,23 +411,36 @@ impl Server {
     /// The handle of a server that was not there. Nothing is started: what it reports must be
     /// expected first.
     pub fn new(slot: usize, config: ServerConfig, around: Surroundings) -> Arc<Server> {
-        let fresh = (Tail::default(), Arc::default());
-        Server::create(slot, config, around, fresh)
+        let fresh = Kept {
+            slot,
+            tail: Tail::default(),
+            standing: Arc::default(),
+        };
+        Server::of(fresh, config, around)
     }
 
     /// One that is to take the place of this one: what clients want stays, and so do its last
     /// lines. `take_over` makes it the one that serves.
     pub fn successor(&self, config: ServerConfig, around: Surroundings) -> Arc<Server> {
-        let kept = (self.tail.clone(), self.standing.clone());
-        Server::create(self.id.slot, config, around, kept)
+        Server::of(self.kept(), config, around)
     }
 
-    fn create(
-        slot: usize,
-        config: ServerConfig,
-        around: Surroundings,
-        (tail, standing): (Tail, Arc<Standing>),
-    ) -> Arc<Server> {
+    /// What goes over to the next handle of this name.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            slot: self.id.slot,
+            tail: self.tail.clone(),
+            standing: self.standing.clone(),
+        }
+    }
+
+    /// Another handle of a name that there was a server of.
+    pub fn of(kept: Kept, config: ServerConfig, around: Surroundings) -> Arc<Server> {
+        let Kept {
+            slot,
+            tail,
+            standing,
+        } = kept;
         let state = match config.state {
             ServerState::Enabled => State::Pending,
             ServerState::Disabled => State::Disabled,
@@ -576,7 +613,7 @@ impl Server {
             .as_ref()
             .is_some_and(|whose| self.pool.living(whose).is_some());
         if !is_up {
-            let shared = self.shared.link(deadline);
+            let shared = self.shared.link(deadline, &self.around.closing);
             let link = shared.map_err(|status| self.unavailable(&status))?;
             if whose.is_none() {
                 return Ok(Lease::shared(link));
@@ -636,7 +673,7 @@ impl Server {
             Ok(taken) => taken,
             // Better than none: there it is served, though it may not be asked.
             Err(NoSeat::Full) if self.config.instances == Instances::Auto => {
-                let shared = self.shared.link(Instant::now());
+                let shared = self.shared.link(Instant::now(), &self.around.closing);
                 let link = shared.map_err(|status| self.unavailable(&status))?;
                 return Ok(Lease::shared(link));
             }
@@ -644,7 +681,7 @@ impl Server {
         };
         // Given back on every way out of here.
         let seat = |link: Arc<Link>| Lease::seated(link, self.clone(), whose.clone());
-        match instance.link(Instant::now() + limits::START_WAIT) {
+        match instance.link(Instant::now() + limits::START_WAIT, &self.around.closing) {
             Ok(link) => Ok(seat(link)),
             Err(status) => {
                 self.pool.give_back(&whose);
@@ -734,7 +771,12 @@ impl Server {
             }
             _ => String::new(),
         };
+        let is_closing = self.around.closing.load(Ordering::Acquire);
         let (reason, detail) = match status.state {
+            State::Pending | State::Loading if is_closing => (
+                Reason::Draining,
+                "cannot be called: the gateway is shutting down".to_owned(),
+            ),
             State::Pending if status.waiting_for.is_some() => (
                 Reason::Starting,
                 format!(
@@ -924,10 +966,22 @@ impl Server {
     /// None of its processes works at anything for anybody.
     pub fn is_quiet(&self) -> bool {
         let is_at_rest = |instance: &Instance| {
-            let link = lock(&instance.slot).link.clone();
-            link.is_none_or(|link| link.is_quiet())
+            let slot = lock(&instance.slot);
+            let (link, now) = (slot.link.clone(), Instant::now());
+            slot.waiting == 0
+                && link.is_none_or(|link| {
+                    link.is_quiet() && !link.is_held() && !link.tasks().are_open(now)
+                })
         };
         is_at_rest(&self.shared) && self.pool.all().iter().all(|instance| is_at_rest(instance))
+    }
+
+    /// The gateway is closing: whoever waits for a process of this server looks again.
+    pub fn wake_waiting(&self) {
+        self.pool.close();
+        let beside = self.pool.all();
+        beside.iter().for_each(|instance| instance.wake());
+        self.shared.wake();
     }
 
     /// Tells every process of this server to end; `join` waits for them.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli_support::{self, Outcome};
 use crate::support::rig::{Plan, Rig, signal};
-use crate::support::servers::{demo, gateway_binary};
+use crate::support::servers::{demo, gateway_binary, with};
 use crate::support::{PATIENCE, eventually};
 
 /// A server that never answers.
@@ -267,6 +267,72 @@ fn restart_starts_another_process_and_wait_waits_for_that_one() {
         outcome.err.contains("did you mean \"clock\"?"),
         "{outcome:?}"
     );
+    rig.stop();
+}
+
+#[test]
+fn a_gateway_that_hangs_is_waited_for_no_longer_than_was_asked() {
+    let rig = Rig::start(json!({"clock": demo("clock")}));
+    signal(rig.pid, Signal::STOP);
+    for words in [&["wait"][..], &["status"], &["restart", "clock"]] {
+        let began = Instant::now();
+        let outcome = run(&rig, &[words, &["--timeout", "1s"]].concat());
+        assert_eq!(outcome.code, Some(75), "{outcome:?}");
+        let took = began.elapsed();
+        let most = Duration::from_millis(3000);
+        assert!(took >= Duration::from_secs(1) && took < most, "{took:?}");
+    }
+    signal(rig.pid, Signal::CONT);
+    done(&rig, &["wait"]);
+    rig.stop();
+}
+
+#[test]
+fn folders_that_cannot_be_used_are_passed_over() {
+    let folder = cli_support::Folder::new();
+    let long = folder.0.join("x".repeat(100));
+    std::fs::create_dir(&long).unwrap();
+    // A file where a folder is expected, and one that nobody may look into.
+    let file = folder.write("file", "");
+    let closed = folder.0.join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    for path in [long.to_str().unwrap(), &file, closed.to_str().unwrap()] {
+        let rig = Plan::new(json!({"clock": demo("clock")})).start();
+        let port = rig.port.to_string();
+        for words in [&["wait"][..], &["status", "--port", &port]] {
+            let mut command = command(&rig, words);
+            command.env("XDG_RUNTIME_DIR", path);
+            command.env("RUNTIME_DIRECTORY", path);
+            let outcome = cli_support::run(command, None);
+            assert_eq!(outcome.code, Some(0), "{path} {words:?}: {outcome:?}");
+        }
+        rig.stop();
+    }
+}
+
+#[test]
+fn a_restart_waits_for_no_process_that_is_not_there() {
+    let servers = json!({
+        "never": silent(),
+        "waits": with(demo("clock"), json!({"dependsOn": ["never"]})),
+        "off": {"command": "true", "disabled": true},
+        "blocked": with(demo("clock"), json!({"dependsOn": ["off"]})),
+        "bad": with(failing(), json!({"restartDelay": 600_000})),
+        "looped": with(failing(), json!({"maxRestarts": 1, "restartDelay": 1})),
+    });
+    let rig = Plan::new(servers).start_unready();
+    for (name, expected) in [
+        ("never", "loading"),
+        ("waits", "pending"),
+        ("blocked", "failed"),
+        ("bad", "failed"),
+        ("looped", "crash_loop"),
+    ] {
+        eventually(name, || state(&rig, name) == expected);
+        // The commands wait for less than the gateway would.
+        done(&rig, &["restart", name, "--timeout", "10s"]);
+    }
     rig.stop();
 }
 

@@ -97,6 +97,41 @@ fn who_is_held_at_the_start_is_not_held_at_the_end() {
     );
 }
 
+#[test]
+fn who_waits_for_a_server_is_told_at_once_that_it_ends() {
+    let servers = json!({
+        "slow": hostile(&["--slow-start", "60000"]),
+        "needs": with(everything(&[]), json!({"dependsOn": ["slow"]})),
+    });
+    let plan = Plan::new(servers).arg("--enable-async-loading");
+    let mut rig = plan.set("drainDelay", json!(500)).start_unready();
+    let session = rig.session();
+    let client = stateless::Client::new(rig.port, "/mcp");
+    let mut waiting = Vec::new();
+    for tool in ["slow_1mcp_echo", "needs_1mcp_echo"] {
+        waiting.push(session.send(tool_call(&json!(1), tool, &json!({}))));
+        let mut connection = rig.connect();
+        let call = json!({"name": tool, "arguments": {}});
+        connection.send_only(&client.request(&json!(1), "tools/call", &call));
+        waiting.push(connection);
+    }
+    eventually("all are held", || rig.threads_named("http-") >= 4);
+    let begun = Instant::now();
+    rig.term();
+    for connection in waiting {
+        let answer = connection.streamed().answer().1;
+        let reason = &answer["error"]["data"]["onemcp"]["reason"];
+        assert_eq!(reason, "draining", "{answer}");
+    }
+    let taken = begun.elapsed();
+    let delay = Duration::from_millis(500);
+    assert!(
+        taken >= delay && taken < Duration::from_secs(5),
+        "{taken:?}"
+    );
+    assert_eq!(rig.exit_code(PATIENCE), Some(0));
+}
+
 /// Reads a stream to its end; gives the last `retry` and when it ended.
 fn last_words(mut stream: Stream) -> (Option<u64>, Instant) {
     let mut retry = None;

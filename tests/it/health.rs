@@ -106,6 +106,12 @@ fn the_body_is_the_one_that_users_know() {
         (post.status(), post.head.header("Allow")),
         (405, Some("GET, HEAD, OPTIONS"))
     );
+    // Which methods there are is told the same way to whoever asks.
+    for target in ["/health", "/health/ready", "/health/mcp/ev"] {
+        let reply = ask(&rig, &Request::new("OPTIONS", target));
+        let allow = reply.head.header("Allow");
+        assert_eq!((reply.status(), allow), (204, Some("GET, HEAD, OPTIONS")));
+    }
     rig.stop();
 }
 

@@ -275,3 +275,140 @@ fn what_needs_a_restart_is_said_and_does_not_count() {
     assert_eq!(page["tools"].as_array().unwrap().len(), 2);
     rig.stop();
 }
+
+/// The same entry with something new in it, so that another process takes its place.
+fn other(entry: Value) -> Value {
+    with(entry, json!({"env": {"COLOUR": "red"}}))
+}
+
+#[track_caller]
+fn replaced(rig: &Rig, name: &str, before: i32) {
+    eventually("another process serves", || {
+        let server = rig.server(name);
+        server["status"] == "connected" && server["pid"] != before
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_its_client_keeps_the_old_process() {
+    let tools = [
+        ("legacy", "a_1mcp_test_elicitation"),
+        ("modern", "a_1mcp_test_input_required_result_elicitation"),
+    ];
+    for (era, tool) in tools {
+        let entry = || everything(&["--era", era]);
+        let rig = plan(json!({"a": entry()})).start();
+        let mut session = rig.session_with(json!({"elicitation": {}}));
+        let arguments = json!({"message": "Who?"});
+        let call = tool_call(&json!(1), tool, &arguments);
+        let mut stream = session.stream(call);
+        let asked = stream.message();
+        assert_eq!(asked["method"], "elicitation/create", "{era}");
+        let before = rig.pid_of("a");
+        rewrite(&rig, json!({"a": other(entry())}));
+        reload(&rig);
+        replaced(&rig, "a", before);
+        let content = json!({"username": "x", "email": "y", "name": "Ann"});
+        session.answer(
+            &asked["id"],
+            json!({"action": "accept", "content": content}),
+        );
+        let (_, answer) = stream.answer();
+        assert!(answer["result"].is_object(), "{era}: {answer}");
+        rig.stop();
+    }
+}
+
+#[test]
+fn subscriptions_outlive_that_their_server_was_away() {
+    const WATCHED: &str = "test://watched-resource";
+    let servers = |with_a: bool| match with_a {
+        true => json!({"a": everything(&[]), "b": everything(&[])}),
+        false => json!({"b": everything(&[])}),
+    };
+    let rig = plan(servers(true)).start();
+    let mut session = rig.session();
+    let mut stream = session.listen();
+    session.get("resources/subscribe", json!({"uri": WATCHED}));
+    rewrite(&rig, servers(false));
+    reload(&rig);
+    eventually("it is away", || names(&rig) == ["b"]);
+    rewrite(&rig, servers(true));
+    reload(&rig);
+    eventually("it is back", || {
+        names(&rig).len() == 2 && rig.server("a")["status"] == "connected"
+    });
+    session.call("a_1mcp_test_update_resource", json!({}));
+    while stream.message()["method"] != "notifications/resources/updated" {}
+    rig.stop();
+}
+
+#[test]
+fn a_silent_successor_takes_its_place_in_time_and_costs_nothing() {
+    let rig = plan(json!({"a": everything(&[])})).start();
+    let silent = with(
+        hostile(&["--slow-start", "60000"]),
+        json!({"connectionTimeout": 700}),
+    );
+    rewrite(&rig, json!({"a": silent}));
+    reload(&rig);
+    eventually("the new one is what there is", || {
+        rig.server("a")["status"] != "connected"
+    });
+    let used = rig.cpu_ms();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let used = rig.cpu_ms() - used;
+    assert!(used < 250, "{used} ms of 500 ms at work for nothing");
+    rig.stop();
+}
+
+#[test]
+fn a_call_that_waits_for_a_start_is_served_by_it() {
+    let slow = |ms: &str| hostile(&["--slow-start", ms]);
+    let rig = plan(json!({"a": slow("900")}))
+        .arg("--enable-async-loading")
+        .start_unready();
+    let session = rig.session();
+    let call = tool_call(&json!(1), "a_1mcp_echo", &json!({"text": "x"}));
+    let mut stream = session.stream(call);
+    eventually("it starts", || rig.server("a")["pid"].is_i64());
+    rewrite(&rig, json!({"a": other(slow("100"))}));
+    reload(&rig);
+    let (_, answer) = stream.answer();
+    assert!(answer["result"].is_object(), "{answer}");
+    rig.stop();
+}
+
+#[test]
+fn other_names_are_news_only_to_those_who_see_them() {
+    let rig = plan(json!({"a": everything(&[])})).start();
+    let whole = rig.session();
+    let mut alone = rig.session_at("/mcp/a");
+    let (mut listening, mut other) = (whole.listen(), alone.listen());
+    let settings = json!({
+        "asyncLoading": {"batchDelay": 50}, "configReload": {"debounce": 20},
+        "naming": {"separator": "__"},
+    });
+    let config: Value = serde_json::from_str(&text(&rig, json!({"a": everything(&[])}))).unwrap();
+    let config = json!({"mcpServers": config["mcpServers"], "gateway": settings});
+    fs::write(file(&rig), config.to_string()).unwrap();
+    reload(&rig);
+    let mut heard = vec![
+        listening.message()["method"].clone(),
+        listening.message()["method"].clone(),
+    ];
+    heard.sort_by_key(Value::to_string);
+    assert_eq!(
+        heard,
+        [
+            "notifications/prompts/list_changed",
+            "notifications/tools/list_changed"
+        ]
+    );
+    alone.call("test_trigger_prompt_change", json!({}));
+    assert_eq!(
+        other.message()["method"],
+        "notifications/prompts/list_changed"
+    );
+    rig.stop();
+}

@@ -332,35 +332,87 @@ fn nothing_listens_unless_a_port_is_given() {
 }
 
 #[test]
-fn signals_and_a_closed_output_end_it_at_once() {
-    for ending in ["TERM", "INT", "output"] {
-        let servers = json!({
-            "ev": everything(&[]),
-            "own": with(everything(&[]), json!({"instances": "session"})),
-            "deaf": hostile(&["--ignore-eof"]),
-        });
-        let mut client = Client::open(Plan::new(servers), "2025-11-25", json!({}));
-        client.text("own_1mcp_greet", json!({"name": "x"}));
-        client.send(&tool_call(&json!(1), SLEEP, &json!({"ms": 60_000})));
+fn a_closed_output_ends_it_at_once() {
+    let servers = json!({
+        "ev": everything(&[]),
+        "own": with(everything(&[]), json!({"instances": "session"})),
+        "deaf": hostile(&["--ignore-eof"]),
+    });
+    let mut client = Client::open(Plan::new(servers), "2025-11-25", json!({}));
+    client.text("own_1mcp_greet", json!({"name": "x"}));
+    client.send(&tool_call(&json!(1), SLEEP, &json!({"ms": 60_000})));
+    eventually("the call is in work", || in_work(&mut client) == 1);
+    let begun = Instant::now();
+    client.end_output();
+    // The reader of the test notices with the next line.
+    client.send_if_open(&request(&json!(2), "ping", &json!({})));
+    client.send_if_open(&request(&json!(3), "ping", &json!({})));
+    client.ended();
+    let taken = begun.elapsed();
+    assert!(taken < Duration::from_secs(10), "{taken:?}");
+}
+
+fn reason(answer: &Value) -> &Value {
+    &answer["error"]["data"]["onemcp"]["reason"]
+}
+
+#[test]
+fn at_a_signal_calls_in_work_are_answered_and_new_ones_refused() {
+    for by in [Signal::TERM, Signal::INT] {
+        let mut client = client();
+        client.send(&tool_call(&json!("x"), SLEEP, &json!({"ms": 2000})));
         eventually("the call is in work", || in_work(&mut client) == 1);
+        signal(client.rig.pid, by);
+        let late = json!({"name": "ev_1mcp_greet", "arguments": {"name": "late"}});
+        eventually("new ones are refused", || {
+            reason(&client.ask("tools/call", late.clone())) == "draining"
+        });
+        let answer = client.answer(&json!("x"));
+        assert_eq!(text_of(&answer["result"]), "Slept 2000 ms");
+        while client.try_next().is_some() {}
+        client.ended();
+    }
+}
+
+#[test]
+fn calls_that_take_longer_than_the_end_may_get_an_error() {
+    for ending in ["TERM", "INT", "input"] {
+        let plan = plan().set("shutdownTimeout", json!(4000));
+        let mut client = Client::open(plan, "2025-11-25", json!({}));
+        let long = json!({"ms": 60_000});
+        client.send(&tool_call(&json!("x"), SLEEP, &long));
+        client.send(&stateless_call(&json!("y"), SLEEP, long));
+        eventually("the calls are in work", || in_work(&mut client) == 2);
         let begun = Instant::now();
         match ending {
             "TERM" => signal(client.rig.pid, Signal::TERM),
             "INT" => signal(client.rig.pid, Signal::INT),
-            _ => {
-                client.end_output();
-                // The reader of the test notices with the next line.
-                client.send_if_open(&request(&json!(2), "ping", &json!({})));
-                client.send_if_open(&request(&json!(3), "ping", &json!({})));
-            }
+            _ => client.end_input(),
         }
+        for id in ["x", "y"] {
+            let answer = client.answer(&json!(id));
+            assert_eq!(reason(&answer), "draining", "{ending}: {answer}");
+        }
+        // Calls have half of that time.
+        assert!(begun.elapsed() >= Duration::from_secs(2));
         client.ended();
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "{ending}: {:?}",
-            begun.elapsed()
-        );
+        let taken = begun.elapsed();
+        assert!(taken < Duration::from_secs(5), "{ending}: {taken:?}");
     }
+}
+
+#[test]
+fn its_client_is_served_while_others_notice_that_it_ends() {
+    let plan = plan().set("drainDelay", json!(1000)).arg("--port").arg("0");
+    let mut client = Client::open(plan, "2025-11-25", json!({}));
+    client.rig.term();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(700) {
+        let text = client.text("ev_1mcp_greet", json!({"name": "w"}));
+        assert_eq!(text, "Hello, w!");
+    }
+    while client.try_next().is_some() {}
+    client.ended();
 }
 
 #[test]
@@ -369,7 +421,11 @@ fn a_signal_shortens_the_wait_for_answers() {
     client.send(&tool_call(&json!(1), SLEEP, &json!({"ms": 60_000})));
     eventually("the call is in work", || in_work(&mut client) == 1);
     client.end_input();
+    eventually("it has noticed", || {
+        client.rig.stderr().contains("end of input")
+    });
     client.rig.term();
+    assert_eq!(reason(&client.answer(&json!(1))), "draining");
     within(Duration::from_secs(10), "the end", || {
         client.rig.bearers().is_empty()
     });

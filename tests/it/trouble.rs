@@ -218,9 +218,12 @@ fn a_server_that_keeps_dying_is_shown_so_and_leaves_the_others_alone() {
     works(&mut session, "ev");
     works(&mut session, "old");
     for name in ["dead", "mute", "odd", "future", "none"] {
+        // Clients are held no longer than the start may take; what came of it may be known later.
+        eventually("it is known why", || {
+            rig.server(name)["lastError"].is_string()
+        });
         let server = rig.server(name);
         assert_eq!(server["healthy"], false, "{server}");
-        assert!(server["lastError"].is_string(), "{server}");
     }
     assert!(
         rig.server("dead")["lastError"]
@@ -228,9 +231,10 @@ fn a_server_that_keeps_dying_is_shown_so_and_leaves_the_others_alone() {
             .unwrap()
             .contains("code 3")
     );
-    let health = rig.get("/health");
-    assert_eq!(health.json()["status"], "unhealthy");
-    assert_eq!(health.status(), 503);
+    eventually("five of seven have failed", || {
+        let health = rig.get("/health");
+        (health.json()["status"] == "unhealthy") && health.status() == 503
+    });
     assert_eq!(rig.get("/health/live").status(), 200);
     assert_eq!(rig.get("/health/ready").status(), 200);
     let call = json!({"name": "dead_1mcp_echo", "arguments": {"text": "x"}});

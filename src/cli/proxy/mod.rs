@@ -27,7 +27,6 @@ use crate::cli::outcome::{EXIT_UNREACHABLE, Failure};
 use crate::cli::proxy::flight::{Flight, Heard};
 use crate::cli::proxy::session::State;
 use crate::cli::serve::{hand_over, nothing_to_reload};
-use crate::cli::stdio::wait_written;
 use crate::cli::{quieten, say, with_log};
 use crate::config::settings::Flags;
 use crate::config::{expand, load_settings, process_environment};
@@ -176,6 +175,13 @@ fn until_the_end(proxy: &Arc<Proxy>) -> std::io::Result<()> {
     proxy.good_bye();
     second.close();
     Ok(())
+}
+
+/// Until everything is written, nobody reads, a signal comes, or the time is over.
+fn wait_written(ending: &Ending, deadline: Instant) {
+    if ending.wait_until(deadline).is_none() {
+        log::warn!("calls are cancelled: they were not answered in time");
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

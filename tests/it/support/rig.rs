@@ -326,6 +326,20 @@ impl Rig {
         names.filter(|name| name.starts_with(prefix)).count()
     }
 
+    /// Time of the processor that it has used.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        // utime and stime, in hundredths of a second.
+        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        ticks * 10
+    }
+
     pub(crate) fn threads(&self) -> usize {
         entries(self.pid, "task")
     }
