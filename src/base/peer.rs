@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::family;
 use crate::base::family::Member;
@@ -70,13 +70,45 @@ pub fn examine(socket: &UnixStream, accepted: u64) -> io::Result<(Peer, Result<(
     Ok((peer, judge(pid, pinned.as_ref(), accepted)))
 }
 
-/// Names the process at the other end for good, to wait for its end.
-pub fn pin(socket: &UnixStream) -> Option<OwnedFd> {
-    let pinned = sys::peer_pidfd(socket.as_fd());
-    pinned.or_else(|| {
-        let peer = sys::peer_credentials(socket.as_fd()).ok()?;
-        family::open_pidfd(peer.pid)
-    })
+/// A process that was named for good, to wait for its end.
+pub struct Pinned {
+    pidfd: Option<OwnedFd>,
+    /// For kernels without pidfds: its number and when it started.
+    member: Option<Member>,
+}
+
+impl Pinned {
+    /// The process at the other end of a connection.
+    pub fn peer_of(socket: &UnixStream) -> Pinned {
+        let pid = sys::peer_credentials(socket.as_fd()).map(|peer| peer.pid);
+        // 0: it is in another process namespace.
+        let pid = pid.ok().filter(|pid| *pid > 0);
+        let pidfd = sys::peer_pidfd(socket.as_fd());
+        Pinned {
+            pidfd: pidfd.or_else(|| family::open_pidfd(pid?)),
+            member: pid.and_then(family::member),
+        }
+    }
+
+    /// Waits for its end; false at the deadline. One of which the system tells nothing counts as
+    /// gone.
+    pub fn wait_gone(&self, deadline: Instant) -> bool {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_gone = match (&self.pidfd, &self.member) {
+                (Some(pidfd), _) => family::poll_in(pidfd, left),
+                (None, Some(then)) => family::member(then.pid)
+                    .is_none_or(|now| now.dead || now.started != then.started),
+                (None, None) => true,
+            };
+            if is_gone || left.is_zero() {
+                return is_gone;
+            }
+            if self.pidfd.is_none() {
+                std::thread::sleep(left.min(limits::PROCESS_POLL));
+            }
+        }
+    }
 }
 
 /// Now in the unit of `Member::started`; all that `/proc` knows of a moment.
@@ -156,9 +188,11 @@ fn line(pid: i32, own: i32, look: impl Fn(i32) -> Option<Member>) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
 
-    use super::{Refusal, boot_ticks, examine, line};
-    use crate::base::family::{Member, member, own_pid};
+    use super::{Pinned, Refusal, boot_ticks, examine, line};
+    use crate::base::family::{Member, member, open_pidfd, own_pid};
     use crate::base::limits;
 
     fn row(pid: i32, parent: i32, started: u64) -> Member {
@@ -207,6 +241,27 @@ mod tests {
         let (peer, verdict) = examine(&one, boot_ticks()).unwrap();
         assert_eq!(peer.pid, own_pid());
         assert!(verdict.is_err(), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_seen_with_a_pidfd_and_without() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let pinned = [
+            (open_pidfd(pid), None),
+            (None, member(pid)),
+            (open_pidfd(pid), member(pid)),
+        ];
+        let pinned = pinned.map(|(pidfd, member)| Pinned { pidfd, member });
+        let soon = || Instant::now() + Duration::from_millis(10);
+        assert!(!pinned.iter().any(|one| one.wait_gone(soon())));
+        child.kill().unwrap();
+        let late = Instant::now() + Duration::from_secs(20);
+        assert!(pinned.iter().all(|one| one.wait_gone(late)));
+        child.wait().unwrap();
+        assert!(pinned.iter().all(|one| one.wait_gone(Instant::now())));
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(!Pinned::peer_of(&one).wait_gone(soon()));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //! come back.
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::base::{family, limits, peer};
+use crate::base::peer::Pinned;
+use crate::base::{family, limits};
 use crate::cli::outcome::Failure;
 use crate::config::settings::{ControlSocket, Origin, Settings};
 use crate::gateway::local_socket::{self, Owner, connect};
@@ -147,7 +147,7 @@ pub struct Dialogue {
     stream: UnixStream,
     unread: Vec<u8>,
     /// The process of the gateway.
-    gateway: Option<OwnedFd>,
+    gateway: Pinned,
 }
 
 /// What came.
@@ -168,9 +168,10 @@ impl Dialogue {
         stream
             .set_write_timeout(Some(limits::CONTROL_WRITE))
             .map_err(cannot)?;
+        // Before it is told to end.
+        let gateway = Pinned::peer_of(&stream);
         let _ = { &stream }.write_all(format!("{order}\n").as_bytes());
         stream.set_nonblocking(true).map_err(cannot)?;
-        let gateway = peer::pin(&stream);
         let unread = Vec::new();
         Ok(Dialogue {
             stream,
@@ -179,13 +180,10 @@ impl Dialogue {
         })
     }
 
-    /// Waits for the end of the gateway's process; false at the deadline.
+    /// Waits for the end of the gateway's process; false at the deadline. Where the system does
+    /// not tell, the end of its last word has to do.
     pub fn wait_gone(&self, deadline: Instant) -> bool {
-        match &self.gateway {
-            Some(gateway) => family::wait_readable(Some(gateway), deadline),
-            // Where the system does not tell, the end of its last word has to do.
-            None => true,
-        }
+        self.gateway.wait_gone(deadline)
     }
 
     /// The next line; silence at `until`.

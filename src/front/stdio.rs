@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::front::channel::{Channel, Form};
 use crate::front::pipes::{End, Pipes};
@@ -46,8 +47,8 @@ impl Stdio {
     }
 
     /// The input has ended: no question is answered any more.
-    pub fn end_of_input(&self) {
-        self.talk.end_of_input();
+    pub fn end_of_input(&self, deadline: Instant) {
+        self.talk.end_of_input(deadline);
     }
 
     /// Cancels calls in flight and joins the threads.

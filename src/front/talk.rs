@@ -183,8 +183,11 @@ impl Talk {
     /// The state once no `initialize` is at work, and the last request has been placed or has
     /// had its time for that.
     fn settled(&self) -> MutexGuard<'_, State> {
-        let hold = self.common.streamable.desk.hold + limits::START_WAIT;
-        let state = self.wait(self.state(), hold, |state| {
+        self.settled_within(self.common.streamable.desk.hold + limits::START_WAIT)
+    }
+
+    fn settled_within(&self, limit: Duration) -> MutexGuard<'_, State> {
+        let state = self.wait(self.state(), limit, |state| {
             !matches!(state.stage, Stage::Opening) || state.closed
         });
         self.wait(state, limits::CHANNEL_TURN, |state| {
@@ -293,8 +296,10 @@ impl Talk {
     }
 
     /// The input has ended: no question can be answered any more, so none keeps a call waiting.
-    pub fn end_of_input(&self) {
-        if let Some(session) = self.wait_placed() {
+    /// Waits for a session that is being opened, at most until `deadline`.
+    pub fn end_of_input(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(session) = self.session(&self.settled_within(left)) {
             ask::end_of_answers(&session);
         }
     }

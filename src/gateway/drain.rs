@@ -228,7 +228,7 @@ impl Gateway {
             }
             let is_hurried = asked.len() > 1 && asked[0] == NOBODY_ASKS;
             if !is_hurried && asked.contains(&NOBODY_ASKS) {
-                client.end_of_input();
+                client.end_of_input(deadline);
             }
             if is_hurried || self.ending.wait_until(deadline).is_none() {
                 return log::warn!("calls of the client are still in flight");

@@ -402,6 +402,27 @@ fn calls_that_take_longer_than_the_end_may_get_an_error() {
 }
 
 #[test]
+fn who_is_held_at_the_start_keeps_no_end_waiting() {
+    for ending in ["TERM", "input"] {
+        let plan = Plan::new(json!({"slow": hostile(&["--slow-start", "60000"])}));
+        let mut client = Client::start(plan.set("shutdownTimeout", json!(4000)));
+        // The answer to the second says that both were read.
+        client.send(&initialize("2025-11-25", &json!({})));
+        client.get("ping", json!({}));
+        let begun = Instant::now();
+        match ending {
+            "TERM" => signal(client.rig.pid, Signal::TERM),
+            _ => client.end_input(),
+        }
+        let answer = client.answer(&json!(1));
+        assert!(answer["error"].is_object(), "{answer}");
+        client.ended();
+        let taken = begun.elapsed();
+        assert!(taken < Duration::from_secs(6), "{ending}: {taken:?}");
+    }
+}
+
+#[test]
 fn its_client_is_served_while_others_notice_that_it_ends() {
     let plan = plan().set("drainDelay", json!(1000)).arg("--port").arg("0");
     let mut client = Client::open(plan, "2025-11-25", json!({}));
