@@ -14,10 +14,11 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new()
-        .name(name.to_owned())
-        .stack_size(stack_bytes)
-        .spawn(body)
+    start(
+        Builder::new().name(name.to_owned()),
+        stack_bytes,
+        Box::new(body),
+    )
 }
 
 /// The same for threads of which there may be thousands. The kernel knows the name, std does not:
@@ -32,9 +33,21 @@ where
     T: Send + 'static,
 {
     let name = CString::new(name).unwrap_or_default();
-    Builder::new().stack_size(stack_bytes).spawn(move || {
+    let named = move || {
         // Without its name it serves as well.
         let _ = rustix::thread::set_name(&name);
         body()
-    })
+    };
+    start(Builder::new(), stack_bytes, Box::new(named))
+}
+
+/// Behind a pointer, so that what std does for a start is in the binary once for each `T`, not
+/// once for each body.
+#[inline(never)]
+fn start<T: Send + 'static>(
+    builder: Builder,
+    stack_bytes: usize,
+    body: Box<dyn FnOnce() -> T + Send>,
+) -> io::Result<JoinHandle<T>> {
+    builder.stack_size(stack_bytes).spawn(body)
 }

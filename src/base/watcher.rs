@@ -2,10 +2,10 @@
 //! what the gateway had started.
 //!
 //! The gateway tells it over a pipe, in lines: `+pgid` when a group starts, with the inodes of its
-//! leader's three standard files, `-pgid` when it is gone. When the pipe ends, the gateway has
-//! ended, however that came about, SIGKILL included:
-//! the groups still listed get TERM, then KILL, with everyone who left them, by `setsid` or for
-//! good: whoever bears the gateway's brand or holds one of its pipes.
+//! leader's three standard files, `-pgid` when it is gone, `.` when all has ended in order. When
+//! the pipe ends, the gateway has ended, however that came about, SIGKILL included: the groups
+//! still listed get TERM, then KILL, with everyone who left them, by `setsid` or for good: whoever
+//! bears the gateway's brand or holds one of its pipes.
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).
 
@@ -147,6 +147,8 @@ pub fn finish() {
     let Some(Watcher { pid, pipe }) = taken else {
         return;
     };
+    // Without it the watcher looks for strays all the same, which takes its time.
+    let _ = rustix::io::write(&*pipe, ORDERLY);
     drop(pipe);
     let deadline = Instant::now() + limits::WATCHER_EXIT;
     let pidfd = family::open_pidfd(pid.as_raw_nonzero().get());
@@ -158,6 +160,9 @@ pub fn finish() {
         }
     }
 }
+
+/// The gateway has ended its servers and their orphans itself.
+const ORDERLY: &[u8] = b".\n";
 
 /// What the watcher knows.
 #[derive(Default)]
@@ -196,6 +201,7 @@ impl Watch {
                 self.family.remove_group(pgid);
                 self.pipes.remove(&pgid);
             }
+            (b'.', None) => self.had_group = false,
             _ => {}
         }
     }
@@ -221,7 +227,7 @@ impl Watch {
 
     /// The gateway is gone.
     fn end(&mut self) {
-        if !self.had_group {
+        if !self.had_group && self.family.is_empty() {
             return;
         }
         self.learn_pipes();

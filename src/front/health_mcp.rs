@@ -123,9 +123,20 @@ pub struct Watched {
     /// Null: as often as the breaker allows.
     limit: Option<u32>,
     next_retry_at: Option<String>,
+    last_exit: Option<Exited>,
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_pid: Option<i32>,
+}
+
+/// How its last process ended.
+#[derive(Serialize)]
+struct Exited {
+    code: Option<i32>,
+    signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    at: String,
 }
 
 impl Supervision {
@@ -148,7 +159,7 @@ impl Supervision {
 
 fn watched(seen: &Seen<'_>, detail: Detail) -> Watched {
     Watched {
-        backend_id: seen.name().to_owned(),
+        backend_id: format!("static:{}", seen.name()),
         state: match seen.status.state {
             State::Stopped => "stopped",
             _ => seen.word(),
@@ -156,6 +167,12 @@ fn watched(seen: &Seen<'_>, detail: Detail) -> Watched {
         attempt: seen.status.restarts,
         limit: seen.entry.restart.max.filter(|most| *most > 0),
         next_retry_at: seen.next_try(),
+        last_exit: seen.status.last_exit.as_ref().map(|last| Exited {
+            code: last.exit.code,
+            signal: last.exit.signal_name(),
+            pid: Some(last.pid).filter(|_| detail == Detail::Full),
+            at: last.at.clone(),
+        }),
         last_error: seen.last_error(),
         current_pid: seen.status.pid.filter(|_| detail == Detail::Full),
     }
@@ -240,22 +257,21 @@ fn servers<'a>(roll: &'a [Seen<'a>]) -> Servers<'a> {
 #[serde(rename_all = "camelCase")]
 struct One<'a> {
     name: &'a str,
+    backend_id: String,
     state: &'static str,
+    attempt: u32,
     retry_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorText>,
+    error: Option<String>,
+    last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_connected: Option<&'a str>,
     limit: Option<u32>,
     next_retry_at: Option<String>,
+    last_exit: Option<Exited>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_pid: Option<i32>,
     timestamp: String,
-}
-
-#[derive(Serialize)]
-struct ErrorText {
-    message: String,
 }
 
 /// `/health/mcp/<name>`; `name` may also be in the form that tool names have.
@@ -292,12 +308,16 @@ fn body_of<'a>(seen: &'a Seen<'_>, detail: Detail, timestamp: String) -> One<'a>
     let watched = watched(seen, detail);
     One {
         name: seen.name(),
+        backend_id: watched.backend_id,
         state: seen.status.state.as_str(),
-        retry_count: seen.status.restarts,
-        error: watched.last_error.map(|message| ErrorText { message }),
+        attempt: watched.attempt,
+        retry_count: watched.attempt,
+        error: watched.last_error.clone(),
+        last_error: watched.last_error,
         last_connected: seen.status.last_connected.as_deref(),
         limit: watched.limit,
         next_retry_at: watched.next_retry_at,
+        last_exit: watched.last_exit,
         current_pid: watched.current_pid,
         timestamp,
     }

@@ -174,6 +174,13 @@ pub fn accepts(head: &Head<'_>) -> Accepts {
     };
     let mut any = false;
     for value in head.header_values("Accept") {
+        // What nearly every client says, word for word.
+        if value == "application/json, text/event-stream" {
+            return Accepts {
+                json: true,
+                stream: true,
+            };
+        }
         for range in value.split(',') {
             any = true;
             let media = range.split(';').next().unwrap_or_default().trim();

@@ -101,19 +101,17 @@ impl<'b> Head<'b> {
 
     /// First value of the header `name` (any case), without white space around it.
     pub fn header(&self, name: &str) -> Option<&'b str> {
-        let field = self
-            .fields
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))?;
+        let field = self.fields.iter().find(|field| is_name(field.name, name))?;
         Some(text(field.value))
     }
 
     /// All values of the header `name`, in the order they were sent.
     pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'b str> + 'a {
-        self.fields
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| text(field.value))
+        let mut fields = self.fields.iter();
+        std::iter::from_fn(move || {
+            let field = fields.find(|field| is_name(field.name, name))?;
+            Some(text(field.value))
+        })
     }
 
     /// All headers as (name, value), in the order they were sent.
@@ -129,11 +127,15 @@ impl<'b> Head<'b> {
     }
 }
 
+/// Most names differ in their length already, which is seen without a call.
+#[inline]
+fn is_name(name: &str, wanted: &str) -> bool {
+    name.len() == wanted.len() && name.eq_ignore_ascii_case(wanted)
+}
+
 /// A value as text. The whole head was found to be ASCII before, so nothing is lost here.
 fn text(value: &[u8]) -> &str {
-    str::from_utf8(value)
-        .unwrap_or_default()
-        .trim_matches([' ', '\t'])
+    str::from_utf8(value.trim_ascii()).unwrap_or_default()
 }
 
 fn read<'b>(bytes: &'b [u8], fields: &'b mut Fields<'b>) -> Result<Option<Head<'b>>, Refusal> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
-use crate::base::{limits, thread};
+use crate::base::{limits, thread, time};
 use crate::config::remote::RemoteSpec;
 use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
@@ -31,7 +31,7 @@ use crate::upstream::process::{Graces, Process, Spec};
 use crate::upstream::remote::Remote;
 use crate::upstream::remote::greet::Greeting;
 use crate::upstream::server::{
-    Instance, Server, SessionFace, State, Status, connected_now, send_level,
+    Instance, LastExit, Server, SessionFace, State, Status, connected_now, send_level,
 };
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Told, Watch};
 use crate::upstream::subscriber::Subscriber;
@@ -844,7 +844,14 @@ impl Owner {
         running.watch.end_turn();
         running.link.close(reason, detail);
         match (&mut running.watch.process, running.link.remote()) {
-            (Some(process), _) => drop(process.stop(Graces::within(self.signals().patience()))),
+            (Some(process), _) => {
+                let exit = process.stop(Graces::within(self.signals().patience()));
+                let (pid, at) = (process.pid(), time::now_rfc3339());
+                // Whoever hears of the state that follows sees this, too.
+                let last_exit = Some(LastExit { exit, pid, at });
+                self.instance
+                    .update(|status, _| status.last_exit = last_exit);
+            }
             (None, Some(remote)) => remote.good_bye(),
             (None, None) => {}
         }

@@ -86,6 +86,15 @@ pub struct Exit {
     pub signal: Option<i32>,
 }
 
+impl Exit {
+    /// As the system calls the signal.
+    pub fn signal_name(&self) -> Option<String> {
+        let signal = self.signal?;
+        let name = signal_name(signal).map(str::to_owned);
+        Some(name.unwrap_or_else(|| format!("SIG{signal}")))
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {

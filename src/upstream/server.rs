@@ -25,6 +25,7 @@ use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
 use crate::upstream::owner::{Owner, Role};
 use crate::upstream::pool::{NoSeat, Pool, Whose};
+use crate::upstream::process::Exit;
 use crate::upstream::remote::state::Tools;
 use crate::upstream::signals::OwnerSignals;
 use crate::upstream::stderr::Tail;
@@ -85,6 +86,16 @@ pub struct Status {
     /// The server that it needs and that is not ready.
     pub waiting_for: Option<String>,
     pub pid: Option<i32>,
+    pub last_exit: Option<LastExit>,
+}
+
+/// How its process before this one ended, whoever wanted that.
+#[derive(Debug, Clone)]
+pub struct LastExit {
+    pub exit: Exit,
+    pub pid: i32,
+    /// RFC 3339.
+    pub at: String,
 }
 
 impl Status {
@@ -99,6 +110,7 @@ impl Status {
             is_given_up: false,
             waiting_for: None,
             pid: None,
+            last_exit: None,
         }
     }
 

@@ -302,6 +302,46 @@ fn each_state_has_its_word_its_code_and_its_weight() {
 }
 
 #[test]
+fn one_server_is_told_with_its_last_exit() {
+    let rig = Rig::start(json!({"ev": with(everything(&[]), json!({"restartDelay": 60_000}))}));
+    let one = || rig.get("/health/mcp/ev").json();
+    let before = one();
+    let pid = before["currentPid"].as_i64().unwrap();
+    let expected = json!({
+        "name": "ev", "backendId": "static:ev", "state": "ready", "attempt": 0, "retryCount": 0,
+        "limit": null, "nextRetryAt": null, "lastExit": null, "lastError": null,
+        "currentPid": pid,
+        "lastConnected": before["lastConnected"], "timestamp": before["timestamp"],
+    });
+    assert_eq!(before, expected);
+    signal(i32::try_from(pid).unwrap(), rustix::process::Signal::KILL);
+    eventually("it is down", || one()["state"] == "restarting");
+    let after = one();
+    let exit = &after["lastExit"];
+    assert_eq!(
+        exit,
+        &json!({"code": null, "signal": "SIGKILL", "pid": pid, "at": exit["at"]})
+    );
+    assert!(
+        exit["at"].is_string() && after["nextRetryAt"].is_string(),
+        "{after}"
+    );
+    assert_eq!(
+        (&after["attempt"], &after["currentPid"]),
+        (&json!(1), &json!(null))
+    );
+    let why = "was killed by signal 9 (SIGKILL)";
+    assert_eq!(
+        (&after["error"], &after["lastError"]),
+        (&json!(why), &json!(why))
+    );
+    let all = rig.get("/health/mcp").json();
+    assert_eq!(all["backendSupervision"]["ev"]["lastExit"], *exit);
+    assert_eq!(all["servers"]["details"]["ev"]["error"], why);
+    rig.stop();
+}
+
+#[test]
 fn ready_waits_for_whom_the_policy_names() {
     let servers = || {
         json!({
