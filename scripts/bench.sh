@@ -39,7 +39,7 @@ export ONE_MCP_STATE_DIR=$out/state
 # --- what is measured ---------------------------------------------------------------------------
 
 # The floor is what can be reached: it is compiled for speed, whatever the gateway is.
-cargo build --quiet --release --config profile.release.package.onemcp.opt-level=3 \
+cargo build --quiet --release --config profile.release.opt-level=3 \
     --example load --example echo
 load=$(realpath "$target_dir/release/examples/load")
 echo_server=$(realpath "$target_dir/release/examples/echo")
