@@ -128,6 +128,9 @@ fn judge(pid: i32, pinned: Option<&OwnedFd>, accepted: u64) -> Result<(), Refusa
         let why = "this system does not let the gateway adopt the orphans of its servers";
         return Err(Refusal::Unseen(why));
     }
+    if family::member(family::own_pid()).is_none() {
+        return Err(Refusal::Unseen("there is no /proc here; mount it"));
+    }
     let line = steady_line(pid)?;
     let first = &line[0];
     // A zombie speaks no more, and the number of a process that ended may be a stranger's.
