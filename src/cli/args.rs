@@ -14,9 +14,6 @@ use crate::config::foreign::{FOREIGN, LIFECYCLE_FLAGS};
 use crate::config::near::nearest;
 use crate::config::settings::{Flags, Kind, SETTINGS};
 
-/// Exit code of every `UsageError`.
-pub const EXIT_USAGE: u8 = 64;
-
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invocation {
     pub command: Command,

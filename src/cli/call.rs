@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{after, select};
 use signal_hook::consts::SIGTERM;
 
+use crate::base::exit::EXIT_FALSE;
 use crate::base::{limits, sys};
 use crate::cli::args::{Arguments, ClientFlags, object};
 use crate::cli::client::with_client;
 use crate::cli::deadline::Deadline;
 use crate::cli::local::{Local, configuration, find_server, unknown_server, with_servers};
-use crate::cli::outcome::{EXIT_FALSE, Failure, finish, member, write_line};
+use crate::cli::outcome::{Failure, finish, member, write_line};
 use crate::config::settings::Flags;
 use crate::front::face::Abilities;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};

@@ -13,12 +13,13 @@ use rustix::process::DumpableBehavior;
 use serde_json::{Value, json};
 use signal_hook::consts::SIGTERM;
 
+use crate::base::exit::EXIT_FALSE;
 use crate::base::limits;
 use crate::cli::args::{ControlFlags, Verb};
 use crate::cli::deadline::Deadline;
 use crate::cli::dialogue::{Dialogue, Said, Target, reach};
 use crate::cli::health;
-use crate::cli::outcome::{EXIT_FALSE, Failure, finish};
+use crate::cli::outcome::{Failure, finish};
 use crate::cli::picture::Picture;
 use crate::cli::say;
 use crate::cli::terminal::{Screen, Style, brief, safe, size, wrapped};

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::base::exit::EXIT_FALSE;
 use crate::base::limits;
 use crate::cli::args::{HealthFlags, Probe};
 use crate::cli::deadline::Deadline;
 use crate::cli::gateway_url::encode_segment;
-use crate::cli::outcome::{EXIT_FALSE, Failure, finish, write_line};
+use crate::cli::outcome::{Failure, finish, write_line};
 use crate::config::settings::{Flags, Origin, Settings, Transport};
 use crate::config::{Environment, load, load_settings, process_environment};
-use crate::gateway::health_socket::{SocketName, sockets_of_processes};
-use crate::gateway::local_socket::{self, folders};
+use crate::gateway::health_socket::sockets_of_processes;
+use crate::gateway::local_socket::{self, Owner, folders};
 
 /// Gives the exit code: 0 when the answer is yes.
 pub fn run(asked: &HealthFlags, flags: &Flags, out: &mut dyn Write) -> u8 {
@@ -92,7 +93,7 @@ fn sockets(
         Origin::Flag(_) | Origin::Environment(_)
     );
     if settings.transport == Transport::Http || has_port {
-        let file = SocketName::Port(settings.port).file();
+        let file = Owner::Port(settings.port).health_file();
         let paths: Vec<PathBuf> = folders.iter().map(|folder| folder.join(&file)).collect();
         return Ok(paths.into_iter());
     }

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use serde::Deserialize;
 
+use crate::base::exit::EXIT_UNREACHABLE;
 use crate::base::sys;
 use crate::cli::args::ClientFlags;
 use crate::cli::client::{Client, Session, with_client};
@@ -14,7 +15,7 @@ use crate::cli::deadline::Deadline;
 use crate::cli::local::{
     Local, Started, configuration, entries_of, find_server, unknown_server, with_servers,
 };
-use crate::cli::outcome::{EXIT_UNREACHABLE, Failure, finish, write_line};
+use crate::cli::outcome::{Failure, finish, write_line};
 use crate::config::server::ServerConfig;
 use crate::config::settings::Flags;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};

@@ -28,8 +28,9 @@ use std::process::ExitCode;
 
 use log::LevelFilter;
 
+use crate::base::exit::EXIT_USAGE;
 use crate::base::sys;
-use crate::cli::args::{Command, DemoKind, EXIT_USAGE, Invocation};
+use crate::cli::args::{Command, DemoKind, Invocation};
 use crate::cli::outcome::Failure;
 use crate::config::process_environment;
 use crate::config::settings::{Origin, Settings};

@@ -3,19 +3,14 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::cli::args::{EXIT_USAGE, UsageError};
+use crate::base::exit::{EXIT_FALSE, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
+use crate::cli::args::UsageError;
 use crate::cli::say;
 use crate::config::LoadError;
 use crate::mcp::error::{INTERNAL_ERROR, Reason, RpcError};
 use crate::wire::json::string_value;
 use crate::wire::members::Members;
 use crate::wire::message::{FROM_SERVER, blank_line_breaks};
-
-/// What was asked about is false, or the tool said that it failed.
-pub const EXIT_FALSE: u8 = 1;
-pub const EXIT_UNREACHABLE: u8 = 69;
-pub const EXIT_TIMEOUT: u8 = 75;
-pub const EXIT_REFUSED: u8 = 77;
 
 /// Why a command did not do what it was asked to do.
 #[derive(Debug)]

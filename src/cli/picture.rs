@@ -216,19 +216,6 @@ struct Column {
     text: fn(&ServerRow, SystemTime) -> String,
 }
 
-const fn number(
-    title: &'static str,
-    width: usize,
-    text: fn(&ServerRow, SystemTime) -> String,
-) -> Column {
-    Column {
-        title,
-        width,
-        right: true,
-        text,
-    }
-}
-
 const fn word(
     title: &'static str,
     width: usize,
@@ -239,6 +226,17 @@ const fn word(
         width,
         right: false,
         text,
+    }
+}
+
+const fn number(
+    title: &'static str,
+    width: usize,
+    text: fn(&ServerRow, SystemTime) -> String,
+) -> Column {
+    Column {
+        right: true,
+        ..word(title, width, text)
     }
 }
 

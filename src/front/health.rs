@@ -258,7 +258,7 @@ impl Health {
         let waits_for = missing(settings.ready_policy, &servers);
         let reason = match () {
             () if self.is_draining() => Some("draining"),
-            () if self.is_held() => Some("starting"),
+            () if self.hub.holds_clients() => Some("starting"),
             () if !waits_for.is_empty() => Some("servers"),
             () => None,
         };
@@ -282,16 +282,10 @@ impl Health {
     /// `/health/startup`: the start is over, whatever came after. Nothing waits for the servers
     /// of a gateway that loads them asynchronously.
     fn startup(&self) -> Reply {
-        match self.is_held() {
+        match self.hub.holds_clients() {
             false => probe(200, "started"),
             true => probe(503, "starting"),
         }
-    }
-
-    /// Clients wait for the end of the start.
-    fn is_held(&self) -> bool {
-        let settings = &self.hub.world().fixed.settings;
-        !settings.enable_async_loading && !self.hub.is_settled()
     }
 
     fn configuration(&self, world: &World, tally: &Tally, detail: Detail) -> Configuration {

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
+use crate::base::exit::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::peer::{self, Peer};
 use crate::base::{limits, thread};
 use crate::gateway::conversation::Conversation;
 use crate::gateway::local_socket::LocalSocket;
-use crate::gateway::operator::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, Operator, Refused};
+use crate::gateway::operator::{Operator, Refused};
 use crate::gateway::orders::{Order, Stop, carry_out};
 
 pub struct Control {

@@ -18,6 +18,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 use crate::base::{limits, thread};
 use crate::front::endpoints;
 use crate::front::health::{Detail, Health};
+use crate::gateway::local_socket::Owner;
 use crate::http::Reply;
 
 pub struct HealthSocket {
@@ -27,45 +28,33 @@ pub struct HealthSocket {
     thread: JoinHandle<()>,
 }
 
-/// What tells the sockets of several gateways apart.
-#[derive(Debug, Clone, Copy)]
-pub enum SocketName {
-    /// Of the listener: no other living gateway has it.
-    Port(u16),
-    /// Our own, of a gateway without listener.
-    Process,
-}
-
-impl SocketName {
-    /// The name of the file in its folder.
-    pub fn file(self) -> String {
-        match self {
-            SocketName::Port(port) => format!("onemcp-{port}{SUFFIX}"),
-            SocketName::Process => format!("{PROCESS_PREFIX}{}{SUFFIX}", std::process::id()),
-        }
-    }
-}
-
 /// The sockets of gateways without listener, dead ones included.
 pub fn sockets_of_processes(folder: &Path) -> Vec<PathBuf> {
+    of_processes(folder).map(|(path, _)| path).collect()
+}
+
+/// Each with the process id of its gateway.
+fn of_processes(folder: &Path) -> impl Iterator<Item = (PathBuf, u32)> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_one = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with(PROCESS_PREFIX) && name.ends_with(SUFFIX))
-    };
-    entries.map(|entry| entry.path()).filter(is_one).collect()
+    entries.filter_map(|entry| {
+        let name = entry.file_name();
+        match Owner::of_health_file(name.to_str()?)? {
+            Owner::Process(pid) => Some((entry.path(), pid)),
+            Owner::Port(_) => None,
+        }
+    })
 }
 
 impl HealthSocket {
     /// Opens `onemcp-<port>.health.sock`, or `onemcp-stdio-<pid>.health.sock`, in `folder`.
     /// Removes what dead gateways left.
-    pub fn open(folder: &Path, name: SocketName, health: Arc<Health>) -> io::Result<HealthSocket> {
+    pub fn open(folder: &Path, owner: Owner, health: Arc<Health>) -> io::Result<HealthSocket> {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let path = folder.join(name.file());
-        if matches!(name, SocketName::Process) {
+        let path = folder.join(owner.health_file());
+        if matches!(owner, Owner::Process(_)) {
             remove_dead(folder);
         }
         // The number is ours, so no living gateway uses this path.
@@ -114,21 +103,13 @@ impl HealthSocket {
     }
 }
 
-const SUFFIX: &str = ".health.sock";
-const PROCESS_PREFIX: &str = "onemcp-stdio-";
-
 /// Gateways without listener come and go under ever new numbers, and some are killed.
 fn remove_dead(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| {
-            let number = name.strip_prefix(PROCESS_PREFIX)?.strip_suffix(SUFFIX)?;
-            Pid::from_raw(number.parse().ok()?)
-        });
-        let gone = |pid| test_kill_process(pid) == Err(Errno::SRCH);
-        if number.is_some_and(gone) {
+    for (path, pid) in of_processes(folder) {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        if pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
             // Another gateway may have been quicker.
-            let _ = std::fs::remove_file(entry.path());
+            let _ = std::fs::remove_file(path);
         }
     }
 }

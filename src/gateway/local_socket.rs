@@ -17,6 +17,7 @@ use crate::base::limits;
 use crate::config::settings::{ControlSocket, Settings};
 
 const CONTROL: &str = ".control.sock";
+const HEALTH: &str = ".health.sock";
 const PREFIX: &str = "onemcp-";
 const PROCESS_PREFIX: &str = "onemcp-stdio-";
 
@@ -30,16 +31,38 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// Of the gateway that is this process.
+    pub fn own(port: Option<u16>) -> Owner {
+        port.map_or_else(|| Owner::Process(std::process::id()), Owner::Port)
+    }
+
     pub fn control_file(self) -> String {
+        self.file(CONTROL)
+    }
+
+    pub fn health_file(self) -> String {
+        self.file(HEALTH)
+    }
+
+    fn file(self, kind: &str) -> String {
         match self {
-            Owner::Port(port) => format!("{PREFIX}{port}{CONTROL}"),
-            Owner::Process(pid) => format!("{PROCESS_PREFIX}{pid}{CONTROL}"),
+            Owner::Port(port) => format!("{PREFIX}{port}{kind}"),
+            Owner::Process(pid) => format!("{PROCESS_PREFIX}{pid}{kind}"),
         }
     }
 
     /// Of a control socket, by the name of its file.
     pub fn of_control_file(name: &str) -> Option<Owner> {
-        let middle = name.strip_prefix(PREFIX)?.strip_suffix(CONTROL)?;
+        Owner::of(name, CONTROL)
+    }
+
+    /// Likewise of a health socket.
+    pub fn of_health_file(name: &str) -> Option<Owner> {
+        Owner::of(name, HEALTH)
+    }
+
+    fn of(name: &str, kind: &str) -> Option<Owner> {
+        let middle = name.strip_prefix(PREFIX)?.strip_suffix(kind)?;
         match middle.strip_prefix("stdio-") {
             Some(pid) => pid.parse().ok().map(Owner::Process),
             None => middle.parse().ok().map(Owner::Port),

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE};
 use crate::base::{limits, time};
 use crate::config::near::nearest;
 use crate::front::health::Health;
@@ -39,14 +40,6 @@ pub struct Refused {
     pub code: u8,
     pub error: String,
 }
-
-/// The exit codes of the command line, as far as the gateway decides them.
-pub const EXIT_FALSE: u8 = 1;
-pub const EXIT_USAGE: u8 = 64;
-pub const EXIT_UNREACHABLE: u8 = 69;
-pub const EXIT_TIMEOUT: u8 = 75;
-pub const EXIT_REFUSED: u8 = 77;
-pub const EXIT_CONFIGURATION: u8 = 78;
 
 impl Refused {
     pub fn new(code: u8, error: impl Into<String>) -> Refused {
@@ -181,15 +174,10 @@ impl Operator {
             ready,
             sessions: self.sessions.len(),
             calls: servers.iter().map(|server| server.calls).sum(),
-            starting: self.holds_clients(),
+            starting: self.hub.holds_clients(),
             draining: self.health.is_draining(),
             config: self.config(),
         }
-    }
-
-    fn holds_clients(&self) -> bool {
-        let settings = &self.hub.world().fixed.settings;
-        !settings.enable_async_loading && !self.hub.is_settled()
     }
 
     fn config(&self) -> ConfigLine {

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
-use crate::gateway::operator::{
-    EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, GatewayLine, Readiness, Refused,
-    ServerLine,
-};
+use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;

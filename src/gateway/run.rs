@@ -30,7 +30,7 @@ use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::front_door::FrontDoor;
 use crate::gateway::health_listener::{self, HealthDoor};
-use crate::gateway::health_socket::{HealthSocket, SocketName};
+use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
@@ -227,10 +227,7 @@ impl Gateway {
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
     fn open_control(&self, health: Arc<Health>) -> Option<Control> {
-        let owner = match self.address {
-            Some(address) => Owner::Port(address.port()),
-            None => Owner::Process(std::process::id()),
-        };
+        let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
             health,
@@ -415,13 +412,10 @@ fn open_health_socket(
     address: Option<SocketAddr>,
     health: Arc<Health>,
 ) -> Option<HealthSocket> {
-    let name = match address {
-        Some(address) => SocketName::Port(address.port()),
-        None => SocketName::Process,
-    };
+    let owner = Owner::own(address.map(|address| address.port()));
     let mut last = "no runtime or state directory is known".to_owned();
     for folder in local_socket::folders(settings.state_dir.as_deref()) {
-        match HealthSocket::open(&folder, name, health.clone()) {
+        match HealthSocket::open(&folder, owner, health.clone()) {
             Ok(socket) => return Some(socket),
             Err(error) => last = format!("{}: {error}", folder.display()),
         }

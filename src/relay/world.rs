@@ -198,6 +198,11 @@ impl Hub {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Without async loading clients wait for the end of the start.
+    pub fn holds_clients(&self) -> bool {
+        !self.world().fixed.settings.enable_async_loading && !self.is_settled()
+    }
+
     /// Waits until the start is over; the router bounds that time too.
     pub fn wait_settled(&self, deadline: Instant) {
         self.wait(deadline, |settled, _| settled);

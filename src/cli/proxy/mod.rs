@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::base::exit::EXIT_UNREACHABLE;
 use crate::base::{limits, sys, thread};
 use crate::cli::args::ProxyFlags;
 use crate::cli::gateway_url::GatewayUrl;
-use crate::cli::outcome::{EXIT_UNREACHABLE, Failure};
+use crate::cli::outcome::Failure;
 use crate::cli::proxy::flight::{Flight, Heard};
 use crate::cli::proxy::session::State;
 use crate::cli::serve::{hand_over, nothing_to_reload};
