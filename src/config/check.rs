@@ -13,6 +13,7 @@ use jsonc_parser::ast::Value;
 
 use crate::base::limits;
 use crate::config::Environment;
+use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
 use crate::config::dotenv;
@@ -86,6 +87,10 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     let base = sources.base.as_ref().map(lines_of);
     let overlay = sources.overlay.as_ref().map(lines_of);
     let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let toml = sources
+        .toml
+        .as_ref()
+        .map(|source| (lines_of(source), source));
 
     let base = parsed(base.iter(), &mut notes);
     let overlay = parsed(overlay.iter(), &mut notes);
@@ -105,6 +110,10 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
             whole.read_fragment(&Node::root(lines, value));
         }
         whole.say_when_empty(&root);
+    }
+    if let Some((lines, source)) = &toml {
+        let lower = config_toml::read(lines, &source.text, &mut whole.problems);
+        whole.settings = std::mem::take(&mut whole.settings).over(lower);
     }
     whole.finish(given, &variables)
 }
