@@ -412,6 +412,8 @@ pub const LIST_PAGES: usize = 1000;
 pub const PAGE_ENTRIES: usize = 1000;
 /// Vanished entries remembered per list of a server, so that cursors keep their place.
 pub const TOMBSTONES: usize = 1024;
+/// Tools and prompts that are measured one by one; all others of a server together.
+pub const METRIC_ENTRIES: usize = 2000;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
@@ -515,6 +517,8 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// A file that `${FILE:path}` names.
+pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 /// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
@@ -557,6 +561,19 @@ pub const SERVER_TAGS: usize = 50;
 pub const PRESET_DEPTH: usize = 16;
 /// The longest time that a setting or a server entry may ask for.
 pub const SETTING_MS: u64 = 24 * 60 * 60 * 1000;
+/// The log file is replaced at this size, unless configured otherwise; so small, so large it
+/// may be; old files kept, and at most.
+pub const LOG_FILE_BYTES: u64 = 10 * 1024 * 1024;
+pub const LOG_FILE_BYTES_LEAST: u64 = 4 * 1024;
+pub const LOG_FILE_BYTES_MOST: u64 = 1024 * 1024 * 1024 * 1024;
+pub const LOG_FILES: usize = 5;
+pub const LOG_FILES_MOST: usize = 1000;
+/// Metrics and traces are pushed so often, unless configured otherwise, and at most so often.
+pub const OTLP_INTERVAL: Duration = Duration::from_secs(30);
+pub const OTLP_INTERVAL_LEAST_MS: u64 = 100;
+/// Slow secret stores are asked so often, unless configured otherwise, and at most so often.
+pub const SECRETS_REFRESH: Duration = Duration::from_secs(30);
+pub const SECRETS_REFRESH_LEAST_MS: u64 = 100;
 /// Items of a setting that is a list.
 pub const SETTING_ITEMS: usize = 256;
 /// How far the setting may raise `BODY_BYTES`.
@@ -623,5 +640,7 @@ pub const SOCKET_FILES: usize = 1024;
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
+/// Facts that wait for whoever acts on them.
+pub const FACTS: usize = 1024;
 /// Log lines that wait for the journal thread.
 pub const LOG_LINES: usize = 4096;
