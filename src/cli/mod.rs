@@ -19,6 +19,7 @@ pub mod local;
 pub mod outcome;
 pub mod picture;
 pub mod proxy;
+pub mod secret;
 pub mod serve;
 pub mod stdio;
 pub mod terminal;
@@ -75,6 +76,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))

@@ -239,7 +239,14 @@ impl<'d> Whole<'d> {
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
         if let Some(store) = given.secrets {
-            store.configure(&spec(&settings, given.environment));
+            let spec = spec(
+                &settings,
+                given.environment,
+                variables,
+                given.folder,
+                &mut self.problems,
+            );
+            store.configure(&spec);
             let lookups = Lookups::new(variables, given.folder, store);
             let around = Surroundings {
                 defaults: &self.defaults,

@@ -7,6 +7,7 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::config::document::{Node, Notes};
+use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
 };
@@ -816,7 +817,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets.providers",
             "ONE_MCP_SECRETS_PROVIDERS",
             "secrets-providers",
-            Kind::Table(any_table),
+            Kind::Table(secret_sources::check),
             None,
             |to, value| to.secrets_providers = Some(value.text().to_owned()),
         )

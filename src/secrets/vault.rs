@@ -38,7 +38,7 @@ pub struct VaultSpec {
     pub egress_allow: Vec<Allowed>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// A file that holds a token.
     TokenFile(PathBuf),
