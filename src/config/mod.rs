@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod locate;
 pub mod lookups;
 pub mod near;
+pub mod otlp;
 pub mod plan;
 pub mod preset;
 pub mod problem;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::base::secret::Secret;
 use crate::config::check::{Given, sort};
 use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
@@ -58,6 +60,8 @@ pub struct Config {
     pub settings: Settings,
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
+    /// Of what is pushed, their templates filled in.
+    pub otlp_headers: Vec<(String, Secret)>,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -222,6 +226,7 @@ fn read(
         path,
         settings: checked.settings,
         servers: checked.servers,
+        otlp_headers: checked.otlp_headers,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -237,6 +242,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         path: None,
         settings,
         servers: Vec::new(),
+        otlp_headers: Vec::new(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),
