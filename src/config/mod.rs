@@ -3,6 +3,7 @@
 //! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
+pub mod alerts;
 pub mod check;
 pub mod child;
 pub mod depends;
