@@ -397,10 +397,14 @@ pub const ALERT_BREAKER: u32 = 5;
 pub const ALERT_BREAKER_WAIT: Duration = Duration::from_secs(60);
 /// Of the answer of a sink, or the output of a command, no more is read. It is never shown.
 pub const ALERT_ANSWER_BYTES: usize = 4 * KIB;
+/// Changes of the configuration that wait for the thread that judges, and how often that looks for
+/// what nobody tells it.
+pub const ALERT_ORDERS: usize = 8;
+pub const ALERT_LOOK: Duration = Duration::from_secs(1);
 /// At the end of the gateway, for what is waiting.
 pub const ALERT_END: Duration = Duration::from_secs(2);
-/// A command that has not ended by its deadline is ended, and has so long to be gone.
-pub const ALERT_COMMAND_END: Duration = Duration::from_millis(200);
+/// How often a running command is looked at: whether it is still wanted.
+pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 /// How often certificates are looked at, and how long one look may take.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
