@@ -4,3 +4,4 @@ pub mod alert;
 pub mod context;
 pub mod fact;
 pub mod log;
+pub mod metrics;
