@@ -557,6 +557,8 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// A file that `${FILE:path}` names.
+pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 /// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;

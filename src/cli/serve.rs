@@ -18,11 +18,13 @@ use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
+use crate::secrets::store::Store;
 
 pub fn run(flags: &Flags) -> ExitCode {
-    match load(flags, &process_environment()) {
+    let store = Arc::new(Store::default());
+    match load(flags, &process_environment(), &store) {
         Ok(config) => {
-            let loader = config.path.clone().map(|path| loader(path, flags));
+            let loader = config.path.clone().map(|path| loader(path, flags, store));
             serve(config, loader, |_| {})
         }
         Err(error) => refused(&error),
@@ -45,9 +47,9 @@ pub fn refused(error: &LoadError) -> ExitCode {
 
 /// Reads the same files again, with the same flags and variables. Nothing is looked for: a file
 /// that is away for a moment must not be taken for another one.
-fn loader(path: PathBuf, flags: &Flags) -> Loader {
+fn loader(path: PathBuf, flags: &Flags, store: Arc<Store>) -> Loader {
     let (flags, environment) = (flags.clone(), process_environment());
-    Box::new(move || load_file(&path, &flags, &environment))
+    Box::new(move || load_file(&path, &flags, &environment, &store))
 }
 
 /// Runs a gateway to its end. `started` is told its URL.

@@ -14,11 +14,13 @@ pub mod expand;
 pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
+pub mod lookups;
 pub mod near;
 pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
+pub mod secret_sources;
 pub mod server;
 pub mod settings;
 pub mod sources;
@@ -29,13 +31,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::{file_error, sort};
+use crate::config::check::{Given, file_error, sort};
 use crate::config::locate::{FILE_NAME, Location, locate};
 use crate::config::preset::Preset;
 use crate::config::problem::{Problem, Scope, Severity};
 use crate::config::server::ServerConfig;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
 use crate::config::sources::Sources;
+use crate::secrets::store::Store;
 
 /// The variables of a process. Those that are not UTF-8 are left out.
 pub type Environment = BTreeMap<String, String>;
@@ -131,12 +134,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Finds, reads and checks the configuration.
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
-    match locate(flags, environment, &|path| path.is_file()) {
-        Location::At(path) => load_file(&path, flags, environment),
-        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
-    }
+/// Finds, reads and checks the configuration. The store is told what the settings say about it.
+pub fn load(flags: &Flags, environment: &Environment, store: &Store) -> Result<Config, LoadError> {
+    load_file(&found(flags, environment)?, flags, environment, store)
 }
 
 /// Reads and checks this file, whatever the flags and the environment say about its place.
@@ -144,6 +144,33 @@ pub fn load_file(
     path: &Path,
     flags: &Flags,
     environment: &Environment,
+    store: &Store,
+) -> Result<Config, LoadError> {
+    read(path, flags, environment, Some(store))
+}
+
+/// The settings of the files, for commands that only want to find the gateway.
+pub fn load_files_settings(
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Settings, LoadError> {
+    let path = found(flags, environment)?;
+    Ok(read(&path, flags, environment, None)?.settings)
+}
+
+fn found(flags: &Flags, environment: &Environment) -> Result<PathBuf, LoadError> {
+    match locate(flags, environment, &|path| path.is_file()) {
+        Location::At(path) => Ok(path),
+        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
+    }
+}
+
+/// Without a store no server is read.
+fn read(
+    path: &Path,
+    flags: &Flags,
+    environment: &Environment,
+    secrets: Option<&Store>,
 ) -> Result<Config, LoadError> {
     // A bare directory is what people with a mounted volume write.
     let path = if path.is_dir() {
@@ -155,15 +182,21 @@ pub fn load_file(
     let mut problems = Vec::new();
     // What is wrong with the name itself is said when all settings are resolved.
     let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
-    let sources = sources::read(&path, overlay.as_deref(), &mut problems);
-    let checked = check::check(&sources, &folder, environment);
+    let mut sources = sources::read(&path, overlay.as_deref(), &mut problems);
+    let given = Given {
+        flags,
+        environment,
+        folder: &folder,
+        secrets,
+    };
+    let checked = check::check(&sources, &given);
     problems.extend(checked.problems);
-    let settings = resolve(&checked.settings, flags, environment, &mut problems);
     let presets = read_presets(&sources, &mut problems);
     warn_unread_neighbour(&folder, &mut problems);
+    sources.watched.extend(checked.watched);
     finish(Config {
         path: Some(path),
-        settings,
+        settings: checked.settings,
         servers: checked.servers,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),

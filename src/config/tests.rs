@@ -4,10 +4,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Environment, LoadError, load, load_file, load_settings};
+use super::{Config, Environment, LoadError, load_settings};
 use crate::base::limits;
 use crate::config::server::ServerState;
 use crate::config::settings::{Flags, Origin, SETTINGS};
+use crate::secrets::store::Store;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config")
@@ -23,6 +24,14 @@ fn environment() -> Environment {
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text.to_owned()))
         .collect()
+}
+
+fn load_file(path: &Path, flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    super::load_file(path, flags, environment, &Store::default())
+}
+
+fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    super::load(flags, environment, &Store::default())
 }
 
 fn flags(pairs: &[(&'static str, &str)]) -> Flags {
