@@ -13,6 +13,7 @@ use jsonc_parser::ast::Value;
 
 use crate::base::limits;
 use crate::config::Environment;
+use crate::config::alerts::{self, AlertSpec};
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
 use crate::config::dotenv;
@@ -52,6 +53,7 @@ pub struct Checked {
     pub settings: Settings,
     pub servers: Vec<ServerConfig>,
     pub problems: Vec<Problem>,
+    pub alerts: AlertSpec,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
 }
@@ -229,9 +231,13 @@ impl<'d> Whole<'d> {
             &mut self.problems,
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
+        let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
             store.configure(&spec(&settings, given.environment));
             let lookups = Lookups::new(variables, given.folder, store);
+            let found = &mut self.problems;
+            to_tell = alerts::filled(&settings, &lookups, given.folder, found);
+            let files = lookups.take_used().files;
             let around = Surroundings {
                 defaults: &self.defaults,
                 environment: given.environment,
@@ -245,6 +251,7 @@ impl<'d> Whole<'d> {
             }
             depends::check(&mut read, &mut self.problems);
             watched = store.watched();
+            watched.extend(files);
             for read in read {
                 watched.extend(read.files);
                 servers.push(read.server);
@@ -256,6 +263,7 @@ impl<'d> Whole<'d> {
             settings,
             servers,
             problems: self.problems,
+            alerts: to_tell,
             watched,
         }
     }

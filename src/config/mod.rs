@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::config::alerts::AlertSpec;
 use crate::config::check::{Given, file_error, sort};
 use crate::config::locate::{FILE_NAME, Location, locate};
 use crate::config::preset::Preset;
@@ -58,6 +59,8 @@ pub struct Config {
     pub settings: Settings,
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
+    /// Who is told of what.
+    pub alerts: AlertSpec,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -198,6 +201,7 @@ fn read(
         path: Some(path),
         settings: checked.settings,
         servers: checked.servers,
+        alerts: checked.alerts,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -213,6 +217,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         path: None,
         settings,
         servers: Vec::new(),
+        alerts: AlertSpec::default(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),

@@ -4,6 +4,7 @@
 //! What is misspelt is an error like in any other setting. A value that cannot be filled in (a
 //! secret that is away) costs its sink alone: it stands without target until the next reading.
 
+mod filled;
 mod read;
 pub mod rule;
 pub mod sink;
@@ -11,7 +12,8 @@ pub mod sink;
 use crate::config::alerts::rule::{Rule, RuleSpec};
 use crate::config::alerts::sink::SinkSpec;
 
-pub use crate::config::alerts::read::{Fill, plain, read};
+pub use crate::config::alerts::filled::filled;
+pub use crate::config::alerts::read::{Fill, check, plain, read};
 
 /// Everything that was said of alerts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

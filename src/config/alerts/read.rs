@@ -22,6 +22,11 @@ pub fn plain(text: &str, _: &Spot<'_>, _: &mut Notes) -> Option<Secret> {
     Some(Secret::new(text.to_owned()))
 }
 
+/// For the table of settings: everything but what strings stand for.
+pub fn check(node: &Node<'_>, notes: &mut Notes) {
+    read(node, &plain, notes);
+}
+
 const KEYS: &[&str] = &["sinks", "rules"];
 const SINK_KEYS: &[&str] = &[
     "type",
