@@ -81,7 +81,9 @@ impl Known {
             all.into_iter().for_each(|form| self.add_form(form));
             return;
         }
-        forms(value).into_iter().for_each(|form| self.add_form(form));
+        forms(value)
+            .into_iter()
+            .for_each(|form| self.add_form(form));
     }
 
     fn add_form(&mut self, form: String) {
@@ -170,7 +172,9 @@ fn forms(value: &str) -> Vec<String> {
 fn in_json(piece: &str) -> String {
     // Serialising a string into memory has no failing case.
     let text = serde_json::to_string(piece).unwrap_or_default();
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
     inner.unwrap_or_default().to_owned()
 }
 
@@ -200,7 +204,11 @@ mod tests {
 
     #[test]
     fn masks_each_form_and_nothing_else() {
-        let known = known(&["Bearer tok\"en-12345", "ünïcödé-secret", "one\nsecond-line-x\n"]);
+        let known = known(&[
+            "Bearer tok\"en-12345",
+            "ünïcödé-secret",
+            "one\nsecond-line-x\n",
+        ]);
         for (text, instead) in [
             ("nothing here", "nothing here"),
             ("a Bearer tok\"en-12345 b", "a *** b"),

@@ -201,7 +201,10 @@ impl Open {
         if self.torn == 0 {
             return true;
         }
-        let is_ours = self.file.metadata().is_ok_and(|there| there.len() == self.bytes);
+        let is_ours = self
+            .file
+            .metadata()
+            .is_ok_and(|there| there.len() == self.bytes);
         let is_cut = is_ours && self.file.set_len(self.bytes - self.torn).is_ok();
         if is_cut {
             self.bytes -= self.torn;
@@ -220,7 +223,7 @@ fn ends_with_a_line(path: &Path) -> bool {
         Ok(last[0])
     };
     // What may not be read is taken for good.
-    last().is_ok_and(|last| last != b'\n') == false
+    last().map_or(true, |last| last == b'\n')
 }
 
 fn aside(path: &Path, number: usize) -> PathBuf {
@@ -237,7 +240,9 @@ fn line_end(text: &[u8], from: usize) -> usize {
 
 /// As many lines as fit into `room` and into one write, but one at least.
 fn whole_lines(text: &[u8], room: u64) -> usize {
-    let room = usize::try_from(room).unwrap_or(usize::MAX).min(limits::LOG_BATCH_BYTES);
+    let room = usize::try_from(room)
+        .unwrap_or(usize::MAX)
+        .min(limits::LOG_BATCH_BYTES);
     if text.len() <= room {
         return text.len();
     }
@@ -297,7 +302,10 @@ mod tests {
     fn large_files_are_put_aside_whole_lines_each() {
         let folder = Folder::new("rotate");
         let path = folder.0.join("log");
-        let rotation = Rotation { max_bytes: 10, max_files: 3 };
+        let rotation = Rotation {
+            max_bytes: 10,
+            max_files: 3,
+        };
         let mut log = LogFile::new(path.clone(), rotation);
         write_all(&mut log, "1aaa\n2bbb\n3ccc\n");
         write_all(&mut log, "4 is longer than a file may be\n5eee\n");
@@ -311,7 +319,13 @@ mod tests {
     fn one_file_is_begun_anew() {
         let folder = Folder::new("one");
         let path = folder.0.join("log");
-        let mut log = LogFile::new(path.clone(), Rotation { max_bytes: 10, max_files: 1 });
+        let mut log = LogFile::new(
+            path.clone(),
+            Rotation {
+                max_bytes: 10,
+                max_files: 1,
+            },
+        );
         write_all(&mut log, "1aaa\n2bbb\n3ccc\n");
         assert_eq!(read(&path), "3ccc\n");
         assert!(!aside(&path, 1).exists());
@@ -322,7 +336,13 @@ mod tests {
         let folder = Folder::new("moved");
         let path = folder.0.join("log");
         fs::write(&path, "torn").expect("written");
-        let mut log = LogFile::new(path.clone(), Rotation { max_bytes: 0, max_files: 5 });
+        let mut log = LogFile::new(
+            path.clone(),
+            Rotation {
+                max_bytes: 0,
+                max_files: 5,
+            },
+        );
         write_all(&mut log, "one\n");
         fs::rename(&path, folder.0.join("old")).expect("moved");
         log.reopen();
@@ -335,7 +355,13 @@ mod tests {
     fn what_cannot_be_opened_is_an_error_and_later_not() {
         let folder = Folder::new("missing");
         let path = folder.0.join("not/yet/log");
-        let mut log = LogFile::new(path.clone(), Rotation { max_bytes: 0, max_files: 5 });
+        let mut log = LogFile::new(
+            path.clone(),
+            Rotation {
+                max_bytes: 0,
+                max_files: 5,
+            },
+        );
         assert!(log.write(b"x\n").is_err());
         fs::create_dir_all(folder.0.join("not/yet")).expect("a folder");
         write_all(&mut log, "x\n");
@@ -346,14 +372,23 @@ mod tests {
     fn a_line_that_was_only_begun_is_taken_back() {
         let folder = Folder::new("torn");
         let path = folder.0.join("log");
-        let mut log = LogFile::new(path.clone(), Rotation { max_bytes: 0, max_files: 5 });
+        let mut log = LogFile::new(
+            path.clone(),
+            Rotation {
+                max_bytes: 0,
+                max_files: 5,
+            },
+        );
         write_all(&mut log, "whole\nbeg");
         let open = log.open.as_mut().expect("open");
         assert!(open.take_back());
         assert_eq!(read(&path), "whole\n");
         write_all(&mut log, "beg");
         // Another writer: nothing is taken from it.
-        let mut other = fs::OpenOptions::new().append(true).open(&path).expect("open");
+        let mut other = fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("open");
         other.write_all(b"x").expect("written");
         assert!(!log.open.as_mut().expect("open").take_back());
         assert_eq!(read(&path), "whole\nbegx");

@@ -29,7 +29,7 @@ impl Levels {
     /// Lines above it are wanted by nobody.
     pub fn highest(&self) -> LevelFilter {
         let all = self.modules.iter().map(|(_, level)| *level);
-        all.fold(self.base, LevelFilter::max)
+        all.fold(self.base, Ord::max)
     }
 
     pub fn of(&self, target: &str) -> LevelFilter {

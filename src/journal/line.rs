@@ -286,7 +286,10 @@ fn debug_text(text: &str) -> Option<(String, &str)> {
                 't' => '\t',
                 '0' => '\0',
                 'u' => {
-                    let digits: String = chars.by_ref().map(|(_, c)| c).take_while(|c| *c != '}')
+                    let digits: String = chars
+                        .by_ref()
+                        .map(|(_, c)| c)
+                        .take_while(|c| *c != '}')
                         .collect();
                     let code = u32::from_str_radix(digits.strip_prefix('{')?, 16).ok()?;
                     char::from_u32(code)?
@@ -330,7 +333,11 @@ mod tests {
         let plain = line("onemcp::a", text).render(Look::Text { colour: false });
         assert_eq!(plain, "T WARN  a b [31m\"q\"   c\n");
         let raw = line("onemcp::a", text).render(Look::Json);
-        assert!(raw.chars().all(|c| c == '\n' || c.is_ascii() && !c.is_control()), "{raw}");
+        assert!(
+            raw.chars()
+                .all(|c| c == '\n' || c.is_ascii() && !c.is_control()),
+            "{raw}"
+        );
         assert_eq!(json("onemcp::a", text)["msg"], text);
     }
 
@@ -353,7 +360,10 @@ mod tests {
                        "at": "127.0.0.1:80", "v": "007"}),
             ),
             ("closed status=4:", json!({"msg": "closed", "status": 4})),
-            ("taken level=5 msg=6", json!({"msg": "taken", "level_": 5, "msg_": 6})),
+            (
+                "taken level=5 msg=6",
+                json!({"msg": "taken", "level_": 5, "msg_": 6}),
+            ),
         ] {
             let mut found = json("onemcp::upstream::owner", text);
             let head = found.as_object_mut().expect("an object");
@@ -382,7 +392,10 @@ mod tests {
         }
         let found = json("server.fs", "event server=\"forged\" level=5");
         assert_eq!(found["msg"], "event server=\"forged\" level=5");
-        assert_eq!((&found["server"], &found["target"]), (&json!("fs"), &json!("server.fs")));
+        assert_eq!(
+            (&found["server"], &found["target"]),
+            (&json!("fs"), &json!("server.fs"))
+        );
     }
 
     #[test]
@@ -394,7 +407,10 @@ mod tests {
                         request=7 trace=abc\n";
         assert_eq!(text, expected);
         let value: Value = serde_json::from_str(&line.render(Look::Json)).expect("valid JSON");
-        assert_eq!((&value["requestId"], &value["traceId"]), (&json!(7), &json!("abc")));
+        assert_eq!(
+            (&value["requestId"], &value["traceId"]),
+            (&json!(7), &json!("abc"))
+        );
     }
 
     #[test]

@@ -2,4 +2,11 @@
 
 pub mod context;
 pub mod fact;
+pub mod file;
+pub mod level;
+pub mod line;
 pub mod log;
+pub mod request;
+pub mod ring;
+pub mod server_files;
+pub mod sink;

@@ -51,8 +51,8 @@ impl Ring {
     pub fn push(&self, line: &[u8]) {
         let mut state = self.state();
         let batch = &mut state.batch;
-        let is_full = batch.lines >= limits::LOG_LINES
-            || batch.text.len() + line.len() > limits::LOG_BYTES;
+        let is_full =
+            batch.lines >= limits::LOG_LINES || batch.text.len() + line.len() > limits::LOG_BYTES;
         // After the first that is lost all are, so that the count has one place.
         if is_full || batch.lost > 0 {
             batch.lost += 1;

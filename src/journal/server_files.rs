@@ -37,7 +37,9 @@ impl ServerFiles {
     }
 
     pub fn reopen(&mut self) {
-        self.files.values_mut().for_each(|stream| stream.file.reopen());
+        self.files
+            .values_mut()
+            .for_each(|stream| stream.file.reopen());
     }
 
     /// A line as it travels through the ring. Without a server it is for all that are open.
@@ -54,7 +56,9 @@ impl ServerFiles {
         let (server, line) = (&packed[..at], &packed[(at + 1).min(end)..]);
         let server = String::from_utf8_lossy(server);
         if server.is_empty() {
-            self.files.values_mut().for_each(|stream| stream.write(line));
+            self.files
+                .values_mut()
+                .for_each(|stream| stream.write(line));
             return end;
         }
         // So many servers write seldom: each is opened again when it does.
@@ -62,13 +66,16 @@ impl ServerFiles {
             self.files.clear();
         }
         let (folder, rotation) = (&self.folder, self.rotation);
-        let stream = self.files.entry(server.into_owned()).or_insert_with_key(|server| {
-            make_folder(folder);
-            Stream {
-                file: LogFile::new(folder.join(file_name(server)), rotation),
-                refused_until: None,
-            }
-        });
+        let stream = self
+            .files
+            .entry(server.into_owned())
+            .or_insert_with_key(|server| {
+                make_folder(folder);
+                Stream {
+                    file: LogFile::new(folder.join(file_name(server)), rotation),
+                    refused_until: None,
+                }
+            });
         stream.write(line);
         end
     }
@@ -76,7 +83,10 @@ impl ServerFiles {
 
 impl Stream {
     fn write(&mut self, line: &[u8]) {
-        if self.refused_until.is_some_and(|until| Instant::now() < until) {
+        if self
+            .refused_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             return count_lost(1);
         }
         match self.write_all(line) {
@@ -110,7 +120,11 @@ impl Stream {
 
 /// What comes of it is seen when the file is opened.
 fn make_folder(folder: &Path) {
-    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+    if let Err(error) = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+    {
         log::debug!("folder not made path={folder:?}: {error}");
     }
 }
@@ -130,7 +144,10 @@ fn file_name(server: &str) -> String {
     if name.len() > limits::SERVER_LOG_NAME_BYTES {
         // As a digest it is another one for sure.
         let digest = ring::digest::digest(&ring::digest::SHA256, server.as_bytes());
-        let digest: String = digest.as_ref()[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = digest.as_ref()[..8]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         name.truncate(limits::SERVER_LOG_NAME_BYTES);
         name = format!("{name}~{digest}");
     }
@@ -159,17 +176,31 @@ mod tests {
         let name = format!("onemcp-servers-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(folder.join("bad.log")).expect("in the way");
-        let rotation = Rotation { max_bytes: 0, max_files: 5 };
+        let rotation = Rotation {
+            max_bytes: 0,
+            max_files: 5,
+        };
         let mut files = ServerFiles::new(folder.clone(), rotation);
         let before = lost();
-        let lines = [("a", "one\n"), ("bad", "x\n"), ("b", "two\n"), ("", "all\n")];
-        let text: String = lines.iter().map(|(to, line)| ServerFiles::packed(to, line)).collect();
+        let lines = [
+            ("a", "one\n"),
+            ("bad", "x\n"),
+            ("b", "two\n"),
+            ("", "all\n"),
+        ];
+        let text: String = lines
+            .iter()
+            .map(|(to, line)| ServerFiles::packed(to, line))
+            .collect();
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             rest = &rest[files.write(rest)..];
         }
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-        assert_eq!((read("a.log").as_str(), read("b.log").as_str()), ("one\nall\n", "two\nall\n"));
+        assert_eq!(
+            (read("a.log").as_str(), read("b.log").as_str()),
+            ("one\nall\n", "two\nall\n")
+        );
         assert!(lost() >= before + 2);
         for n in 0..2 * limits::SERVER_LOG_FILES {
             files.write(ServerFiles::packed(&format!("s{n}"), "x\n").as_bytes());

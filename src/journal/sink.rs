@@ -136,7 +136,10 @@ impl Writer {
     fn failed(&mut self, error: &io::Error) {
         if self.destination.begins_lines_anew() {
             let written = &self.text[..self.done];
-            self.done = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            self.done = written
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
         }
         if !self.is_failing {
             self.is_failing = true;
