@@ -16,6 +16,7 @@ use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
 use crate::front::tasks;
+use crate::journal::request::{self, Outcome};
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
     UNSUPPORTED_VERSION, result_response,
@@ -144,7 +145,10 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         match reply {
             Reply::Answer(answer) => self.answered(&answer),
             Reply::Failed(error) => self.fail(200, &error),
-            Reply::Cancelled => return Went::Done,
+            Reply::Cancelled => {
+                request::ended(|| Outcome::Cancelled);
+                return Went::Done;
+            }
             Reply::Notice(notice) => return self.notice(notice),
             Reply::Asked(asked) => {
                 self.relayed.call.extend();
@@ -235,11 +239,15 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         let asks = input_requests(&asked.questions);
         let parked = self.parking.park(&bound.digest(""), call, kept, asked);
         let response = match parked {
-            Ok(state) => result_response(&client_id, &input_required(&asks, &state)),
+            Ok(state) => {
+                request::ended(|| Outcome::Parked);
+                result_response(&client_id, &input_required(&asks, &state))
+            }
             Err(parked) => {
                 parked.give_up("too many calls wait for their clients");
                 let detail = "asks something, and too many calls wait for their clients already";
                 let error = RpcError::gateway(Reason::Busy, &server, detail);
+                request::ended(|| Outcome::Error(Some(error.code)));
                 error.response(Some(&client_id))
             }
         };
@@ -276,6 +284,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     /// The server's response in the words of this era, with the client's id in it. What need not
     /// change is sent as it came, without a copy.
     fn answered(&mut self, answer: &Answer) {
+        request::ended(|| Outcome::of(&answer.line[answer.payload.clone()], answer.is_error));
         let Ok(text) = std::str::from_utf8(&answer.line) else {
             return self.spoilt("is not UTF-8");
         };
@@ -399,6 +408,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
+        request::ended(|| Outcome::Error(Some(error.code)));
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }
@@ -411,6 +421,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn abandon(mut self) {
+        request::ended(|| Outcome::Gone);
         let call = &self.relayed.call;
         let link = call.link();
         let why = "the client closed its connection";
@@ -429,6 +440,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         );
         let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
         self.fail(200, &error);
+        request::ended(|| Outcome::Timeout);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
+use crate::journal::request::{self, Outcome};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::task::Part;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
@@ -228,6 +229,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             Reply::Failed(error) => {
                 let call = calls.swap_remove(at);
                 self.end(&call, false);
+                request::ended(|| Outcome::Error(Some(error.code)));
                 self.respond(&call, error.response(Some(&call.client_id)));
             }
             Reply::Cancelled => {
@@ -285,6 +287,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             Turn::Fail(error) => {
                 let call = calls.swap_remove(at);
                 self.end(&call, false);
+                request::ended(|| Outcome::Error(Some(error.code)));
                 self.respond(&call, error.response(Some(&call.client_id)));
             }
             Turn::Drop => {
@@ -292,6 +295,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 // The client knows: its questions are over without a word.
                 refuse_all(&self.session.end(call.call));
                 self.end(&call, false);
+                request::ended(|| Outcome::Cancelled);
             }
         }
         false
@@ -300,6 +304,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
     /// The server's response, with the client's id in it.
     fn answered(&mut self, call: &Outstanding, answer: Answer, last: bool) -> bool {
         self.end(call, !answer.is_error);
+        request::ended(|| Outcome::of(&answer.line[answer.payload.clone()], answer.is_error));
         let (before, after) = (
             &answer.line[..answer.id.start],
             &answer.line[answer.id.end..],
@@ -339,6 +344,10 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     fn end(&mut self, call: &Outstanding, success: bool) {
+        request::ended(|| match success {
+            true => Outcome::Ok,
+            false => Outcome::Error(None),
+        });
         if let Effect::Subscribe { server, uri } = &call.effect
             && !self.subscribed(success, server, uri)
         {
@@ -405,6 +414,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 false => call.link().expire(call.call),
             };
             self.end(&call, false);
+            request::ended(|| Outcome::Timeout);
             let detail = match call.translation.is_asking() {
                 true => "waits for input that the client did not give in time".to_owned(),
                 false => format!(

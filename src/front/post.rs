@@ -11,6 +11,7 @@ use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
 use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
 use crate::front::subscription::{self, Opening};
 use crate::http::{Head, Responder};
+use crate::journal::request::{self, Outcome};
 use crate::mcp::era;
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::relay::view::{Scope, View, parse_query};
@@ -136,6 +137,7 @@ impl Streamable {
 }
 
 fn refuse(call: &Call<'_>, refusal: &Refusal, id: Option<&str>, out: &mut Responder<'_>) {
+    request::ended(|| Outcome::Error(Some(refusal.error.code)));
     let mut headers = with_type(&call.headers, "application/json");
     if refusal.status == 503 {
         headers.push(("Retry-After", "1"));

@@ -16,6 +16,7 @@ use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
 use crate::http::Head;
+use crate::journal::request;
 use crate::mcp::era::{Era, STATELESS};
 use crate::mcp::error::{
     INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, RpcError, UNSUPPORTED_VERSION,
@@ -296,6 +297,7 @@ impl<'a> Stateless<'a> {
         let caller = caller_of(terms, method);
         let found = self.desk.find(place, &key, &caller);
         let Target { server, native } = found.map_err(renumbered)?;
+        request::goes_to(server.name(), &key.value);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);

@@ -23,6 +23,7 @@ use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::journal::request::{self, Outcome};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_NOT_FOUND,
@@ -247,6 +248,10 @@ impl Streamable {
             Err(error) => return self.unreadable(call, &error, out),
         };
         let params = Params::read(&envelope);
+        let _logged = match &envelope.kind {
+            Kind::Request { method, .. } => request::begin(method, envelope.params),
+            _ => None,
+        };
         if is_stateless(call.head, &params) {
             return self.stateless(call, &envelope, params, out);
         }
@@ -317,6 +322,7 @@ impl Streamable {
         id: Option<&str>,
         out: &mut Responder<'_>,
     ) {
+        request::ended(|| Outcome::Error(Some(error.code)));
         let mut headers = with_type(&call.headers, "application/json");
         if status == 503 {
             headers.push(("Retry-After", "1"));
@@ -374,6 +380,7 @@ impl Streamable {
         let client = match Initialize::parse(params) {
             Ok(client) => client,
             Err(error) => {
+                request::ended(|| Outcome::Error(Some(error.code)));
                 return out.send(
                     200,
                     &with_type(&call.headers, "application/json"),
@@ -458,6 +465,7 @@ impl Streamable {
             let error = bad("the stateless revision has no batches; send one message");
             return self.refuse(call, 400, &error, None, out);
         }
+        let _logged = request::begin("batch", Some(text));
         let (session, narrowing) = match self.enter(call) {
             Ok(entered) => entered,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
@@ -537,7 +545,10 @@ impl Streamable {
             Kind::Request { id, method } => {
                 let outcome = params
                     .and_then(|params| self.request(seat, envelope, id, method, &params, mail));
-                outcome.unwrap_or_else(|error| Step::Done(error.response(Some(id))))
+                outcome.unwrap_or_else(|error| {
+                    request::ended(|| Outcome::Error(Some(error.code)));
+                    Step::Done(error.response(Some(id)))
+                })
             }
         }
     }
@@ -636,6 +647,7 @@ impl Streamable {
     fn relay(&self, passage: &Passage<'_>, key: Named<'_>) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        request::goes_to(target.server.name(), &key.value);
         self.relay_to(passage, target, key.raw, &caller)
     }
 

@@ -22,6 +22,7 @@ use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
 use crate::front::workers::Workers;
 use crate::journal::context::{self, Context};
+use crate::journal::request::{self, Outcome};
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
@@ -344,6 +345,7 @@ impl Talk {
                 state.stage = Stage::Open(session);
             }
             Err(error) => {
+                request::ended(|| Outcome::Error(Some(error.code)));
                 self.channel.push(error.response(Some(id)));
                 state.stage = Stage::New;
             }
@@ -405,6 +407,7 @@ impl Talk {
             INVALID_REQUEST,
             "there is no session; send initialize first",
         );
+        request::ended(|| Outcome::Error(Some(error.code)));
         self.channel.send(error.response(id));
     }
 
@@ -475,6 +478,7 @@ impl Talk {
             self.serve(&request, &flight, number)
         });
         if let (Err(refusal), false) = (served, flight.is_over()) {
+            request::ended(|| Outcome::Error(Some(refusal.error.code)));
             self.channel
                 .send(refusal.error.response(Some(request.id())));
         }
@@ -568,6 +572,7 @@ impl Work {
     fn run(mut self) {
         let _working = context::enter(Context::next());
         let talk = &self.talk;
+        let _logged = self.wish.as_ref().map(Wish::logged);
         match &self.wish {
             Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),
             Some(Wish::Request(request)) => talk.request(request, self.number),
@@ -593,6 +598,17 @@ impl Drop for Work {
 }
 
 impl Wish {
+    fn logged(&self) -> Option<request::Guard> {
+        match self {
+            Wish::Initialize { params, .. } => request::begin("initialize", params.as_deref()),
+            Wish::Request(wish) => {
+                let params = wish.params.clone().map(|params| &wish.text[params]);
+                request::begin(&wish.method, params)
+            }
+            Wish::Batch(text) => request::begin("batch", Some(text)),
+        }
+    }
+
     fn id(&self) -> Option<&str> {
         match self {
             Wish::Initialize { id, .. } => Some(id),

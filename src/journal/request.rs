@@ -9,6 +9,8 @@ use log::Level;
 
 use crate::base::limits;
 use crate::journal::log::has_arguments;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_SERVER;
 
 /// Where these lines are logged, for `--log-modules`.
 pub const TARGET: &str = "request";
@@ -44,6 +46,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What the answer of a server says of itself.
+    pub fn of(payload: &[u8], is_error: bool) -> Outcome {
+        let text = std::str::from_utf8(payload).unwrap_or_default();
+        let members = Members::parse(text, 1, FROM_SERVER).ok();
+        let member = |key: &str| members.as_ref().and_then(|members| members.get(key));
+        match (is_error, member("isError")) {
+            (true, _) => Outcome::Error(member("code").and_then(|code| code.parse().ok())),
+            (false, Some("true")) => Outcome::ToolError,
+            (false, _) => Outcome::Ok,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
