@@ -16,7 +16,7 @@ use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
 use crate::front::tasks;
-use crate::journal::request::{self, Outcome};
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
     UNSUPPORTED_VERSION, result_response,
@@ -143,12 +143,12 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
 
     fn receive(&mut self, reply: Reply) -> Went {
         match reply {
-            Reply::Answer(answer) => self.answered(&answer),
-            Reply::Failed(error) => self.fail(200, &error),
-            Reply::Cancelled => {
-                request::ended(|| Outcome::Cancelled);
-                return Went::Done;
+            Reply::Answer(answer) => {
+                self.relayed.call.ends(answer.outcome);
+                self.answered(&answer);
             }
+            Reply::Failed(error) => self.fail(200, &error),
+            Reply::Cancelled => return Went::Done,
             Reply::Notice(notice) => return self.notice(notice),
             Reply::Asked(asked) => {
                 self.relayed.call.extend();
@@ -232,7 +232,10 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 return;
             }
         }
-        let Relayed { call, bound, .. } = self.relayed;
+        let Relayed {
+            mut call, bound, ..
+        } = self.relayed;
+        let operation = call.operation.take();
         let client_id = call.client_id.clone();
         let server = call.link().server().to_owned();
         let asked = std::mem::take(&mut self.inquiry);
@@ -240,14 +243,18 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         let parked = self.parking.park(&bound.digest(""), call, kept, asked);
         let response = match parked {
             Ok(state) => {
-                request::ended(|| Outcome::Parked);
+                operation
+                    .iter()
+                    .for_each(|operation| operation.ended(Outcome::Success));
                 result_response(&client_id, &input_required(&asks, &state))
             }
             Err(parked) => {
                 parked.give_up("too many calls wait for their clients");
                 let detail = "asks something, and too many calls wait for their clients already";
                 let error = RpcError::gateway(Reason::Busy, &server, detail);
-                request::ended(|| Outcome::Error(Some(error.code)));
+                operation
+                    .iter()
+                    .for_each(|operation| operation.failed(&error));
                 error.response(Some(&client_id))
             }
         };
@@ -284,7 +291,6 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     /// The server's response in the words of this era, with the client's id in it. What need not
     /// change is sent as it came, without a copy.
     fn answered(&mut self, answer: &Answer) {
-        request::ended(|| Outcome::of(&answer.line[answer.payload.clone()], answer.is_error));
         let Ok(text) = std::str::from_utf8(&answer.line) else {
             return self.spoilt("is not UTF-8");
         };
@@ -388,6 +394,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         }
         let rest = result.strip_prefix('{').unwrap_or_default();
         let ours = format!("\"_meta\":{{\"{}\":{SERVER_INFO}}}", meta::SERVER_INFO);
+        self.relayed.call.ends(Outcome::Success);
         let response = result_response(&self.relayed.call.client_id, &format!("{{{ours},{rest}"));
         self.output.respond(200, &[&response]);
     }
@@ -408,7 +415,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
-        request::ended(|| Outcome::Error(Some(error.code)));
+        self.relayed.call.ends(Outcome::of_error(error));
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }
@@ -421,7 +428,6 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn abandon(mut self) {
-        request::ended(|| Outcome::Gone);
         let call = &self.relayed.call;
         let link = call.link();
         let why = "the client closed its connection";
@@ -440,7 +446,6 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         );
         let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
         self.fail(200, &error);
-        request::ended(|| Outcome::Timeout);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::front::channel::{Channel, Voice};
 use crate::front::exchange::Exchange;
 use crate::front::face::Initialize;
 use crate::front::flight::Flight;
+use crate::front::operation::Operation;
 use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::session::Session;
@@ -22,7 +23,7 @@ use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
 use crate::front::workers::Workers;
 use crate::journal::context::{self, Context};
-use crate::journal::request::{self, Outcome};
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
@@ -133,6 +134,7 @@ impl Talk {
         let envelope = Envelope::parse(&text, FROM_CLIENT)?;
         match &envelope.kind {
             Kind::Request { id, method } if method == "ping" && !is_stateless(&envelope) => {
+                Operation::begin("ping").ended(Outcome::Success);
                 self.channel.send(result_response(id, "{}"));
             }
             Kind::Request { id, method } if method == "initialize" && !is_stateless(&envelope) => {
@@ -333,7 +335,12 @@ impl Talk {
     }
 
     fn initialize(&self, id: &str, params: Option<&str>) {
+        let operation = Operation::begin("initialize");
         let opened = self.open(params);
+        match &opened {
+            Ok(_) => operation.ended(Outcome::Success),
+            Err(error) => operation.failed(error),
+        }
         let mut state = self.state();
         match opened {
             Ok((session, _)) if state.closed => {
@@ -345,7 +352,6 @@ impl Talk {
                 state.stage = Stage::Open(session);
             }
             Err(error) => {
-                request::ended(|| Outcome::Error(Some(error.code)));
                 self.channel.push(error.response(Some(id)));
                 state.stage = Stage::New;
             }
@@ -407,7 +413,6 @@ impl Talk {
             INVALID_REQUEST,
             "there is no session; send initialize first",
         );
-        request::ended(|| Outcome::Error(Some(error.code)));
         self.channel.send(error.response(id));
     }
 
@@ -467,6 +472,8 @@ impl Talk {
             }
             state.flights.push(flight.clone());
         }
+        let operation = Operation::begin(&request.method);
+        operation.says(envelope.params);
         let served = params.map_err(Refusal::from).and_then(|params| {
             let request = stateless::Request {
                 envelope,
@@ -474,11 +481,14 @@ impl Talk {
                 method: &request.method,
                 params: &params,
                 head: None,
+                operation: &operation,
             };
             self.serve(&request, &flight, number)
         });
+        if let Err(refusal) = &served {
+            operation.failed(&refusal.error);
+        }
         if let (Err(refusal), false) = (served, flight.is_over()) {
-            request::ended(|| Outcome::Error(Some(refusal.error.code)));
             self.channel
                 .send(refusal.error.response(Some(request.id())));
         }
@@ -512,6 +522,7 @@ impl Talk {
             let mut output = Output::Channel(Voice::new(&self.channel), flight);
             match step {
                 stateless::Step::Done(result) => {
+                    request.operation.ended(Outcome::Success);
                     output.respond(200, &[&result_response(request.id, &result)]);
                 }
                 stateless::Step::Relayed(relayed) => {
@@ -519,6 +530,7 @@ impl Talk {
                 }
                 stateless::Step::Listen(opening) => {
                     subscription::serve(subscriptions, opening, desk, mail, output)?;
+                    request.operation.goes_on();
                 }
             }
             Ok(())
@@ -572,7 +584,6 @@ impl Work {
     fn run(mut self) {
         let _working = context::enter(Context::next());
         let talk = &self.talk;
-        let _logged = self.wish.as_ref().map(Wish::logged);
         match &self.wish {
             Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),
             Some(Wish::Request(request)) => talk.request(request, self.number),
@@ -598,17 +609,6 @@ impl Drop for Work {
 }
 
 impl Wish {
-    fn logged(&self) -> Option<request::Guard> {
-        match self {
-            Wish::Initialize { params, .. } => request::begin("initialize", params.as_deref()),
-            Wish::Request(wish) => {
-                let params = wish.params.clone().map(|params| &wish.text[params]);
-                request::begin(&wish.method, params)
-            }
-            Wish::Batch(text) => request::begin("batch", Some(text)),
-        }
-    }
-
     fn id(&self) -> Option<&str> {
         match self {
             Wish::Initialize { id, .. } => Some(id),

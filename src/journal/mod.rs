@@ -6,6 +6,7 @@ pub mod file;
 pub mod level;
 pub mod line;
 pub mod log;
+pub mod metrics;
 pub mod request;
 pub mod ring;
 pub mod server_files;
