@@ -517,12 +517,40 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// A file that `${FILE:path}` names.
+pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 /// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
 pub const ENVIRONMENT_BYTES: usize = 64;
 /// Variables in `.env`.
 pub const DOTENV_VARIABLES: usize = 4096;
+/// Secrets: bytes of a name and of a value, how many there may be, providers, and the file that
+/// keeps them sealed.
+pub const SECRET_NAME_BYTES: usize = 128;
+pub const SECRET_BYTES: usize = 64 * KIB;
+pub const SECRETS: usize = 4096;
+pub const SECRET_SOURCES: usize = 32;
+pub const SEALED_BYTES: u64 = 16 * 1024 * 1024;
+/// For one command or one vault to say a secret, unless configured otherwise.
+pub const SECRET_COMMAND: Duration = Duration::from_secs(10);
+pub const SECRET_VAULT: Duration = Duration::from_secs(5);
+/// How often commands and vaults are asked anew, and how often the thread looks whether it is time.
+pub const SECRET_REFRESH: Duration = Duration::from_secs(30);
+pub const SECRET_LOOK: Duration = Duration::from_millis(250);
+/// One that could not answer is left alone for so long.
+pub const SECRET_REST: Duration = Duration::from_secs(5);
+/// What was not wanted in so many loads of the configuration is not asked for any more.
+pub const SECRET_LOADS_KEPT: u64 = 16;
+/// Words of a command, variables that it gets.
+pub const SECRET_COMMAND_WORDS: usize = 64;
+pub const SECRET_COMMAND_VARIABLES: usize = 64;
+/// One answer of a vault, and how long a token from a login is used at most.
+pub const VAULT_BYTES: usize = MIB;
+pub const VAULT_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
+/// `onemcp secret`: how long it waits for its turn at the file, and between two tries.
+pub const SECRET_LOCK: Duration = Duration::from_secs(10);
+pub const SECRET_LOCK_RETRY: Duration = Duration::from_millis(10);
 /// Changed files are read when nothing changed for so long.
 pub const CONFIG_DEBOUNCE: Duration = Duration::from_millis(500);
 /// Servers that one server may wait for.
