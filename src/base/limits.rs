@@ -682,5 +682,28 @@ pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
-/// Log lines that wait for the journal thread.
-pub const LOG_LINES: usize = 4096;
+/// Log lines that wait for one destination, and their bytes.
+pub const LOG_LINES: usize = 8192;
+pub const LOG_BYTES: usize = 2 * MIB;
+/// Of one line; what is longer is cut.
+pub const LOG_LINE_BYTES: usize = 16 * KIB;
+/// Of a client's text in the request log: a name, or all arguments.
+pub const LOG_ARGUMENT_CHARS: usize = 2048;
+/// Lines that go into a log file, or to stderr, in one write. Up to 4 KiB arrive in one piece.
+pub const LOG_BATCH_BYTES: usize = 64 * KIB;
+pub const LOG_STDERR_BYTES: usize = 4 * KIB;
+/// After a destination refused a line, and how often a file is looked for at its path.
+pub const LOG_RETRY: Duration = Duration::from_secs(1);
+pub const LOG_LOOK: Duration = Duration::from_secs(1);
+/// After a file could not be put aside.
+pub const LOG_ROTATE_RETRY: Duration = Duration::from_secs(10);
+/// One wait for a pipe that is full.
+pub const LOG_PIPE_WAIT: Duration = Duration::from_millis(200);
+/// For what is queued to be written at the end, and how often that is looked at.
+pub const LOG_FINISH: Duration = Duration::from_secs(1);
+pub const LOG_FINISH_LOOK: Duration = Duration::from_millis(1);
+/// Files of servers' stderr that are open at once, and what a name may take of a file's.
+pub const SERVER_LOG_FILES: usize = 64;
+pub const SERVER_LOG_NAME_BYTES: usize = 200;
+/// Secrets that are masked wherever they appear.
+pub const KNOWN_SECRETS: usize = 1024;
