@@ -9,6 +9,7 @@ pub mod limits;
 pub mod memory;
 pub mod notify;
 pub mod peer;
+pub mod process;
 pub mod reaper;
 pub mod secret;
 pub mod sys;

@@ -121,6 +121,15 @@ impl World {
             .as_ref()
     }
 
+    /// Whether a server lists this entry, or may list it again when it is back.
+    pub fn may_have(&self, server: &str, kind: ListKind, native: &str) -> bool {
+        let mut servers = self.servers().iter();
+        let position = servers.position(|handle| handle.name() == server);
+        position.is_some_and(|at| {
+            self.offers[at].is_none() || self.catalog.by_native(kind, at, native).is_some()
+        })
+    }
+
     pub fn servers(&self) -> &[Arc<Server>] {
         &self.fixed.servers
     }
