@@ -69,7 +69,9 @@ pub struct World {
 
 /// The meters of tools and prompts, by the place of their entries: each is looked up when it is
 /// first called in this world.
-struct Meters([Box<[OnceLock<Option<Arc<Meter>>>]>; 2]);
+struct Meters([Box<[Cell]>; 2]);
+
+type Cell = OnceLock<Option<Arc<Meter>>>;
 
 /// What has meters.
 const METERED: [ListKind; 2] = [ListKind::Tools, ListKind::Prompts];

@@ -417,10 +417,8 @@ impl Series {
         match is_call {
             true => table.servers.contains_key(&self.labels[0]),
             false => {
-                let is_entry = self.labels[1..].iter().any(|name| {
-                    let is_own = !name.is_empty() && **name != *OTHER;
-                    is_own
-                });
+                let is_own = |name: &Arc<str>| !name.is_empty() && **name != *OTHER;
+                let is_entry = self.labels[1..].iter().any(is_own);
                 !is_entry || table.operations.contains_key(&self.labels)
             }
         }
