@@ -26,6 +26,7 @@ use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
 use crate::journal;
+use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
 use crate::secrets::refresher::Refresher;
@@ -98,6 +99,7 @@ pub struct Keeper {
     configured: Arc<Configured>,
     /// How often slow providers of secrets are asked.
     refresh_ms: Arc<AtomicU64>,
+    alerts: Arc<Alerts>,
 }
 
 #[derive(Clone, Copy)]
@@ -198,6 +200,7 @@ impl Keeper {
         loader: Option<Loader>,
         base: Arc<Fixed>,
         (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+        alerts: Arc<Alerts>,
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
@@ -212,6 +215,7 @@ impl Keeper {
             fleet,
             orders,
             configured,
+            alerts,
         }
     }
 
@@ -416,10 +420,13 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
+        if plan.alerts {
+            self.alerts.configure(config.alerts.clone());
+        }
         self.fleet.set_refresh_window(&config.settings);
         let refresh_ms = refresh_ms(&config.settings);
         self.refresh_ms.store(refresh_ms, Ordering::Relaxed);
-        journal::log::set_level(config.settings.log_level);
+        journal::log::adopt(&config.settings);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {
@@ -567,6 +574,10 @@ fn report(plan: &Plan) -> Report {
     }
     let settings = plan.settings.iter();
     report.settings = settings.map(|change| change.key.to_owned()).collect();
+    // A secret in them may be another one although their text is the same.
+    if plan.alerts && !report.settings.iter().any(|key| key == "alerts") {
+        report.settings.push("alerts".to_owned());
+    }
     report
 }
 

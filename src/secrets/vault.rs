@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::base::limits;
 use crate::base::secret::Secret;
+use crate::base::{limits, mask};
 use crate::net::client::{Client, ClientOptions, Method, Request};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::proxy::ProxyChoice;
@@ -206,6 +206,7 @@ impl Vault {
             other => other?,
         };
         let reply: LoginReply = serde_json::from_slice(&reply.body).map_err(|_| not_vault())?;
+        mask::learn(&reply.auth.client_token);
         let text = Secret::new(reply.auth.client_token);
         // A lease of nothing means that it does not end.
         let lease = match reply.auth.lease_duration {
@@ -311,6 +312,7 @@ fn read_token(path: &Path) -> Result<String, Refusal> {
             path.display()
         ))
     })?;
+    mask::learn(&text);
     Ok(text.trim().to_owned())
 }
 
