@@ -253,13 +253,14 @@ impl<'a> Stateless<'a> {
             Some(text) => format!(",\"instructions\":{}", quoted(&text)),
             None => String::new(),
         };
+        let tells = world.fixed.settings.enable_client_notifications;
         format!(
             "{{{},\"supportedVersions\":[\"{STATELESS}\"],\
              \"capabilities\":{{\"completions\":{{}},\
              \"extensions\":{{\"{TASKS_EXTENSION}\":{{}}}},\"logging\":{{}},\
-             \"prompts\":{{\"listChanged\":true}},\
-             \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-             \"tools\":{{\"listChanged\":true}}}}{instructions}}}",
+             \"prompts\":{{\"listChanged\":{tells}}},\
+             \"resources\":{{\"listChanged\":{tells},\"subscribe\":true}},\
+             \"tools\":{{\"listChanged\":{tells}}}}}{instructions}}}",
             complete(self.own_hint()),
         )
     }

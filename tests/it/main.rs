@@ -29,6 +29,8 @@ mod health;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod loading;
