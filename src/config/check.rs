@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use jsonc_parser::ast::Value;
 
 use crate::base::limits;
+use crate::base::secret::Secret;
 use crate::config::Environment;
 use crate::config::alerts::{self, AlertSpec};
+use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
 use crate::config::dotenv;
@@ -21,6 +23,7 @@ use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
 use crate::config::lookups::Lookups;
 use crate::config::near::did_you_mean;
+use crate::config::otlp;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::config::secret_sources::spec;
 use crate::config::server::{ServerConfig, Surroundings, read_server};
@@ -53,6 +56,7 @@ pub struct Checked {
     pub settings: Settings,
     pub servers: Vec<ServerConfig>,
     pub problems: Vec<Problem>,
+    pub otlp_headers: Vec<(String, Secret)>,
     pub alerts: AlertSpec,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
@@ -88,6 +92,10 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     let base = sources.base.as_ref().map(lines_of);
     let overlay = sources.overlay.as_ref().map(lines_of);
     let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let toml = sources
+        .toml
+        .as_ref()
+        .map(|source| (lines_of(source), source));
 
     let base = parsed(base.iter(), &mut notes);
     let overlay = parsed(overlay.iter(), &mut notes);
@@ -107,6 +115,10 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
             whole.read_fragment(&Node::root(lines, value));
         }
         whole.say_when_empty(&root);
+    }
+    if let Some((lines, source)) = &toml {
+        let lower = config_toml::read(lines, &source.text, &mut whole.problems);
+        whole.settings = std::mem::take(&mut whole.settings).over(lower);
     }
     whole.finish(given, &variables)
 }
@@ -231,13 +243,16 @@ impl<'d> Whole<'d> {
             &mut self.problems,
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
+        let mut otlp_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
             store.configure(&spec(&settings, given.environment));
             let lookups = Lookups::new(variables, given.folder, store);
             let found = &mut self.problems;
+            otlp_headers = otlp::headers(&settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
-            let files = lookups.take_used().files;
+            watched.extend(store.watched());
+            watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
                 environment: given.environment,
@@ -250,8 +265,6 @@ impl<'d> Whole<'d> {
                 read.extend(read_server(member, &around, &mut self.problems));
             }
             depends::check(&mut read, &mut self.problems);
-            watched = store.watched();
-            watched.extend(files);
             for read in read {
                 watched.extend(read.files);
                 servers.push(read.server);
@@ -263,6 +276,7 @@ impl<'d> Whole<'d> {
             settings,
             servers,
             problems: self.problems,
+            otlp_headers,
             alerts: to_tell,
             watched,
         }

@@ -103,7 +103,11 @@ fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {
 }
 
 fn settings(old: &Config, new: &Config) -> Vec<SettingChange> {
-    let changed = old.settings.differing(&new.settings);
+    let mut changed = old.settings.differing(&new.settings);
+    // Written alike, but a secret in them may be another one.
+    if old.otlp_headers != new.otlp_headers {
+        changed.push("otlp.headers");
+    }
     let rows = SETTINGS.iter().filter(|row| changed.contains(&row.key));
     rows.map(|row| SettingChange {
         key: row.key,

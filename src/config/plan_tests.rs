@@ -32,6 +32,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         path: None,
         settings: checked.settings,
         servers: checked.servers,
+        otlp_headers: checked.otlp_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
         presets_lost: false,

@@ -264,7 +264,7 @@ fn what_could_change_the_outcome_is_watched() {
         let shown = shown.collect::<Vec<_>>().join(" ");
         shown.replace(&format!("{}/", folder.0.display()), "")
     };
-    let rest = "conf.d conf.d/a.json conf.d/b.json .env presets.json";
+    let rest = "conf.d conf.d/a.json conf.d/b.json .env config.toml presets.json";
     assert_eq!(load(&folder.0, &[]), format!("mcp.json {rest}"));
     let given = [("environment", "prod")];
     assert_eq!(
@@ -297,7 +297,6 @@ fn odd_neighbours_do_no_harm() {
         ],
         "",
     );
-    check(&[("config.toml", "")], "config.toml is not read");
     check(&[("presets.json", "{")], "presets.json:1:1: not valid JSON");
     check(&[("presets.json/a", "{")], "presets.json is not a file");
 }

@@ -380,7 +380,7 @@ impl Keeper {
             self.alerts.configure(config.alerts.clone());
         }
         self.fleet.set_refresh_window(&config.settings);
-        journal::log::set_level(config.settings.log_level);
+        journal::log::adopt(&config.settings);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {

@@ -3,5 +3,12 @@
 pub mod alert;
 pub mod context;
 pub mod fact;
+pub mod file;
+pub mod level;
+pub mod line;
 pub mod log;
 pub mod metrics;
+pub mod request;
+pub mod ring;
+pub mod server_files;
+pub mod sink;
