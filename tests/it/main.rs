@@ -1,6 +1,8 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod asks;
 #[cfg(test)]
 mod calls;
