@@ -6,6 +6,7 @@ pub mod family;
 pub mod gate;
 pub mod init;
 pub mod limits;
+pub mod mask;
 pub mod memory;
 pub mod notify;
 pub mod peer;

@@ -544,6 +544,7 @@ impl Streamable {
             Kind::Error { id: None, .. } => Step::Silent,
             Kind::Request { id, method } => {
                 let operation = Operation::begin(method);
+                operation.says(envelope.params);
                 let outcome = params.and_then(|params| {
                     let passage = Passage {
                         seat,
@@ -665,6 +666,7 @@ impl Streamable {
     ) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        passage.operation.goes_to(target.server.name(), &key.value);
         let target = target.measured(method, passage.operation);
         self.relay_to(passage, target, key.raw, &caller)
     }

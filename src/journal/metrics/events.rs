@@ -132,6 +132,9 @@ pub fn fact(fact: &Fact) {
         Fact::ConfigApplied { .. } => events.reloads.with_label_values(&["applied"]).inc(),
         Fact::ConfigRejected { .. } => events.reloads.with_label_values(&["rejected"]).inc(),
         Fact::Refused { what, .. } => events.refusals.with_label_values(&[what.as_str()]).inc(),
+        // A scrape reads what is lost and what fails where it stands.
+        Fact::Sink { .. } | Fact::Lost { .. } => {}
+        Fact::Certificate { .. } | Fact::Stopping { .. } => {}
     }
 }
 
