@@ -37,6 +37,8 @@ mod lists;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
