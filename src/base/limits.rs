@@ -369,6 +369,46 @@ pub const REMOTE_SHORT_STREAMS: u32 = 3;
 pub const REMOTE_STREAM_GOOD: Duration = Duration::from_secs(5);
 /// To give a session back at the end.
 pub const REMOTE_GOOD_BYE: Duration = Duration::from_millis(500);
+// Alerts.
+
+/// Sinks, and bytes of the name of one.
+pub const ALERT_SINKS: usize = 16;
+pub const ALERT_SINK_NAME_BYTES: usize = 64;
+/// Alerts that wait for one sink: beyond that the oldest is lost, and counted.
+pub const ALERT_QUEUE: usize = 1000;
+/// Troubles that are kept in mind; of more than these nobody is told anything new.
+pub const ALERT_KEYS: usize = 4096;
+/// What is said of one: the rest is cut off.
+pub const ALERT_TEXT_BYTES: usize = 2 * KIB;
+/// One try, unless configured otherwise, and the most that may be configured.
+pub const ALERT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ALERT_TIMEOUT_MS_MAX: u64 = 60_000;
+/// The longest time that a rule may ask for.
+pub const ALERT_RULE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// From the start of one try to the start of the next at the same sink, whatever is waiting.
+pub const ALERT_GAP: Duration = Duration::from_secs(1);
+/// Tries for one alert; the longest wait before the second one, which doubles, and what it grows
+/// to. Each wait is a random part of that.
+pub const ALERT_TRIES: u32 = 8;
+pub const ALERT_RETRY: Duration = Duration::from_secs(2);
+pub const ALERT_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// After so many failures in a row a sink is left alone: at least so long between two tries.
+pub const ALERT_BREAKER: u32 = 5;
+pub const ALERT_BREAKER_WAIT: Duration = Duration::from_secs(60);
+/// Of the answer of a sink, or the output of a command, no more is read. It is never shown.
+pub const ALERT_ANSWER_BYTES: usize = 4 * KIB;
+/// Changes of the configuration that wait for the thread that judges, and how often that looks for
+/// what nobody tells it.
+pub const ALERT_ORDERS: usize = 8;
+pub const ALERT_LOOK: Duration = Duration::from_secs(1);
+/// At the end of the gateway, for what is waiting.
+pub const ALERT_END: Duration = Duration::from_secs(2);
+/// How often a running command is looked at: whether it is still wanted.
+pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
+/// How often certificates are looked at, and how long one look may take.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
+pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
+
 // HTTP towards others.
 
 /// To resolve and connect, within the time for the whole response head.

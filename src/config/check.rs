@@ -14,6 +14,7 @@ use jsonc_parser::ast::Value;
 use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::config::Environment;
+use crate::config::alerts::{self, AlertSpec};
 use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
@@ -56,6 +57,7 @@ pub struct Checked {
     pub servers: Vec<ServerConfig>,
     pub problems: Vec<Problem>,
     pub otlp_headers: Vec<(String, Secret)>,
+    pub alerts: AlertSpec,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
 }
@@ -242,10 +244,13 @@ impl<'d> Whole<'d> {
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
         let mut otlp_headers = Vec::new();
+        let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
             store.configure(&spec(&settings, given.environment));
             let lookups = Lookups::new(variables, given.folder, store);
-            otlp_headers = otlp::headers(&settings, &lookups, &mut self.problems);
+            let found = &mut self.problems;
+            otlp_headers = otlp::headers(&settings, &lookups, found);
+            to_tell = alerts::filled(&settings, &lookups, given.folder, found);
             watched.extend(store.watched());
             watched.extend(lookups.take_used().files);
             let around = Surroundings {
@@ -272,6 +277,7 @@ impl<'d> Whole<'d> {
             servers,
             problems: self.problems,
             otlp_headers,
+            alerts: to_tell,
             watched,
         }
     }

@@ -3,6 +3,7 @@
 //! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
+pub mod alerts;
 pub mod check;
 pub mod child;
 pub mod config_toml;
@@ -33,6 +34,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::base::secret::Secret;
+use crate::config::alerts::AlertSpec;
 use crate::config::check::{Given, sort};
 use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
@@ -62,6 +64,8 @@ pub struct Config {
     pub servers: Vec<ServerConfig>,
     /// Of what is pushed, their templates filled in.
     pub otlp_headers: Vec<(String, Secret)>,
+    /// Who is told of what.
+    pub alerts: AlertSpec,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -227,6 +231,7 @@ fn read(
         settings: checked.settings,
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
+        alerts: checked.alerts,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -243,6 +248,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         settings,
         servers: Vec::new(),
         otlp_headers: Vec::new(),
+        alerts: AlertSpec::default(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),

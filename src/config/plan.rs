@@ -41,6 +41,8 @@ pub struct Plan {
     /// Servers that stay stand in another order.
     pub order: bool,
     pub presets: bool,
+    /// Alerts, also when only a secret in them is another one.
+    pub alerts: bool,
 }
 
 impl Plan {
@@ -50,7 +52,7 @@ impl Plan {
             .servers
             .iter()
             .all(|(_, change)| *change == Change::Keep);
-        kept && self.settings.is_empty() && !self.order && !self.presets
+        kept && self.settings.is_empty() && !self.order && !self.presets && !self.alerts
     }
 
     pub fn change_of(&self, name: &str) -> Option<&Change> {
@@ -91,6 +93,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         settings: settings(old, new),
         order: common(old) != common(new),
         presets: old.presets != new.presets,
+        alerts: old.alerts != new.alerts,
     }
 }
 

@@ -34,6 +34,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
+        alerts: crate::config::alerts::AlertSpec::default(),
         presets_lost: false,
         watched: Vec::new(),
         problems,

@@ -37,6 +37,7 @@ use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::journal::alert::Alerts;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
@@ -99,6 +100,7 @@ pub(super) struct Core {
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
+    pub(super) alerts: Arc<Alerts>,
     /// How the configuration stands.
     configured: Arc<Configured>,
 }
@@ -118,6 +120,9 @@ fn cannot(error: std::io::Error) -> StartError {
 impl Core {
     fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
         let settings = &config.settings;
+        let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
+        // Before anything can happen.
+        alerts.configure(config.alerts.clone());
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let clients = Clients {
@@ -152,7 +157,7 @@ impl Core {
         fixed.servers.iter().for_each(Server::launch);
         let configured = Arc::new(Configured::default());
         let parts = (fleet.clone(), orders, configured.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts);
+        let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
         Ok(Core {
             fleet,
             hub,
@@ -160,6 +165,7 @@ impl Core {
             events,
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
+            alerts,
             configured,
         })
     }

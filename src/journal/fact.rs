@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -38,6 +39,25 @@ pub enum Fact {
         what: Refused,
         /// Who it was, as far as that is known: an address, or a process.
         whom: String,
+    },
+    /// A log file, or a sink of alerts: why it takes nothing, or `None` when it does again.
+    Sink {
+        name: String,
+        failing: Option<String>,
+    },
+    /// What was to be written or sent, and was not.
+    Lost {
+        what: String,
+        count: u64,
+    },
+    /// A certificate was looked at.
+    Certificate {
+        whose: String,
+        ends: SystemTime,
+    },
+    /// The gateway was asked to end.
+    Stopping {
+        why: &'static str,
     },
 }
 

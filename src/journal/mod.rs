@@ -1,5 +1,6 @@
 //! What happened, for the operator: the log, and facts. (Audit comes here too.)
 
+pub mod alert;
 pub mod context;
 pub mod fact;
 pub mod file;
