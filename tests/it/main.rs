@@ -33,6 +33,8 @@ mod lists;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
