@@ -101,6 +101,9 @@ fn programs_get_fields_and_requests_their_line() {
     let mut session = rig.session();
     session.text("ev_1mcp_echo", json!({"text": "canary-argument"}));
     session.refused("tools/call", json!({"name": "ev_1mcp_none"}));
+    eventually("both are logged", || {
+        whole_lines(&rig.folder().join("stderr")).contains("-32602")
+    });
     let text = rig.stderr();
     assert!(
         !text.contains("canary-argument") && !text.contains('\u{1b}'),
@@ -182,7 +185,9 @@ fn arguments_are_logged_where_that_is_asked_for_without_secrets() {
     let said = format!("shown \"{secret}\" shown");
     let text = rig.session().text("ev_1mcp_echo", json!({"text": said}));
     assert_eq!(text, said);
-    let log = rig.stderr();
+    let own = rig.folder().join("stderr");
+    eventually("it is logged", || whole_lines(&own).contains("tools/call"));
+    let log = whole_lines(&own);
     assert!(!log.contains(secret), "{log}");
     let lines = parsed(&log);
     let call = lines
@@ -200,7 +205,7 @@ fn levels_of_modules_change_with_the_file() {
     let rig = plan.set("configReload", json!({"debounce": 20})).start();
     let mut session = rig.session();
     number(&mut session, 1, "");
-    assert!(numbers(&parsed(&rig.stderr())).is_empty());
+    assert!(numbers(&parsed(&whole_lines(&rig.folder().join("stderr")))).is_empty());
     let logging = json!({"level": "error", "format": "json", "modules": {"request": "debug"}});
     let settings = json!({"asyncLoading": {"batchDelay": 50}, "configReload": {"debounce": 20},
                           "logging": logging});
@@ -210,10 +215,10 @@ fn levels_of_modules_change_with_the_file() {
     eventually("requests are logged", || {
         number(&mut session, n, "");
         n += 1;
-        !numbers(&parsed(&rig.stderr())).is_empty()
+        !numbers(&parsed(&whole_lines(&rig.folder().join("stderr")))).is_empty()
     });
     assert!(
-        parsed(&rig.stderr())
+        parsed(&whole_lines(&rig.folder().join("stderr")))
             .iter()
             .all(|line| line["level"] != "info")
     );
@@ -289,7 +294,7 @@ fn a_full_disk_is_waited_for_without_a_torn_line() {
         !numbers(&parsed(&whole_lines(&log))).is_empty()
     });
     let filler = disk.folder().join("filler");
-    let filled = fs::write(&filler, vec![0; 16 << 20]);
+    let filled = fs::write(&filler, vec![0; 20 << 20]);
     assert!(filled.is_err(), "the disk is not full");
     flood(&rig);
     let torn = fs::read_to_string(&log).unwrap();
@@ -494,7 +499,7 @@ fn a_server_has_its_own_stream_and_its_own_file() {
     let said = &parsed(&file("a%2Fb.log"))[0];
     assert_eq!(said["msg"], "key ***\u{fffd}[31m");
     // The log has what a person can read.
-    let log = parsed(&rig.stderr());
+    let log = parsed(&whole_lines(&rig.folder().join("stderr")));
     let shown = log
         .iter()
         .filter(|line| line["target"] == "server.ho")
@@ -534,7 +539,7 @@ impl Disk {
     fn mount() -> Option<Disk> {
         let scratch = Scratch::new("disk");
         let script =
-            "mount -t tmpfs -o size=1m,mode=700 none \"$0\" && echo ready && exec sleep 600";
+            "mount -t tmpfs -o size=16m,mode=700 none \"$0\" && echo ready && exec sleep 600";
         let mut owner = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
             .arg(&scratch.0)
