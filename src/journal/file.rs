@@ -55,6 +55,11 @@ impl LogFile {
         }
     }
 
+    /// Whether it can be written now.
+    pub fn is_good(&mut self) -> bool {
+        self.look().is_ok()
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
