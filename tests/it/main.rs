@@ -37,6 +37,8 @@ mod lists;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod notices;
