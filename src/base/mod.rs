@@ -10,6 +10,7 @@ pub mod mask;
 pub mod memory;
 pub mod notify;
 pub mod peer;
+pub mod process;
 pub mod reaper;
 pub mod secret;
 pub mod sys;

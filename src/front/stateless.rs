@@ -73,6 +73,10 @@ pub struct Refusal {
 }
 
 /// What a request comes to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is made; a box would cost each call an allocation"
+)]
 pub enum Step<'a> {
     /// The raw JSON of a result.
     Done(String),

@@ -36,8 +36,10 @@ use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
+use crate::gateway::scrape::Scrape;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::journal::alert::Alerts;
+use crate::journal::metrics;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
@@ -183,6 +185,7 @@ impl Gateway {
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
+        metrics::set_recording(is_measured(&settings));
         let core = Core::start(config, loader)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -202,12 +205,17 @@ impl Gateway {
                 streamable,
                 sse: sse.clone(),
                 health: health.clone(),
+                has_metrics: settings.enable_metrics,
             };
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
+        Scrape::new(&health, &core.clients, &sse)
+            .with("main", http.as_ref())
+            .with("health", health_listener.as_ref())
+            .publish();
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -293,6 +301,12 @@ impl Gateway {
     }
 }
 
+/// Whether somebody may want to know.
+fn is_measured(settings: &Settings) -> bool {
+    let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
+    settings.enable_metrics || is_pushed
+}
+
 /// `None`: no key could be made.
 fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     // Keys of this process: what is sealed with them is worth nothing after a restart.
@@ -361,6 +375,7 @@ fn serve_health(
     let door = HealthDoor {
         policy: host_policy(settings, listener.local_addr()?.ip()),
         health: health.clone(),
+        has_metrics: settings.enable_metrics,
     };
     health_listener::serve(listener, door)
 }

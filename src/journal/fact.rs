@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::limits;
+use crate::journal::metrics::events;
 
 /// Texts hold no secrets and no line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Takes what happened to whoever wants to know.
 pub fn note(fact: Fact) {
+    events::fact(&fact);
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {
         return;
