@@ -1,6 +1,6 @@
-//! One request of a client as it is measured and logged: from when it was read to the end of its answer.
-//! Whoever ends the request says how; it is counted when the value is dropped, on whatever way
-//! out. Deliberately absent: the request at a server, which `upstream::link` measures.
+//! One request of a client as it is measured and logged: from when it was read to the end of its
+//! answer. Whoever ends the request says how; it is counted when the value is dropped, on whatever
+//! way out. Deliberately absent: the request at a server, which `upstream::link` measures.
 
 use std::cell::Cell;
 use std::sync::Arc;
