@@ -5,6 +5,8 @@
 //! or empty; the default may hold further expressions) or `:?message` (then it is an error that
 //! says so); `$VAR`; and `$${` for a literal `${`. Nothing ever reaches a shell.
 
+use std::fmt;
+
 /// Expressions inside the defaults of expressions.
 const DEPTH: usize = 8;
 
@@ -77,6 +79,14 @@ pub enum Lack {
     Absent(String),
     /// There may be one that cannot be read now. No default may hide that.
     Unsure(String),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lack::Absent(why) | Lack::Unsure(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Gives the value, or why there is none.
