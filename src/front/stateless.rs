@@ -307,8 +307,7 @@ impl<'a> Stateless<'a> {
             server,
             native,
             meter,
-        } = found.measured(method, request.operation);
-        request.operation.goes_to(server.name(), &key.value);
+        } = found.measured(method, &key.value, request.operation);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);

@@ -667,8 +667,7 @@ impl Streamable {
     ) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
-        passage.operation.goes_to(target.server.name(), &key.value);
-        let target = target.measured(method, passage.operation);
+        let target = target.measured(method, &key.value, passage.operation);
         self.relay_to(passage, target, key.raw, &caller)
     }
 

@@ -1,6 +1,8 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod asks;
 #[cfg(test)]
 mod calls;
@@ -34,6 +36,10 @@ mod layers;
 mod lists;
 #[cfg(test)]
 mod loading;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
