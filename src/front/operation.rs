@@ -1,6 +1,6 @@
-//! One request of a client as it is measured and logged: from when it was read to the end of its answer.
-//! Whoever ends the request says how; it is counted when the value is dropped, on whatever way
-//! out. Deliberately absent: the request at a server, which `upstream::link` measures.
+//! One request of a client as it is measured and logged: from when it was read to the end of its
+//! answer. Whoever ends the request says how; it is counted when the value is dropped, on whatever
+//! way out. Deliberately absent: the request at a server, which `upstream::link` measures.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -98,10 +98,8 @@ impl Drop for Operation {
             entry.log(spent, self.outcome.get());
         }
         let meter = self.meter.take();
-        let series = match &meter {
-            Some(meter) => Some(&meter.operation),
-            None => of_request(self.asked),
-        };
+        let series = meter.as_ref().and_then(|meter| meter.operation.as_ref());
+        let series = series.or_else(|| of_request(self.asked));
         if let Some(series) = series {
             series.record(spent, self.outcome.get());
         }

@@ -31,9 +31,15 @@ mod health;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod loading;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
