@@ -376,9 +376,7 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
-        if plan.alerts {
-            self.alerts.configure(config.alerts.clone());
-        }
+        self.alerts.configure(&config);
         self.fleet.set_refresh_window(&config.settings);
         journal::log::adopt(&config.settings);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
