@@ -13,6 +13,7 @@ pub mod expand;
 pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
+pub mod mask;
 pub mod near;
 pub mod plan;
 pub mod preset;
@@ -21,6 +22,7 @@ pub mod remote;
 pub mod server;
 pub mod settings;
 pub mod sources;
+pub mod splice;
 
 use std::collections::BTreeMap;
 use std::fmt;
