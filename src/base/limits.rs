@@ -597,5 +597,7 @@ pub const SOCKET_FILES: usize = 1024;
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
+/// Facts that wait for whoever acts on them.
+pub const FACTS: usize = 1024;
 /// Log lines that wait for the journal thread.
 pub const LOG_LINES: usize = 4096;

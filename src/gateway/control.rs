@@ -24,6 +24,7 @@ use crate::gateway::conversation::Conversation;
 use crate::gateway::local_socket::LocalSocket;
 use crate::gateway::operator::{Operator, Refused};
 use crate::gateway::orders::{Order, Stop, carry_out};
+use crate::journal::fact::{self, Fact};
 
 pub struct Control {
     desk: Arc<Desk>,
@@ -266,6 +267,10 @@ impl Desk {
     }
 
     fn note_refusal(&self, peer: &Peer, why: &peer::Refusal) {
+        fact::note(Fact::Refused {
+            what: fact::Refused::Operator,
+            whom: format!("process {} of user {}", peer.pid, peer.uid),
+        });
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let is_quiet = refusals
             .told

@@ -10,6 +10,7 @@ use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
 };
+use crate::journal::fact::{self, Fact, Refused};
 
 pub struct FrontDoor {
     pub policy: HostPolicy,
@@ -21,7 +22,7 @@ pub struct FrontDoor {
 
 impl FrontDoor {
     /// The answer to a head that must not, or need not, go further.
-    fn refuse(&self, head: &Head<'_>) -> Option<Reply> {
+    fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
         let found = endpoints::find(head.path);
         let checked = match found {
             Some((_, Access::Probe)) => self.policy.check_origin(head),
@@ -29,8 +30,14 @@ impl FrontDoor {
         };
         let cors = match checked {
             Checked::Pass { cors } => cors,
-            Checked::BadHost => return Some(refusal(403, "Forbidden host header")),
-            Checked::BadOrigin => return Some(refusal(403, "Forbidden origin header")),
+            Checked::BadHost => {
+                note_refused(Refused::Host, peer);
+                return Some(refusal(403, "Forbidden host header"));
+            }
+            Checked::BadOrigin => {
+                note_refused(Refused::Origin, peer);
+                return Some(refusal(403, "Forbidden origin header"));
+            }
         };
         let Some((endpoint, _)) = found else {
             return Some(with_cors(refusal(404, "Not found"), cors));
@@ -53,8 +60,8 @@ impl FrontDoor {
 }
 
 impl Handler for FrontDoor {
-    fn admit(&self, head: &Head<'_>, _peer: &Peer) -> Admit {
-        match self.refuse(head) {
+    fn admit(&self, head: &Head<'_>, peer: &Peer) -> Admit {
+        match self.refuse(head, peer) {
             Some(reply) => Admit::Answer(reply),
             None => Admit::Body {
                 max_bytes: self.body_bytes,
@@ -104,6 +111,11 @@ impl Handler for FrontDoor {
             peer.address
         );
     }
+}
+
+fn note_refused(what: Refused, peer: &Peer) {
+    let whom = peer.address.to_string();
+    fact::note(Fact::Refused { what, whom });
 }
 
 fn refusal(status: u16, what: &str) -> Reply {

@@ -16,3 +16,4 @@ pub mod orders;
 pub mod reload;
 pub mod router;
 pub mod run;
+pub mod witness;

@@ -25,6 +25,7 @@ use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
 use crate::journal;
+use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
 use crate::upstream::server::Server;
 
@@ -436,6 +437,9 @@ impl Keeper {
             Ok(report) => {
                 if is_asked || !report.is_unchanged() {
                     report.log();
+                    note(Fact::ConfigApplied {
+                        version: report.version,
+                    });
                 }
                 Vec::new()
             }
@@ -443,6 +447,9 @@ impl Keeper {
                 for problem in problems {
                     log::error!("configuration not changed: {problem}");
                 }
+                note(Fact::ConfigRejected {
+                    problems: problems.clone(),
+                });
                 problems.clone()
             }
         };

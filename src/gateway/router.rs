@@ -16,10 +16,13 @@ use crate::front::session::Session;
 use crate::front::session_tasks;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::run::Clients;
+use crate::gateway::witness::{Witness, tools_changed};
+use crate::journal::fact::note;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
-use crate::model::listing::Listing;
+use crate::model::hint::CacheHint;
+use crate::model::listing::{Item, Listing};
 use crate::relay::world::{Fixed, Hub, Offer, World};
 use crate::upstream::event::{Event, ServerId, SessionMessage};
 use crate::upstream::link::Link;
@@ -58,6 +61,9 @@ struct Desk {
     window_ends: Option<Instant>,
     next_sweep: Instant,
     reported_clashes: HashSet<Clash>,
+    witness: Witness,
+    /// A server may have taken a turn that nobody was told of.
+    turned: bool,
 }
 
 impl Desk {
@@ -80,10 +86,52 @@ impl Desk {
 
     /// Cursors stay good: the order goes on from what was offered before.
     fn take_listing(&mut self, position: usize, listing: &Listing) {
+        self.note_tools(position, listing.of(ListKind::Tools));
         let offer = self.offers[position].get_or_insert_default();
         for kind in ListKind::ALL {
             offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
         }
+    }
+}
+
+impl Desk {
+    /// A list that was read again.
+    fn take_list(
+        &mut self,
+        position: usize,
+        kind: ListKind,
+        items: Vec<Item>,
+        hint: Option<CacheHint>,
+    ) {
+        if kind == ListKind::Tools {
+            self.note_tools(position, &items);
+        }
+        if let Some(offer) = &mut self.offers[position] {
+            offer.replace(kind, items, hint);
+            self.has_changed();
+        }
+    }
+
+    /// Before the tools that a server listed are replaced by others.
+    fn note_tools(&self, position: usize, items: &[Item]) {
+        let Some(offer) = &self.offers[position] else {
+            return;
+        };
+        let name = self.fixed.servers[position].name();
+        let before = offer.listing.of(ListKind::Tools);
+        tools_changed(name, before, items)
+            .into_iter()
+            .for_each(note);
+    }
+
+    /// Turns of servers that nobody was told of yet.
+    fn note_turns(&mut self) {
+        if !std::mem::take(&mut self.turned) {
+            return;
+        }
+        let servers = self.fixed.servers.iter();
+        let servers = servers.map(|server| (server.id.slot, server.name(), server.status()));
+        self.witness.observe(servers).into_iter().for_each(note);
     }
 }
 
@@ -135,6 +183,8 @@ impl Router {
             window_ends: None,
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
+            witness: Witness::default(),
+            turned: true,
         };
         self.look_if_settled(&desk);
         let mut orders = self.orders.clone();
@@ -187,6 +237,7 @@ impl Router {
             self.publish(desk);
         }
         self.look_if_settled(desk);
+        desk.note_turns();
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
@@ -215,11 +266,8 @@ impl Router {
                     if let Some(listing) = &mut arriving.listing {
                         listing.set(kind, items, hint);
                     }
-                } else if let Some(position) = desk.position(server)
-                    && let Some(offer) = &mut desk.offers[position]
-                {
-                    offer.replace(kind, items, hint);
-                    desk.has_changed();
+                } else if let Some(position) = desk.position(server) {
+                    desk.take_list(position, kind, items, hint);
                 }
             }
             Event::ResourceUpdated {
@@ -266,6 +314,7 @@ impl Router {
     /// A server that keeps dying has nothing to offer; one that restarts keeps its entries, so
     /// that lists do not flap.
     fn status(&self, server: ServerId, desk: &mut Desk) {
+        desk.turned = true;
         self.let_arrive(desk);
         if let Some(position) = desk.position(server) {
             let gone = desk.fixed.servers[position].status().has_nothing_to_offer();
@@ -322,6 +371,7 @@ impl Router {
         desk.fixed = Arc::new(fixed);
         desk.offers = offers;
         desk.arriving = arriving;
+        desk.turned = true;
         desk.has_changed();
         self.let_arrive(desk);
         self.publish(desk);
@@ -357,6 +407,7 @@ impl Router {
                 None => desk.offers[position] = None,
             }
         }
+        desk.turned = true;
         desk.has_changed();
     }
 

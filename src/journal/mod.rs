@@ -1,3 +1,5 @@
-//! What happened, for the operator: the log. (Audit, metrics and alerts come here too.)
+//! What happened, for the operator: the log, and facts. (Audit comes here too.)
 
+pub mod context;
+pub mod fact;
 pub mod log;

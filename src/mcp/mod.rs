@@ -8,3 +8,4 @@ pub mod meta;
 pub mod method;
 pub mod revision;
 pub mod task;
+pub mod trace;

@@ -99,7 +99,7 @@ pub struct LastExit {
 }
 
 impl Status {
-    fn new(state: State) -> Status {
+    pub fn new(state: State) -> Status {
         Status {
             state,
             last_error: None,

@@ -1,0 +1,90 @@
+//! The request that a thread works on. Whoever takes a request of a client enters it here; what
+//! is logged meanwhile on the same thread then says to which request it belongs, and its trace
+//! goes on with what is sent. Deliberately absent: other threads. A line of a server's thread
+//! belongs to no request.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+/// A request of a client at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Ours: from 1 on, and no other request of this process has it.
+    pub request: u64,
+}
+
+impl Context {
+    /// The next request, with no trace yet.
+    pub fn next() -> Context {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Context {
+            request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+}
+
+/// The thread works on `context` until the guard is dropped, then on what it worked on before.
+pub fn enter(context: Context) -> Guard {
+    let before = CURRENT.try_with(|current| current.replace(Some(context)));
+    Guard {
+        before: before.ok().flatten(),
+        is_of_this_thread: PhantomData,
+    }
+}
+
+/// What this thread works on.
+pub fn current() -> Option<Context> {
+    with(Context::clone)
+}
+
+/// The same without a copy.
+pub fn with<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
+    // On a thread that is ending there is none any more.
+    let seen = CURRENT.try_with(|current| {
+        let current = current.try_borrow().ok()?;
+        current.as_ref().map(look)
+    });
+    seen.ok().flatten()
+}
+
+/// Ends the work on a context.
+#[must_use = "the context ends with its guard"]
+pub struct Guard {
+    before: Option<Context>,
+    is_of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        // Where it cannot be put back, the thread is ending.
+        let _ = CURRENT.try_with(|current| current.replace(before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Context, current, enter};
+
+    #[test]
+    fn a_thread_works_on_what_was_entered_last() {
+        assert_eq!(current(), None);
+        let (one, two) = (Context::next(), Context::next());
+        assert!(one.request < two.request);
+        let outer = enter(one.clone());
+        {
+            let _inner = enter(two.clone());
+            assert_eq!(current(), Some(two));
+            let elsewhere = std::thread::spawn(current).join();
+            assert_eq!(elsewhere.expect("no panic"), None);
+        }
+        assert_eq!(current(), Some(one));
+        drop(outer);
+        assert_eq!(current(), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens that an operator cares about, as values: noted in a few places, counted by
+//! metrics, judged by alerts. Process-wide, like the log. What a single call does is no fact: it
+//! is timed where it is relayed.
+//!
+//! Whoever notes a fact never waits: one that nobody has room for is counted and dropped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::limits;
+
+/// Texts hold no secrets and no line breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    Server {
+        name: String,
+        turn: Turn,
+    },
+    /// A server that was listed before offers other tools, by their own names.
+    ToolsChanged {
+        server: String,
+        added: Vec<String>,
+        removed: Vec<String>,
+        /// The same name with another definition.
+        changed: Vec<String>,
+    },
+    ConfigApplied {
+        version: u64,
+    },
+    /// Files that would not do; what was in force stays so.
+    ConfigRejected {
+        problems: Vec<String>,
+    },
+    /// Somebody asked for what he may not have.
+    Refused {
+        what: Refused,
+        /// Who it was, as far as that is known: an address, or a process.
+        whom: String,
+    },
+}
+
+/// What became of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    Ready,
+    /// It should serve and does not. `state` is the word that health has for it.
+    Down {
+        state: &'static str,
+        why: String,
+    },
+    /// It died so often that it is tried only now and then.
+    CrashLoop {
+        why: String,
+    },
+    /// It was disabled or left the configuration.
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    Host,
+    Origin,
+    /// On the control socket.
+    Operator,
+}
+
+impl Refused {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Host => "host",
+            Refused::Origin => "origin",
+            Refused::Operator => "operator",
+        }
+    }
+}
+
+/// Whoever acts on facts: one thread, if there is one.
+static LISTENER: RwLock<Option<Sender<Fact>>> = RwLock::new(None);
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Takes what happened to whoever wants to know.
+pub fn note(fact: Fact) {
+    let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(queue) = &*listener else {
+        return;
+    };
+    if queue.try_send(fact).is_err() {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Facts from now on; an earlier listener hears nothing more.
+pub fn listen() -> Receiver<Fact> {
+    let (queue, facts) = bounded(limits::FACTS);
+    let mut listener = LISTENER.write().unwrap_or_else(PoisonError::into_inner);
+    *listener = Some(queue);
+    facts
+}
+
+/// Facts that the listener had no room for.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fact, dropped, listen, note};
+    use crate::base::limits;
+
+    #[test]
+    fn who_does_not_listen_holds_nobody_up() {
+        let facts = listen();
+        let before = dropped();
+        let applied = |version: usize| Fact::ConfigApplied {
+            version: version as u64,
+        };
+        (0..limits::FACTS + 10).for_each(|version| note(applied(version)));
+        assert!(dropped() - before >= 10);
+        assert_eq!(facts.try_iter().take(limits::FACTS).count(), limits::FACTS);
+    }
+}
