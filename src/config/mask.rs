@@ -8,7 +8,7 @@ use jsonc_parser::ast::Value as Ast;
 use jsonc_parser::common::Ranged;
 use serde_json::{Map, Value};
 
-use crate::config::settings::SETTINGS;
+use crate::config::settings::{Kind, SETTINGS};
 
 pub const MASK: &str = "********";
 
@@ -176,10 +176,10 @@ fn role_of_setting(path: &[&str]) -> Role {
         full == row.key || row.aliases.contains(&full.as_str()) || under(row.key)
     });
     match (row, names.last()) {
-        (Some(row), _) if row.secret => Role::Secret,
-        (Some(row), Some(last)) if full != row.key && !row.aliases.contains(&full.as_str()) => {
+        (Some(row), Some(last)) if matches!(row.kind, Kind::Table(_)) => {
             if TABLE_WORDS.contains(last) { Role::Open } else { Role::Secret }
         }
+        (Some(row), _) if row.secret => Role::Secret,
         (Some(_), _) => Role::Open,
         (None, _) => Role::Word,
     }

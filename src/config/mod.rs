@@ -20,9 +20,12 @@ pub mod preset;
 pub mod problem;
 pub mod remote;
 pub mod server;
+pub mod schema;
 pub mod settings;
 pub mod sources;
 pub mod splice;
+pub mod table;
+pub mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
