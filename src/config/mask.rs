@@ -20,14 +20,48 @@ const SCHEMES: &[&str] = &["Bearer ", "bearer ", "Basic ", "basic ", "Token ", "
 
 /// A name with one of these in it names a secret, and so does one that ends in `key`.
 const SECRET_WORDS: &[&str] = &[
-    "token", "secret", "passw", "passphrase", "pwd", "apikey", "api-key", "api_key", "credential",
-    "authorization", "bearer", "cookie", "connection-string", "connection_string", "dsn",
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "pwd",
+    "apikey",
+    "api-key",
+    "api_key",
+    "credential",
+    "authorization",
+    "bearer",
+    "cookie",
+    "connection-string",
+    "connection_string",
+    "dsn",
 ];
 
 /// How tokens of well-known services begin.
 const TOKEN_BEGINNINGS: &[&str] = &[
-    "sk-", "sk_", "pk_", "rk_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "xox", "AKIA",
-    "ASIA", "eyJ", "hf_", "npm_", "pypi-", "ntn_", "secret_", "figd_", "AIza", "hvs.", "dop_v1_",
+    "sk-",
+    "sk_",
+    "pk_",
+    "rk_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "xox",
+    "AKIA",
+    "ASIA",
+    "eyJ",
+    "hf_",
+    "npm_",
+    "pypi-",
+    "ntn_",
+    "secret_",
+    "figd_",
+    "AIza",
+    "hvs.",
+    "dop_v1_",
 ];
 
 /// Parts of a path or words of this length that mix letters and digits are taken for keys.
@@ -35,9 +69,31 @@ const KEY_LENGTH: usize = 20;
 
 /// Keys of tables (alerts, secret providers) whose texts are words of ours or names.
 const TABLE_WORDS: &[&str] = &[
-    "name", "type", "kind", "rule", "rules", "events", "on", "severity", "sinks", "sink", "provider",
-    "format", "shape", "path", "directory", "file", "mount", "tokenFile", "keyFile", "auth", "role",
-    "servers", "namespace", "prefix", "description",
+    "name",
+    "type",
+    "kind",
+    "rule",
+    "rules",
+    "events",
+    "on",
+    "severity",
+    "sinks",
+    "sink",
+    "provider",
+    "format",
+    "shape",
+    "path",
+    "directory",
+    "file",
+    "mount",
+    "tokenFile",
+    "keyFile",
+    "auth",
+    "role",
+    "servers",
+    "namespace",
+    "prefix",
+    "description",
 ];
 
 /// What a text is, by where it stands.
@@ -101,7 +157,9 @@ fn walk_ast<'v>(
             path.push(ELEMENT);
             for element in &array.elements {
                 walk_ast(path, element, before, covers);
-                before = element.as_string_lit().map(|literal| literal.value.as_ref());
+                before = element
+                    .as_string_lit()
+                    .map(|literal| literal.value.as_ref());
             }
             path.pop();
         }
@@ -159,8 +217,16 @@ fn role_in_entry(path: &[&str]) -> Role {
         ["env" | "headers" | "oauth", ..] => Role::Secret,
         ["url" | "proxy"] => Role::Url,
         [
-            "type" | "tags" | "cwd" | "caFile" | "instances" | "dependsOn" | "envFilter"
-            | "disabledTools" | "instructionOverride" | "toolDescriptionOverrides",
+            "type"
+            | "tags"
+            | "cwd"
+            | "caFile"
+            | "instances"
+            | "dependsOn"
+            | "envFilter"
+            | "disabledTools"
+            | "instructionOverride"
+            | "toolDescriptionOverrides",
             ..,
         ] => Role::Open,
         _ => Role::Word,
@@ -169,15 +235,26 @@ fn role_in_entry(path: &[&str]) -> Role {
 
 /// Under a key that is a setting stand its own values; in a table, those of its members.
 fn role_of_setting(path: &[&str]) -> Role {
-    let names: Vec<&str> = path.iter().copied().filter(|name| *name != ELEMENT).collect();
+    let names: Vec<&str> = path
+        .iter()
+        .copied()
+        .filter(|name| *name != ELEMENT)
+        .collect();
     let full = names.join(".");
     let row = SETTINGS.iter().find(|row| {
-        let under = |key: &str| full.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        let under = |key: &str| {
+            full.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
         full == row.key || row.aliases.contains(&full.as_str()) || under(row.key)
     });
     match (row, names.last()) {
         (Some(row), Some(last)) if matches!(row.kind, Kind::Table(_)) => {
-            if TABLE_WORDS.contains(last) { Role::Open } else { Role::Secret }
+            if TABLE_WORDS.contains(last) {
+                Role::Open
+            } else {
+                Role::Secret
+            }
         }
         (Some(row), _) if row.secret => Role::Secret,
         (Some(_), _) => Role::Open,
@@ -222,9 +299,8 @@ fn covered_word(text: &str, before: Option<&str>) -> Option<String> {
     if tells_nothing(text) {
         return None;
     }
-    let follows_secret_flag = before.is_some_and(|flag| {
-        flag.starts_with('-') && !flag.contains('=') && names_a_secret(flag)
-    });
+    let follows_secret_flag = before
+        .is_some_and(|flag| flag.starts_with('-') && !flag.contains('=') && names_a_secret(flag));
     if (follows_secret_flag && !text.starts_with('-')) || looks_like_a_key(text) {
         return Some(MASK.to_owned());
     }
@@ -270,7 +346,9 @@ fn covered_url(text: &str) -> Option<String> {
         _ => out.push_str(authority),
     }
     let parts: Vec<&str> = path.split('/').collect();
-    let shown = parts.iter().map(|part| if looks_like_a_key(part) { MASK } else { part });
+    let shown = parts
+        .iter()
+        .map(|part| if looks_like_a_key(part) { MASK } else { part });
     out.push_str(&shown.collect::<Vec<_>>().join("/"));
     if let Some(query) = query.strip_prefix('?') {
         let shown = query.split('&').map(|pair| match pair.split_once('=') {
@@ -304,13 +382,23 @@ mod tests {
     #[test]
     fn names_of_values_tell_nothing() {
         for text in [
-            "", "${TOKEN}", "${env:TOKEN}", "${SECRET:api-key}", "Bearer ${TOKEN}",
-            "${USER}:${PASSWORD}", "${TOKEN:?say which}",
+            "",
+            "${TOKEN}",
+            "${env:TOKEN}",
+            "${SECRET:api-key}",
+            "Bearer ${TOKEN}",
+            "${USER}:${PASSWORD}",
+            "${TOKEN:?say which}",
         ] {
             assert!(tells_nothing(text), "{text}");
         }
         for text in [
-            "abc", "Bearer abc", "${TOKEN:-abc}", "x${TOKEN}", "${TOKEN}x", "${TOKEN",
+            "abc",
+            "Bearer abc",
+            "${TOKEN:-abc}",
+            "x${TOKEN}",
+            "${TOKEN}x",
+            "${TOKEN",
         ] {
             assert!(!tells_nothing(text), "{text}");
         }
@@ -323,14 +411,22 @@ mod tests {
             assert_eq!(shown.as_deref(), expect, "{before:?} {text}");
         };
         check(None, "-y", None);
-        check(None, "@modelcontextprotocol/server-filesystem@2025.8.21", None);
+        check(
+            None,
+            "@modelcontextprotocol/server-filesystem@2025.8.21",
+            None,
+        );
         check(None, "/home/me/data", None);
         check(Some("--api-key"), "abc", Some("********"));
         check(Some("--api-key"), "${KEY}", None);
         check(Some("--token"), "--next", None);
         check(None, "--api-key=abc", Some("--api-key=********"));
         check(None, "--api-key=${KEY}", None);
-        check(Some("-e"), "GITHUB_TOKEN=abc", Some("GITHUB_TOKEN=********"));
+        check(
+            Some("-e"),
+            "GITHUB_TOKEN=abc",
+            Some("GITHUB_TOKEN=********"),
+        );
         check(Some("-e"), "GITHUB_TOKEN", None);
         check(
             Some("--header"),

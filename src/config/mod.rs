@@ -3,8 +3,10 @@
 //! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
+pub mod adopt;
 pub mod check;
 pub mod child;
+pub mod client_file;
 pub mod depends;
 pub mod document;
 pub mod dotenv;
@@ -19,8 +21,8 @@ pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
-pub mod server;
 pub mod schema;
+pub mod server;
 pub mod settings;
 pub mod sources;
 pub mod splice;

@@ -65,7 +65,9 @@ fn insert(text: &str, object: &Object<'_>, members: &Map<String, Value>) -> Stri
     let outer = indent_at(text, object.start());
     let unit = unit_of(text);
     let inner = match object.properties.first() {
-        Some(first) if starts_line(text, first.start()) => indent_at(text, first.start()).to_owned(),
+        Some(first) if starts_line(text, first.start()) => {
+            indent_at(text, first.start()).to_owned()
+        }
         _ => format!("{outer}{unit}"),
     };
 
@@ -108,7 +110,9 @@ fn starts_line(text: &str, at: usize) -> bool {
 fn unit_of(text: &str) -> &str {
     let blanks = |line: &'_ str| line.len() - line.trim_start_matches([' ', '\t']).len();
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.map(|line| &line[..blanks(line)]).find(|indent| !indent.is_empty());
+    let first = lines
+        .map(|line| &line[..blanks(line)])
+        .find(|indent| !indent.is_empty());
     first.unwrap_or("  ")
 }
 
@@ -185,8 +189,14 @@ mod tests {
     #[test]
     fn what_is_no_object_is_left_alone() {
         assert_eq!(add("{", "s", &one()), Err(SpliceError::NotJson));
-        assert_eq!(add("[]", "s", &one()), Err(SpliceError::NoObject(String::new())));
-        assert_eq!(add("{\"s\": 1}", "s", &one()), Err(SpliceError::NoObject("s".into())));
+        assert_eq!(
+            add("[]", "s", &one()),
+            Err(SpliceError::NoObject(String::new()))
+        );
+        assert_eq!(
+            add("{\"s\": 1}", "s", &one()),
+            Err(SpliceError::NoObject("s".into()))
+        );
     }
 
     fn one() -> Map<String, Value> {
