@@ -21,6 +21,7 @@ use crate::front::stateless::{self, Refusal, Stateless};
 use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
 use crate::front::workers::Workers;
+use crate::journal::context::{self, Context};
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
@@ -565,6 +566,7 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        let _working = context::enter(Context::next());
         let talk = &self.talk;
         match &self.wish {
             Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),

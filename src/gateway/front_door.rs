@@ -10,6 +10,7 @@ use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
 };
+use crate::journal::context::{self, Context};
 use crate::journal::fact::{self, Fact, Refused};
 
 pub struct FrontDoor {
@@ -70,6 +71,7 @@ impl Handler for FrontDoor {
     }
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
+        let _working = context::enter(Context::next());
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, _)) = endpoints::find(head.path) else {
             return out.reply(&refusal(404, "Not found"));

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::mcp::trace::TraceContext;
+
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
 }
@@ -16,6 +18,7 @@ thread_local! {
 pub struct Context {
     /// Ours: from 1 on, and no other request of this process has it.
     pub request: u64,
+    pub trace: Option<TraceContext>,
 }
 
 impl Context {
@@ -24,6 +27,7 @@ impl Context {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Context {
             request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            trace: None,
         }
     }
 }
