@@ -40,6 +40,14 @@ pub fn locate(
     }
 }
 
+/// Where a file that is written goes: the one that is named, or the first of the usual places.
+pub fn own_place(flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+    match locate(flags, environment, &|_| false) {
+        Location::At(path) => Some(path),
+        Location::Nowhere(tried) => tried.into_iter().next(),
+    }
+}
+
 fn usual_places(environment: &Environment) -> Vec<PathBuf> {
     let absolute = |name: &str| {
         variable(environment, name)
