@@ -3,12 +3,13 @@
 
 use jsonc_parser::ast::{Object, Value as Ast};
 use jsonc_parser::common::Ranged;
-use serde::Serialize;
-use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
 use crate::config::document::{Lines, Notes, parse};
 use crate::config::problem::Scope;
+
+/// Columns of an array that stays on one line.
+const SHORT: usize = 90;
 
 /// A text into which nothing can be put.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,13 +132,34 @@ fn has_comma(text: &str) -> bool {
     }
 }
 
+/// As people write it: one member to a line, and a short array of texts on one.
 fn pretty(value: &Value, unit: &str) -> String {
-    let mut out = Vec::new();
-    let formatter = PrettyFormatter::with_indent(unit.as_bytes());
-    let mut serializer = Serializer::with_formatter(&mut out, formatter);
-    // Writing a JSON value into memory cannot fail.
-    let _ = value.serialize(&mut serializer);
-    String::from_utf8(out).unwrap_or_default()
+    let (open, close, items): (char, char, Vec<String>) = match value {
+        Value::Object(object) if !object.is_empty() => {
+            let member = |(name, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(name.as_str()), pretty(value, unit))
+            };
+            ('{', '}', object.iter().map(member).collect())
+        }
+        Value::Array(list) if !list.is_empty() => {
+            let items: Vec<String> = list.iter().map(|item| pretty(item, unit)).collect();
+            let line = format!("[{}]", items.join(", "));
+            let is_plain = list
+                .iter()
+                .all(|item| !item.is_array() && !item.is_object());
+            if is_plain && line.chars().count() <= SHORT {
+                return line;
+            }
+            ('[', ']', items)
+        }
+        _ => return value.to_string(),
+    };
+    let items: Vec<String> = items
+        .iter()
+        .map(|item| item.replace('\n', &format!("\n{unit}")))
+        .collect();
+    let items = items.join(&format!(",\n{unit}"));
+    format!("{open}\n{unit}{items}\n{close}")
 }
 
 #[cfg(test)]
@@ -157,15 +179,15 @@ mod tests {
     fn members_come_behind_what_is_there() {
         check(
             "{\n  \"s\": {\n    \"a\": 1\n  }\n}\n",
-            "{\n  \"s\": {\n    \"a\": 1,\n    \"b\": {\n      \"x\": [\n        1\n      ]\n    },\n    \"c\": 2\n  }\n}\n",
+            "{\n  \"s\": {\n    \"a\": 1,\n    \"b\": {\n      \"x\": [1]\n    },\n    \"c\": 2\n  }\n}\n",
         );
         check(
             "{\"s\": {}}",
-            "{\"s\": {\n  \"b\": {\n    \"x\": [\n      1\n    ]\n  },\n  \"c\": 2\n}}",
+            "{\"s\": {\n  \"b\": {\n    \"x\": [1]\n  },\n  \"c\": 2\n}}",
         );
         check(
             "{\n\t\"z\": 1, // why\n}",
-            "{\n\t\"z\": 1, // why\n\t\"s\": {\n\t\t\"b\": {\n\t\t\t\"x\": [\n\t\t\t\t1\n\t\t\t]\n\t\t},\n\t\t\"c\": 2\n\t}\n}",
+            "{\n\t\"z\": 1, // why\n\t\"s\": {\n\t\t\"b\": {\n\t\t\t\"x\": [1]\n\t\t},\n\t\t\"c\": 2\n\t}\n}",
         );
     }
 

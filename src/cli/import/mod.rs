@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE};
 use crate::cli::args::{Client, ImportFlags};
 use crate::cli::import::gather::{Gathered, Reader};
-use crate::cli::import::places::{Around, Place, below, named, usual};
+use crate::cli::import::places::{Around, Place, below, named, usual, with_profiles};
 use crate::cli::import::target::{Merged, Target, masked};
 use crate::config::Config;
 use crate::config::Environment;
@@ -48,7 +48,7 @@ pub fn run(
         return Ok(EXIT_CONFIGURATION);
     };
     let around = around(surroundings);
-    let places = places_of(client, how, &around);
+    let places = with_profiles(client, places_of(client, how, &around));
     let loaded = load_file(&path, surroundings.flags, surroundings.environment).ok();
     let settings = loaded.as_ref().map(|config| &config.settings);
     let reader = Reader {
@@ -141,6 +141,14 @@ fn carry_over(
         Err(reason) => return Ok(Err(reason)),
     };
     write_notes(gathered, err)?;
+    if let Some(hidden) = hidden {
+        let (place, hidden) = (path.display(), hidden.display());
+        let remedy = "import 1mcp, too, or name the file with --config";
+        writeln!(
+            err,
+            "note: with {place} there, {hidden} is no longer taken: {remedy}"
+        )?;
+    }
     for name in &merged.kept {
         writeln!(
             err,

@@ -1,5 +1,5 @@
-//! Where other programs keep their servers: on Linux, on macOS, in a folder. Pure; whether a
-//! file is there is seen when it is read.
+//! Where other programs keep their servers: on Linux, on macOS, in a folder. Whether a file is
+//! there is seen when it is read.
 
 use std::path::{Path, PathBuf};
 
@@ -108,6 +108,28 @@ pub fn named(file: &Path, around: &Around) -> Place {
     let folder = folder.filter(|folder| around.home.as_deref() != Some(*folder));
     let folder = folder.map(Path::to_path_buf);
     Place { path, folder }
+}
+
+/// VS Code has a folder for each profile beside its own file.
+pub fn with_profiles(client: Client, places: Vec<Place>) -> Vec<Place> {
+    if client != Client::VsCode {
+        return places;
+    }
+    let mut all = Vec::new();
+    for place in places {
+        let beside = place.path.with_file_name("profiles");
+        let is_user = place.path.ends_with("User/mcp.json");
+        let folders = is_user.then(|| beside.read_dir().ok()).flatten();
+        all.push(place);
+        let mut found: Vec<PathBuf> = folders
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path().join("mcp.json")))
+            .collect();
+        found.sort();
+        all.extend(found.into_iter().map(|path| Place { path, folder: None }));
+    }
+    all
 }
 
 fn all<'a>(
