@@ -412,6 +412,8 @@ pub const LIST_PAGES: usize = 1000;
 pub const PAGE_ENTRIES: usize = 1000;
 /// Vanished entries remembered per list of a server, so that cursors keep their place.
 pub const TOMBSTONES: usize = 1024;
+/// Tools and prompts that are measured one by one; all others of a server together.
+pub const METRIC_ENTRIES: usize = 2000;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
@@ -515,6 +517,8 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// A file that `${FILE:path}` names.
+pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 /// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::args::ConfigCommand;
-use crate::cli::{check, import};
+use crate::cli::{check, diff, import, show};
 use crate::config::process_environment;
 use crate::config::schema;
 use crate::config::settings::Flags;
@@ -42,6 +42,13 @@ fn carry_out(
             };
             import::run(*client, how, &surroundings, out, err)
         }
-        ConfigCommand::Show { .. } | ConfigCommand::Diff { .. } => Ok(1),
+        ConfigCommand::Show { file, origin, json } => {
+            let how = show::How {
+                origin: *origin,
+                json: *json,
+            };
+            show::run(file.as_deref(), how, flags, &environment, out, err)
+        }
+        ConfigCommand::Diff { file, json } => diff::run(file, *json, flags, &environment, out, err),
     }
 }

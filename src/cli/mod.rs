@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod demo;
 pub mod demo_server;
 pub mod dialogue;
+pub mod diff;
 pub mod gateway_url;
 pub mod health;
 pub mod help;
@@ -22,6 +23,7 @@ pub mod outcome;
 pub mod picture;
 pub mod proxy;
 pub mod serve;
+pub mod show;
 pub mod stdio;
 pub mod terminal;
 

@@ -1,27 +1,32 @@
-//! All files at once: every problem of every entry, none of which stops the others.
-//! Pure: texts in, configuration and problems out.
+//! All files at once: every problem of every entry, none of which stops the others. Texts in,
+//! configuration and problems out; the settings first, because they say where the secrets are
+//! that entries name.
 //!
 //! The overlay is a merge patch over `mcp.json`. Fragments only add: a server or a setting that
 //! is there already is an error of the file that comes later.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jsonc_parser::ast::Value;
 
 use crate::base::limits;
 use crate::config::Environment;
+use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
 use crate::config::dotenv;
 use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
+use crate::config::lookups::Lookups;
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
+use crate::config::secret_sources::spec;
 use crate::config::server::{ServerConfig, Surroundings, read_server};
-use crate::config::settings::{FileValues, read_file};
+use crate::config::settings::{FileValues, Flags, Settings, read_file, resolve};
 use crate::config::sources::{Source, Sources};
+use crate::secrets::store::Store;
 
 const KEYS: &[&str] = &[
     "$schema",
@@ -33,12 +38,23 @@ const KEYS: &[&str] = &[
 /// What other programs call `mcpServers`.
 const OTHER_SERVER_KEYS: &[&str] = &["servers", "context_servers", "mcp_servers"];
 
-/// What one `mcp.json` says.
-#[derive(Default)]
+/// What the files are judged with.
+pub struct Given<'g> {
+    pub flags: &'g Flags,
+    pub environment: &'g Environment,
+    /// The folder of the configuration.
+    pub folder: &'g Path,
+    /// `None` when nobody needs the servers: they are not read, and no secret is asked for.
+    pub secrets: Option<&'g Store>,
+}
+
+/// What the files say.
 pub struct Checked {
+    pub settings: Settings,
     pub servers: Vec<ServerConfig>,
-    pub settings: FileValues,
     pub problems: Vec<Problem>,
+    /// What templates read, and where secrets are.
+    pub watched: Vec<PathBuf>,
 }
 
 /// Bytes of a file as text; a byte order mark is skipped.
@@ -64,44 +80,90 @@ pub fn file_error(place: Option<Place>, message: String, remedy: &str) -> Proble
     }
 }
 
-/// Reads the texts of a configuration that lies in `folder`.
-pub fn check(sources: &Sources, folder: &Path, environment: &Environment) -> Checked {
+/// Judges the texts of a configuration.
+pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     let mut notes = Notes::new(Scope::File);
-    let variables = variables(sources, environment, &mut notes);
+    let variables = variables(sources, given.environment, &mut notes);
     let base = sources.base.as_ref().map(lines_of);
     let overlay = sources.overlay.as_ref().map(lines_of);
     let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let toml = sources
+        .toml
+        .as_ref()
+        .map(|source| (lines_of(source), source));
 
     let base = parsed(base.iter(), &mut notes);
     let overlay = parsed(overlay.iter(), &mut notes);
     let fragments = parsed(fragments.iter(), &mut notes);
+    let mut whole = laid_together(&base, &overlay, &fragments, notes);
+    if let Some((lines, source)) = &toml {
+        let lower = config_toml::read(lines, &source.text, &mut whole.problems);
+        whole.settings = std::mem::take(&mut whole.settings).over(lower);
+    }
+    whole.finish(given, &variables)
+}
+
+/// A server as the files say it, with nothing expanded.
+pub struct Written {
+    pub name: String,
+    pub place: Place,
+    pub entry: serde_json::Value,
+}
+
+/// Every server as it is written, for people: what `check` finds wrong is not told again.
+pub fn written(sources: &Sources) -> Vec<Written> {
+    let mut notes = Notes::new(Scope::File);
+    let base = sources.base.as_ref().map(lines_of);
+    let overlay = sources.overlay.as_ref().map(lines_of);
+    let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let base = parsed(base.iter(), &mut notes);
+    let overlay = parsed(overlay.iter(), &mut notes);
+    let fragments = parsed(fragments.iter(), &mut notes);
+    let whole = laid_together(&base, &overlay, &fragments, notes);
+    let mut notes = Notes::new(Scope::File);
+    let members = whole.servers.iter().flatten();
+    members
+        .map(|member| Written {
+            name: member.name.to_owned(),
+            place: member.spot.place(),
+            entry: member.node.plain(&mut notes),
+        })
+        .collect()
+}
+
+type Parsed<'d> = (&'d Lines<'d>, Value<'d>);
+
+fn laid_together<'d>(
+    base: &'d [Parsed<'d>],
+    overlay: &'d [Parsed<'d>],
+    fragments: &'d [Parsed<'d>],
+    notes: Notes,
+) -> Whole<'d> {
     let mut whole = Whole {
         notes,
         ..Whole::default()
     };
     // Without the file that the others add to, more could only mislead.
-    if let Some((lines, value)) = base.first() {
-        let mut root = Node::root(lines, value);
-        for (lines, value) in &overlay {
-            root = root.patched(lines, value);
-        }
-        whole.read_root(&root);
-        for (lines, value) in &fragments {
-            whole.read_fragment(&Node::root(lines, value));
-        }
-        whole.say_when_empty(&root);
+    let Some((lines, value)) = base.first() else {
+        return whole;
+    };
+    let mut root = Node::root(lines, value);
+    for (lines, value) in overlay {
+        root = root.patched(lines, value);
     }
-    whole.finish(folder, environment, &variables)
+    whole.read_root(&root);
+    for (lines, value) in fragments {
+        whole.read_fragment(&Node::root(lines, value));
+    }
+    whole.say_when_empty(&root);
+    whole
 }
 
 fn lines_of(source: &Source) -> Lines<'_> {
     Lines::new(&source.file, &source.text)
 }
 
-fn parsed<'d>(
-    all: impl Iterator<Item = &'d Lines<'d>>,
-    notes: &mut Notes,
-) -> Vec<(&'d Lines<'d>, Value<'d>)> {
+fn parsed<'d>(all: impl Iterator<Item = &'d Lines<'d>>, notes: &mut Notes) -> Vec<Parsed<'d>> {
     all.filter_map(|lines| Some((lines, parse(lines, notes)?)))
         .collect()
 }
@@ -206,29 +268,42 @@ impl<'d> Whole<'d> {
         }
     }
 
-    fn finish(
-        mut self,
-        folder: &Path,
-        environment: &Environment,
-        variables: &Environment,
-    ) -> Checked {
-        let around = Surroundings {
-            defaults: &self.defaults,
-            environment,
-            variables,
-            folder,
-        };
-        let mut read = Vec::new();
-        for member in self.servers.iter().flatten() {
-            read.extend(read_server(member, &around, &mut self.problems));
+    fn finish(mut self, given: &Given<'_>, variables: &Environment) -> Checked {
+        let settings = resolve(
+            &self.settings,
+            given.flags,
+            given.environment,
+            &mut self.problems,
+        );
+        let (mut servers, mut watched) = (Vec::new(), Vec::new());
+        if let Some(store) = given.secrets {
+            store.configure(&spec(&settings, given.environment));
+            let lookups = Lookups::new(variables, given.folder, store);
+            let around = Surroundings {
+                defaults: &self.defaults,
+                environment: given.environment,
+                lookups: &lookups,
+                expands: settings.enable_env_substitution,
+                folder: given.folder,
+            };
+            let mut read = Vec::new();
+            for member in self.servers.iter().flatten() {
+                read.extend(read_server(member, &around, &mut self.problems));
+            }
+            depends::check(&mut read, &mut self.problems);
+            watched = store.watched();
+            for read in read {
+                watched.extend(read.files);
+                servers.push(read.server);
+            }
         }
-        depends::check(&mut read, &mut self.problems);
         self.problems.append(&mut self.notes.problems);
         sort(&mut self.problems);
         Checked {
-            servers: read.into_iter().map(|read| read.server).collect(),
-            settings: self.settings,
+            settings,
+            servers,
             problems: self.problems,
+            watched,
         }
     }
 }

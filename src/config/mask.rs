@@ -8,7 +8,7 @@ use jsonc_parser::ast::Value as Ast;
 use jsonc_parser::common::Ranged;
 use serde_json::{Map, Value};
 
-use crate::config::settings::{Kind, SETTINGS};
+use crate::config::settings::{Kind, SETTINGS, Setting};
 
 pub const MASK: &str = "********";
 
@@ -129,12 +129,28 @@ pub fn entry(entry: &Value) -> Value {
     shown
 }
 
-/// The value of a setting that is a table.
-pub fn table(key: &str, value: &Value) -> Value {
+/// The value of a setting, in the form of a file.
+pub fn setting(row: &Setting, value: &Value) -> Value {
     let mut shown = value.clone();
-    let mut path = vec!["gateway"];
-    path.extend(key.split('.'));
-    walk_json(&mut path, &mut shown, None);
+    match (row.kind, &mut shown) {
+        (Kind::Table(_), table) => {
+            let mut path = vec!["gateway"];
+            path.extend(row.key.split('.'));
+            walk_json(&mut path, table, None);
+        }
+        (Kind::Headers, Value::Array(items)) => {
+            for item in items {
+                let text = item.as_str().unwrap_or_default();
+                if let Some(text) = covered(Role::Assignment, text, None) {
+                    *item = Value::String(text);
+                }
+            }
+        }
+        (Kind::Url, Value::String(text)) => *text = covered_url(text).unwrap_or(text.clone()),
+        (_, Value::Null) => {}
+        (_, other) if row.secret => *other = Value::from(MASK),
+        _ => {}
+    }
     shown
 }
 
@@ -257,6 +273,7 @@ fn role_of_setting(path: &[&str]) -> Role {
             }
         }
         (Some(row), _) if row.secret => Role::Secret,
+        (Some(row), _) if matches!(row.kind, Kind::Url) => Role::Url,
         (Some(_), _) => Role::Open,
         (None, _) => Role::Word,
     }

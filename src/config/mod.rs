@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod check;
 pub mod child;
 pub mod client_file;
+pub mod config_toml;
 pub mod depends;
 pub mod document;
 pub mod dotenv;
@@ -15,6 +16,7 @@ pub mod expand;
 pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
+pub mod lookups;
 pub mod mask;
 pub mod near;
 pub mod plan;
@@ -22,6 +24,7 @@ pub mod preset;
 pub mod problem;
 pub mod remote;
 pub mod schema;
+pub mod secret_sources;
 pub mod server;
 pub mod settings;
 pub mod sources;
@@ -33,13 +36,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::{file_error, sort};
-use crate::config::locate::{FILE_NAME, Location, locate};
+use crate::config::check::{Given, Written, sort};
+use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
-use crate::config::problem::{Problem, Scope, Severity};
+use crate::config::problem::{Problem, Scope};
 use crate::config::server::ServerConfig;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
-use crate::config::sources::Sources;
+use crate::config::sources::{Source, Sources};
+use crate::secrets::store::Store;
 
 /// The variables of a process. Those that are not UTF-8 are left out.
 pub type Environment = BTreeMap<String, String>;
@@ -135,12 +139,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Finds, reads and checks the configuration.
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
-    match locate(flags, environment, &|path| path.is_file()) {
-        Location::At(path) => load_file(&path, flags, environment),
-        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
-    }
+/// Finds, reads and checks the configuration. The store is told what the settings say about it.
+pub fn load(flags: &Flags, environment: &Environment, store: &Store) -> Result<Config, LoadError> {
+    read(&found(flags, environment)?, flags, environment, Some(store))
 }
 
 /// Reads and checks this file, whatever the flags and the environment say about its place.
@@ -148,32 +149,154 @@ pub fn load_file(
     path: &Path,
     flags: &Flags,
     environment: &Environment,
+    store: &Store,
 ) -> Result<Config, LoadError> {
-    // A bare directory is what people with a mounted volume write.
-    let path = if path.is_dir() {
-        path.join(FILE_NAME)
-    } else {
-        path.to_path_buf()
+    let base = Base::File(path.to_path_buf());
+    read(&base, flags, environment, Some(store))
+}
+
+/// What a reload would read if `from` were in the place of the file, or of its folder.
+pub fn load_instead(
+    from: &Path,
+    flags: &Flags,
+    environment: &Environment,
+    store: &Store,
+) -> Result<Config, LoadError> {
+    let path = match found(flags, environment)? {
+        Base::File(path) => with_file_name(&path),
+        Base::Text(_, beside) => {
+            beside.map_or_else(|| from.to_path_buf(), |path| with_file_name(&path))
+        }
+        Base::InPlace { path, .. } => path,
     };
-    let folder = folder_of(&path);
+    if !from.is_dir() {
+        let from = from.to_path_buf();
+        return read(
+            &Base::InPlace { from, path },
+            flags,
+            environment,
+            Some(store),
+        );
+    }
+    let same_name = from.join(path.file_name().unwrap_or_default());
+    let file = if same_name.is_file() {
+        same_name
+    } else {
+        from.join(FILE_NAME)
+    };
+    let mut config = read(&Base::File(file), flags, environment, Some(store))?;
+    let (folder, place) = (folder_of(&from.join(FILE_NAME)), folder_of(&path));
+    for server in &mut config.servers {
+        server.move_paths(&folder, &place);
+    }
+    Ok(config)
+}
+
+/// The servers as the files say them, for people. Nothing is told of what is wrong.
+pub fn load_written(file: Option<&Path>, flags: &Flags, environment: &Environment) -> Vec<Written> {
+    let base = match file {
+        Some(file) => Ok(Base::File(file.to_path_buf())),
+        None => found(flags, environment),
+    };
+    let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
+    let sources = base.map(|base| read_sources(&base, overlay.as_deref(), &mut Vec::new()));
+    sources.map_or_else(|_| Vec::new(), |(_, sources)| check::written(&sources))
+}
+
+/// The settings of the files, for commands that only want to find the gateway.
+pub fn load_files_settings(
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Settings, LoadError> {
+    let base = found(flags, environment)?;
+    Ok(read(&base, flags, environment, None)?.settings)
+}
+
+/// What everything else is laid over.
+enum Base {
+    File(PathBuf),
+    /// In place of the file at this path, if one is named.
+    Text(Source, Option<PathBuf>),
+    /// A file that is to be judged as if it were at this path.
+    InPlace {
+        from: PathBuf,
+        path: PathBuf,
+    },
+}
+
+fn found(flags: &Flags, environment: &Environment) -> Result<Base, LoadError> {
+    if let Some((name, text)) = given(CONFIG_JSON, flags, environment) {
+        let source = Source {
+            file: name,
+            text: text.to_owned(),
+        };
+        return Ok(Base::Text(source, named(flags, environment)));
+    }
+    match locate(flags, environment, &|path| path.is_file()) {
+        Location::At(path) => Ok(Base::File(path)),
+        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
+    }
+}
+
+/// Without a store no server is read.
+fn read(
+    base: &Base,
+    flags: &Flags,
+    environment: &Environment,
+    secrets: Option<&Store>,
+) -> Result<Config, LoadError> {
     let mut problems = Vec::new();
     // What is wrong with the name itself is said when all settings are resolved.
     let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
-    let sources = sources::read(&path, overlay.as_deref(), &mut problems);
-    let checked = check::check(&sources, &folder, environment);
+    let (path, mut sources) = read_sources(base, overlay.as_deref(), &mut problems);
+    let folder = match (&path, base) {
+        (Some(path), _) | (None, Base::Text(_, Some(path))) => folder_of(path),
+        _ => folder_of(Path::new(FILE_NAME)),
+    };
+    let given = Given {
+        flags,
+        environment,
+        folder: &folder,
+        secrets,
+    };
+    let checked = check::check(&sources, &given);
     problems.extend(checked.problems);
-    let settings = resolve(&checked.settings, flags, environment, &mut problems);
     let presets = read_presets(&sources, &mut problems);
-    warn_unread_neighbour(&folder, &mut problems);
+    sources.watched.extend(checked.watched);
     finish(Config {
-        path: Some(path),
-        settings,
+        path,
+        settings: checked.settings,
         servers: checked.servers,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
         problems,
     })
+}
+
+/// The files, and the path of the first one if it has one.
+fn read_sources(
+    base: &Base,
+    overlay: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> (Option<PathBuf>, Sources) {
+    match base {
+        Base::File(path) => {
+            let path = with_file_name(path);
+            let sources = sources::read(&path, overlay, problems);
+            (Some(path), sources)
+        }
+        Base::Text(text, beside) => {
+            let beside = beside.as_deref().map(with_file_name);
+            let text = text.clone();
+            let sources = sources::read_beside(text, beside.as_deref(), overlay, problems);
+            (None, sources)
+        }
+        Base::InPlace { from, path } => {
+            let sources = sources::read_in_place(from, path, overlay, problems);
+            (Some(path.clone()), sources)
+        }
+    }
 }
 
 /// The settings alone, for commands that bring their own servers.
@@ -201,6 +324,14 @@ fn finish(mut config: Config) -> Result<Config, LoadError> {
     Ok(config)
 }
 
+/// A bare directory is what people with a mounted volume write.
+fn with_file_name(path: &Path) -> PathBuf {
+    match path.is_dir() {
+        true => path.join(FILE_NAME),
+        false => path.to_path_buf(),
+    }
+}
+
 /// Absolute, so that a child's `cwd` does not depend on where the gateway was started.
 fn folder_of(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -216,19 +347,6 @@ fn read_presets(
 ) -> Option<BTreeMap<String, Preset>> {
     let source = sources.presets.as_ref()?;
     preset::read(&source.file, &source.text, problems)
-}
-
-/// 1MCP reads one more file from the folder; leaving it out in silence would be a trap.
-fn warn_unread_neighbour(folder: &Path, problems: &mut Vec<Problem>) {
-    let path = folder.join("config.toml");
-    if path.is_file() {
-        let message = format!("{} is not read", path.display());
-        let remedy = "write its settings under \"gateway\" in mcp.json";
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..file_error(None, message, remedy)
-        });
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 use std::path::Path;
 
 use super::{Change, Plan, plan};
-use crate::config::check::check;
+use crate::config::check::{Given, check};
 use crate::config::preset;
-use crate::config::settings::{Flags, SETTINGS, resolve};
+use crate::config::settings::{Flags, SETTINGS};
 use crate::config::sources::{Source, Sources};
 use crate::config::{Config, Environment};
+use crate::secrets::store::Store;
 
 /// The configuration of these servers and settings.
 fn config(servers: &str, gateway: &str) -> Config {
@@ -19,13 +20,17 @@ fn config(servers: &str, gateway: &str) -> Config {
         ..Sources::default()
     };
     let environment = Environment::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
-    let checked = check(&sources, Path::new("/etc/onemcp"), &environment);
+    let given = Given {
+        flags: &Flags::default(),
+        environment: &environment,
+        folder: Path::new("/etc/onemcp"),
+        secrets: Some(&Store::default()),
+    };
+    let checked = check(&sources, &given);
     let mut problems = checked.problems;
-    let flags = Flags::default();
-    let settings = resolve(&checked.settings, &flags, &environment, &mut problems);
     Config {
         path: None,
-        settings,
+        settings: checked.settings,
         servers: checked.servers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         presets_lost: false,

@@ -1,5 +1,5 @@
 //! A server that is reached by a URL: its address, the headers that go with every request, and
-//! the way there. Pure: nothing is looked up, no file is read.
+//! the way there. Nothing is looked up but what its templates name.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
-use crate::config::server::{Surroundings, substitute};
+use crate::config::server::Surroundings;
 use crate::net::proxy::ProxyChoice;
 use crate::net::url::Url;
 
@@ -20,6 +20,17 @@ pub enum RemoteKind {
     Streamable,
     /// HTTP with SSE, of revision 2024-11-05.
     Sse,
+}
+
+impl RemoteKind {
+    /// As it is written in `type`.
+    pub fn word(self) -> &'static str {
+        match self {
+            RemoteKind::Auto => "http",
+            RemoteKind::Streamable => "streamableHttp",
+            RemoteKind::Sse => "sse",
+        }
+    }
 }
 
 /// How to reach a server over HTTP.
@@ -128,9 +139,8 @@ pub fn remote<'d>(
     around: &Surroundings<'_, 'd>,
     notes: &mut Notes,
 ) -> Option<RemoteSpec> {
-    let lookup = |name: &str| around.variables.get(name).cloned();
     let expand = |word: &Written<'d>, private: bool, notes: &mut Notes| {
-        let text = substitute(word.text, &word.spot, private, &lookup, notes);
+        let text = around.substitute(word, private, &[], notes);
         text.trim().to_owned()
     };
     let address = checked_url(&expand(url, true, notes), &url.spot, notes);

@@ -368,6 +368,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Host
         | Kind::Address
         | Kind::Word
+        | Kind::Document
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator

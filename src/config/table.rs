@@ -122,7 +122,7 @@ pub static SETTINGS: &[Setting] = &[
             "config-json",
             "ONE_MCP_CONFIG_JSON",
             "config-json",
-            Kind::Table(any_table),
+            Kind::Document,
             None,
             |_, _| {},
         )

@@ -16,6 +16,7 @@ use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
 use crate::front::tasks;
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
     UNSUPPORTED_VERSION, result_response,
@@ -142,7 +143,10 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
 
     fn receive(&mut self, reply: Reply) -> Went {
         match reply {
-            Reply::Answer(answer) => self.answered(&answer),
+            Reply::Answer(answer) => {
+                self.relayed.call.ends(answer.outcome);
+                self.answered(&answer);
+            }
             Reply::Failed(error) => self.fail(200, &error),
             Reply::Cancelled => return Went::Done,
             Reply::Notice(notice) => return self.notice(notice),
@@ -228,18 +232,29 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 return;
             }
         }
-        let Relayed { call, bound, .. } = self.relayed;
+        let Relayed {
+            mut call, bound, ..
+        } = self.relayed;
+        let operation = call.operation.take();
         let client_id = call.client_id.clone();
         let server = call.link().server().to_owned();
         let asked = std::mem::take(&mut self.inquiry);
         let asks = input_requests(&asked.questions);
         let parked = self.parking.park(&bound.digest(""), call, kept, asked);
         let response = match parked {
-            Ok(state) => result_response(&client_id, &input_required(&asks, &state)),
+            Ok(state) => {
+                operation
+                    .iter()
+                    .for_each(|operation| operation.ended(Outcome::Success));
+                result_response(&client_id, &input_required(&asks, &state))
+            }
             Err(parked) => {
                 parked.give_up("too many calls wait for their clients");
                 let detail = "asks something, and too many calls wait for their clients already";
                 let error = RpcError::gateway(Reason::Busy, &server, detail);
+                operation
+                    .iter()
+                    .for_each(|operation| operation.failed(&error));
                 error.response(Some(&client_id))
             }
         };
@@ -379,6 +394,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         }
         let rest = result.strip_prefix('{').unwrap_or_default();
         let ours = format!("\"_meta\":{{\"{}\":{SERVER_INFO}}}", meta::SERVER_INFO);
+        self.relayed.call.ends(Outcome::Success);
         let response = result_response(&self.relayed.call.client_id, &format!("{{{ours},{rest}"));
         self.output.respond(200, &[&response]);
     }
@@ -399,6 +415,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
+        self.relayed.call.ends(Outcome::of_error(error));
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
+use crate::front::operation::Operation;
 use crate::front::request::{Named, Params};
+use crate::journal::metrics::meter::Meter;
 use crate::mcp::era::Era;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
+use crate::mcp::method::Method;
 use crate::model::catalog::Visible;
 use crate::relay::list;
 use crate::relay::route::Route;
@@ -38,6 +41,20 @@ pub struct Target {
     pub server: Arc<Server>,
     /// What the server calls it, when that differs from what the client said.
     pub native: Option<String>,
+    /// Of a tool or prompt.
+    pub meter: Option<Arc<Meter>>,
+}
+
+impl Target {
+    /// With the meter of a call of `method`, which is told to the request of the client.
+    pub fn measured(mut self, method: Method, operation: &Operation) -> Target {
+        match method {
+            Method::ToolsCall | Method::PromptsGet => operation.is_about(self.meter.clone()),
+            // Completion is about a prompt, and yet another kind of call.
+            _ => self.meter = self.server.meter(method),
+        }
+        self
+    }
 }
 
 impl Desk {
@@ -90,7 +107,17 @@ impl Desk {
         caller: &Caller<'_>,
     ) -> Result<Target, RpcError> {
         match key.route(place.world, place.view, place.visible) {
-            Route::To { server, native } => return Ok(Target { server, native }),
+            Route::To {
+                server,
+                native,
+                meter,
+            } => {
+                return Ok(Target {
+                    server,
+                    native,
+                    meter,
+                });
+            }
             Route::Refused(error) if self.hub.is_settled() => return Err(error),
             // While servers start, an unknown name may become known.
             Route::Refused(_) => self.hub.wait_settled(Instant::now() + self.hold),
@@ -107,7 +134,15 @@ impl Desk {
         }
         let world = self.hub.world();
         match key.route(&world, place.view, &place.view.visible(&world)) {
-            Route::To { server, native } => Ok(Target { server, native }),
+            Route::To {
+                server,
+                native,
+                meter,
+            } => Ok(Target {
+                server,
+                native,
+                meter,
+            }),
             Route::Refused(error) => Err(error),
             Route::Unlisted(server) => {
                 self.check_open(&server)?;

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::{Channel, Voice};
+use crate::front::operation::Operation;
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
 use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::task::Part;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
@@ -47,6 +49,8 @@ pub struct Outstanding {
     pub ceiling: Instant,
     pub effect: Effect,
     pub translation: Translation,
+    /// The request of the client that it answers.
+    pub operation: Option<Operation>,
 }
 
 /// What the answer of a call changes in its session.
@@ -73,6 +77,7 @@ impl Outstanding {
             ceiling: now + longest,
             effect: Effect::None,
             translation: Translation::None,
+            operation: None,
         }
     }
 
@@ -95,6 +100,13 @@ impl Outstanding {
             ..
         } = self;
         Outstanding::new(call, client_id, lease, timeout)
+    }
+
+    /// How the request of the client ends, unless something comes between.
+    pub fn ends(&self, outcome: Outcome) {
+        if let Some(operation) = &self.operation {
+            operation.ended(outcome);
+        }
     }
 
     pub fn extend(&mut self) {
@@ -217,6 +229,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         };
         match mail.reply {
             Reply::Answer(answer) => {
+                calls[at].ends(answer.outcome);
                 if matches!(calls[at].translation, Translation::None) {
                     let call = calls.swap_remove(at);
                     return self.answered(&call, answer, calls.is_empty());
@@ -227,8 +240,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
             Reply::Failed(error) => {
                 let call = calls.swap_remove(at);
-                self.end(&call, false);
-                self.respond(&call, error.response(Some(&call.client_id)));
+                self.fail(&call, &error);
             }
             Reply::Cancelled => {
                 return self.take_turn(Turn::Drop, at, calls);
@@ -284,17 +296,23 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
             Turn::Fail(error) => {
                 let call = calls.swap_remove(at);
-                self.end(&call, false);
-                self.respond(&call, error.response(Some(&call.client_id)));
+                self.fail(&call, &error);
             }
             Turn::Drop => {
                 let call = calls.swap_remove(at);
+                call.ends(Outcome::Cancelled);
                 // The client knows: its questions are over without a word.
                 refuse_all(&self.session.end(call.call));
                 self.end(&call, false);
             }
         }
         false
+    }
+
+    fn fail(&mut self, call: &Outstanding, error: &RpcError) {
+        call.ends(Outcome::of_error(error));
+        self.end(call, false);
+        self.respond(call, error.response(Some(&call.client_id)));
     }
 
     /// The server's response, with the client's id in it.
@@ -404,7 +422,6 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 true => call.link().cancel(call.call, "timed out"),
                 false => call.link().expire(call.call),
             };
-            self.end(&call, false);
             let detail = match call.translation.is_asking() {
                 true => "waits for input that the client did not give in time".to_owned(),
                 false => format!(
@@ -413,7 +430,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 ),
             };
             let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
-            self.respond(&call, error.response(Some(&call.client_id)));
+            self.fail(&call, &error);
         }
     }
 

@@ -200,6 +200,7 @@ impl Kept {
                 id: outgoing.id.clone(),
                 edits: outgoing.edits.clone(),
                 progress_token: outgoing.progress_token.clone(),
+                meter: outgoing.meter.clone(),
             },
         }
     }
@@ -216,6 +217,7 @@ impl Kept {
             id: first.id.clone(),
             edits: first.edits.iter().cloned().chain(more).collect(),
             progress_token: first.progress_token.clone(),
+            meter: first.meter.clone(),
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::front::answer::{Bound, Relayed, may_ask};
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::Outstanding;
 use crate::front::headers;
+use crate::front::operation::Operation;
 use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
@@ -52,6 +53,7 @@ pub struct Request<'a> {
     pub params: &'a Params<'a>,
     /// Set for a request that came over HTTP: its headers repeat the body.
     pub head: Option<&'a Head<'a>>,
+    pub operation: &'a Operation,
 }
 
 /// What a request says about itself and its client.
@@ -295,7 +297,12 @@ impl<'a> Stateless<'a> {
     ) -> Result<Step<'a>, Refusal> {
         let caller = caller_of(terms, method);
         let found = self.desk.find(place, &key, &caller);
-        let Target { server, native } = found.map_err(renumbered)?;
+        let found = found.map_err(renumbered)?;
+        let Target {
+            server,
+            native,
+            meter,
+        } = found.measured(method, request.operation);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);
@@ -309,8 +316,10 @@ impl<'a> Stateless<'a> {
         };
         let task_key = place.world.fixed.task_key.clone();
         if let Some(back) = self.returned(&server, request, &bound)? {
+            let mut call = back.call.resumed(request.id);
+            call.operation = Some(request.operation.hand_over());
             return Ok(Step::Relayed(Relayed {
-                call: back.call.resumed(request.id),
+                call,
                 from_stateless: false,
                 method,
                 about: key.value,
@@ -333,14 +342,17 @@ impl<'a> Stateless<'a> {
             id: span_in(text, request.id),
             edits,
             progress_token: bound.progress_token.map(|raw| span_in(text, raw)),
+            meter,
         };
         if let (false, Some(level)) = (is_stateless, terms.level) {
             lower_level(&server, level);
         }
         let call = lease.link.call(&outgoing, next_caller(), mail.sender())?;
         let timeout = server.config.request_timeout;
+        let mut call = Outstanding::new(call, request.id, lease, timeout);
+        call.operation = Some(request.operation.hand_over());
         Ok(Step::Relayed(Relayed {
-            call: Outstanding::new(call, request.id, lease, timeout),
+            call,
             from_stateless: is_stateless,
             method,
             about: key.value,

@@ -7,14 +7,13 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 use crate::base::limits;
 use crate::cli::import::places::Place;
 use crate::config::adopt::{Adopted, Outside, adopt};
 use crate::config::check::decode;
 use crate::config::client_file::{Written, disabled_in_project, servers};
+use crate::config::config_toml;
 use crate::config::document::{Lines, Node, Notes, parse};
 use crate::config::dotenv;
 use crate::config::foreign::FOREIGN_FILE_KEYS;
@@ -184,14 +183,13 @@ fn take_surroundings(document: &Value, place: &Place, gathered: &mut Gathered) {
     let beside = place.path.with_file_name("config.toml");
     match read_text(&beside) {
         Ok(None) => {}
-        Ok(Some(text)) => match DeTable::parse(&text) {
-            Ok(table) => {
-                gathered.settings.extend(members_of(table.get_ref()));
+        Ok(Some(text)) => match config_toml::plain(&Lines::new("", &text), &text) {
+            Ok(settings) => {
+                let members = settings.as_object().cloned().unwrap_or_default();
+                gathered.settings.extend(members);
                 gathered.files.push(beside);
             }
-            Err(_) => gathered
-                .broken
-                .push(format!("{} is not TOML", beside.display())),
+            Err(why) => gathered.broken.push(format!("{}: {why}", beside.display())),
         },
         Err(reason) => gathered.broken.push(reason),
     }
@@ -202,32 +200,6 @@ fn take_surroundings(document: &Value, place: &Place, gathered: &mut Gathered) {
             gathered.notes.push(note);
         }
     }
-}
-
-fn json_of(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::from(text.as_ref()),
-        DeValue::Integer(number) => {
-            let parsed = i64::from_str_radix(number.as_str(), number.radix());
-            parsed.map_or(Value::Null, Value::from)
-        }
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .map_or(Value::Null, Value::from),
-        DeValue::Boolean(on) => Value::from(*on),
-        DeValue::Datetime(time) => Value::from(time.to_string()),
-        DeValue::Array(list) => list.iter().map(|value| json_of(value.get_ref())).collect(),
-        DeValue::Table(table) => Value::Object(members_of(table)),
-    }
-}
-
-fn members_of(table: &DeTable<'_>) -> Map<String, Value> {
-    let member = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
-        let name: &std::borrow::Cow<'_, str> = name.get_ref();
-        (name.clone().into_owned(), json_of(value.get_ref()))
-    };
-    table.iter().map(member).collect()
 }
 
 /// `None` when there is no such file.

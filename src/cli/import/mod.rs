@@ -1,9 +1,9 @@
 //! `onemcp config import`: the servers of another program in a file of ours. It prints what the
 //! file would be, with what could be secret covered; it writes when it is told to.
 
-mod gather;
-mod places;
-mod target;
+pub mod gather;
+pub mod places;
+pub mod target;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,9 @@ use crate::cli::import::target::{Merged, Target, masked};
 use crate::config::Config;
 use crate::config::Environment;
 use crate::config::load_file;
-use crate::config::locate::own_place;
+use crate::config::locate::{Location, locate, own_place};
 use crate::config::settings::{Flags, Settings};
+use crate::secrets::store::Store;
 
 /// Where the command runs.
 pub struct Surroundings<'s> {
@@ -49,7 +50,13 @@ pub fn run(
     };
     let around = around(surroundings);
     let places = with_profiles(client, places_of(client, how, &around));
-    let loaded = load_file(&path, surroundings.flags, surroundings.environment).ok();
+    let loaded = load_file(
+        &path,
+        surroundings.flags,
+        surroundings.environment,
+        &Store::default(),
+    )
+    .ok();
     let settings = loaded.as_ref().map(|config| &config.settings);
     let reader = Reader {
         home: around.home.as_deref(),
@@ -63,13 +70,32 @@ pub fn run(
     if gathered.servers.is_empty() && gathered.settings.is_empty() {
         return say_nothing_found(&gathered, &places, err);
     }
-    match carry_over(&path, &gathered, loaded.as_ref(), how, out, err)? {
+    let located = locate(surroundings.flags, surroundings.environment, &|path| {
+        path.is_file()
+    });
+    let import = Import {
+        path: &path,
+        gathered: &gathered,
+        how,
+        others: names_of(loaded.as_ref()),
+        hidden: match located {
+            Location::At(other) if other != path && !path.exists() => Some(other),
+            _ => None,
+        },
+    };
+    match import.carry_over(out, err)? {
         Ok(()) => Ok(0),
         Err(reason) => {
             writeln!(err, "onemcp: {reason}")?;
             Ok(EXIT_CONFIGURATION)
         }
     }
+}
+
+/// Servers of all files of the configuration.
+fn names_of(loaded: Option<&Config>) -> Vec<String> {
+    let servers = loaded.into_iter().flat_map(|config| &config.servers);
+    servers.map(|server| server.name.clone()).collect()
 }
 
 fn around(surroundings: &Surroundings<'_>) -> Around {
@@ -122,90 +148,97 @@ fn say_nothing_found(gathered: &Gathered, places: &[Place], err: &mut dyn Write)
     })
 }
 
-fn carry_over(
-    path: &Path,
-    gathered: &Gathered,
-    loaded: Option<&Config>,
-    how: &ImportFlags,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Result<(), String>> {
-    let names = loaded.into_iter().flat_map(|config| &config.servers);
-    let others: Vec<String> = names.map(|server| server.name.clone()).collect();
-    let merged = Target::read(path).and_then(|target| {
-        let merged = target.merge(gathered, &others)?;
-        Ok((target, merged))
-    });
-    let (target, merged) = match merged {
-        Ok(both) => both,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    write_notes(gathered, err)?;
-    if let Some(hidden) = hidden {
-        let (place, hidden) = (path.display(), hidden.display());
-        let remedy = "import 1mcp, too, or name the file with --config";
-        writeln!(
-            err,
-            "note: with {place} there, {hidden} is no longer taken: {remedy}"
-        )?;
-    }
-    for name in &merged.kept {
-        writeln!(
-            err,
-            "note: {name} is in {} already and stays as it is",
-            path.display()
-        )?;
-    }
-    if how.write {
-        return write_file(&target, &merged, gathered, out, err);
-    }
-    let shown = match how.show_secrets {
-        true => Ok(merged.text.clone()),
-        false => masked(path, &merged.text),
-    };
-    match shown {
-        Ok(shown) => out.write_all(shown.as_bytes())?,
-        Err(reason) => return Ok(Err(reason)),
-    }
-    out.flush()?;
-    let place = path.display();
-    writeln!(
-        err,
-        "{}: {}; --write puts this into {place}",
-        listed(&gathered.files),
-        sum(&merged)
-    )?;
-    Ok(Ok(()))
+/// What goes where.
+struct Import<'i> {
+    path: &'i Path,
+    gathered: &'i Gathered,
+    how: &'i ImportFlags,
+    /// Names of servers in the files beside it.
+    others: Vec<String>,
+    /// A file that is taken as long as the other one is not there.
+    hidden: Option<PathBuf>,
 }
 
-fn write_file(
-    target: &Target,
-    merged: &Merged,
-    gathered: &Gathered,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Result<(), String>> {
-    let nothing_new = merged.added.is_empty() && merged.settings.is_empty();
-    let saved = match nothing_new {
-        true => None,
-        false => match target.save(&merged.text) {
-            Ok(saved) => Some(saved),
+impl Import<'_> {
+    fn carry_over(
+        &self,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> io::Result<Result<(), String>> {
+        let merged = Target::read(self.path).and_then(|target| {
+            let merged = target.merge(self.gathered, &self.others)?;
+            Ok((target, merged))
+        });
+        let (target, merged) = match merged {
+            Ok(both) => both,
             Err(reason) => return Ok(Err(reason)),
-        },
-    };
-    let line = json!({
-        "written": saved.as_ref().map(|saved| &saved.path),
-        "backup": saved.as_ref().and_then(|saved| saved.backup.as_ref()),
-        "from": gathered.files,
-        "added": merged.added,
-        "unchanged": merged.known,
-        "kept": merged.kept,
-        "settings": merged.settings,
-    });
-    writeln!(out, "{line}")?;
-    out.flush()?;
-    writeln!(err, "{}: {}", listed(&gathered.files), sum(merged))?;
-    Ok(Ok(()))
+        };
+        let place = self.path.display();
+        write_notes(self.gathered, err)?;
+        if let Some(hidden) = &self.hidden {
+            let hidden = hidden.display();
+            let remedy = "import 1mcp, too, or name the file with --config";
+            writeln!(
+                err,
+                "note: once {place} is there, {hidden} is not taken: {remedy}"
+            )?;
+        }
+        for name in &merged.kept {
+            writeln!(
+                err,
+                "note: {name} is in {place} or beside it already and stays as it is"
+            )?;
+        }
+        if self.how.write {
+            return self.write_file(&target, &merged, out, err);
+        }
+        let shown = match self.how.show_secrets {
+            true => Ok(merged.text.clone()),
+            false => masked(self.path, &merged.text),
+        };
+        match shown {
+            Ok(shown) => out.write_all(shown.as_bytes())?,
+            Err(reason) => return Ok(Err(reason)),
+        }
+        out.flush()?;
+        let files = listed(&self.gathered.files);
+        writeln!(
+            err,
+            "{files}: {}; --write puts this into {place}",
+            sum(&merged)
+        )?;
+        Ok(Ok(()))
+    }
+
+    fn write_file(
+        &self,
+        target: &Target,
+        merged: &Merged,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> io::Result<Result<(), String>> {
+        let nothing_new = merged.added.is_empty() && merged.settings.is_empty();
+        let saved = match nothing_new {
+            true => None,
+            false => match target.save(&merged.text) {
+                Ok(saved) => Some(saved),
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        let line = json!({
+            "written": saved.as_ref().map(|saved| &saved.path),
+            "backup": saved.as_ref().and_then(|saved| saved.backup.as_ref()),
+            "from": self.gathered.files,
+            "added": merged.added,
+            "unchanged": merged.known,
+            "kept": merged.kept,
+            "settings": merged.settings,
+        });
+        writeln!(out, "{line}")?;
+        out.flush()?;
+        writeln!(err, "{}: {}", listed(&self.gathered.files), sum(merged))?;
+        Ok(Ok(()))
+    }
 }
 
 fn write_notes(gathered: &Gathered, err: &mut dyn Write) -> io::Result<()> {
