@@ -358,7 +358,11 @@ fn of_kind(row: &Setting) -> Value {
         Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
             json!({"type": ["array", "string", "null"], "items": text})
         }
-        Kind::Levels | Kind::Headers => json!({
+        Kind::Levels => json!({
+            "type": ["object", "string", "null"],
+            "additionalProperties": choice(&["off", "error", "warn", "info", "debug"], None),
+        }),
+        Kind::Headers => json!({
             "type": ["object", "string", "null"],
             "additionalProperties": {"type": ["string", "null"]},
         }),
