@@ -12,11 +12,13 @@ use crate::config::client_file::Written;
 use crate::config::entry::{KEYS, NOT_CARRIED_OUT};
 use crate::config::expand::variable_for;
 
+/// Reads the pairs of a file of variables; `None` when it cannot be read.
+type ReadPairs<'r> = &'r dyn Fn(&Path) -> Option<Vec<(String, String)>>;
+
 /// What lies outside the document.
 pub struct Outside<'o> {
     pub home: Option<&'o Path>,
-    /// Pairs of a file of variables; `None` when it cannot be read.
-    pub read: &'o dyn Fn(&Path) -> Option<Vec<(String, String)>>,
+    pub read: ReadPairs<'o>,
 }
 
 #[derive(Debug, Default, PartialEq)]
