@@ -2,6 +2,7 @@
 //! that scripts rely on: 0 ok, 1 the thing asked about is false or the tool said so, 64 usage,
 //! 69 unreachable, 75 timeout, 77 refused, 78 configuration.
 
+pub mod alerts;
 pub mod args;
 pub mod call;
 pub mod check;
@@ -70,6 +71,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))
@@ -119,7 +121,10 @@ pub fn with_log<T>(
     settings: &Settings,
     body: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let log = journal::log::start(settings.log_level, settings.log_format)
+    // The files are the gateway's.
+    let mut settings = settings.clone();
+    (settings.log_file, settings.server_log_dir) = (None, None);
+    let log = journal::log::start(&settings)
         .map_err(|error| Failure::Unreachable(format!("failed to start the log: {error}")))?;
     let result = body();
     log.finish();

@@ -59,7 +59,7 @@ fn loader(path: Option<PathBuf>, flags: &Flags, store: Arc<Store>) -> Loader {
 /// Runs a gateway to its end. `started` is told its URL.
 pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str)) -> ExitCode {
     let settings = &config.settings;
-    let log = match journal::log::start(settings.log_level, settings.log_format) {
+    let log = match journal::log::start(settings) {
         Ok(log) => log,
         Err(error) => {
             say(&format!("onemcp: failed to start the log: {error}"));
@@ -159,7 +159,10 @@ pub fn hand_over(
         let mut is_second = false;
         for signal in signals.forever() {
             match EndWhy::of_signal(signal) {
-                None => on_reload(),
+                None => {
+                    journal::log::reopen();
+                    on_reload();
+                }
                 Some(_) if is_second => std::process::exit(128 + SIGTERM),
                 Some(why) => {
                     log::info!("{}: shutting down; once more ends at once", why.as_str());

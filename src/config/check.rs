@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use jsonc_parser::ast::Value;
 
 use crate::base::limits;
+use crate::base::secret::Secret;
 use crate::config::Environment;
+use crate::config::alerts::{self, AlertSpec};
 use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
@@ -21,6 +23,7 @@ use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
 use crate::config::lookups::Lookups;
 use crate::config::near::did_you_mean;
+use crate::config::otlp;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::config::secret_sources::spec;
 use crate::config::server::{ServerConfig, Surroundings, read_server};
@@ -53,6 +56,8 @@ pub struct Checked {
     pub settings: Settings,
     pub servers: Vec<ServerConfig>,
     pub problems: Vec<Problem>,
+    pub otlp_headers: Vec<(String, Secret)>,
+    pub alerts: AlertSpec,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
 }
@@ -276,9 +281,16 @@ impl<'d> Whole<'d> {
             &mut self.problems,
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
+        let mut otlp_headers = Vec::new();
+        let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
             store.configure(&spec(&settings, given.environment));
             let lookups = Lookups::new(variables, given.folder, store);
+            let found = &mut self.problems;
+            otlp_headers = otlp::headers(&settings, &lookups, found);
+            to_tell = alerts::filled(&settings, &lookups, given.folder, found);
+            watched.extend(store.watched());
+            watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
                 environment: given.environment,
@@ -291,7 +303,6 @@ impl<'d> Whole<'d> {
                 read.extend(read_server(member, &around, &mut self.problems));
             }
             depends::check(&mut read, &mut self.problems);
-            watched = store.watched();
             for read in read {
                 watched.extend(read.files);
                 servers.push(read.server);
@@ -303,6 +314,8 @@ impl<'d> Whole<'d> {
             settings,
             servers,
             problems: self.problems,
+            otlp_headers,
+            alerts: to_tell,
             watched,
         }
     }

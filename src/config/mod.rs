@@ -4,6 +4,7 @@
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
 pub mod adopt;
+pub mod alerts;
 pub mod check;
 pub mod child;
 pub mod client_file;
@@ -19,6 +20,7 @@ pub mod locate;
 pub mod lookups;
 pub mod mask;
 pub mod near;
+pub mod otlp;
 pub mod plan;
 pub mod preset;
 pub mod problem;
@@ -36,6 +38,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::base::secret::Secret;
+use crate::config::alerts::AlertSpec;
 use crate::config::check::{Given, Written, sort};
 use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
@@ -63,6 +67,10 @@ pub struct Config {
     pub settings: Settings,
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
+    /// Of what is pushed, their templates filled in.
+    pub otlp_headers: Vec<(String, Secret)>,
+    /// Who is told of what.
+    pub alerts: AlertSpec,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -267,6 +275,8 @@ fn read(
         path,
         settings: checked.settings,
         servers: checked.servers,
+        otlp_headers: checked.otlp_headers,
+        alerts: checked.alerts,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -307,6 +317,8 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         path: None,
         settings,
         servers: Vec::new(),
+        otlp_headers: Vec::new(),
+        alerts: AlertSpec::default(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::base::limits;
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, is_secret_name};
+use crate::base::{limits, mask};
 use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
 use crate::config::server::Surroundings;
@@ -149,6 +149,9 @@ pub fn remote<'d>(
     for item in items.into_iter().flatten() {
         let value = expand(&item.value, true, notes);
         if value_fits(&value, &item.value.spot, notes) {
+            if is_secret_name(item.name) {
+                mask::learn(&value);
+            }
             headers.push((item.name.to_owned(), Secret::new(value)));
         }
     }

@@ -2,10 +2,12 @@
 
 use crate::config::Environment;
 use crate::config::settings::Settings;
-use crate::secrets::spec::Spec;
+use crate::secrets::spec::{Source, Spec};
 
 pub fn spec(_settings: &Settings, environment: &Environment) -> Spec {
     Spec {
-        environment: environment.clone(),
+        sources: vec![Source::Environment],
+        variables: environment.clone(),
+        ..Spec::default()
     }
 }

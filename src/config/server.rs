@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::limits;
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, is_secret_name};
+use crate::base::{limits, mask};
 use crate::config::Environment;
 use crate::config::child::inherited;
 use crate::config::document::{Member, Notes, Spot};
@@ -472,6 +472,11 @@ fn whole_environment(
     filter.extend(entry.env_filter.iter().cloned());
     let mut all = inherited(around.environment, everything.unwrap_or(false), &filter);
     all.extend(own);
+    for (name, value) in &all {
+        if is_secret_name(name) {
+            mask::learn(value);
+        }
+    }
     all.into_iter()
         .map(|(name, value)| (name, Secret::new(value)))
         .collect()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use crate::base::limits;
+use crate::config::alerts;
 use crate::config::document::{Node, Notes};
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -631,7 +632,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         aliases: &["logFile"],
-        help: "Log into this file instead of stderr",
+        help: "Log into this file too; with the transport stdio only there",
         ..row(
             "logging.file",
             "ONE_MCP_LOG_FILE",
@@ -804,7 +805,7 @@ pub static SETTINGS: &[Setting] = &[
             "alerts",
             "ONE_MCP_ALERTS",
             "alerts",
-            Kind::Table(any_table),
+            Kind::Table(alerts::check),
             None,
             |to, value| to.alerts = Some(value.text().to_owned()),
         )

@@ -1,6 +1,6 @@
-//! One request of a client as it is measured: from when it was read to the end of its answer.
-//! Whoever ends the request says how; it is counted when the value is dropped, on whatever way
-//! out. Deliberately absent: the request at a server, which `upstream::link` measures.
+//! One request of a client as it is measured and logged: from when it was read to the end of its
+//! answer. Whoever ends the request says how; it is counted when the value is dropped, on whatever
+//! way out. Deliberately absent: the request at a server, which `upstream::link` measures.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::journal::metrics::meter::{Asked, Meter, of_request};
 use crate::journal::metrics::outcome::Outcome;
+use crate::journal::request::{self, Entry};
 use crate::mcp::error::RpcError;
 
 pub struct Operation {
@@ -17,6 +18,8 @@ pub struct Operation {
     meter: Cell<Option<Arc<Meter>>>,
     outcome: Cell<Outcome>,
     is_over: Cell<bool>,
+    /// For the request log, while anybody wants that.
+    entry: Cell<Option<Box<Entry>>>,
 }
 
 impl Operation {
@@ -28,6 +31,28 @@ impl Operation {
             // Of what nobody ended: the client is gone.
             outcome: Cell::new(Outcome::Cancelled),
             is_over: Cell::new(false),
+            entry: Cell::new(Entry::begin(method)),
+        }
+    }
+
+    /// Its parameters, for the log.
+    pub fn says(&self, params: Option<&str>) {
+        self.note(|entry| entry.says(params));
+    }
+
+    /// The server that it goes to, and the name that the client says, for the log.
+    pub fn goes_to(&self, server: &str, name: &str) {
+        self.note(|entry| entry.goes_to(server, name));
+    }
+
+    #[inline]
+    fn note(&self, edit: impl FnOnce(&mut Entry)) {
+        if !request::is_on() {
+            return;
+        }
+        if let Some(mut entry) = self.entry.take() {
+            edit(&mut entry);
+            self.entry.set(Some(entry));
         }
     }
 
@@ -53,6 +78,7 @@ impl Operation {
             meter: Cell::new(self.meter.take()),
             outcome: Cell::new(self.outcome.get()),
             is_over: Cell::new(false),
+            entry: Cell::new(self.entry.take()),
         }
     }
 
@@ -67,13 +93,15 @@ impl Drop for Operation {
         if self.is_over.get() {
             return;
         }
+        let spent = self.began.elapsed();
+        if let Some(entry) = self.entry.take() {
+            entry.log(spent, self.outcome.get());
+        }
         let meter = self.meter.take();
-        let series = match &meter {
-            Some(meter) => Some(&meter.operation),
-            None => of_request(self.asked),
-        };
+        let series = meter.as_ref().and_then(|meter| meter.operation.as_ref());
+        let series = series.or_else(|| of_request(self.asked));
         if let Some(series) = series {
-            series.record(self.began.elapsed(), self.outcome.get());
+            series.record(spent, self.outcome.get());
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
 use crate::journal;
+use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
 use crate::upstream::server::Server;
@@ -87,6 +88,7 @@ pub struct Keeper {
     fleet: Arc<Fleet>,
     orders: Sender<Order>,
     configured: Arc<Configured>,
+    alerts: Arc<Alerts>,
 }
 
 #[derive(Clone, Copy)]
@@ -178,6 +180,7 @@ impl Keeper {
         loader: Option<Loader>,
         base: Arc<Fixed>,
         (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+        alerts: Arc<Alerts>,
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
@@ -191,6 +194,7 @@ impl Keeper {
             fleet,
             orders,
             configured,
+            alerts,
         }
     }
 
@@ -366,8 +370,11 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
+        if plan.alerts {
+            self.alerts.configure(config.alerts.clone());
+        }
         self.fleet.set_refresh_window(&config.settings);
-        journal::log::set_level(config.settings.log_level);
+        journal::log::adopt(&config.settings);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {
@@ -510,6 +517,10 @@ fn report(plan: &Plan) -> Report {
     }
     let settings = plan.settings.iter();
     report.settings = settings.map(|change| change.key.to_owned()).collect();
+    // A secret in them may be another one although their text is the same.
+    if plan.alerts && !report.settings.iter().any(|key| key == "alerts") {
+        report.settings.push("alerts".to_owned());
+    }
     report
 }
 

@@ -36,7 +36,10 @@ use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
+use crate::gateway::scrape::Scrape;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::journal::alert::Alerts;
+use crate::journal::metrics;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
@@ -99,6 +102,7 @@ pub(super) struct Core {
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
+    pub(super) alerts: Arc<Alerts>,
     /// How the configuration stands.
     configured: Arc<Configured>,
 }
@@ -118,6 +122,9 @@ fn cannot(error: std::io::Error) -> StartError {
 impl Core {
     fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
         let settings = &config.settings;
+        let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
+        // Before anything can happen.
+        alerts.configure(config.alerts.clone());
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let clients = Clients {
@@ -152,7 +159,7 @@ impl Core {
         fixed.servers.iter().for_each(Server::launch);
         let configured = Arc::new(Configured::default());
         let parts = (fleet.clone(), orders, configured.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts);
+        let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
         Ok(Core {
             fleet,
             hub,
@@ -160,6 +167,7 @@ impl Core {
             events,
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
+            alerts,
             configured,
         })
     }
@@ -177,6 +185,7 @@ impl Gateway {
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
+        metrics::set_recording(is_measured(&settings));
         let core = Core::start(config, loader)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -196,12 +205,17 @@ impl Gateway {
                 streamable,
                 sse: sse.clone(),
                 health: health.clone(),
+                has_metrics: settings.enable_metrics,
             };
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
+        Scrape::new(&health, &core.clients, &sse)
+            .with("main", http.as_ref())
+            .with("health", health_listener.as_ref())
+            .publish();
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -287,6 +301,12 @@ impl Gateway {
     }
 }
 
+/// Whether somebody may want to know.
+fn is_measured(settings: &Settings) -> bool {
+    let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
+    settings.enable_metrics || is_pushed
+}
+
 /// `None`: no key could be made.
 fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     // Keys of this process: what is sealed with them is worth nothing after a restart.
@@ -355,6 +375,7 @@ fn serve_health(
     let door = HealthDoor {
         policy: host_policy(settings, listener.local_addr()?.ip()),
         health: health.clone(),
+        has_metrics: settings.enable_metrics,
     };
     health_listener::serve(listener, door)
 }

@@ -122,10 +122,26 @@ fn generated(name: &str) -> String {
         "file-keys" => two_columns(onemcp::config::foreign::FOREIGN_FILE_KEYS),
         "entry-keys" => two_columns(onemcp::config::entry::NOT_CARRIED_OUT),
         "limits" => limits_tables(),
+        "metrics" => metrics_table(),
         "capture watch" => captured("watch"),
         "capture wait" => captured("wait"),
         _ => panic!("nothing generates {name:?}"),
     }
+}
+
+fn metrics_table() -> String {
+    let mut out = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
+    for metric in onemcp::journal::metrics::table::METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        out.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            metric.name,
+            metric.kind.as_str(),
+            labels.join(", "),
+            metric.help
+        ));
+    }
+    out
 }
 
 /// What scripts/captures.sh took.
