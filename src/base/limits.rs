@@ -565,6 +565,10 @@ pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
 pub const ENVIRONMENT_BYTES: usize = 64;
+/// A file of another program from which servers are imported; some keep their history in it.
+pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024;
+/// Copies of a file that an import leaves beside it.
+pub const BACKUPS: usize = 100;
 /// Variables in `.env`.
 pub const DOTENV_VARIABLES: usize = 4096;
 /// Secrets: bytes of a name and of a value, how many there may be, providers, and the file that

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
-use crate::config::plan::{Change, Plan, plan};
+use crate::config::plan::{Change, Plan, newly_broken, plan};
 use crate::config::server::{ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
@@ -346,13 +346,7 @@ impl Keeper {
     /// A file that breaks an entry is as bad as one that cannot be read: what works goes on. An
     /// entry that was broken before hurts nothing that works.
     fn broken_anew(&self, config: &Config) -> Refused {
-        let is_broken = |server: &ServerConfig| matches!(server.state, ServerState::Invalid(_));
-        let was_broken = |name: &str| {
-            let mut before = self.config.servers.iter();
-            before.any(|server| server.name == name && is_broken(server))
-        };
-        let mut broken = config.servers.iter().filter(|server| is_broken(server));
-        if broken.all(|server| was_broken(&server.name)) {
+        if newly_broken(&self.config, config).is_empty() {
             return Vec::new();
         }
         let problems = config.problems.iter().filter(|problem| problem.is_error());
