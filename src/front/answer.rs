@@ -142,7 +142,10 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
 
     fn receive(&mut self, reply: Reply) -> Went {
         match reply {
-            Reply::Answer(answer) => self.answered(&answer),
+            Reply::Answer(answer) => {
+                self.relayed.call.traced.answered(&answer);
+                self.answered(&answer);
+            }
             Reply::Failed(error) => self.fail(200, &error),
             Reply::Cancelled => return Went::Done,
             Reply::Notice(notice) => return self.notice(notice),
@@ -399,6 +402,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
+        self.relayed.call.traced.failed(error);
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }

@@ -17,6 +17,7 @@ use crate::front::session::{PendingAsk, Session};
 use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
+use crate::front::traced::Traced;
 use crate::http::Responder;
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::task::Part;
@@ -47,6 +48,7 @@ pub struct Outstanding {
     pub ceiling: Instant,
     pub effect: Effect,
     pub translation: Translation,
+    pub traced: Traced,
 }
 
 /// What the answer of a call changes in its session.
@@ -73,6 +75,7 @@ impl Outstanding {
             ceiling: now + longest,
             effect: Effect::None,
             translation: Translation::None,
+            traced: Traced::default(),
         }
     }
 
@@ -217,6 +220,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         };
         match mail.reply {
             Reply::Answer(answer) => {
+                calls[at].traced.answered(&answer);
                 if matches!(calls[at].translation, Translation::None) {
                     let call = calls.swap_remove(at);
                     return self.answered(&call, answer, calls.is_empty());
@@ -226,7 +230,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 return self.take_turn(turn, at, calls);
             }
             Reply::Failed(error) => {
-                let call = calls.swap_remove(at);
+                let mut call = calls.swap_remove(at);
+                call.traced.failed(&error);
                 self.end(&call, false);
                 self.respond(&call, error.response(Some(&call.client_id)));
             }
@@ -283,7 +288,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 return self.deliver(&call, &[&response], calls.is_empty());
             }
             Turn::Fail(error) => {
-                let call = calls.swap_remove(at);
+                let mut call = calls.swap_remove(at);
+                call.traced.failed(&error);
                 self.end(&call, false);
                 self.respond(&call, error.response(Some(&call.client_id)));
             }
@@ -399,7 +405,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 at += 1;
                 continue;
             }
-            let call = calls.swap_remove(at);
+            let mut call = calls.swap_remove(at);
             match call.translation.is_asking() {
                 true => call.link().cancel(call.call, "timed out"),
                 false => call.link().expire(call.call),
@@ -413,6 +419,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 ),
             };
             let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
+            call.traced.failed(&error);
             self.respond(&call, error.response(Some(&call.client_id)));
         }
     }

@@ -434,6 +434,7 @@ fn question(id: u64, request: &InputRequest) -> Vec<u8> {
 /// Goes on with a call that is due: it goes to its server again.
 pub fn resume(call: &mut Outstanding, session: &Session, mail: &MailSender) -> Turn {
     let old = call.call;
+    let _working = call.traced.enter();
     let Translation::Rounds(rounds) = &mut call.translation else {
         return Turn::Wait;
     };

@@ -15,6 +15,7 @@ use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
+use crate::front::traced::{Asked, Traced};
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
 use crate::mcp::error::{
@@ -186,6 +187,30 @@ fn unsupported(version: &str) -> RpcError {
 impl<'a> Stateless<'a> {
     /// What the request comes to. What is sent on answers into `mail`.
     pub fn decide(
+        &self,
+        request: &Request<'a>,
+        terms: &Terms<'a>,
+        view: &View,
+        mail: &LazyMailbox,
+    ) -> Result<Step<'a>, Refusal> {
+        let mut traced = Traced::begin(&Asked {
+            method: request.method,
+            id: request.id,
+            revision: STATELESS,
+            is_http: request.head.is_some(),
+            params: Some(request.params),
+        });
+        let _working = traced.enter();
+        let mut step = self.decide_on(request, terms, view, mail);
+        match &mut step {
+            Ok(Step::Relayed(relayed)) => relayed.call.traced = traced,
+            Ok(Step::Done(_) | Step::Listen(_)) => traced.succeeded(),
+            Err(refusal) => traced.failed(&refusal.error),
+        }
+        step
+    }
+
+    fn decide_on(
         &self,
         request: &Request<'a>,
         terms: &Terms<'a>,

@@ -22,6 +22,7 @@ use crate::front::session_tasks;
 use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
+use crate::front::traced::{Asked, Traced};
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -535,9 +536,27 @@ impl Streamable {
             }
             Kind::Error { id: None, .. } => Step::Silent,
             Kind::Request { id, method } => {
+                let mut traced = Traced::begin(&Asked {
+                    method,
+                    id,
+                    revision: seat.session.revision.as_str(),
+                    is_http: seat.session.channel.is_none(),
+                    params: params.as_ref().ok(),
+                });
+                let _working = traced.enter();
                 let outcome = params
                     .and_then(|params| self.request(seat, envelope, id, method, &params, mail));
-                outcome.unwrap_or_else(|error| Step::Done(error.response(Some(id))))
+                match outcome {
+                    Ok(Step::Relayed(call)) => Step::Relayed(Outstanding { traced, ..call }),
+                    Ok(step) => {
+                        traced.succeeded();
+                        step
+                    }
+                    Err(error) => {
+                        traced.failed(&error);
+                        Step::Done(error.response(Some(id)))
+                    }
+                }
             }
         }
     }

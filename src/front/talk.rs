@@ -253,6 +253,8 @@ impl Talk {
             talk: self.clone(),
             number,
             wish: Some(wish),
+            // Of the message's own HTTP request, if it came in one.
+            context: context::current().unwrap_or_else(Context::next),
         };
         // If nobody takes it, it is dropped and says so.
         self.common.workers.run(Box::new(move || work.run()));
@@ -562,11 +564,12 @@ struct Work {
     talk: Arc<Talk>,
     number: u64,
     wish: Option<Wish>,
+    context: Context,
 }
 
 impl Work {
     fn run(mut self) {
-        let _working = context::enter(Context::next());
+        let _working = context::enter(self.context.clone());
         let talk = &self.talk;
         match &self.wish {
             Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),

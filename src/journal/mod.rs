@@ -3,3 +3,4 @@
 pub mod context;
 pub mod fact;
 pub mod log;
+pub mod span;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::base::limits;
+use crate::journal::span::Span;
 use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
@@ -21,6 +22,7 @@ use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::upstream::remote::Remote;
 use crate::upstream::tasks::{Errand, Tasks};
+use crate::upstream::traced::{self, Towards};
 use crate::wire::members::{Edit, Members, splice};
 use crate::wire::message::{FROM_CLIENT, FROM_SERVER, blank_line_breaks};
 
@@ -157,6 +159,25 @@ struct Waiting {
     progress_token: Option<String>,
     caller: Caller,
     errand: Errand,
+    /// Set while the call's trace is recorded; ends with the call.
+    span: Option<Box<Span>>,
+}
+
+impl Waiting {
+    /// The call is over with an error of ours.
+    fn fail(mut self, id: CallId, error: RpcError) {
+        if let Some(span) = &mut self.span {
+            span.fail_with(&error);
+        }
+        deliver(&self.mail, id, Reply::Failed(error));
+    }
+
+    fn answer(mut self, id: CallId, answer: Answer) {
+        if let Some(span) = &mut self.span {
+            span.answer(&answer.line[answer.payload.clone()], answer.is_error);
+        }
+        deliver(&self.mail, id, Reply::Answer(answer));
+    }
 }
 
 struct Abandoned {
@@ -309,6 +330,11 @@ impl Link {
         splice(request.text, &edits, &mut line);
         blank_line_breaks(&mut line);
         line.push(b'\n');
+        let towards = Towards {
+            server: &self.server,
+            remote: self.remote().map(Arc::as_ref),
+        };
+        let (line, span) = traced::outgoing(line, &towards);
         let token = request
             .progress_token
             .clone()
@@ -318,6 +344,7 @@ impl Link {
             progress_token: token,
             caller: Caller::Client { session },
             errand,
+            span: span.map(Box::new),
         };
         self.submit(id, line, waiting)
     }
@@ -353,6 +380,7 @@ impl Link {
             progress_token: None,
             caller: Caller::Gateway,
             errand: Errand::None,
+            span: None,
         };
         self.submit(id, line.into_bytes(), waiting)?;
         Ok(())
@@ -540,7 +568,7 @@ impl Link {
         }
         let mut pending = self.pending();
         match pending.take(id) {
-            Some(waiting) => deliver(&waiting.mail, id, Reply::Answer(answer)),
+            Some(waiting) => waiting.answer(id, answer),
             None if pending.abandoned.remove(&id).is_some() => {}
             None => bump(&self.counters.unknown_ids),
         }
@@ -558,7 +586,7 @@ impl Link {
     /// done with the call.
     pub fn spoilt(&self, id: CallId, error: RpcError) {
         if let Some(waiting) = self.pending().take(id) {
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
     }
 
@@ -566,7 +594,7 @@ impl Link {
     pub fn failed(&self, id: CallId, error: RpcError) {
         let mut pending = self.pending();
         if let Some(waiting) = pending.abandon(id) {
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
     }
 
@@ -590,7 +618,7 @@ impl Link {
         self.listening.turn_off();
         for (id, waiting) in calls {
             let error = RpcError::gateway(reason, &self.server, detail);
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
         match &self.wire {
             Wire::Pipe(outlet) => outlet.close(),
