@@ -412,6 +412,8 @@ pub const LIST_PAGES: usize = 1000;
 pub const PAGE_ENTRIES: usize = 1000;
 /// Vanished entries remembered per list of a server, so that cursors keep their place.
 pub const TOMBSTONES: usize = 1024;
+/// Tools and prompts that are measured one by one; all others of a server together.
+pub const METRIC_ENTRIES: usize = 2000;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
@@ -531,6 +533,19 @@ pub const SERVER_TAGS: usize = 50;
 pub const PRESET_DEPTH: usize = 16;
 /// The longest time that a setting or a server entry may ask for.
 pub const SETTING_MS: u64 = 24 * 60 * 60 * 1000;
+/// The log file is replaced at this size, unless configured otherwise; so small, so large it
+/// may be; old files kept, and at most.
+pub const LOG_FILE_BYTES: u64 = 10 * 1024 * 1024;
+pub const LOG_FILE_BYTES_LEAST: u64 = 4 * 1024;
+pub const LOG_FILE_BYTES_MOST: u64 = 1024 * 1024 * 1024 * 1024;
+pub const LOG_FILES: usize = 5;
+pub const LOG_FILES_MOST: usize = 1000;
+/// Metrics and traces are pushed so often, unless configured otherwise, and at most so often.
+pub const OTLP_INTERVAL: Duration = Duration::from_secs(30);
+pub const OTLP_INTERVAL_LEAST_MS: u64 = 100;
+/// Slow secret stores are asked so often, unless configured otherwise, and at most so often.
+pub const SECRETS_REFRESH: Duration = Duration::from_secs(30);
+pub const SECRETS_REFRESH_LEAST_MS: u64 = 100;
 /// Items of a setting that is a list.
 pub const SETTING_ITEMS: usize = 256;
 /// How far the setting may raise `BODY_BYTES`.

@@ -340,6 +340,30 @@ impl<'d> Node<'d> {
         Some((members.collect(), repeated))
     }
 
+    /// The whole value as plain JSON, without comments, later documents merged in. A repeated
+    /// key is noted and the first one stays.
+    pub fn plain(&self, notes: &mut Notes) -> serde_json::Value {
+        match self.value {
+            Value::StringLit(literal) => literal.value.as_ref().into(),
+            Value::BooleanLit(literal) => literal.value.into(),
+            Value::NumberLit(literal) => {
+                serde_json::from_str(literal.value).unwrap_or(serde_json::Value::Null)
+            }
+            Value::NullKeyword(_) => serde_json::Value::Null,
+            Value::Array(_) => {
+                let elements = self.elements(notes).unwrap_or_default();
+                elements.iter().map(|node| node.plain(notes)).collect()
+            }
+            Value::Object(_) => {
+                let members = self.members(notes).unwrap_or_default();
+                let plain = members
+                    .iter()
+                    .map(|member| (member.name.to_owned(), member.node.plain(notes)));
+                serde_json::Value::Object(plain.collect())
+            }
+        }
+    }
+
     /// The elements of an array.
     pub fn elements(&self, notes: &mut Notes) -> Option<Vec<Node<'d>>> {
         let Value::Array(array) = self.value else {

@@ -120,20 +120,10 @@ pub static FOREIGN: &[Foreign] = &[
     value("lazy-catalog-format", LAZY),
     value("lazy-fallback-on-error", LAZY),
     value("lazy-fallback-timeout", LAZY),
-    switch(
-        "enable-env-substitution",
-        &["true"],
-        "variables are always substituted",
-    ),
     switch("enable-session-persistence", &["false"], SESSIONS),
     value("session-persist-requests", SESSIONS),
     value("session-persist-interval", SESSIONS),
     value("session-background-flush", SESSIONS),
-    switch(
-        "enable-client-notifications",
-        &["true"],
-        "clients are always told of changes",
-    ),
     switch(
         "enable-jsonrpc-error-logging",
         &["true"],
@@ -147,15 +137,6 @@ pub static FOREIGN: &[Foreign] = &[
             "instructions-template",
             "instructions are not rendered from a template",
         )
-    },
-    Foreign {
-        keys: &[
-            "logFile",
-            "logging.file",
-            "logging.maxSize",
-            "logging.maxFiles",
-        ],
-        ..value("log-file", "the log goes to stderr")
     },
     value("cli-session-cache-path", "commands keep no session"),
     switch("background", &["false"], BACKGROUND),

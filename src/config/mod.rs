@@ -21,6 +21,8 @@ pub mod remote;
 pub mod server;
 pub mod settings;
 pub mod sources;
+pub mod table;
+pub mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;

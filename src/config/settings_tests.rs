@@ -98,6 +98,12 @@ fn defaults_agree_with_the_bounds() {
     assert_eq!(settings.parking_timeout, limits::PARKED);
     assert!(settings.egress_allow.is_empty() && settings.roots.is_empty());
     assert!(!settings.enable_async_loading && !settings.allow_unauthenticated);
+    assert_eq!(settings.log_max_bytes, limits::LOG_FILE_BYTES);
+    assert_eq!(settings.log_max_files, limits::LOG_FILES);
+    assert_eq!(settings.otlp_interval, limits::OTLP_INTERVAL);
+    assert_eq!(settings.secrets_refresh, limits::SECRETS_REFRESH);
+    assert!(settings.enable_metrics && settings.enable_alerts && settings.enable_sse);
+    assert!(!settings.metrics_public && !settings.log_arguments);
     assert_eq!(settings.origin("port"), &Origin::Default);
 }
 
@@ -211,6 +217,38 @@ fn values_fill_their_fields() {
 }
 
 #[test]
+fn sizes_levels_headers_and_tables_fill_their_fields() {
+    let check = |env: &str, file: &str| {
+        let (settings, problems) = settle(env, "", file);
+        assert!(problems.is_empty(), "{problems:?}");
+        let modules = [("upstream", LevelFilter::Debug), ("http", LevelFilter::Off)];
+        let modules = modules.map(|(name, level)| (name.to_owned(), level));
+        assert_eq!(settings.log_modules, modules);
+        assert_eq!(settings.log_max_bytes, 2 << 20);
+        let headers = [("a", "1=2"), ("b", "${SECRET:x}")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(settings.otlp_headers, headers);
+        assert_eq!(settings.alerts.as_deref(), Some(r#"{"sinks":[1,null]}"#));
+    };
+    check(
+        "ONE_MCP_LOG_MODULES=upstream=debug,http=off ONE_MCP_LOG_MAX_SIZE=2M \
+         ONE_MCP_OTLP_HEADERS=a=1=2,b=${SECRET:x} ONE_MCP_ALERTS={\"sinks\":[1,null,]}",
+        "{}",
+    );
+    check(
+        "",
+        r#"{"logging": {"modules": {"upstream": "debug", "http": "off"}, "maxSize": 2097152},
+            "otlp": {"headers": {"b": "${SECRET:x}", "a": "1=2"}},
+            "alerts": {"sinks": [1, /* none */ null]}}"#,
+    );
+    check(
+        "",
+        r#"{"logging": {"modules": "upstream=debug, http=off", "maxSize": "2m"},
+            "otlp": {"headers": "a=1=2, b=${SECRET:x}"}, "alerts": {"sinks": [1, null]}}"#,
+    );
+}
+
+#[test]
 fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
         let text = row.default.filter(|text| !text.is_empty()).unwrap_or("x.y");
@@ -220,6 +258,10 @@ fn every_setting_can_come_from_everywhere() {
             "environment" => "prod-eu",
             "health-listen" => "[::1]:9090",
             "async-notify-on-ready" => "true",
+            "log-modules" => "upstream=debug",
+            "otlp-endpoint" => "http://x.y:4318",
+            "otlp-headers" => "a=b",
+            "alerts" | "secrets-providers" | "config-json" => "{}",
             _ => text,
         };
         let (settings, problems) = settle(&format!("{}={text}", row.env), "", "{}");
@@ -303,6 +345,47 @@ fn bad_values_name_their_origin() {
     check("", "", "{\"page-size\": 1, \"pageSize\": 2}", "twice");
     check("", "", "{\"port\": 1, \"port\": 2}", "given twice");
     check("ONE_MCP_PORT=1", "port=x", "{}", "--port");
+    check("", "log-max-size=10x", "{}", "10x");
+    check("", "log-max-size=1", "{}", "from 4096");
+    check("", "", "{\"logging\": {\"maxSize\": 1}}", "from 4096");
+    check(
+        "",
+        "log-modules=upstream=loud",
+        "{}",
+        "upstream=debug,http=warn",
+    );
+    check(
+        "",
+        "",
+        "{\"logging\": {\"modules\": {\"a\": 1}}}",
+        "logging.modules.a: expected",
+    );
+    check("", "otlp-endpoint=collector:4318", "{}", "http");
+    check(
+        "",
+        "otlp-headers=hunter2",
+        "{}",
+        "the value cannot be used; write name=value",
+    );
+    check(
+        "",
+        "",
+        "{\"otlp\": {\"headers\": {\"a\": 1}}}",
+        "an object of texts",
+    );
+    check("", "otlp-trace-percent=101", "{}", "from 0 to 100");
+    check(
+        "",
+        "alerts={\"a\":hunter2}",
+        "{}",
+        "the value cannot be used; 1:6: not valid JSON",
+    );
+    check(
+        "",
+        "",
+        "{\"alerts\": 1}",
+        "mcp.json:1:12: alerts: is no object",
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::request::{Named, Params};
+use crate::journal::metrics::meter::Meter;
 use crate::mcp::era::Era;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
@@ -38,6 +39,8 @@ pub struct Target {
     pub server: Arc<Server>,
     /// What the server calls it, when that differs from what the client said.
     pub native: Option<String>,
+    /// Of a tool or prompt.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Desk {
@@ -90,7 +93,17 @@ impl Desk {
         caller: &Caller<'_>,
     ) -> Result<Target, RpcError> {
         match key.route(place.world, place.view, place.visible) {
-            Route::To { server, native } => return Ok(Target { server, native }),
+            Route::To {
+                server,
+                native,
+                meter,
+            } => {
+                return Ok(Target {
+                    server,
+                    native,
+                    meter,
+                });
+            }
             Route::Refused(error) if self.hub.is_settled() => return Err(error),
             // While servers start, an unknown name may become known.
             Route::Refused(_) => self.hub.wait_settled(Instant::now() + self.hold),
@@ -107,7 +120,15 @@ impl Desk {
         }
         let world = self.hub.world();
         match key.route(&world, place.view, &place.view.visible(&world)) {
-            Route::To { server, native } => Ok(Target { server, native }),
+            Route::To {
+                server,
+                native,
+                meter,
+            } => Ok(Target {
+                server,
+                native,
+                meter,
+            }),
             Route::Refused(error) => Err(error),
             Route::Unlisted(server) => {
                 self.check_open(&server)?;

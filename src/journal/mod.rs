@@ -3,4 +3,5 @@
 pub mod context;
 pub mod fact;
 pub mod log;
+pub mod metrics;
 pub mod span;

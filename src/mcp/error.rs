@@ -34,6 +34,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Reason; 8] = [
+        Reason::Busy,
+        Reason::Starting,
+        Reason::Restarting,
+        Reason::Timeout,
+        Reason::TooLarge,
+        Reason::Crashed,
+        Reason::Draining,
+        Reason::BadUpstream,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Busy => "busy",
@@ -57,6 +68,9 @@ impl Reason {
     }
 }
 
+/// How the data of such an error begins.
+const REASON: &str = "{\"onemcp\":{\"reason\":\"";
+
 /// An error object's parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcError {
@@ -75,10 +89,18 @@ impl RpcError {
         }
     }
 
+    /// Why, if it is an error of the gateway about a server.
+    pub fn reason(&self) -> Option<Reason> {
+        let rest = self.data.as_deref()?.strip_prefix(REASON)?;
+        let (word, _) = rest.split_once('"')?;
+        let mut all = Reason::ALL.into_iter();
+        all.find(|reason| reason.as_str() == word)
+    }
+
     /// An error of the gateway about `server`, which cannot be mistaken for one of its own.
     pub fn gateway(reason: Reason, server: &str, detail: &str) -> RpcError {
         let data = format!(
-            "{{\"onemcp\":{{\"reason\":\"{}\",\"server\":{},\"retryable\":{}}}}}",
+            "{REASON}{}\",\"server\":{},\"retryable\":{}}}}}",
             reason.as_str(),
             quoted(server),
             reason.retryable()
@@ -138,6 +160,15 @@ pub fn result_response(id: &str, result: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{Reason, RpcError, result_response};
+
+    #[test]
+    fn the_reason_of_an_error_is_found_again() {
+        for reason in Reason::ALL {
+            let error = RpcError::gateway(reason, "a", "b");
+            assert_eq!(error.reason(), Some(reason));
+        }
+        assert_eq!(RpcError::new(1, "x").reason(), None);
+    }
 
     #[test]
     fn errors_are_valid_json_and_name_the_server() {

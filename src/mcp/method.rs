@@ -3,7 +3,7 @@
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     Initialize,
     Ping,
@@ -29,6 +29,27 @@ pub enum Method {
 }
 
 impl Method {
+    pub const ALL: [Method; 18] = [
+        Method::Initialize,
+        Method::Ping,
+        Method::ToolsList,
+        Method::ToolsCall,
+        Method::PromptsList,
+        Method::PromptsGet,
+        Method::ResourcesList,
+        Method::ResourcesTemplatesList,
+        Method::ResourcesRead,
+        Method::ResourcesSubscribe,
+        Method::ResourcesUnsubscribe,
+        Method::Complete,
+        Method::SetLevel,
+        Method::TasksGet,
+        Method::TasksResult,
+        Method::TasksCancel,
+        Method::TasksList,
+        Method::TasksUpdate,
+    ];
+
     /// `None` for a method that neither era relays or answers under this name.
     pub fn parse(name: &str) -> Option<Method> {
         Some(match name {
@@ -52,6 +73,29 @@ impl Method {
             "tasks/update" => Method::TasksUpdate,
             _ => return None,
         })
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Initialize => "initialize",
+            Method::Ping => "ping",
+            Method::ToolsList => "tools/list",
+            Method::ToolsCall => "tools/call",
+            Method::PromptsList => "prompts/list",
+            Method::PromptsGet => "prompts/get",
+            Method::ResourcesList => "resources/list",
+            Method::ResourcesTemplatesList => "resources/templates/list",
+            Method::ResourcesRead => "resources/read",
+            Method::ResourcesSubscribe => "resources/subscribe",
+            Method::ResourcesUnsubscribe => "resources/unsubscribe",
+            Method::Complete => "completion/complete",
+            Method::SetLevel => "logging/setLevel",
+            Method::TasksGet => "tasks/get",
+            Method::TasksResult => "tasks/result",
+            Method::TasksCancel => "tasks/cancel",
+            Method::TasksList => "tasks/list",
+            Method::TasksUpdate => "tasks/update",
+        }
     }
 }
 
@@ -141,3 +185,16 @@ pub const TASK_CHANGED: &str = "notifications/tasks";
 /// 2025-11-25.
 pub const TASK_STATUS: &str = "notifications/tasks/status";
 pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
+
+#[cfg(test)]
+mod tests {
+    use super::Method;
+
+    #[test]
+    fn methods_have_one_name() {
+        for (place, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(Method::parse(method.as_str()), Some(method));
+            assert_eq!(method as usize, place);
+        }
+    }
+}

@@ -24,6 +24,8 @@ pub struct Source<'a> {
 #[derive(Debug)]
 pub struct Entry {
     pub server: usize,
+    /// Place among all entries of its kind.
+    pub index: usize,
     /// Place in the server's own list.
     pub position: usize,
     pub item: Item,
@@ -158,6 +160,7 @@ impl Catalog {
         self.has_mirrors |= item.mirrors.is_some();
         list.entries.push(Entry {
             server,
+            index: next as usize,
             position,
             item,
             public,
@@ -232,6 +235,11 @@ impl Catalog {
             fingerprint.hash(&mut hasher);
         }
         hasher.finish()
+    }
+
+    /// All entries of one kind, shadowed ones too.
+    pub fn len(&self, kind: ListKind) -> usize {
+        self.lists[kind as usize].entries.len()
     }
 
     pub fn count(&self, kind: ListKind, server: usize) -> usize {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::journal::metrics::meter::Meter;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
@@ -17,6 +18,8 @@ pub enum Route {
     To {
         server: Arc<Server>,
         native: Option<String>,
+        /// Of a tool or prompt.
+        meter: Option<Arc<Meter>>,
     },
     /// This server may have it, but has not listed anything yet: wait for it, then ask again.
     Unlisted(Arc<Server>),
@@ -40,10 +43,11 @@ pub fn named(world: &World, view: &View, visible: &Visible, kind: ListKind, name
         let Some((position, server)) = visible_server(world, visible, server) else {
             return unknown();
         };
-        if world.catalog.by_native(kind, position, name).is_some() {
+        if let Some(entry) = world.catalog.by_native(kind, position, name) {
             return Route::To {
                 server: server.clone(),
                 native: None,
+                meter: world.meter(kind, entry).cloned(),
             };
         }
         if is_unlisted(world, position) {
@@ -54,7 +58,12 @@ pub fn named(world: &World, view: &View, visible: &Visible, kind: ListKind, name
     if let Some(entry) = world.catalog.by_public(kind, name, visible) {
         let server = world.servers()[entry.server].clone();
         let native = (*entry.item.key != *name).then(|| entry.item.key.to_string());
-        return Route::To { server, native };
+        let meter = world.meter(kind, entry).cloned();
+        return Route::To {
+            server,
+            native,
+            meter,
+        };
     }
     match unlisted_owner(world, visible, name) {
         Some(server) => Route::Unlisted(server.clone()),
@@ -97,6 +106,7 @@ pub fn resource(world: &World, view: &View, visible: &Visible, uri: &str) -> Rou
             Some((_, server)) => Route::To {
                 server: server.clone(),
                 native: None,
+                meter: None,
             },
             None => Route::Refused(RpcError::resource_not_found(uri)),
         };
@@ -113,6 +123,7 @@ pub fn resource(world: &World, view: &View, visible: &Visible, uri: &str) -> Rou
         Some(index) => Route::To {
             server: world.servers()[index].clone(),
             native: None,
+            meter: None,
         },
         None => Route::Refused(RpcError::resource_not_found(uri)),
     }
@@ -144,6 +155,7 @@ pub fn template(world: &World, view: &View, visible: &Visible, template: &str) -
         (Scope::All, Some(entry)) => Route::To {
             server: world.servers()[entry.server].clone(),
             native: None,
+            meter: None,
         },
         _ => resource(world, view, visible, template),
     }

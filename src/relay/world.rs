@@ -2,14 +2,15 @@
 //! takes it once and sees one world to its end.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::config::preset::Preset;
 use crate::config::server::ServerConfig;
 use crate::config::settings::Settings;
+use crate::journal::metrics::meter::{self, Meter};
 use crate::mcp::list::ListKind;
-use crate::model::catalog::{Catalog, Source, Visible};
+use crate::model::catalog::{Catalog, Entry, Source, Visible};
 use crate::model::cursor::CursorKey;
 use crate::model::hint::CacheHint;
 use crate::model::listing::{Item, Listing};
@@ -63,6 +64,23 @@ pub struct World {
     /// By server; `None` until it has been ready once, and after it was given up.
     pub offers: Vec<Option<Offer>>,
     pub catalog: Catalog,
+    meters: Meters,
+}
+
+/// The meters of tools and prompts, by the place of their entries: each is looked up when it is
+/// first called in this world.
+struct Meters([Box<[OnceLock<Option<Arc<Meter>>>]>; 2]);
+
+/// What has meters.
+const METERED: [ListKind; 2] = [ListKind::Tools, ListKind::Prompts];
+
+impl Meters {
+    fn of(catalog: &Catalog) -> Meters {
+        Meters(METERED.map(|kind| {
+            let cells = std::iter::repeat_with(OnceLock::new);
+            cells.take(catalog.len(kind)).collect()
+        }))
+    }
 }
 
 impl World {
@@ -85,8 +103,19 @@ impl World {
             generation,
             fixed,
             offers,
+            meters: Meters::of(&catalog),
             catalog,
         }
+    }
+
+    /// What measures calls of a tool or prompt.
+    pub fn meter(&self, kind: ListKind, entry: &Entry) -> Option<&Arc<Meter>> {
+        let at = METERED.iter().position(|metered| *metered == kind)?;
+        let look_up = || {
+            let server = self.servers()[entry.server].name();
+            meter::of_entry(server, kind, &entry.item.key, &entry.public)
+        };
+        self.meters.0[at].get(entry.index)?.get_or_init(look_up).as_ref()
     }
 
     pub fn servers(&self) -> &[Arc<Server>] {
