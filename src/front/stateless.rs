@@ -320,7 +320,7 @@ impl<'a> Stateless<'a> {
     ) -> Result<Step<'a>, Refusal> {
         let caller = caller_of(terms, method);
         let found = self.desk.find(place, &key, &caller);
-        let Target { server, native } = found.map_err(renumbered)?;
+        let Target { server, native, .. } = found.map_err(renumbered)?;
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);

@@ -674,7 +674,7 @@ impl Streamable {
             params,
             mail,
         } = *passage;
-        let Target { server, native } = target;
+        let Target { server, native, .. } = target;
         self.desk.check_open(&server)?;
         let lease = server.link_for(caller)?;
         let link = &lease.link;
@@ -789,6 +789,7 @@ impl Streamable {
         let target = Target {
             server: server.clone(),
             native: None,
+            meter: None,
         };
         match self.relay_to(passage, target, key.raw, &subscriber(seat, &server)) {
             Ok(Step::Relayed(mut call)) => {
@@ -873,6 +874,7 @@ impl Streamable {
             let target = Target {
                 server: server.clone(),
                 native: None,
+                meter: None,
             };
             return self.relay_to(passage, target, key.raw, &caller);
         }

@@ -201,8 +201,8 @@ impl Span {
     /// The error that the client gets.
     pub fn fail_with(&mut self, error: &RpcError) {
         let code = error.code.to_string();
-        let kind = error.reason().map_or(code.as_str(), Reason::as_str);
-        self.fail(kind, Some(error.code), &error.message);
+        let reason = error.reason().map(Reason::as_str);
+        self.fail(reason.unwrap_or(&code), Some(error.code), &error.message);
     }
 
     /// The response of a server: `payload` is its result, or its error object.
