@@ -4,4 +4,5 @@ pub mod context;
 pub mod fact;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod span;

@@ -115,7 +115,10 @@ impl World {
             let server = self.servers()[entry.server].name();
             meter::of_entry(server, kind, &entry.item.key, &entry.public)
         };
-        self.meters.0[at].get(entry.index)?.get_or_init(look_up).as_ref()
+        self.meters.0[at]
+            .get(entry.index)?
+            .get_or_init(look_up)
+            .as_ref()
     }
 
     pub fn servers(&self) -> &[Arc<Server>] {

@@ -143,7 +143,10 @@ impl<'a> Request<'a> {
         let mut span = Span::begin(Role::Client, method.to_string(), Some(parent));
         span.set_request(&method, text("name").as_deref(), text("uri").as_deref());
         span.set("onemcp.server", towards.server);
-        span.set("jsonrpc.request.id", self.message.get("id").unwrap_or_default());
+        span.set(
+            "jsonrpc.request.id",
+            self.message.get("id").unwrap_or_default(),
+        );
         match towards.remote.map(Remote::address) {
             None => span.set("network.transport", "pipe"),
             Some(address) => {
@@ -264,9 +267,7 @@ mod tests {
         let both = sent(r#"{"params":{}}"#, Some((PARENT, None)), Some("k=\"v\""));
         assert_eq!(
             both,
-            format!(
-                r#"{{"params":{{"_meta":{{"traceparent":"{PARENT}","baggage":"k=\"v\""}}}}}}"#
-            )
+            format!(r#"{{"params":{{"_meta":{{"traceparent":"{PARENT}","baggage":"k=\"v\""}}}}}}"#)
         );
     }
 
@@ -293,6 +294,9 @@ mod tests {
         ] {
             assert_eq!(of(none), "", "{none}");
         }
-        assert_eq!(headers(r#"{"method":"traceparent","params":"baggage"}"#), []);
+        assert_eq!(
+            headers(r#"{"method":"traceparent","params":"baggage"}"#),
+            []
+        );
     }
 }

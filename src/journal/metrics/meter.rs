@@ -257,7 +257,9 @@ fn forget_server(name: &str) {
         let _ = families.discarded.remove_label_values(&[name, reason]);
     }
     for transport in TRANSPORTS {
-        let _ = families.client_sessions.remove_label_values(&[name, transport]);
+        let _ = families
+            .client_sessions
+            .remove_label_values(&[name, transport]);
     }
 }
 

@@ -43,7 +43,10 @@ impl Samples {
     }
 
     fn family(&mut self, metric: &Metric) -> &mut MetricFamily {
-        let known = self.0.iter().position(|family| family.name() == metric.name);
+        let known = self
+            .0
+            .iter()
+            .position(|family| family.name() == metric.name);
         let at = known.unwrap_or_else(|| {
             let mut family = MetricFamily::default();
             family.set_name(metric.name.to_owned());

@@ -148,7 +148,12 @@ mod tests {
         for metric in METRICS {
             assert!(seen.insert(metric.name), "{}", metric.name);
             let is_counter = metric.kind == Kind::Counter;
-            assert_eq!(metric.name.ends_with("_total"), is_counter, "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                is_counter,
+                "{}",
+                metric.name
+            );
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }
