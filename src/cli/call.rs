@@ -305,6 +305,7 @@ impl Request {
             id: self.id..self.id + 1,
             edits: Vec::new(),
             progress_token: Some(self.token..self.token + 1),
+            meter: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
 use crate::front::tasks;
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{
     HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, Reason, RpcError,
     UNSUPPORTED_VERSION, result_response,
@@ -143,7 +144,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     fn receive(&mut self, reply: Reply) -> Went {
         match reply {
             Reply::Answer(answer) => {
-                self.relayed.call.traced.answered(&answer);
+                self.relayed.call.answered(&answer);
                 self.answered(&answer);
             }
             Reply::Failed(error) => self.fail(200, &error),
@@ -231,18 +232,29 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
                 return;
             }
         }
-        let Relayed { call, bound, .. } = self.relayed;
+        let Relayed {
+            mut call, bound, ..
+        } = self.relayed;
+        let operation = call.operation.take();
         let client_id = call.client_id.clone();
         let server = call.link().server().to_owned();
         let asked = std::mem::take(&mut self.inquiry);
         let asks = input_requests(&asked.questions);
         let parked = self.parking.park(&bound.digest(""), call, kept, asked);
         let response = match parked {
-            Ok(state) => result_response(&client_id, &input_required(&asks, &state)),
+            Ok(state) => {
+                operation
+                    .iter()
+                    .for_each(|operation| operation.ended(Outcome::Success));
+                result_response(&client_id, &input_required(&asks, &state))
+            }
             Err(parked) => {
                 parked.give_up("too many calls wait for their clients");
                 let detail = "asks something, and too many calls wait for their clients already";
                 let error = RpcError::gateway(Reason::Busy, &server, detail);
+                operation
+                    .iter()
+                    .for_each(|operation| operation.failed(&error));
                 error.response(Some(&client_id))
             }
         };
@@ -382,6 +394,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         }
         let rest = result.strip_prefix('{').unwrap_or_default();
         let ours = format!("\"_meta\":{{\"{}\":{SERVER_INFO}}}", meta::SERVER_INFO);
+        self.relayed.call.ends(Outcome::Success);
         let response = result_response(&self.relayed.call.client_id, &format!("{{{ours},{rest}"));
         self.output.respond(200, &[&response]);
     }
@@ -402,7 +415,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
-        self.relayed.call.traced.failed(error);
+        self.relayed.call.failed(error);
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }

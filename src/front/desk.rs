@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
+use crate::front::operation::Operation;
 use crate::front::request::{Named, Params};
 use crate::journal::metrics::meter::Meter;
 use crate::mcp::era::Era;
 use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
+use crate::mcp::method::Method;
 use crate::model::catalog::Visible;
 use crate::relay::list;
 use crate::relay::route::Route;
@@ -41,6 +43,18 @@ pub struct Target {
     pub native: Option<String>,
     /// Of a tool or prompt.
     pub meter: Option<Arc<Meter>>,
+}
+
+impl Target {
+    /// With the meter of a call of `method`, which is told to the request of the client.
+    pub fn measured(mut self, method: Method, operation: &Operation) -> Target {
+        match method {
+            Method::ToolsCall | Method::PromptsGet => operation.is_about(self.meter.clone()),
+            // Completion is about a prompt, and yet another kind of call.
+            _ => self.meter = self.server.meter(method),
+        }
+        self
+    }
 }
 
 impl Desk {

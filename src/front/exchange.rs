@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::{Channel, Voice};
+use crate::front::operation::Operation;
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
 use crate::front::session_tasks;
 use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
-use crate::front::traced::Traced;
 use crate::http::Responder;
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::task::Part;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
@@ -48,7 +49,8 @@ pub struct Outstanding {
     pub ceiling: Instant,
     pub effect: Effect,
     pub translation: Translation,
-    pub traced: Traced,
+    /// The request of the client that it answers.
+    pub operation: Option<Operation>,
 }
 
 /// What the answer of a call changes in its session.
@@ -75,7 +77,7 @@ impl Outstanding {
             ceiling: now + longest,
             effect: Effect::None,
             translation: Translation::None,
-            traced: Traced::default(),
+            operation: None,
         }
     }
 
@@ -98,6 +100,27 @@ impl Outstanding {
             ..
         } = self;
         Outstanding::new(call, client_id, lease, timeout)
+    }
+
+    /// The same with what a server said.
+    pub fn answered(&self, answer: &Answer) {
+        if let Some(operation) = &self.operation {
+            operation.answered(answer);
+        }
+    }
+
+    /// It is answered with an error of ours.
+    pub fn failed(&self, error: &RpcError) {
+        if let Some(operation) = &self.operation {
+            operation.failed(error);
+        }
+    }
+
+    /// How the request of the client ends, unless something comes between.
+    pub fn ends(&self, outcome: Outcome) {
+        if let Some(operation) = &self.operation {
+            operation.ended(outcome);
+        }
     }
 
     pub fn extend(&mut self) {
@@ -220,7 +243,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         };
         match mail.reply {
             Reply::Answer(answer) => {
-                calls[at].traced.answered(&answer);
+                calls[at].answered(&answer);
                 if matches!(calls[at].translation, Translation::None) {
                     let call = calls.swap_remove(at);
                     return self.answered(&call, answer, calls.is_empty());
@@ -230,10 +253,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 return self.take_turn(turn, at, calls);
             }
             Reply::Failed(error) => {
-                let mut call = calls.swap_remove(at);
-                call.traced.failed(&error);
-                self.end(&call, false);
-                self.respond(&call, error.response(Some(&call.client_id)));
+                let call = calls.swap_remove(at);
+                self.fail(&call, &error);
             }
             Reply::Cancelled => {
                 return self.take_turn(Turn::Drop, at, calls);
@@ -288,19 +309,24 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 return self.deliver(&call, &[&response], calls.is_empty());
             }
             Turn::Fail(error) => {
-                let mut call = calls.swap_remove(at);
-                call.traced.failed(&error);
-                self.end(&call, false);
-                self.respond(&call, error.response(Some(&call.client_id)));
+                let call = calls.swap_remove(at);
+                self.fail(&call, &error);
             }
             Turn::Drop => {
                 let call = calls.swap_remove(at);
+                call.ends(Outcome::Cancelled);
                 // The client knows: its questions are over without a word.
                 refuse_all(&self.session.end(call.call));
                 self.end(&call, false);
             }
         }
         false
+    }
+
+    fn fail(&mut self, call: &Outstanding, error: &RpcError) {
+        call.failed(error);
+        self.end(call, false);
+        self.respond(call, error.response(Some(&call.client_id)));
     }
 
     /// The server's response, with the client's id in it.
@@ -405,12 +431,11 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 at += 1;
                 continue;
             }
-            let mut call = calls.swap_remove(at);
+            let call = calls.swap_remove(at);
             match call.translation.is_asking() {
                 true => call.link().cancel(call.call, "timed out"),
                 false => call.link().expire(call.call),
             };
-            self.end(&call, false);
             let detail = match call.translation.is_asking() {
                 true => "waits for input that the client did not give in time".to_owned(),
                 false => format!(
@@ -419,8 +444,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 ),
             };
             let error = RpcError::gateway(Reason::Timeout, call.link().server(), &detail);
-            call.traced.failed(&error);
-            self.respond(&call, error.response(Some(&call.client_id)));
+            self.fail(&call, &error);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod health;
 pub mod health_mcp;
 pub mod inputs;
 pub mod listen;
+pub mod operation;
 pub mod output;
 pub mod parking;
 pub mod pipes;

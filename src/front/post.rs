@@ -5,12 +5,14 @@
 use crate::front::answer::Waiting;
 use crate::front::exchange::with_type;
 use crate::front::headers;
+use crate::front::operation::Operation;
 use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
 use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
 use crate::front::subscription::{self, Opening};
 use crate::http::{Head, Responder};
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era;
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::relay::view::{Scope, View, parse_query};
@@ -56,9 +58,13 @@ impl Streamable {
                 return refuse(call, &Refusal::malformed(error), None, out);
             }
         };
+        let operation = Operation::begin(method);
         let params = match params {
             Ok(params) => params,
-            Err(error) => return refuse(call, &Refusal::malformed(error), Some(id), out),
+            Err(error) => {
+                operation.failed(&error);
+                return refuse(call, &Refusal::malformed(error), Some(id), out);
+            }
         };
         let request = Request {
             envelope,
@@ -66,15 +72,20 @@ impl Streamable {
             method,
             params: &params,
             head: Some(call.head),
+            operation: &operation,
         };
         let outcome = MAILBOX.with(|mail| self.serve(call, &request, mail, out));
         // A subscription may be quiet for long, and had better hold no more than it needs.
         drop(params);
         let outcome = outcome.and_then(|left| match left {
-            Some(opening) => self.listen(call, opening, out),
+            Some(opening) => {
+                let listened = self.listen(call, opening, out);
+                listened.inspect(|()| operation.goes_on())
+            }
             None => Ok(()),
         });
         if let Err(refusal) = outcome {
+            operation.failed(&refusal.error);
             refuse(call, &refusal, Some(id), out);
         }
     }
@@ -109,7 +120,10 @@ impl Streamable {
         let step = face.decide(request, &terms, &view, mail)?;
         let mut output = Output::http(out, &call.headers, accepts(call.head));
         match step {
-            Step::Done(result) => output.respond(200, &[&result_response(request.id, &result)]),
+            Step::Done(result) => {
+                request.operation.ended(Outcome::Success);
+                output.respond(200, &[&result_response(request.id, &result)]);
+            }
             Step::Relayed(relayed) => Waiting::new(relayed, mail, output, &self.parking).run(),
             Step::Listen(opening) => return Ok(Some(opening)),
         }

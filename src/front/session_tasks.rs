@@ -139,6 +139,7 @@ impl Streamable {
             id: span_in(text, id),
             edits: task::renamed(text, object, Part::Params, native).map_err(foreign)?,
             progress_token: params.progress_token().map(|raw| span_in(text, raw)),
+            meter: server.meter(method),
         };
         let (errand, part) = match method {
             Method::TasksResult => (Errand::Awaits { task }, Part::Other),

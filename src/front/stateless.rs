@@ -11,11 +11,12 @@ use crate::front::answer::{Bound, Relayed, may_ask};
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::Outstanding;
 use crate::front::headers;
+use crate::front::operation::Operation;
 use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
-use crate::front::traced::{Asked, Traced};
+use crate::front::traced::Asked;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
 use crate::mcp::error::{
@@ -53,6 +54,7 @@ pub struct Request<'a> {
     pub params: &'a Params<'a>,
     /// Set for a request that came over HTTP: its headers repeat the body.
     pub head: Option<&'a Head<'a>>,
+    pub operation: &'a Operation,
 }
 
 /// What a request says about itself and its client.
@@ -193,30 +195,13 @@ impl<'a> Stateless<'a> {
         view: &View,
         mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
-        let mut traced = Traced::begin(&Asked {
+        let _working = request.operation.trace(&Asked {
             method: request.method,
             id: request.id,
             revision: STATELESS,
             is_http: request.head.is_some(),
             params: Some(request.params),
         });
-        let _working = traced.enter();
-        let mut step = self.decide_on(request, terms, view, mail);
-        match &mut step {
-            Ok(Step::Relayed(relayed)) => relayed.call.traced = traced,
-            Ok(Step::Done(_) | Step::Listen(_)) => traced.succeeded(),
-            Err(refusal) => traced.failed(&refusal.error),
-        }
-        step
-    }
-
-    fn decide_on(
-        &self,
-        request: &Request<'a>,
-        terms: &Terms<'a>,
-        view: &View,
-        mail: &LazyMailbox,
-    ) -> Result<Step<'a>, Refusal> {
         let world = self.desk.hub.world();
         let visible = view.visible(&world);
         let place = Place {
@@ -320,7 +305,12 @@ impl<'a> Stateless<'a> {
     ) -> Result<Step<'a>, Refusal> {
         let caller = caller_of(terms, method);
         let found = self.desk.find(place, &key, &caller);
-        let Target { server, native, .. } = found.map_err(renumbered)?;
+        let found = found.map_err(renumbered)?;
+        let Target {
+            server,
+            native,
+            meter,
+        } = found.measured(method, request.operation);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);
@@ -334,8 +324,10 @@ impl<'a> Stateless<'a> {
         };
         let task_key = place.world.fixed.task_key.clone();
         if let Some(back) = self.returned(&server, request, &bound)? {
+            let mut call = back.call.resumed(request.id);
+            call.operation = Some(request.operation.hand_over());
             return Ok(Step::Relayed(Relayed {
-                call: back.call.resumed(request.id),
+                call,
                 from_stateless: false,
                 method,
                 about: key.value,
@@ -358,14 +350,17 @@ impl<'a> Stateless<'a> {
             id: span_in(text, request.id),
             edits,
             progress_token: bound.progress_token.map(|raw| span_in(text, raw)),
+            meter,
         };
         if let (false, Some(level)) = (is_stateless, terms.level) {
             lower_level(&server, level);
         }
         let call = lease.link.call(&outgoing, next_caller(), mail.sender())?;
         let timeout = server.config.request_timeout;
+        let mut call = Outstanding::new(call, request.id, lease, timeout);
+        call.operation = Some(request.operation.hand_over());
         Ok(Step::Relayed(Relayed {
-            call: Outstanding::new(call, request.id, lease, timeout),
+            call,
             from_stateless: is_stateless,
             method,
             about: key.value,

@@ -13,6 +13,7 @@ use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
 use crate::front::listen;
+use crate::front::operation::Operation;
 use crate::front::parking::Parking;
 use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
 use crate::front::request::{Named, Params};
@@ -22,8 +23,9 @@ use crate::front::session_tasks;
 use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
-use crate::front::traced::{Asked, Traced};
+use crate::front::traced::Asked;
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
 use crate::mcp::error::{
     INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, SESSION_NOT_FOUND,
@@ -91,6 +93,7 @@ struct Passage<'a> {
     id: &'a str,
     params: &'a Params<'a>,
     mail: &'a Mailbox,
+    operation: &'a Operation,
 }
 
 /// On whose process a resource is watched: the shared one, as long as sessions do not have their
@@ -262,7 +265,12 @@ impl Streamable {
         };
         let (session, narrowing) = match self.enter(call) {
             Ok(entered) => entered,
-            Err((status, error)) => return self.refuse(call, status, &error, id, out),
+            Err((status, error)) => {
+                if let Kind::Request { method, .. } = &envelope.kind {
+                    Operation::begin(method).failed(&error);
+                }
+                return self.refuse(call, status, &error, id, out);
+            }
         };
         let view = session.view.narrowed(narrowing);
         let seat = self.seat(&session, &view);
@@ -368,42 +376,16 @@ impl Streamable {
     }
 
     fn initialize(&self, call: &Call<'_>, id: &str, params: Option<&str>, out: &mut Responder<'_>) {
-        if self.desk.is_draining() {
-            let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
-            return self.refuse(call, 503, &error, Some(id), out);
-        }
-        let client = match Initialize::parse(params) {
-            Ok(client) => client,
-            Err(error) => {
-                return out.send(
-                    200,
-                    &with_type(&call.headers, "application/json"),
-                    &[&error.response(Some(id))],
-                );
-            }
-        };
-        if let Scope::Server(name) = &call.scope
-            && self.desk.hub.world().position_named(name).is_none()
-        {
-            let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
-            return self.refuse(call, 404, &error, Some(id), out);
-        }
-        let filter = match parse_query(call.head.query, &self.desk.hub.world()) {
-            Ok(filter) => filter,
-            Err(bad) => {
-                let error = RpcError::new(INVALID_PARAMS, bad.0);
-                return self.refuse(call, 400, &error, Some(id), out);
-            }
-        };
-        let view = View {
-            scope: call.scope.clone(),
-            filters: filter.into_iter().collect(),
-        };
-        let opened = self.open(&client, view, call.peer.address, None);
-        let (session, result) = match opened {
+        let operation = Operation::begin("initialize");
+        let _working = operation.trace(&Asked::initialize(id, true));
+        let (session, result) = match self.opened(call, params) {
             Ok(opened) => opened,
-            Err(error) => return self.refuse(call, 503, &error, Some(id), out),
+            Err((status, error)) => {
+                operation.failed(&error);
+                return self.refuse(call, status, &error, Some(id), out);
+            }
         };
+        operation.ended(Outcome::Success);
         let mut headers = with_type(&call.headers, "application/json");
         headers.push((SESSION_HEADER, &session.id));
         let accepts = accepts(call.head);
@@ -417,6 +399,33 @@ impl Streamable {
             exchange.done.push(result_response(id, &result));
             exchange.run(Vec::new());
         });
+    }
+
+    /// The session that `initialize` asks for, or the status and error that refuse it.
+    fn opened(
+        &self,
+        call: &Call<'_>,
+        params: Option<&str>,
+    ) -> Result<(Arc<Session>, String), (u16, RpcError)> {
+        if self.desk.is_draining() {
+            let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
+            return Err((503, error));
+        }
+        let client = Initialize::parse(params).map_err(|error| (200, error))?;
+        if let Scope::Server(name) = &call.scope
+            && self.desk.hub.world().position_named(name).is_none()
+        {
+            let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
+            return Err((404, error));
+        }
+        let filter = parse_query(call.head.query, &self.desk.hub.world())
+            .map_err(|bad| (400, RpcError::new(INVALID_PARAMS, bad.0)))?;
+        let view = View {
+            scope: call.scope.clone(),
+            filters: filter.into_iter().collect(),
+        };
+        self.open(&client, view, call.peer.address, None)
+            .map_err(|error| (503, error))
     }
 
     /// Opens a session once clients are let in. Gives the result of `initialize` with it.
@@ -536,24 +545,36 @@ impl Streamable {
             }
             Kind::Error { id: None, .. } => Step::Silent,
             Kind::Request { id, method } => {
-                let mut traced = Traced::begin(&Asked {
+                let operation = Operation::begin(method);
+                let _working = operation.trace(&Asked {
                     method,
                     id,
                     revision: seat.session.revision.as_str(),
                     is_http: seat.session.channel.is_none(),
                     params: params.as_ref().ok(),
                 });
-                let _working = traced.enter();
-                let outcome = params
-                    .and_then(|params| self.request(seat, envelope, id, method, &params, mail));
+                let outcome = params.and_then(|params| {
+                    let passage = Passage {
+                        seat,
+                        envelope,
+                        id,
+                        params: &params,
+                        mail,
+                        operation: &operation,
+                    };
+                    self.request(&passage, method)
+                });
                 match outcome {
-                    Ok(Step::Relayed(call)) => Step::Relayed(Outstanding { traced, ..call }),
+                    Ok(Step::Relayed(mut call)) => {
+                        call.operation = Some(operation);
+                        Step::Relayed(call)
+                    }
                     Ok(step) => {
-                        traced.succeeded();
+                        operation.ended(Outcome::Success);
                         step
                     }
                     Err(error) => {
-                        traced.failed(&error);
+                        operation.failed(&error);
                         Step::Done(error.response(Some(id)))
                     }
                 }
@@ -591,29 +612,22 @@ impl Streamable {
         }
     }
 
-    fn request(
-        &self,
-        seat: &Seat<'_>,
-        envelope: &Envelope<'_>,
-        id: &str,
-        method: &str,
-        params: &Params<'_>,
-        mail: &Mailbox,
-    ) -> Result<Step, RpcError> {
+    fn request(&self, passage: &Passage<'_>, method: &str) -> Result<Step, RpcError> {
+        let Passage {
+            seat,
+            envelope,
+            id,
+            params,
+            mail,
+            ..
+        } = *passage;
         let Some(method) = Method::parse(method) else {
             return Err(RpcError::new(
                 METHOD_NOT_FOUND,
                 format!("method not found: {method}"),
             ));
         };
-        let passage = Passage {
-            seat,
-            envelope,
-            id,
-            params,
-            mail,
-        };
-        let relay = |key: Named<'_>| self.relay(&passage, key);
+        let relay = |key: Named<'_>| self.relay(passage, method, key);
         match method {
             Method::Initialize => Err(RpcError::new(
                 INVALID_REQUEST,
@@ -628,8 +642,8 @@ impl Streamable {
             Method::PromptsGet => relay(Named::key(params, "name", ListKind::Prompts)?),
             Method::ResourcesRead => relay(Named::key(params, "uri", ListKind::Resources)?),
             Method::Complete => relay(Named::reference(params)?),
-            Method::ResourcesSubscribe => self.subscribe(&passage),
-            Method::ResourcesUnsubscribe => self.unsubscribe(&passage),
+            Method::ResourcesSubscribe => self.subscribe(passage),
+            Method::ResourcesUnsubscribe => self.unsubscribe(passage),
             Method::SetLevel => self.set_level(seat, id, params),
             Method::TasksGet
             | Method::TasksResult
@@ -652,9 +666,15 @@ impl Streamable {
     }
 
     /// Sends a request on to the server it belongs to.
-    fn relay(&self, passage: &Passage<'_>, key: Named<'_>) -> Result<Step, RpcError> {
+    fn relay(
+        &self,
+        passage: &Passage<'_>,
+        method: Method,
+        key: Named<'_>,
+    ) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        let target = target.measured(method, passage.operation);
         self.relay_to(passage, target, key.raw, &caller)
     }
 
@@ -673,8 +693,13 @@ impl Streamable {
             id,
             params,
             mail,
+            ..
         } = *passage;
-        let Target { server, native, .. } = target;
+        let Target {
+            server,
+            native,
+            meter,
+        } = target;
         self.desk.check_open(&server)?;
         let lease = server.link_for(caller)?;
         let link = &lease.link;
@@ -688,6 +713,7 @@ impl Streamable {
             progress_token: params
                 .progress_token()
                 .map(|raw| span_in(envelope.text, raw)),
+            meter,
         };
         let request = (envelope, params);
         let mut errand = Errand::None;
@@ -789,7 +815,7 @@ impl Streamable {
         let target = Target {
             server: server.clone(),
             native: None,
-            meter: None,
+            meter: server.meter(Method::ResourcesSubscribe),
         };
         match self.relay_to(passage, target, key.raw, &subscriber(seat, &server)) {
             Ok(Step::Relayed(mut call)) => {
@@ -874,7 +900,7 @@ impl Streamable {
             let target = Target {
                 server: server.clone(),
                 native: None,
-                meter: None,
+                meter: server.meter(Method::ResourcesUnsubscribe),
             };
             return self.relay_to(passage, target, key.raw, &caller);
         }

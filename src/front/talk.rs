@@ -14,14 +14,17 @@ use crate::front::channel::{Channel, Voice};
 use crate::front::exchange::Exchange;
 use crate::front::face::Initialize;
 use crate::front::flight::Flight;
+use crate::front::operation::Operation;
 use crate::front::output::Output;
 use crate::front::request::Params;
 use crate::front::session::Session;
 use crate::front::stateless::{self, Refusal, Stateless};
 use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
+use crate::front::traced::Asked;
 use crate::front::workers::Workers;
 use crate::journal::context::{self, Context};
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
 use crate::relay::view::{Filter, Scope, View};
@@ -132,6 +135,7 @@ impl Talk {
         let envelope = Envelope::parse(&text, FROM_CLIENT)?;
         match &envelope.kind {
             Kind::Request { id, method } if method == "ping" && !is_stateless(&envelope) => {
+                Operation::begin("ping").ended(Outcome::Success);
                 self.channel.send(result_response(id, "{}"));
             }
             Kind::Request { id, method } if method == "initialize" && !is_stateless(&envelope) => {
@@ -334,7 +338,13 @@ impl Talk {
     }
 
     fn initialize(&self, id: &str, params: Option<&str>) {
+        let operation = Operation::begin("initialize");
+        let _working = operation.trace(&Asked::initialize(id, false));
         let opened = self.open(params);
+        match &opened {
+            Ok(_) => operation.ended(Outcome::Success),
+            Err(error) => operation.failed(error),
+        }
         let mut state = self.state();
         match opened {
             Ok((session, _)) if state.closed => {
@@ -466,6 +476,7 @@ impl Talk {
             }
             state.flights.push(flight.clone());
         }
+        let operation = Operation::begin(&request.method);
         let served = params.map_err(Refusal::from).and_then(|params| {
             let request = stateless::Request {
                 envelope,
@@ -473,9 +484,13 @@ impl Talk {
                 method: &request.method,
                 params: &params,
                 head: None,
+                operation: &operation,
             };
             self.serve(&request, &flight, number)
         });
+        if let Err(refusal) = &served {
+            operation.failed(&refusal.error);
+        }
         if let (Err(refusal), false) = (served, flight.is_over()) {
             self.channel
                 .send(refusal.error.response(Some(request.id())));
@@ -510,6 +525,7 @@ impl Talk {
             let mut output = Output::Channel(Voice::new(&self.channel), flight);
             match step {
                 stateless::Step::Done(result) => {
+                    request.operation.ended(Outcome::Success);
                     output.respond(200, &[&result_response(request.id, &result)]);
                 }
                 stateless::Step::Relayed(relayed) => {
@@ -517,6 +533,7 @@ impl Talk {
                 }
                 stateless::Step::Listen(opening) => {
                     subscription::serve(subscriptions, opening, desk, mail, output)?;
+                    request.operation.goes_on();
                 }
             }
             Ok(())

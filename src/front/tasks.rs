@@ -108,11 +108,14 @@ impl<'a> Stateless<'a> {
             id: span_in(text, request.id),
             edits: vec![(span_in(text, key.raw), quoted(&id.native))],
             progress_token: bound.progress_token.map(|raw| span_in(text, raw)),
+            meter: server.meter(method),
         };
         let call = lease.link.call(&outgoing, next_caller(), mail.sender())?;
         let timeout = server.config.request_timeout;
+        let mut call = Outstanding::new(call, request.id, lease, timeout);
+        call.operation = Some(request.operation.hand_over());
         Ok(Step::Relayed(Relayed {
-            call: Outstanding::new(call, request.id, lease, timeout),
+            call,
             from_stateless: true,
             method,
             about: key.value,

@@ -11,10 +11,8 @@ use crate::front::request::Params;
 use crate::http::Head;
 use crate::journal::context::{self, Context, Guard};
 use crate::journal::span::{self, Role, Span};
-use crate::mcp::error::RpcError;
 use crate::mcp::method::Method;
 use crate::mcp::trace::{self, BAGGAGE, PARENT, STATE, TraceContext};
-use crate::upstream::call::Answer;
 use crate::wire::json::string_value;
 use crate::wire::members::Members;
 
@@ -42,15 +40,10 @@ fn of_headers(head: &Head<'_>) -> Option<TraceContext> {
     TraceContext::parse(parent, state.as_deref())
 }
 
-/// One request of a client from its reading to the end of its answer. Nothing at all for one
-/// without a trace that is not recorded.
-#[derive(Default)]
-pub struct Traced(Option<Box<Inner>>);
-
-struct Inner {
-    /// What its thread works on meanwhile.
+/// What a request of a client is worked on as, if it has a trace or is recorded.
+pub struct Traced {
     work: Context,
-    span: Option<Span>,
+    pub span: Option<Span>,
 }
 
 /// What a request asks for, as far as its span tells it.
@@ -65,14 +58,15 @@ pub struct Asked<'a> {
 }
 
 impl Traced {
-    pub fn begin(asked: &Asked<'_>) -> Traced {
+    /// `None` in the usual case: nothing is known of a trace that its thread does not know yet.
+    pub fn begin(asked: &Asked<'_>) -> Option<Box<Traced>> {
         let meta = asked.params.and_then(Params::meta);
         let says = |key: &str| meta.is_some_and(|meta| meta.get(key).is_some());
         if !span::is_on() && !says(PARENT) && !says(BAGGAGE) {
-            return Traced(None);
+            return None;
         }
         let around = context::current().unwrap_or_else(Context::next);
-        Traced::of(asked, meta, around)
+        Some(Box::new(Traced::of(asked, meta, around)))
     }
 
     #[cold]
@@ -97,41 +91,27 @@ impl Traced {
             trace,
             baggage: baggage.map(Cow::into_owned).or(around.baggage),
         };
-        Traced(Some(Box::new(Inner { work, span })))
+        Traced { work, span }
     }
 
     /// This thread works on it until the guard is dropped.
-    pub fn enter(&self) -> Option<Guard> {
-        Some(context::enter(self.0.as_ref()?.work.clone()))
-    }
-
-    fn span(&mut self) -> Option<&mut Span> {
-        self.0.as_mut()?.span.as_mut()
-    }
-
-    /// The gateway answered it itself.
-    pub fn succeeded(&mut self) {
-        if let Some(span) = self.span() {
-            span.succeed();
-        }
-    }
-
-    /// The client gets an error of ours.
-    pub fn failed(&mut self, error: &RpcError) {
-        if let Some(span) = self.span() {
-            span.fail_with(error);
-        }
-    }
-
-    /// The client gets what a server said.
-    pub fn answered(&mut self, answer: &Answer) {
-        if let Some(span) = self.span() {
-            span.answer(&answer.line[answer.payload.clone()], answer.is_error);
-        }
+    pub fn enter(&self) -> Guard {
+        context::enter(self.work.clone())
     }
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// Which revision it will be is not known yet.
+    pub fn initialize(id: &'a str, is_http: bool) -> Asked<'a> {
+        Asked {
+            method: "initialize",
+            id,
+            revision: "",
+            is_http,
+            params: None,
+        }
+    }
+
     fn span(&self, parent: Option<&TraceContext>) -> Span {
         let text = |key: &str| self.params.and_then(|params| params.string(key));
         // Any text can be asked for, and each name of a span counts at who takes it.
@@ -139,7 +119,9 @@ impl Asked<'_> {
         let method = if is_known { self.method } else { "_OTHER" };
         let mut span = Span::begin(Role::Server, method.to_owned(), parent);
         span.set_request(method, text("name").as_deref(), text("uri").as_deref());
-        span.set("mcp.protocol.version", self.revision);
+        if !self.revision.is_empty() {
+            span.set("mcp.protocol.version", self.revision);
+        }
         let id = string_value(self.id).unwrap_or(Cow::Borrowed(self.id));
         span.set("jsonrpc.request.id", &*id);
         if self.is_http {

@@ -2,6 +2,7 @@
 //! takes them (`journal::otlp`); otherwise whoever asks learns so from one number and goes on.
 //! Process-wide, like the log. A span that nobody has room for is counted and dropped.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -10,7 +11,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::Sender;
 
 use crate::base::{limits, sys};
-use crate::mcp::error::{Reason, RpcError};
+use crate::journal::metrics::outcome::Outcome;
+use crate::mcp::error::RpcError;
 use crate::mcp::trace::{SAMPLED, SpanId, TraceContext, TraceId};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
@@ -82,8 +84,7 @@ pub enum Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        let end = text.floor_char_boundary(limits::SPAN_TEXT_BYTES);
-        Value::Text(text[..end].to_owned())
+        Value::Text(cut(text).to_owned())
     }
 }
 
@@ -161,9 +162,8 @@ impl Span {
         self.set("mcp.method.name", method);
         let name = name.filter(|_| matches!(method, "tools/call" | "prompts/get"));
         if let Some(name) = name {
-            let end = name.floor_char_boundary(limits::SPAN_TEXT_BYTES);
             if let Some(record) = &mut self.record {
-                record.name = format!("{method} {}", &name[..end]);
+                record.name = format!("{method} {}", cut(name));
             }
             match method {
                 "tools/call" => {
@@ -198,32 +198,32 @@ impl Span {
         }
     }
 
+    /// How it ends, unless something comes between.
+    pub fn end(&mut self, outcome: Outcome) {
+        let code = match outcome {
+            Outcome::Error(code) => Some(code),
+            _ => None,
+        };
+        match outcome.error_type() {
+            None => self.succeed(),
+            Some(kind) => self.fail(kind, code, kind),
+        }
+    }
+
     /// The error that the client gets.
     pub fn fail_with(&mut self, error: &RpcError) {
-        let code = error.code.to_string();
-        let reason = error.reason().map(Reason::as_str);
-        self.fail(reason.unwrap_or(&code), Some(error.code), &error.message);
+        let kind = Outcome::of_error(error).error_type();
+        self.fail(kind.unwrap_or("_OTHER"), Some(error.code), &error.message);
     }
 
     /// The response of a server: `payload` is its result, or its error object.
     pub fn answer(&mut self, payload: &[u8], is_error: bool) {
-        let text = str::from_utf8(payload).ok();
+        self.end(Outcome::of_response(payload, is_error));
+        let text = str::from_utf8(payload).ok().filter(|_| is_error);
         let members = text.and_then(|text| Members::parse(text, 1, FROM_SERVER).ok());
-        let Some(members) = members else {
-            return self.fail("_OTHER", None, "an answer that cannot be read");
-        };
-        let code = members.get("code").and_then(|code| code.parse().ok());
-        match (is_error, code) {
-            (false, _) if members.get("isError") == Some("true") => {
-                self.fail("tool_error", None, "the tool failed");
-            }
-            (false, _) => self.succeed(),
-            (true, None) => self.fail("_OTHER", None, "an error without a code"),
-            (true, Some(code)) => {
-                let message = members.string("message").unwrap_or_default();
-                let kind = i32::to_string(&code);
-                self.fail(&kind, Some(code), &message);
-            }
+        let message = members.and_then(|error| error.string("message").map(Cow::into_owned));
+        if let (Some(record), Some(message)) = (&mut self.record, message) {
+            record.error = Some(cut(&message).to_owned());
         }
     }
 
@@ -233,10 +233,7 @@ impl Span {
         let Some(record) = &mut self.record else {
             return;
         };
-        record.error = error.map(|message| {
-            let end = message.floor_char_boundary(limits::SPAN_TEXT_BYTES);
-            message[..end].to_owned()
-        });
+        record.error = error.map(|message| cut(message).to_owned());
         let told = ["error.type", "rpc.response.status_code"];
         record.attributes.retain(|(key, _)| !told.contains(key));
     }
@@ -265,6 +262,11 @@ impl From<i64> for Value {
     fn from(number: i64) -> Value {
         Value::Number(number)
     }
+}
+
+/// As much of a text as a span tells.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(limits::SPAN_TEXT_BYTES)]
 }
 
 fn new_trace_id() -> TraceId {

@@ -11,6 +11,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::limits;
+use crate::journal::metrics::meter::Meter;
+use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::RpcError;
 use crate::mcp::method::Ask;
 
@@ -33,6 +35,8 @@ pub struct Outgoing<'a> {
     pub edits: Vec<(Range<usize>, String)>,
     /// The progress token's literal.
     pub progress_token: Option<Range<usize>>,
+    /// What measures it at the server.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// What comes back for one call. Exactly one `Answer` or `Failed`, and nothing after it.
@@ -73,6 +77,8 @@ pub struct Answer {
     /// The result, or the error object.
     pub payload: Range<usize>,
     pub is_error: bool,
+    /// What the answer says, in the words of metrics.
+    pub outcome: Outcome,
 }
 
 #[derive(Debug)]

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits;
+use crate::journal::metrics::is_recording;
+use crate::journal::metrics::outcome::Outcome;
+use crate::journal::span;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -148,6 +151,10 @@ impl Inbound {
                     id: span_in(text, id),
                     payload: span_in(text, payload),
                     is_error,
+                    outcome: match is_recording() || span::is_on() {
+                        true => Outcome::of_response(payload.as_bytes(), is_error),
+                        false => Outcome::Success,
+                    },
                 };
                 self.link.answered(number, answer);
                 if self.link.listening().calls().contains(&number) {

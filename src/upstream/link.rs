@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::base::limits;
+use crate::journal::metrics::meter::{Meter, of_method};
+use crate::journal::metrics::outcome::Outcome;
 use crate::journal::span::Span;
 use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::mcp::meta;
-use crate::mcp::method::CANCELLED;
+use crate::mcp::method::{CANCELLED, Method};
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
@@ -159,24 +161,27 @@ struct Waiting {
     progress_token: Option<String>,
     caller: Caller,
     errand: Errand,
+    began: Instant,
+    meter: Option<Arc<Meter>>,
     /// Set while the call's trace is recorded; ends with the call.
     span: Option<Box<Span>>,
 }
 
 impl Waiting {
-    /// The call is over with an error of ours.
+    /// It is over.
+    fn measure(&self, outcome: Outcome) {
+        if let Some(meter) = &self.meter {
+            meter.call.record(self.began.elapsed(), outcome);
+        }
+    }
+
+    /// It is over with an error of ours.
     fn fail(mut self, id: CallId, error: RpcError) {
+        self.measure(Outcome::of_error(&error));
         if let Some(span) = &mut self.span {
             span.fail_with(&error);
         }
         deliver(&self.mail, id, Reply::Failed(error));
-    }
-
-    fn answer(mut self, id: CallId, answer: Answer) {
-        if let Some(span) = &mut self.span {
-            span.answer(&answer.line[answer.payload.clone()], answer.is_error);
-        }
-        deliver(&self.mail, id, Reply::Answer(answer));
     }
 }
 
@@ -344,6 +349,8 @@ impl Link {
             progress_token: token,
             caller: Caller::Client { session },
             errand,
+            began: Instant::now(),
+            meter: request.meter.clone(),
             span: span.map(Box::new),
         };
         self.submit(id, line, waiting)
@@ -380,6 +387,8 @@ impl Link {
             progress_token: None,
             caller: Caller::Gateway,
             errand: Errand::None,
+            began: Instant::now(),
+            meter: Method::parse(method).and_then(|method| of_method(&self.server, method)),
             span: None,
         };
         self.submit(id, line.into_bytes(), waiting)?;
@@ -387,6 +396,7 @@ impl Link {
     }
 
     fn submit(&self, id: CallId, line: Vec<u8>, waiting: Waiting) -> Result<CallId, RpcError> {
+        let began = waiting.began;
         {
             let mut pending = self.pending();
             if let Some((reason, detail)) = &pending.closed {
@@ -398,7 +408,7 @@ impl Link {
             pending.client_calls += usize::from(waiting.caller != Caller::Gateway);
             pending.calls.insert(id, waiting);
         }
-        let deadline = Instant::now() + limits::QUEUE_WAIT;
+        let deadline = began + limits::QUEUE_WAIT;
         let sent = match &self.wire {
             Wire::Pipe(outlet) => outlet.send(line, deadline),
             Wire::Remote(remote) => remote.send(Some(id), line, Some(deadline)),
@@ -408,13 +418,15 @@ impl Link {
             Err(error) => {
                 // Gone already when the link was closed meanwhile: then its answer is in the
                 // mailbox, and the caller takes that one.
-                if self.take(id).is_none() {
+                let Some(waiting) = self.take(id) else {
                     return Ok(id);
-                }
-                Err(match error {
+                };
+                let error = match error {
                     SendError::Busy => self.busy("does not take requests fast enough"),
                     SendError::Closed => self.gone(),
-                })
+                };
+                waiting.measure(Outcome::of_error(&error));
+                Err(error)
             }
         }
     }
@@ -440,7 +452,11 @@ impl Link {
 
     /// Takes a call back: a later answer is dropped, and the server is told.
     pub fn cancel(&self, id: CallId, reason: &str) -> bool {
-        let known = self.abandon(id);
+        self.take_back(id, reason, Outcome::Cancelled)
+    }
+
+    fn take_back(&self, id: CallId, reason: &str, outcome: Outcome) -> bool {
+        let known = self.abandon(id, outcome);
         if known {
             let reason = crate::wire::json::quoted(reason);
             let params = format!("{{\"requestId\":{id},\"reason\":{reason}}}");
@@ -454,7 +470,7 @@ impl Link {
 
     /// Takes a call back that the server did not answer in its time.
     pub fn expire(&self, id: CallId) -> bool {
-        let known = self.cancel(id, "timed out");
+        let known = self.take_back(id, "timed out", Outcome::Failed(Reason::Timeout));
         if known {
             self.unanswered.store(true, Ordering::Relaxed);
         }
@@ -487,7 +503,9 @@ impl Link {
 
     /// No longer waits for the answer to `id`, without a word to the server.
     pub fn forget(&self, id: CallId) {
-        self.take(id);
+        if let Some(waiting) = self.take(id) {
+            waiting.measure(Outcome::Failed(Reason::Timeout));
+        }
     }
 
     /// Answers a question of the server with the client's own response text, whose id stands at
@@ -544,8 +562,11 @@ impl Link {
 
     /// Takes a call out whose answer nobody waits for, and remembers that the server may still
     /// be at it.
-    fn abandon(&self, id: CallId) -> bool {
-        self.pending().abandon(id).is_some()
+    fn abandon(&self, id: CallId, outcome: Outcome) -> bool {
+        let waiting = self.pending().abandon(id);
+        waiting
+            .inspect(|waiting| waiting.measure(outcome))
+            .is_some()
     }
 
     /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
@@ -566,9 +587,17 @@ impl Link {
         if let Some((errand, token)) = self.errand_of(id) {
             self.tasks.learn(&errand, id, token.as_deref(), &answer);
         }
+        let outcome = answer.outcome;
         let mut pending = self.pending();
         match pending.take(id) {
-            Some(waiting) => waiting.answer(id, answer),
+            Some(mut waiting) => {
+                if let Some(span) = &mut waiting.span {
+                    span.answer(&answer.line[answer.payload.clone()], answer.is_error);
+                }
+                deliver(&waiting.mail, id, Reply::Answer(answer));
+                drop(pending);
+                waiting.measure(outcome);
+            }
             None if pending.abandoned.remove(&id).is_some() => {}
             None => bump(&self.counters.unknown_ids),
         }
@@ -585,7 +614,7 @@ impl Link {
     /// The same, with an error of ours in place of an answer that cannot be used: the server is
     /// done with the call.
     pub fn spoilt(&self, id: CallId, error: RpcError) {
-        if let Some(waiting) = self.pending().take(id) {
+        if let Some(waiting) = self.take(id) {
             waiting.fail(id, error);
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -13,9 +13,10 @@ use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
 use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::config::settings::Settings;
+use crate::journal::metrics::meter::{self, Meter};
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::level::Level;
-use crate::mcp::method::Asks;
+use crate::mcp::method::{Asks, Method};
 use crate::net::egress::Allowed;
 use crate::upstream::call::Mailbox;
 use crate::upstream::caller::{Caller, Lease};
@@ -293,6 +294,8 @@ pub struct Server {
     asked: Arc<AtomicU8>,
     around: Surroundings,
     standing: Arc<Standing>,
+    /// Of methods that are about no tool or prompt.
+    meters: [OnceLock<Option<Arc<Meter>>>; Method::ALL.len()],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -461,7 +464,9 @@ impl Server {
             asked: Arc::default(),
             around,
             standing,
+            meters: Default::default(),
         });
+        meter::expect_server(server.name());
         {
             let mut current = lock(&server.standing.current);
             if current.strong_count() == 0 {
@@ -521,6 +526,12 @@ impl Server {
 
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// What measures calls of `method` that are about no tool or prompt.
+    pub fn meter(&self, method: Method) -> Option<Arc<Meter>> {
+        let look_up = || meter::of_method(self.name(), method);
+        self.meters[method as usize].get_or_init(look_up).clone()
     }
 
     pub fn status(&self) -> Status {

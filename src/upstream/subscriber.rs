@@ -202,6 +202,7 @@ fn error_of(link: &Link, reply: &Reply) -> Option<(i32, String)> {
 mod tests {
     use super::Subscriber;
     use crate::base::limits;
+    use crate::journal::metrics::outcome::Outcome;
     use crate::mcp::era::Era;
     use crate::upstream::call::{Answer, CallId};
     use crate::upstream::link::{Hello, Link};
@@ -260,6 +261,7 @@ mod tests {
                 payload: payload..text.len() - 1,
                 line: text.into_bytes(),
                 is_error: rest.contains("error"),
+                outcome: Outcome::Success,
             };
             self.link.answered(call, answer);
         }

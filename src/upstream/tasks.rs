@@ -202,6 +202,7 @@ pub fn named(params: &str) -> Option<String> {
 mod tests {
     use super::{Errand, Tasks};
     use crate::base::limits;
+    use crate::journal::metrics::outcome::Outcome;
     use crate::upstream::call::{Answer, CallId};
     use std::time::Instant;
 
@@ -211,6 +212,7 @@ mod tests {
             id: 0..0,
             payload: 0..result.len(),
             is_error: false,
+            outcome: Outcome::Success,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::journal::metrics::table::{
 };
 use crate::journal::metrics::{counters, histograms, is_recording};
 use crate::mcp::list::ListKind;
-use crate::mcp::method::Method;
+use crate::mcp::method::{self, Method};
 
 /// The label of what has no series of its own.
 pub const OTHER: &str = "_other";
@@ -102,6 +102,13 @@ fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A server that may be called from now on.
+pub fn expect_server(name: &str) {
+    if is_recording() {
+        table().servers.entry(name.into()).or_default();
+    }
+}
+
 /// These are the servers of the configuration: the series of all others go.
 pub fn keep_servers<'n>(names: impl Iterator<Item = &'n str>) {
     let names: HashSet<&str> = names.collect();
@@ -181,9 +188,27 @@ pub fn of_method(server: &str, method: Method) -> Option<Arc<Meter>> {
     table().meter(server, key)
 }
 
-/// For requests of clients that no server is found for, or that need none. An unknown `method`
-/// has no name of its own.
-pub fn of_request(method: Option<Method>) -> Option<&'static Series> {
+/// What a client asks for, as far as that has a name of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Method(Method),
+    Discover,
+    Listen,
+    Unknown,
+}
+
+impl Asked {
+    pub fn parse(method: &str) -> Asked {
+        match method {
+            method::DISCOVER => Asked::Discover,
+            method::LISTEN => Asked::Listen,
+            other => Method::parse(other).map_or(Asked::Unknown, Asked::Method),
+        }
+    }
+}
+
+/// For requests of clients that no server is found for, or that need none.
+pub fn of_request(asked: Asked) -> Option<&'static Series> {
     static ALL: LazyLock<Option<Vec<Series>>> = LazyLock::new(|| {
         let family = &FAMILIES.as_ref()?.operations;
         let methods = Method::ALL.into_iter().map(|method| {
@@ -193,10 +218,16 @@ pub fn of_request(method: Option<Method>) -> Option<&'static Series> {
             };
             Series::new(family, &operation_labels(method, name))
         });
-        let unknown = Series::new(family, &[OTHER, "", ""].map(Arc::from));
-        Some(methods.chain([unknown]).collect())
+        let others = [method::DISCOVER, method::LISTEN, OTHER];
+        let others = others.map(|name| Series::new(family, &[name, "", ""].map(Arc::from)));
+        Some(methods.chain(others).collect())
     });
-    let at = method.map_or(Method::ALL.len(), |method| method as usize);
+    let at = match asked {
+        Asked::Method(method) => method as usize,
+        Asked::Discover => Method::ALL.len(),
+        Asked::Listen => Method::ALL.len() + 1,
+        Asked::Unknown => Method::ALL.len() + 2,
+    };
     let all = ALL.as_ref().filter(|_| is_recording())?;
     all.get(at)
 }
