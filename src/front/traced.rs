@@ -131,3 +131,42 @@ impl<'a> Asked<'a> {
         span
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::work_on;
+    use crate::http::{Head, Parsed, no_fields};
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn told(headers: &str) -> (Option<String>, Option<String>, Option<String>) {
+        let text = format!("POST /mcp HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+        let mut fields = no_fields();
+        let Parsed::Complete(head) = Head::parse(text.as_bytes(), &mut fields) else {
+            panic!("{text}");
+        };
+        let work = work_on(&head);
+        let state = work.trace.as_ref().and_then(|trace| trace.state.clone());
+        let parent = work.trace.map(|trace| trace.parent());
+        (parent, state, work.baggage)
+    }
+
+    #[test]
+    fn headers_are_read_as_the_standards_want_it() {
+        let parent = format!("TraceParent:  {PARENT} \r\n");
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(told(""), (None, None, None));
+        assert_eq!(told(&parent), (text(PARENT), None, None));
+        let two = format!("tracestate: a=b\r\n{parent}tracestate: c=d\r\nbaggage: x=y\r\n");
+        assert_eq!(told(&two), (text(PARENT), text("a=b,c=d"), text("x=y")));
+        let lists = "baggage: x=y\r\nBaggage: z=1\r\n";
+        assert_eq!(told(lists), (None, None, text("x=y,z=1")));
+        // Nobody can know which of two is meant.
+        assert_eq!(told(&parent.repeat(2)), (None, None, None));
+        assert_eq!(told("tracestate: a=b\r\n"), (None, None, None));
+        assert_eq!(
+            told("traceparent: 00-1\r\nbaggage: x\r\n"),
+            (None, None, None)
+        );
+    }
+}

@@ -16,4 +16,5 @@ pub mod orders;
 pub mod reload;
 pub mod router;
 pub mod run;
+pub mod telemetry;
 pub mod witness;

@@ -24,6 +24,7 @@ use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
+use crate::gateway::telemetry;
 use crate::journal;
 use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
@@ -374,6 +375,7 @@ impl Keeper {
         self.put_in_force(&config, &plan);
         self.fleet.set_refresh_window(&config.settings);
         journal::log::set_level(config.settings.log_level);
+        telemetry::apply(&config.settings);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {

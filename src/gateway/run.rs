@@ -36,7 +36,9 @@ use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
+use crate::gateway::telemetry;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
@@ -89,6 +91,8 @@ pub struct Gateway {
     pub(super) herald: Option<Herald>,
     /// The client on stdin and stdout.
     pub(super) client: Option<Stdio>,
+    /// Who is told of traces and metrics.
+    pub(super) otlp: Option<Otlp>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -220,7 +224,9 @@ impl Gateway {
             health_listener,
             herald,
             client: None,
+            otlp: None,
         };
+        gateway.otlp = telemetry::start(&gateway.settings, Box::new(prometheus::gather));
         gateway.control = gateway.open_control(health);
         Ok(gateway)
     }

@@ -266,7 +266,11 @@ impl From<i64> for Value {
 
 /// As much of a text as a span tells.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(limits::SPAN_TEXT_BYTES)]
+    let mut end = text.len().min(limits::SPAN_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn new_trace_id() -> TraceId {

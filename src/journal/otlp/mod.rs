@@ -34,12 +34,15 @@ pub struct Spec {
     pub egress_allow: Vec<Allowed>,
     /// Of a hundred new traces, so many are recorded. `None`: no traces for now.
     pub trace_percent: Option<u32>,
-    /// Between two pushes of metrics. `None`: no metrics.
-    pub interval: Option<Duration>,
+    /// Between two pushes of metrics.
+    pub interval: Duration,
 }
 
 /// What there is to tell of metrics.
 pub type Gather = Box<dyn Fn() -> Vec<MetricFamily> + Send>;
+
+/// The same; nothing while nobody wants it.
+pub type GatherIfWanted = Box<dyn Fn() -> Option<Vec<MetricFamily>> + Send>;
 
 /// The running thread. `finish` sends what is left.
 pub struct Otlp {
@@ -56,17 +59,17 @@ struct Pusher {
     metrics_url: String,
     spans: Receiver<Box<Record>>,
     end: Receiver<()>,
-    interval: Option<Duration>,
-    gather: Gather,
+    interval: Duration,
+    gather: GatherIfWanted,
     start_ns: u64,
     /// Spans that wait to be sent together.
-    batch: Vec<Box<Record>>,
+    batch: Vec<Record>,
 }
 
 impl Otlp {
     /// # Errors
     /// When the system refuses a thread, or the endpoint is no URL.
-    pub fn start(spec: &Spec, gather: Gather) -> io::Result<Otlp> {
+    pub fn start(spec: &Spec, gather: GatherIfWanted) -> io::Result<Otlp> {
         let url = Url::parse(&spec.endpoint)
             .map_err(|error| io::Error::other(format!("otlp.endpoint: {error}")))?;
         let client = Client::new(&ClientOptions {
@@ -129,12 +132,11 @@ fn now_ns() -> u64 {
 
 impl Pusher {
     fn run(mut self) {
-        let mut metrics_at = self.interval.map(|interval| Instant::now() + interval);
+        let mut metrics_at = Instant::now() + self.interval;
         let mut spans_at: Option<Instant> = None;
         loop {
             let rests = self.road.rests_until();
-            let wake = [metrics_at, spans_at].into_iter().flatten().min();
-            let wake = wake.unwrap_or_else(|| Instant::now() + limits::OTLP_REST);
+            let wake = spans_at.map_or(metrics_at, |at| at.min(metrics_at));
             let wake = rests.map_or(wake, |until| wake.max(until));
             let wait = wake.saturating_duration_since(Instant::now());
             // While the receiver is left alone, spans wait in their queue, which is bounded.
@@ -145,7 +147,7 @@ impl Pusher {
             select! {
                 recv(spans) -> span => match span {
                     Ok(span) => {
-                        self.batch.push(span);
+                        self.batch.push(*span);
                         spans_at.get_or_insert(Instant::now() + limits::SPANS_GATHERED);
                     }
                     // Somebody else takes them now.
@@ -163,9 +165,9 @@ impl Pusher {
                 self.push_spans(None);
                 spans_at = None;
             }
-            if metrics_at.is_some_and(|at| at <= now) {
+            if metrics_at <= now {
                 self.push_metrics(None);
-                metrics_at = self.interval.map(|interval| Instant::now() + interval);
+                metrics_at = Instant::now() + self.interval;
             }
         }
         self.finish();
@@ -184,7 +186,9 @@ impl Pusher {
             start_ns: self.start_ns,
             now_ns: now_ns(),
         };
-        let families = (self.gather)();
+        let Some(families) = (self.gather)() else {
+            return;
+        };
         let body = metrics::body(&self.resource, &families, span);
         self.road.push(&self.metrics_url, &body, time);
     }
@@ -197,14 +201,12 @@ impl Pusher {
         while self.batch.len() < limits::SPANS
             && let Ok(span) = self.spans.try_recv()
         {
-            self.batch.push(span);
+            self.batch.push(*span);
         }
         if !self.batch.is_empty() {
             self.push_spans(Some(limits::OTLP_END));
         }
-        if self.interval.is_some() {
-            self.push_metrics(Some(limits::OTLP_END));
-        }
+        self.push_metrics(Some(limits::OTLP_END));
     }
 }
 

@@ -66,13 +66,13 @@ struct Status<'a> {
 
 const FAILED: u8 = 2;
 
-pub fn body(resource: &Resource, records: &[Box<Record>]) -> Vec<u8> {
+pub fn body(resource: &Resource, records: &[Record]) -> Vec<u8> {
     let body = Body {
         resource_spans: [ResourceSpans {
             resource,
             scope_spans: [ScopeSpans {
                 scope: SCOPE,
-                spans: records.iter().map(|record| span(record)).collect(),
+                spans: records.iter().map(span).collect(),
             }],
         }],
     };
@@ -147,7 +147,7 @@ mod tests {
             attributes: vec![Attribute::text("service.name", "onemcp")],
         };
         let read = |record| -> Json {
-            let body = body(&resource, &[Box::new(record)]);
+            let body = body(&resource, &[record]);
             serde_json::from_slice(&body).expect("JSON")
         };
         let whole = read(record);
