@@ -2,7 +2,7 @@
 //!
 //! Dependency order, outermost first; a module may use only modules to its right
 //! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > relay > upstream >
-//! journal > config > model > mcp > http > net > wire > base`.
+//! journal > config > secrets > model > mcp > http > net > wire > base`.
 
 pub mod base;
 pub mod cli;
@@ -15,5 +15,6 @@ pub mod mcp;
 pub mod model;
 pub mod net;
 pub mod relay;
+pub mod secrets;
 pub mod upstream;
 pub mod wire;

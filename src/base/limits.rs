@@ -369,6 +369,46 @@ pub const REMOTE_SHORT_STREAMS: u32 = 3;
 pub const REMOTE_STREAM_GOOD: Duration = Duration::from_secs(5);
 /// To give a session back at the end.
 pub const REMOTE_GOOD_BYE: Duration = Duration::from_millis(500);
+// Alerts.
+
+/// Sinks, and bytes of the name of one.
+pub const ALERT_SINKS: usize = 16;
+pub const ALERT_SINK_NAME_BYTES: usize = 64;
+/// Alerts that wait for one sink: beyond that the oldest is lost, and counted.
+pub const ALERT_QUEUE: usize = 1000;
+/// Troubles that are kept in mind; of more than these nobody is told anything new.
+pub const ALERT_KEYS: usize = 4096;
+/// What is said of one: the rest is cut off.
+pub const ALERT_TEXT_BYTES: usize = 2 * KIB;
+/// One try, unless configured otherwise, and the most that may be configured.
+pub const ALERT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ALERT_TIMEOUT_MS_MAX: u64 = 60_000;
+/// The longest time that a rule may ask for.
+pub const ALERT_RULE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// From the start of one try to the start of the next at the same sink, whatever is waiting.
+pub const ALERT_GAP: Duration = Duration::from_secs(1);
+/// Tries for one alert; the longest wait before the second one, which doubles, and what it grows
+/// to. Each wait is a random part of that.
+pub const ALERT_TRIES: u32 = 8;
+pub const ALERT_RETRY: Duration = Duration::from_secs(2);
+pub const ALERT_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// After so many failures in a row a sink is left alone: at least so long between two tries.
+pub const ALERT_BREAKER: u32 = 5;
+pub const ALERT_BREAKER_WAIT: Duration = Duration::from_secs(60);
+/// Of the answer of a sink, or the output of a command, no more is read. It is never shown.
+pub const ALERT_ANSWER_BYTES: usize = 4 * KIB;
+/// Changes of the configuration that wait for the thread that judges, and how often that looks for
+/// what nobody tells it.
+pub const ALERT_ORDERS: usize = 8;
+pub const ALERT_LOOK: Duration = Duration::from_secs(1);
+/// At the end of the gateway, for what is waiting.
+pub const ALERT_END: Duration = Duration::from_secs(2);
+/// How often a running command is looked at: whether it is still wanted.
+pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
+/// How often certificates are looked at, and how long one look may take.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
+pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
+
 // HTTP towards others.
 
 /// To resolve and connect, within the time for the whole response head.
@@ -517,12 +557,40 @@ pub const CONFIG_PRESETS: usize = 1024;
 /// Headers that one entry may send, and the bytes of one value.
 pub const REMOTE_HEADERS: usize = 64;
 pub const REMOTE_HEADER_BYTES: usize = 16 * KIB;
+/// A file that `${FILE:path}` names.
+pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 /// Files in `conf.d`, bytes of all files of a configuration, and of the environment's name.
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
 pub const ENVIRONMENT_BYTES: usize = 64;
 /// Variables in `.env`.
 pub const DOTENV_VARIABLES: usize = 4096;
+/// Secrets: bytes of a name and of a value, how many there may be, providers, and the file that
+/// keeps them sealed.
+pub const SECRET_NAME_BYTES: usize = 128;
+pub const SECRET_BYTES: usize = 64 * KIB;
+pub const SECRETS: usize = 4096;
+pub const SECRET_SOURCES: usize = 32;
+pub const SEALED_BYTES: u64 = 16 * 1024 * 1024;
+/// For one command or one vault to say a secret, unless configured otherwise.
+pub const SECRET_COMMAND: Duration = Duration::from_secs(10);
+pub const SECRET_VAULT: Duration = Duration::from_secs(5);
+/// How often commands and vaults are asked anew, and how often the thread looks whether it is time.
+pub const SECRET_REFRESH: Duration = Duration::from_secs(30);
+pub const SECRET_LOOK: Duration = Duration::from_millis(250);
+/// One that could not answer is left alone for so long.
+pub const SECRET_REST: Duration = Duration::from_secs(5);
+/// What was not wanted in so many loads of the configuration is not asked for any more.
+pub const SECRET_LOADS_KEPT: u64 = 16;
+/// Words of a command, variables that it gets.
+pub const SECRET_COMMAND_WORDS: usize = 64;
+pub const SECRET_COMMAND_VARIABLES: usize = 64;
+/// One answer of a vault, and how long a token from a login is used at most.
+pub const VAULT_BYTES: usize = MIB;
+pub const VAULT_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
+/// `onemcp secret`: how long it waits for its turn at the file, and between two tries.
+pub const SECRET_LOCK: Duration = Duration::from_secs(10);
+pub const SECRET_LOCK_RETRY: Duration = Duration::from_millis(10);
 /// Changed files are read when nothing changed for so long.
 pub const CONFIG_DEBOUNCE: Duration = Duration::from_millis(500);
 /// Servers that one server may wait for.
@@ -614,8 +682,31 @@ pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
-/// Log lines that wait for the journal thread.
-pub const LOG_LINES: usize = 4096;
+/// Log lines that wait for one destination, and their bytes.
+pub const LOG_LINES: usize = 8192;
+pub const LOG_BYTES: usize = 2 * MIB;
+/// Of one line; what is longer is cut.
+pub const LOG_LINE_BYTES: usize = 16 * KIB;
+/// Of a client's text in the request log: a name, or all arguments.
+pub const LOG_ARGUMENT_CHARS: usize = 2048;
+/// Lines that go into a log file, or to stderr, in one write. Up to 4 KiB arrive in one piece.
+pub const LOG_BATCH_BYTES: usize = 64 * KIB;
+pub const LOG_STDERR_BYTES: usize = 4 * KIB;
+/// After a destination refused a line, and how often a file is looked for at its path.
+pub const LOG_RETRY: Duration = Duration::from_secs(1);
+pub const LOG_LOOK: Duration = Duration::from_secs(1);
+/// After a file could not be put aside.
+pub const LOG_ROTATE_RETRY: Duration = Duration::from_secs(10);
+/// One wait for a pipe that is full.
+pub const LOG_PIPE_WAIT: Duration = Duration::from_millis(200);
+/// For what is queued to be written at the end, and how often that is looked at.
+pub const LOG_FINISH: Duration = Duration::from_secs(1);
+pub const LOG_FINISH_LOOK: Duration = Duration::from_millis(1);
+/// Files of servers' stderr that are open at once, and what a name may take of a file's.
+pub const SERVER_LOG_FILES: usize = 64;
+pub const SERVER_LOG_NAME_BYTES: usize = 200;
+/// Secrets that are masked wherever they appear.
+pub const KNOWN_SECRETS: usize = 1024;
 /// Finished spans that wait to be sent, those of one request, and bytes of one text in them.
 pub const SPANS: usize = 2048;
 pub const SPANS_AT_ONCE: usize = 512;

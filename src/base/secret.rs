@@ -1,4 +1,4 @@
-//! A string that never prints itself.
+//! A string that never prints itself, and names that say that their value should not.
 
 use std::fmt;
 
@@ -27,6 +27,25 @@ impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// Words of a name that say that its value is nobody's business.
+const SECRET_WORDS: [&str; 9] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "key",
+    "secret",
+    "auth",
+    "authorization",
+    "cookie",
+];
+/// Whether a value of this name is to be hidden: `API_KEY`, `accessToken`, `X-Auth`.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut parts = name.split(['_', '-', '.']);
+    parts.any(|part| SECRET_WORDS.iter().any(|word| part.ends_with(word)))
 }
 
 #[cfg(test)]

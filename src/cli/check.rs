@@ -10,6 +10,7 @@ use crate::config::problem::{Problem, Severity};
 use crate::config::server::ServerState;
 use crate::config::settings::Flags;
 use crate::config::{load, load_file};
+use crate::secrets::store::Store;
 
 /// Problems as JSON lines to `out`, as text to `err`. Gives the exit code.
 pub fn run(
@@ -19,9 +20,10 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
+    let store = Store::default();
     let loaded = match file {
-        Some(file) => load_file(file, flags, environment),
-        None => load(flags, environment),
+        Some(file) => load_file(file, flags, environment, &store),
+        None => load(flags, environment, &store),
     };
     let problems = match &loaded {
         Ok(config) => &config.problems,

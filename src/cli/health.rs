@@ -17,7 +17,7 @@ use crate::cli::deadline::Deadline;
 use crate::cli::gateway_url::encode_segment;
 use crate::cli::outcome::{Failure, finish, write_line};
 use crate::config::settings::{Flags, Origin, Settings, Transport};
-use crate::config::{Environment, load, load_settings, process_environment};
+use crate::config::{Environment, load_files_settings, load_settings, process_environment};
 use crate::gateway::health_socket::sockets_of_processes;
 use crate::gateway::local_socket::{self, Owner, folders};
 
@@ -75,8 +75,8 @@ fn path_of(probe: &Probe) -> String {
 /// Those of the gateway as far as they can be known: a file that is missing or bad just now must
 /// not make a gateway look dead that serves on.
 pub fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, Failure> {
-    if let Ok(config) = load(flags, environment) {
-        return Ok(config.settings);
+    if let Ok(settings) = load_files_settings(flags, environment) {
+        return Ok(settings);
     }
     let config = load_settings(flags, environment).map_err(Failure::Configuration)?;
     Ok(config.settings)

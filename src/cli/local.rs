@@ -23,6 +23,7 @@ use crate::mcp::list::ListKind;
 use crate::model::catalog::{Catalog, Entry, Source, Visible};
 use crate::model::listing::Listing;
 use crate::model::naming::{Naming, server_slug};
+use crate::secrets::store::Store;
 use crate::upstream::event::Event;
 use crate::upstream::server::{Server, State, Status, Surroundings};
 
@@ -50,7 +51,8 @@ pub struct Local {
 
 /// Reads the file as `serve` would, and leaves out what `--filter` hides.
 pub fn configuration(flags: &Flags) -> Result<Config, Failure> {
-    let mut config = load(flags, &process_environment()).map_err(Failure::Configuration)?;
+    let config = load(flags, &process_environment(), &Store::default());
+    let mut config = config.map_err(Failure::Configuration)?;
     if let Some(filter) = &config.settings.filter {
         config.servers.retain(|server| filter.matches(&server.tags));
     }

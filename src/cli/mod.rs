@@ -124,7 +124,10 @@ pub fn with_log<T>(
     settings: &Settings,
     body: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let log = journal::log::start(settings.log_level, settings.log_format)
+    // The files are the gateway's.
+    let mut settings = settings.clone();
+    (settings.log_file, settings.server_log_dir) = (None, None);
+    let log = journal::log::start(&settings)
         .map_err(|error| Failure::Unreachable(format!("failed to start the log: {error}")))?;
     let result = body();
     log.finish();

@@ -18,12 +18,14 @@ use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
+use crate::secrets::store::Store;
 
 pub fn run(flags: &Flags) -> ExitCode {
-    match load(flags, &process_environment()) {
+    let store = Arc::new(Store::default());
+    match load(flags, &process_environment(), &store) {
         Ok(config) => {
-            let loader = config.path.clone().map(|path| loader(path, flags));
-            serve(config, loader, |_| {})
+            let loader = loader(config.path.clone(), flags, store);
+            serve(config, Some(loader), |_| {})
         }
         Err(error) => refused(&error),
     }
@@ -44,16 +46,20 @@ pub fn refused(error: &LoadError) -> ExitCode {
 }
 
 /// Reads the same files again, with the same flags and variables. Nothing is looked for: a file
-/// that is away for a moment must not be taken for another one.
-fn loader(path: PathBuf, flags: &Flags) -> Loader {
+/// that is away for a moment must not be taken for another one. Without a path the configuration
+/// was a flag or a variable, and what may have changed is what it names.
+fn loader(path: Option<PathBuf>, flags: &Flags, store: Arc<Store>) -> Loader {
     let (flags, environment) = (flags.clone(), process_environment());
-    Box::new(move || load_file(&path, &flags, &environment))
+    Box::new(move || match &path {
+        Some(path) => load_file(path, &flags, &environment, &store),
+        None => load(&flags, &environment, &store),
+    })
 }
 
 /// Runs a gateway to its end. `started` is told its URL.
 pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str)) -> ExitCode {
     let settings = &config.settings;
-    let log = match journal::log::start(settings.log_level, settings.log_format) {
+    let log = match journal::log::start(settings) {
         Ok(log) => log,
         Err(error) => {
             say(&format!("onemcp: failed to start the log: {error}"));
@@ -153,7 +159,10 @@ pub fn hand_over(
         let mut is_second = false;
         for signal in signals.forever() {
             match EndWhy::of_signal(signal) {
-                None => on_reload(),
+                None => {
+                    journal::log::reopen();
+                    on_reload();
+                }
                 Some(_) if is_second => std::process::exit(128 + SIGTERM),
                 Some(why) => {
                     log::info!("{}: shutting down; once more ends at once", why.as_str());

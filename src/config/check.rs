@@ -1,27 +1,35 @@
-//! All files at once: every problem of every entry, none of which stops the others.
-//! Pure: texts in, configuration and problems out.
+//! All files at once: every problem of every entry, none of which stops the others. Texts in,
+//! configuration and problems out; the settings first, because they say where the secrets are
+//! that entries name.
 //!
 //! The overlay is a merge patch over `mcp.json`. Fragments only add: a server or a setting that
 //! is there already is an error of the file that comes later.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jsonc_parser::ast::Value;
 
 use crate::base::limits;
+use crate::base::secret::Secret;
 use crate::config::Environment;
+use crate::config::alerts::{self, AlertSpec};
+use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
 use crate::config::dotenv;
 use crate::config::entry::{Entry, read_defaults};
 use crate::config::foreign::FOREIGN_FILE_KEYS;
+use crate::config::lookups::Lookups;
 use crate::config::near::did_you_mean;
+use crate::config::otlp;
 use crate::config::problem::{Place, Problem, Scope, Severity};
+use crate::config::secret_sources::spec;
 use crate::config::server::{ServerConfig, Surroundings, read_server};
-use crate::config::settings::{FileValues, read_file};
+use crate::config::settings::{FileValues, Flags, Settings, read_file, resolve};
 use crate::config::sources::{Source, Sources};
+use crate::secrets::store::Store;
 
 const KEYS: &[&str] = &[
     "$schema",
@@ -33,12 +41,25 @@ const KEYS: &[&str] = &[
 /// What other programs call `mcpServers`.
 const OTHER_SERVER_KEYS: &[&str] = &["servers", "context_servers", "mcp_servers"];
 
-/// What one `mcp.json` says.
-#[derive(Default)]
+/// What the files are judged with.
+pub struct Given<'g> {
+    pub flags: &'g Flags,
+    pub environment: &'g Environment,
+    /// The folder of the configuration.
+    pub folder: &'g Path,
+    /// `None` when nobody needs the servers: they are not read, and no secret is asked for.
+    pub secrets: Option<&'g Store>,
+}
+
+/// What the files say.
 pub struct Checked {
+    pub settings: Settings,
     pub servers: Vec<ServerConfig>,
-    pub settings: FileValues,
     pub problems: Vec<Problem>,
+    pub otlp_headers: Vec<(String, Secret)>,
+    pub alerts: AlertSpec,
+    /// What templates read, and where secrets are.
+    pub watched: Vec<PathBuf>,
 }
 
 /// Bytes of a file as text; a byte order mark is skipped.
@@ -64,13 +85,17 @@ pub fn file_error(place: Option<Place>, message: String, remedy: &str) -> Proble
     }
 }
 
-/// Reads the texts of a configuration that lies in `folder`.
-pub fn check(sources: &Sources, folder: &Path, environment: &Environment) -> Checked {
+/// Judges the texts of a configuration.
+pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     let mut notes = Notes::new(Scope::File);
-    let variables = variables(sources, environment, &mut notes);
+    let variables = variables(sources, given.environment, &mut notes);
     let base = sources.base.as_ref().map(lines_of);
     let overlay = sources.overlay.as_ref().map(lines_of);
     let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let toml = sources
+        .toml
+        .as_ref()
+        .map(|source| (lines_of(source), source));
 
     let base = parsed(base.iter(), &mut notes);
     let overlay = parsed(overlay.iter(), &mut notes);
@@ -91,7 +116,11 @@ pub fn check(sources: &Sources, folder: &Path, environment: &Environment) -> Che
         }
         whole.say_when_empty(&root);
     }
-    whole.finish(folder, environment, &variables)
+    if let Some((lines, source)) = &toml {
+        let lower = config_toml::read(lines, &source.text, &mut whole.problems);
+        whole.settings = std::mem::take(&mut whole.settings).over(lower);
+    }
+    whole.finish(given, &variables)
 }
 
 fn lines_of(source: &Source) -> Lines<'_> {
@@ -206,29 +235,50 @@ impl<'d> Whole<'d> {
         }
     }
 
-    fn finish(
-        mut self,
-        folder: &Path,
-        environment: &Environment,
-        variables: &Environment,
-    ) -> Checked {
-        let around = Surroundings {
-            defaults: &self.defaults,
-            environment,
-            variables,
-            folder,
-        };
-        let mut read = Vec::new();
-        for member in self.servers.iter().flatten() {
-            read.extend(read_server(member, &around, &mut self.problems));
+    fn finish(mut self, given: &Given<'_>, variables: &Environment) -> Checked {
+        let settings = resolve(
+            &self.settings,
+            given.flags,
+            given.environment,
+            &mut self.problems,
+        );
+        let (mut servers, mut watched) = (Vec::new(), Vec::new());
+        let mut otlp_headers = Vec::new();
+        let mut to_tell = AlertSpec::default();
+        if let Some(store) = given.secrets {
+            store.configure(&spec(&settings, given.environment));
+            let lookups = Lookups::new(variables, given.folder, store);
+            let found = &mut self.problems;
+            otlp_headers = otlp::headers(&settings, &lookups, found);
+            to_tell = alerts::filled(&settings, &lookups, given.folder, found);
+            watched.extend(store.watched());
+            watched.extend(lookups.take_used().files);
+            let around = Surroundings {
+                defaults: &self.defaults,
+                environment: given.environment,
+                lookups: &lookups,
+                expands: settings.enable_env_substitution,
+                folder: given.folder,
+            };
+            let mut read = Vec::new();
+            for member in self.servers.iter().flatten() {
+                read.extend(read_server(member, &around, &mut self.problems));
+            }
+            depends::check(&mut read, &mut self.problems);
+            for read in read {
+                watched.extend(read.files);
+                servers.push(read.server);
+            }
         }
-        depends::check(&mut read, &mut self.problems);
         self.problems.append(&mut self.notes.problems);
         sort(&mut self.problems);
         Checked {
-            servers: read.into_iter().map(|read| read.server).collect(),
-            settings: self.settings,
+            settings,
+            servers,
             problems: self.problems,
+            otlp_headers,
+            alerts: to_tell,
+            watched,
         }
     }
 }

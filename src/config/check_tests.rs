@@ -1,12 +1,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Checked, check as check_sources, decode};
+use super::{Checked, Given, check as check_sources, decode};
 use crate::base::limits;
 use crate::config::Environment;
 use crate::config::server::{Instances, ServerConfig, ServerState};
+use crate::config::settings::Flags;
 use crate::config::sources::{Source, Sources};
 use crate::model::backoff::RestartPolicy;
+use crate::secrets::store::Store;
 
 fn environment() -> Environment {
     let variables = [
@@ -36,8 +38,18 @@ fn alone(text: &str) -> Sources {
     }
 }
 
+fn judged(sources: &Sources) -> Checked {
+    let given = Given {
+        flags: &Flags::default(),
+        environment: &environment(),
+        folder: Path::new("/etc/onemcp"),
+        secrets: Some(&Store::default()),
+    };
+    check_sources(sources, &given)
+}
+
 fn read(text: &str) -> Checked {
-    check_sources(&alone(text), Path::new("/etc/onemcp"), &environment())
+    judged(&alone(text))
 }
 
 /// One server `a` with this entry.
@@ -381,7 +393,7 @@ fn bad_entries_are_invalid_and_named() {
     );
     check(
         r#"{"command": "x", "env": {"A": "${SECRET:k}"}}"#,
-        "needs a secret store",
+        "secret \"k\" is not there",
     );
     check(
         r#"{"command": "x", "env": {"": "1"}}"#,

@@ -1,8 +1,9 @@
-//! Substitution of variables in one string of the configuration. Pure: values come from a
-//! lookup closure, are inserted as they are, and are never expanded again.
+//! Substitution of variables, secrets and files in one string of the configuration. Pure: values
+//! come from a lookup closure, are inserted as they are, and are never expanded again.
 //!
-//! `${VAR}`, `${env:VAR}`, `${VAR:-default}` (unset or empty; the default may hold further
-//! expressions), `$VAR`, and `$${` for a literal `${`. Nothing ever reaches a shell.
+//! `${VAR}`, `${env:VAR}`, `${SECRET:name}`, `${FILE:path}`, each perhaps with `:-default` (unset
+//! or empty; the default may hold further expressions) or `:?message` (then it is an error that
+//! says so); `$VAR`; and `$${` for a literal `${`. Nothing ever reaches a shell.
 
 /// Expressions inside the defaults of expressions.
 const DEPTH: usize = 8;
@@ -50,10 +51,25 @@ pub enum Failure {
     Input(String),
     /// Any other form that only an editor can fill in.
     Editor(String),
-    /// `${SECRET:name}`.
-    Secret(String),
+    /// `${VAR:?message}`, with the message.
+    Required(String, String),
+    /// `${SECRET:name}`, and why nobody has it.
+    Secret(String, String),
+    /// `${FILE:path}` as it is written, and why it cannot be read.
+    File(String, String),
     TooDeep,
 }
+
+/// What a lookup is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'n> {
+    Variable(&'n str),
+    Secret(&'n str),
+    File(&'n str),
+}
+
+/// Gives the value, or why there is none.
+type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, String>;
 
 impl Failure {
     pub fn message(&self) -> String {
@@ -63,9 +79,19 @@ impl Failure {
             Failure::BadName => "\"${...}\" does not hold a variable name".into(),
             Failure::Input(name) => format!("${{input:{name}}} asks the user of an editor"),
             Failure::Editor(form) => format!("${{{form}}} is known to editors only"),
-            Failure::Secret(name) => format!("${{SECRET:{name}}} needs a secret store"),
+            Failure::Required(what, message) => format!("{what} is not there: {message}"),
+            Failure::Secret(name, why) => format!("secret {name:?} is not there ({why})"),
+            Failure::File(path, why) => format!("${{FILE:{path}}} cannot be read: {why}"),
             Failure::TooDeep => format!("more than {DEPTH} expressions inside each other"),
         }
+    }
+
+    /// Nothing is there; anything else is a mistake in the expression.
+    fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Failure::Unset(_) | Failure::Editor(_) | Failure::Secret(..) | Failure::File(..)
+        )
     }
 
     pub fn remedy(&self) -> String {
@@ -80,13 +106,11 @@ impl Failure {
             Failure::Editor(form) if form == "userHome" => "write ${HOME}".into(),
             Failure::Editor(form) if form == "pathSeparator" || form == "/" => "write /".into(),
             Failure::Editor(_) => "write the value itself or an environment variable".into(),
-            Failure::Secret(name) => {
-                let variable = variable_for(name);
-                format!(
-                    "secret stores arrive with a later release; until then set a variable \
-                     such as {variable} and write ${{{variable}}}"
-                )
+            Failure::Required(..) => "set it".into(),
+            Failure::Secret(name, _) => {
+                format!("store it, or write ${{SECRET:{name}:-default}}")
             }
+            Failure::File(..) => "write a readable file, or correct the path".into(),
             Failure::TooDeep => "write it flatter".into(),
         }
     }
@@ -100,18 +124,13 @@ fn variable_for(name: &str) -> String {
     upper.collect::<String>().to_ascii_uppercase()
 }
 
-pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Expanded {
+pub fn expand(text: &str, lookup: Lookup<'_>) -> Expanded {
     let mut out = Expanded::default();
     expand_into(&mut out, text, lookup, 0);
     out
 }
 
-fn expand_into(
-    out: &mut Expanded,
-    text: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-) {
+fn expand_into(out: &mut Expanded, text: &str, lookup: Lookup<'_>, depth: usize) {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         out.text.push_str(&rest[..at]);
@@ -120,7 +139,7 @@ fn expand_into(
             out.text.push_str("${");
             rest = after;
         } else if let Some(after) = rest.strip_prefix("${") {
-            let Some(end) = closing_brace(after) else {
+            let Some(end) = outside(after, |rest| rest.starts_with('}')) else {
                 out.failures.push(Failure::Unclosed);
                 return;
             };
@@ -133,51 +152,101 @@ fn expand_into(
     out.text.push_str(rest);
 }
 
-/// Offset of the `}` that belongs to a `${` just before `text`.
-fn closing_brace(text: &str) -> Option<usize> {
+/// Offset of the first place that fits and is in no `${...}` of its own.
+fn outside(text: &str, fits: fn(&str) -> bool) -> Option<usize> {
     let mut open = 0_usize;
     let bytes = text.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
+    for (at, _) in text.char_indices() {
+        if open == 0 && fits(&text[at..]) {
+            return Some(at);
+        }
+        match bytes[at] {
             b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
-            b'}' if open == 0 => return Some(at),
-            b'}' => open -= 1,
+            b'}' => open = open.saturating_sub(1),
             _ => {}
         }
     }
     None
 }
 
-fn braced(out: &mut Expanded, inside: &str, lookup: &dyn Fn(&str) -> Option<String>, depth: usize) {
-    let (name, default) = match inside.split_once(":-") {
-        Some((name, default)) => (name.trim(), Some(default)),
-        None => (inside.trim(), None),
+/// What stands behind the name.
+enum Otherwise<'t> {
+    Fail,
+    Default(&'t str),
+    Message(&'t str),
+}
+
+fn braced(out: &mut Expanded, inside: &str, lookup: Lookup<'_>, depth: usize) {
+    let is_mark = |rest: &str| rest.starts_with(":-") || rest.starts_with(":?");
+    let (name, otherwise) = match outside(inside, is_mark) {
+        None => (inside.trim(), Otherwise::Fail),
+        Some(at) => {
+            let (name, rest) = (inside[..at].trim(), &inside[at + 2..]);
+            match inside[at..].starts_with(":-") {
+                true => (name, Otherwise::Default(rest)),
+                false => (name, Otherwise::Message(rest)),
+            }
+        }
     };
-    let name = match name.split_once(':') {
+    let found = match value(name, lookup, depth) {
+        // Empty is as good as unset to who has something instead.
+        Ok(text) if text.is_empty() && !matches!(otherwise, Otherwise::Fail) => None,
+        Ok(text) => return out.text.push_str(&text),
+        Err(failure) if failure.is_absence() => Some(failure),
+        Err(failure) => return out.failures.push(failure),
+    };
+    match (otherwise, found) {
+        (Otherwise::Default(_), _) if depth + 1 >= DEPTH => out.failures.push(Failure::TooDeep),
+        (Otherwise::Default(default), _) => expand_into(out, default, lookup, depth + 1),
+        (Otherwise::Message(message), _) => {
+            let message = message.trim().to_owned();
+            out.failures
+                .push(Failure::Required(name.to_owned(), message));
+        }
+        (Otherwise::Fail, failure) => out.failures.extend(failure),
+    }
+}
+
+/// The value behind `VAR`, `env:VAR`, `SECRET:name` or `FILE:path`.
+fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure> {
+    let variable = match name.split_once(':') {
         None => name,
         Some(("env", variable)) => variable.trim(),
-        Some((prefix, argument)) => {
-            out.failures.push(foreign(prefix, argument));
-            return;
+        Some(("SECRET", written)) => {
+            let inner = argument(written.trim(), lookup, depth)?;
+            let found = lookup(Wanted::Secret(&inner));
+            return found.map_err(|why| Failure::Secret(written.trim().to_owned(), why));
         }
+        Some(("FILE", written)) => {
+            let inner = argument(written.trim(), lookup, depth)?;
+            let found = lookup(Wanted::File(&inner));
+            return found.map_err(|why| Failure::File(written.trim().to_owned(), why));
+        }
+        Some((prefix, argument)) => return Err(foreign(prefix, argument)),
     };
-    if name == "/" {
-        out.failures.push(Failure::Editor(name.to_owned()));
-        return;
+    if variable == "/" {
+        return Err(Failure::Editor(variable.to_owned()));
     }
-    if !is_name(name) {
-        out.failures.push(Failure::BadName);
-        return;
+    if !is_name(variable) {
+        return Err(Failure::BadName);
     }
-    match (lookup(name), default) {
-        (Some(value), None) => out.text.push_str(&value),
-        (Some(value), Some(_)) if !value.is_empty() => out.text.push_str(&value),
-        (_, Some(_)) if depth + 1 >= DEPTH => out.failures.push(Failure::TooDeep),
-        (_, Some(default)) => expand_into(out, default, lookup, depth + 1),
-        (None, None) if EDITOR_NAMES.contains(&name) => {
-            out.failures.push(Failure::Editor(name.to_owned()));
-        }
-        (None, None) => out.failures.push(Failure::Unset(name.to_owned())),
+    lookup(Wanted::Variable(variable)).map_err(|_| match EDITOR_NAMES.contains(&variable) {
+        true => Failure::Editor(variable.to_owned()),
+        false => Failure::Unset(variable.to_owned()),
+    })
+}
+
+/// The name of a secret or a file, which may hold expressions.
+fn argument(written: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure> {
+    if depth + 1 >= DEPTH {
+        return Err(Failure::TooDeep);
+    }
+    let mut inner = Expanded::default();
+    expand_into(&mut inner, written, lookup, depth + 1);
+    match inner.failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None if inner.text.is_empty() => Err(Failure::BadName),
+        None => Ok(inner.text),
     }
 }
 
@@ -186,7 +255,6 @@ fn foreign(prefix: &str, argument: &str) -> Failure {
     let argument = argument.trim().to_owned();
     match prefix {
         "input" => Failure::Input(argument),
-        "SECRET" => Failure::Secret(argument),
         "config" | "command" | "workspaceFolder" | "workspaceFolderBasename" => {
             Failure::Editor(format!("{prefix}:{argument}"))
         }
@@ -195,7 +263,7 @@ fn foreign(prefix: &str, argument: &str) -> Failure {
 }
 
 /// `$NAME` at the start of `text`; gives what follows it.
-fn bare<'t>(out: &mut Expanded, text: &'t str, lookup: &dyn Fn(&str) -> Option<String>) -> &'t str {
+fn bare<'t>(out: &mut Expanded, text: &'t str, lookup: Lookup<'_>) -> &'t str {
     let after = &text[1..];
     let end = after
         .find(|c: char| !is_name_character(c))
@@ -205,9 +273,9 @@ fn bare<'t>(out: &mut Expanded, text: &'t str, lookup: &dyn Fn(&str) -> Option<S
         out.text.push('$');
         return after;
     }
-    match lookup(name) {
-        Some(value) => out.text.push_str(&value),
-        None => {
+    match lookup(Wanted::Variable(name)) {
+        Ok(value) => out.text.push_str(&value),
+        Err(_) => {
             out.kept.push(name.to_owned());
             out.text.push('$');
             out.text.push_str(name);
@@ -227,17 +295,20 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, expand};
+    use super::{Failure, Wanted, expand};
 
-    fn lookup(name: &str) -> Option<String> {
-        match name {
-            "HOME" => Some("/home/me".into()),
-            "EMPTY" => Some(String::new()),
-            "A1" => Some("one".into()),
-            "DOLLAR" => Some("${HOME} $HOME".into()),
-            "_X" => Some("x".into()),
-            _ => None,
-        }
+    fn lookup(wanted: Wanted<'_>) -> Result<String, String> {
+        let value = match wanted {
+            Wanted::Variable("HOME") => "/home/me",
+            Wanted::Variable("EMPTY") | Wanted::Secret("empty") => "",
+            Wanted::Variable("A1") => "one",
+            Wanted::Variable("DOLLAR") => "${HOME} $HOME",
+            Wanted::Variable("_X") => "x",
+            Wanted::Secret("db.password") | Wanted::Secret("one-key") => "s3cret}${HOME}",
+            Wanted::File("/home/me/a") => "text",
+            _ => return Err("why".into()),
+        };
+        Ok(value.to_owned())
     }
 
     #[test]
@@ -276,6 +347,17 @@ mod tests {
         check("$$A1", "$one");
         check("${NOPE:-{\"a\":1}", "{\"a\":1");
         check("ünï${A1}cödé", "ünïonecödé");
+        check("a${SECRET:db.password}b", "as3cret}${HOME}b");
+        check("${ SECRET: one-key }", "s3cret}${HOME}");
+        check("${SECRET:$A1-key}", "s3cret}${HOME}");
+        check("${SECRET:nope:-${A1}}", "one");
+        check("${SECRET:empty:-x}", "x");
+        check("${SECRET:empty}", "");
+        check("${FILE:${HOME}/a}", "text");
+        check("${FILE:${NOPE:-/home/me}/a:-x}", "text");
+        check("${FILE:/nope:-x}", "x");
+        check("${HOME:?must be set}", "/home/me");
+        check("${A1:?a:-b}", "one");
     }
 
     #[test]
@@ -303,7 +385,25 @@ mod tests {
         check("${userHome}", &[editor("userHome")]);
         check("${/}", &[editor("/")]);
         check("${config:a.b}", &[editor("config:a.b")]);
-        check("${SECRET:api-key}", &[Failure::Secret("api-key".into())]);
+        let secret = |name: &str| Failure::Secret(name.into(), "why".into());
+        check("${SECRET:api-key}", &[secret("api-key")]);
+        check(
+            "${SECRET:api-key} ${SECRET:b}",
+            &[secret("api-key"), secret("b")],
+        );
+        let required = |name: &str, why: &str| Failure::Required(name.into(), why.into());
+        check(
+            "${NOPE:? ask ${HOME} :-) }",
+            &[required("NOPE", "ask ${HOME} :-)")],
+        );
+        check("${EMPTY:?x}", &[required("EMPTY", "x")]);
+        check("${SECRET:s:?x}", &[required("SECRET:s", "x")]);
+        check("${FILE:$A1}", &[Failure::File("$A1".into(), "why".into())]);
+        check("${FILE:${NOPE}/a:-x}", &[]);
+        check("${SECRET:}", &[Failure::BadName]);
+        check("${FILE: }", &[Failure::BadName]);
+        check("${secret:x}", &[Failure::BadName]);
+        check("${1A:-x}", &[Failure::BadName]);
         check("${HOME", &[Failure::Unclosed]);
         check("${}", &[Failure::BadName]);
         check("${a b}", &[Failure::BadName]);
@@ -322,7 +422,7 @@ mod tests {
         let remedy = |text: &str| expand(text, &lookup).failures[0].remedy();
         assert!(remedy("${input:api-key}").contains("${API_KEY}"));
         assert!(remedy("${userHome}").contains("${HOME}"));
-        assert!(remedy("${SECRET:db.password}").contains("${DB_PASSWORD}"));
+        assert!(remedy("${SECRET:db}").contains("${SECRET:db:-default}"));
         assert!(remedy("${NOPE}").contains("${NOPE:-default}"));
     }
 }

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Environment;
+use crate::config::foreign::variable_of;
 use crate::config::settings::{Flags, variable};
 
 pub const FILE_NAME: &str = "mcp.json";
+/// The flag of a configuration that is no file.
+pub const CONFIG_JSON: &str = "config-json";
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Location {
@@ -22,22 +25,41 @@ pub fn locate(
     environment: &Environment,
     exists: &dyn Fn(&Path) -> bool,
 ) -> Location {
-    let given = |name: &str, flag: &str| {
-        variable(environment, name)
-            .or_else(|| flags.get(flag))
-            .map(PathBuf::from)
-    };
-    if let Some(file) = given("ONE_MCP_CONFIG", "config") {
-        return Location::At(file);
+    if let Some((_, file)) = given("config", flags, environment) {
+        return Location::At(PathBuf::from(file));
     }
-    let tried = match given("ONE_MCP_CONFIG_DIR", "config-dir") {
-        Some(directory) => vec![directory.join(FILE_NAME)],
+    let tried = match named(flags, environment) {
+        Some(path) => vec![path],
         None => usual_places(environment),
     };
     match tried.iter().find(|path| exists(path)) {
         Some(path) => Location::At(path.clone()),
         None => Location::Nowhere(tried),
     }
+}
+
+/// The variable or the flag that was given, as people know it, and its value.
+pub fn given<'g>(
+    flag: &str,
+    flags: &'g Flags,
+    environment: &'g Environment,
+) -> Option<(String, &'g str)> {
+    let name = variable_of(flag);
+    if let Some(text) = variable(environment, &name) {
+        return Some((name, text));
+    }
+    let text = flags.get(flag)?;
+    Some((format!("--{flag}"), text))
+}
+
+/// Where the user says the file is, or would be.
+pub fn named(flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+    let path = |flag: &str| {
+        let (_, text) = given(flag, flags, environment)?;
+        Some(PathBuf::from(text))
+    };
+    let in_folder = || path("config-dir").map(|folder| folder.join(FILE_NAME));
+    path("config").or_else(in_folder)
 }
 
 fn usual_places(environment: &Environment) -> Vec<PathBuf> {

@@ -3,8 +3,10 @@
 //! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
+pub mod alerts;
 pub mod check;
 pub mod child;
+pub mod config_toml;
 pub mod depends;
 pub mod document;
 pub mod dotenv;
@@ -13,11 +15,14 @@ pub mod expand;
 pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
+pub mod lookups;
 pub mod near;
+pub mod otlp;
 pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
+pub mod secret_sources;
 pub mod server;
 pub mod settings;
 pub mod sources;
@@ -28,13 +33,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::{file_error, sort};
-use crate::config::locate::{FILE_NAME, Location, locate};
+use crate::base::secret::Secret;
+use crate::config::alerts::AlertSpec;
+use crate::config::check::{Given, sort};
+use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
-use crate::config::problem::{Problem, Scope, Severity};
+use crate::config::problem::{Problem, Scope};
 use crate::config::server::ServerConfig;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
-use crate::config::sources::Sources;
+use crate::config::sources::{Source, Sources};
+use crate::secrets::store::Store;
 
 /// The variables of a process. Those that are not UTF-8 are left out.
 pub type Environment = BTreeMap<String, String>;
@@ -54,6 +62,10 @@ pub struct Config {
     pub settings: Settings,
     /// In the order of the file.
     pub servers: Vec<ServerConfig>,
+    /// Of what is pushed, their templates filled in.
+    pub otlp_headers: Vec<(String, Secret)>,
+    /// Who is told of what.
+    pub alerts: AlertSpec,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -130,12 +142,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Finds, reads and checks the configuration.
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
-    match locate(flags, environment, &|path| path.is_file()) {
-        Location::At(path) => load_file(&path, flags, environment),
-        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
-    }
+/// Finds, reads and checks the configuration. The store is told what the settings say about it.
+pub fn load(flags: &Flags, environment: &Environment, store: &Store) -> Result<Config, LoadError> {
+    read(&found(flags, environment)?, flags, environment, Some(store))
 }
 
 /// Reads and checks this file, whatever the flags and the environment say about its place.
@@ -143,27 +152,86 @@ pub fn load_file(
     path: &Path,
     flags: &Flags,
     environment: &Environment,
+    store: &Store,
 ) -> Result<Config, LoadError> {
-    // A bare directory is what people with a mounted volume write.
-    let path = if path.is_dir() {
-        path.join(FILE_NAME)
-    } else {
-        path.to_path_buf()
-    };
-    let folder = folder_of(&path);
+    let base = Base::File(path.to_path_buf());
+    read(&base, flags, environment, Some(store))
+}
+
+/// The settings of the files, for commands that only want to find the gateway.
+pub fn load_files_settings(
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Settings, LoadError> {
+    let base = found(flags, environment)?;
+    Ok(read(&base, flags, environment, None)?.settings)
+}
+
+/// What everything else is laid over.
+enum Base {
+    File(PathBuf),
+    /// In place of the file at this path, if one is named.
+    Text(Source, Option<PathBuf>),
+}
+
+fn found(flags: &Flags, environment: &Environment) -> Result<Base, LoadError> {
+    if let Some((name, text)) = given(CONFIG_JSON, flags, environment) {
+        let source = Source {
+            file: name,
+            text: text.to_owned(),
+        };
+        return Ok(Base::Text(source, named(flags, environment)));
+    }
+    match locate(flags, environment, &|path| path.is_file()) {
+        Location::At(path) => Ok(Base::File(path)),
+        Location::Nowhere(searched) => Err(LoadError::NotFound { searched }),
+    }
+}
+
+/// Without a store no server is read.
+fn read(
+    base: &Base,
+    flags: &Flags,
+    environment: &Environment,
+    secrets: Option<&Store>,
+) -> Result<Config, LoadError> {
     let mut problems = Vec::new();
     // What is wrong with the name itself is said when all settings are resolved.
     let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
-    let sources = sources::read(&path, overlay.as_deref(), &mut problems);
-    let checked = check::check(&sources, &folder, environment);
+    let overlay = overlay.as_deref();
+    let (path, mut sources) = match base {
+        Base::File(path) => {
+            let path = with_file_name(path);
+            let sources = sources::read(&path, overlay, &mut problems);
+            (Some(path), sources)
+        }
+        Base::Text(text, beside) => {
+            let beside = beside.as_deref().map(with_file_name);
+            let text = text.clone();
+            let sources = sources::read_beside(text, beside.as_deref(), overlay, &mut problems);
+            (None, sources)
+        }
+    };
+    let folder = match (&path, base) {
+        (Some(path), _) | (None, Base::Text(_, Some(path))) => folder_of(path),
+        _ => folder_of(Path::new(FILE_NAME)),
+    };
+    let given = Given {
+        flags,
+        environment,
+        folder: &folder,
+        secrets,
+    };
+    let checked = check::check(&sources, &given);
     problems.extend(checked.problems);
-    let settings = resolve(&checked.settings, flags, environment, &mut problems);
     let presets = read_presets(&sources, &mut problems);
-    warn_unread_neighbour(&folder, &mut problems);
+    sources.watched.extend(checked.watched);
     finish(Config {
-        path: Some(path),
-        settings,
+        path,
+        settings: checked.settings,
         servers: checked.servers,
+        otlp_headers: checked.otlp_headers,
+        alerts: checked.alerts,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -179,6 +247,8 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         path: None,
         settings,
         servers: Vec::new(),
+        otlp_headers: Vec::new(),
+        alerts: AlertSpec::default(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),
@@ -196,6 +266,14 @@ fn finish(mut config: Config) -> Result<Config, LoadError> {
     Ok(config)
 }
 
+/// A bare directory is what people with a mounted volume write.
+fn with_file_name(path: &Path) -> PathBuf {
+    match path.is_dir() {
+        true => path.join(FILE_NAME),
+        false => path.to_path_buf(),
+    }
+}
+
 /// Absolute, so that a child's `cwd` does not depend on where the gateway was started.
 fn folder_of(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -211,19 +289,6 @@ fn read_presets(
 ) -> Option<BTreeMap<String, Preset>> {
     let source = sources.presets.as_ref()?;
     preset::read(&source.file, &source.text, problems)
-}
-
-/// 1MCP reads one more file from the folder; leaving it out in silence would be a trap.
-fn warn_unread_neighbour(folder: &Path, problems: &mut Vec<Problem>) {
-    let path = folder.join("config.toml");
-    if path.is_file() {
-        let message = format!("{} is not read", path.display());
-        let remedy = "write its settings under \"gateway\" in mcp.json";
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..file_error(None, message, remedy)
-        });
-    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Plan {
     /// Servers that stay stand in another order.
     pub order: bool,
     pub presets: bool,
+    /// Alerts, also when only a secret in them is another one.
+    pub alerts: bool,
 }
 
 impl Plan {
@@ -50,7 +52,7 @@ impl Plan {
             .servers
             .iter()
             .all(|(_, change)| *change == Change::Keep);
-        kept && self.settings.is_empty() && !self.order && !self.presets
+        kept && self.settings.is_empty() && !self.order && !self.presets && !self.alerts
     }
 
     pub fn change_of(&self, name: &str) -> Option<&Change> {
@@ -91,6 +93,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         settings: settings(old, new),
         order: common(old) != common(new),
         presets: old.presets != new.presets,
+        alerts: old.alerts != new.alerts,
     }
 }
 
@@ -100,7 +103,11 @@ fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {
 }
 
 fn settings(old: &Config, new: &Config) -> Vec<SettingChange> {
-    let changed = old.settings.differing(&new.settings);
+    let mut changed = old.settings.differing(&new.settings);
+    // Written alike, but a secret in them may be another one.
+    if old.otlp_headers != new.otlp_headers {
+        changed.push("otlp.headers");
+    }
     let rows = SETTINGS.iter().filter(|row| changed.contains(&row.key));
     rows.map(|row| SettingChange {
         key: row.key,

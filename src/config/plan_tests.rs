@@ -1,11 +1,12 @@
 use std::path::Path;
 
 use super::{Change, Plan, plan};
-use crate::config::check::check;
+use crate::config::check::{Given, check};
 use crate::config::preset;
-use crate::config::settings::{Flags, SETTINGS, resolve};
+use crate::config::settings::{Flags, SETTINGS};
 use crate::config::sources::{Source, Sources};
 use crate::config::{Config, Environment};
+use crate::secrets::store::Store;
 
 /// The configuration of these servers and settings.
 fn config(servers: &str, gateway: &str) -> Config {
@@ -19,15 +20,21 @@ fn config(servers: &str, gateway: &str) -> Config {
         ..Sources::default()
     };
     let environment = Environment::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
-    let checked = check(&sources, Path::new("/etc/onemcp"), &environment);
+    let given = Given {
+        flags: &Flags::default(),
+        environment: &environment,
+        folder: Path::new("/etc/onemcp"),
+        secrets: Some(&Store::default()),
+    };
+    let checked = check(&sources, &given);
     let mut problems = checked.problems;
-    let flags = Flags::default();
-    let settings = resolve(&checked.settings, &flags, &environment, &mut problems);
     Config {
         path: None,
-        settings,
+        settings: checked.settings,
         servers: checked.servers,
+        otlp_headers: checked.otlp_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
+        alerts: crate::config::alerts::AlertSpec::default(),
         presets_lost: false,
         watched: Vec::new(),
         problems,
@@ -251,8 +258,9 @@ fn what_can_be_reloaded_is_this() {
                   health-info-level ready-policy async-batch-delay async-max-delay \
                   async-batch-notifications async-notify-on-snapshot async-notify-on-ready \
                   drain-delay shutdown-timeout config-reload-debounce log-modules enable-traces \
-                  enable-otlp-metrics otlp-trace-percent enable-alerts alerts secrets-refresh \
-                  enable-env-substitution enable-client-notifications enable-sse";
+                  enable-otlp-metrics otlp-headers otlp-trace-percent enable-alerts alerts \
+                  secrets-refresh enable-env-substitution enable-client-notifications \
+                  enable-sse";
     assert_eq!(flags.join(" "), expect);
 }
 

@@ -1,15 +1,15 @@
 //! A server that is reached by a URL: its address, the headers that go with every request, and
-//! the way there. Pure: nothing is looked up, no file is read.
+//! the way there. Nothing is looked up but what its templates name.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::base::limits;
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, is_secret_name};
+use crate::base::{limits, mask};
 use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
-use crate::config::server::{Surroundings, substitute};
+use crate::config::server::Surroundings;
 use crate::net::proxy::ProxyChoice;
 use crate::net::url::Url;
 
@@ -128,9 +128,8 @@ pub fn remote<'d>(
     around: &Surroundings<'_, 'd>,
     notes: &mut Notes,
 ) -> Option<RemoteSpec> {
-    let lookup = |name: &str| around.variables.get(name).cloned();
     let expand = |word: &Written<'d>, private: bool, notes: &mut Notes| {
-        let text = substitute(word.text, &word.spot, private, &lookup, notes);
+        let text = around.substitute(word, private, &[], notes);
         text.trim().to_owned()
     };
     let address = checked_url(&expand(url, true, notes), &url.spot, notes);
@@ -139,6 +138,9 @@ pub fn remote<'d>(
     for item in items.into_iter().flatten() {
         let value = expand(&item.value, true, notes);
         if value_fits(&value, &item.value.spot, notes) {
+            if is_secret_name(item.name) {
+                mask::learn(&value);
+            }
             headers.push((item.name.to_owned(), Secret::new(value)));
         }
     }

@@ -3,10 +3,12 @@ use std::path::Path;
 use super::{RemoteKind, RemoteSpec};
 use crate::base::secret::Secret;
 use crate::config::Environment;
-use crate::config::check::{Checked, check as check_sources};
+use crate::config::check::{Checked, Given, check as check_sources};
 use crate::config::server::ServerState;
+use crate::config::settings::Flags;
 use crate::config::sources::{Source, Sources};
 use crate::net::proxy::ProxyChoice;
+use crate::secrets::store::Store;
 
 fn read(text: &str) -> Checked {
     let mut environment = Environment::new();
@@ -25,7 +27,15 @@ fn read(text: &str) -> Checked {
         base: Some(base),
         ..Sources::default()
     };
-    check_sources(&sources, Path::new("/etc/onemcp"), &environment)
+    check_sources(
+        &sources,
+        &Given {
+            flags: &Flags::default(),
+            environment: &environment,
+            folder: Path::new("/etc/onemcp"),
+            secrets: Some(&Store::default()),
+        },
+    )
 }
 
 fn entry(text: &str) -> Checked {

@@ -6,13 +6,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::limits;
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, is_secret_name};
+use crate::base::{limits, mask};
 use crate::config::Environment;
 use crate::config::child::inherited;
 use crate::config::document::{Member, Notes, Spot};
 use crate::config::entry::{Entry, Env, EnvItem, Written, read};
-use crate::config::expand::expand;
+use crate::config::expand::{Expanded, Wanted, expand};
+use crate::config::lookups::Lookups;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
 use crate::model::backoff::RestartPolicy;
@@ -43,6 +44,8 @@ pub struct ServerConfig {
     /// Names of servers that start before it.
     pub depends_on: Vec<String>,
     pub restart: RestartPolicy,
+    /// Names of the secrets that its values were made with.
+    pub secrets: BTreeSet<String>,
 }
 
 impl ServerConfig {
@@ -65,6 +68,7 @@ impl ServerConfig {
             required: false,
             depends_on: Vec::new(),
             restart: RestartPolicy::default(),
+            secrets: BTreeSet::new(),
         }
     }
 }
@@ -123,8 +127,9 @@ pub struct Surroundings<'s, 'd> {
     pub defaults: &'s Entry<'d>,
     /// What a process may inherit.
     pub environment: &'s Environment,
-    /// What `${NAME}` may name: `environment`, and `.env` where that has no such name.
-    pub variables: &'s Environment,
+    pub lookups: &'s Lookups<'s>,
+    /// False when every text means itself.
+    pub expands: bool,
     /// The folder of the configuration file; relative `cwd` start there.
     pub folder: &'s Path,
 }
@@ -132,6 +137,8 @@ pub struct Surroundings<'s, 'd> {
 /// A server, and the places of the names it depends on.
 pub struct Read<'d> {
     pub server: ServerConfig,
+    /// What its templates read.
+    pub files: BTreeSet<PathBuf>,
     pub depends_on: Vec<Written<'d>>,
 }
 
@@ -159,13 +166,19 @@ pub fn read_server<'d>(
     let means = means.filter(|_| !matches!(state, ServerState::Invalid(_)));
     problems.append(&mut notes.problems);
     let depends_on = entry.depends_on.clone();
+    let used = around.lookups.take_used();
     let mut server = assemble(member.name, entry, around.defaults, state);
+    server.secrets = used.secrets;
     match means {
         Some(Means::Process(spec)) => server.process = Some(spec),
         Some(Means::Remote(spec)) => server.remote = Some(spec),
         None => {}
     }
-    Some(Read { server, depends_on })
+    Some(Read {
+        server,
+        files: used.files,
+        depends_on,
+    })
 }
 
 fn assemble(
@@ -227,6 +240,7 @@ fn assemble(
         required: entry.required,
         depends_on: entry.depends_on.iter().map(|one| one.text.into()).collect(),
         restart,
+        secrets: BTreeSet::new(),
     }
 }
 
@@ -355,13 +369,12 @@ fn process<'d>(
     notes: &mut Notes,
 ) -> ProcessSpec {
     let own = own_environment(entry, around, notes);
-    let lookup = |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
     let mut words = Vec::new();
     for word in entry.command.iter().chain(&entry.args) {
-        words.push(substitute(word.text, &word.spot, false, &lookup, notes));
+        words.push(around.substitute(word, false, &own, notes));
     }
     let cwd = entry.cwd.as_ref().map(|word| {
-        let text = substitute(word.text, &word.spot, false, &lookup, notes);
+        let text = around.substitute(word, false, &own, notes);
         around.folder.join(text)
     });
     let mut words = words.into_iter();
@@ -390,11 +403,11 @@ fn own_environment<'d>(
     for item in merged_env(around.defaults.env.as_ref(), entry.env.as_ref()) {
         let value = match item.value {
             Some(text) => {
-                let lookup =
-                    |name: &str| find(&own, name).or_else(|| around.variables.get(name).cloned());
-                Some(substitute(text, &item.spot, true, &lookup, notes))
+                let spot = item.spot.clone();
+                let word = Written { text, spot };
+                Some(around.substitute(&word, true, &own, notes))
             }
-            None => around.variables.get(item.name).cloned(),
+            None => around.lookups.variable(item.name),
         };
         match value {
             Some(value) => own.push((item.name.to_owned(), value)),
@@ -442,21 +455,48 @@ fn whole_environment(
     filter.extend(entry.env_filter.iter().cloned());
     let mut all = inherited(around.environment, everything.unwrap_or(false), &filter);
     all.extend(own);
+    for (name, value) in &all {
+        if is_secret_name(name) {
+            mask::learn(value);
+        }
+    }
     all.into_iter()
         .map(|(name, value)| (name, Secret::new(value)))
         .collect()
 }
 
-/// Expands one string and notes what could not be done. `private` values are not quoted, not
-/// even the name behind a bare `$`, which may be a part of a password.
-pub fn substitute(
-    text: &str,
+impl Surroundings<'_, '_> {
+    /// Expands one string and notes what could not be done; `own` variables come before all
+    /// others. `private` values are not quoted, not even the name behind a bare `$`, which may
+    /// be a part of a password.
+    pub fn substitute(
+        &self,
+        word: &Written<'_>,
+        private: bool,
+        own: &[(String, String)],
+        notes: &mut Notes,
+    ) -> String {
+        if !self.expands {
+            return word.text.to_owned();
+        }
+        let lookup = |wanted: Wanted<'_>| match wanted {
+            Wanted::Variable(name) => match find(own, name) {
+                Some(value) => Ok(value),
+                None => self.lookups.find(wanted),
+            },
+            _ => self.lookups.find(wanted),
+        };
+        note_expanded(expand(word.text, &lookup), &word.spot, private, notes)
+    }
+}
+
+/// The text of what was expanded; what could not be done is noted.
+pub fn note_expanded(
+    expanded: Expanded,
     spot: &Spot<'_>,
     private: bool,
-    lookup: &dyn Fn(&str) -> Option<String>,
     notes: &mut Notes,
 ) -> String {
-    let expanded = expand(text, lookup);
     for failure in &expanded.failures {
         spot.error(notes, failure.message(), failure.remedy());
     }

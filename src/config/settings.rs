@@ -349,10 +349,20 @@ struct FromFile {
     place: Place,
 }
 
-/// The values under `gateway`, by key of SETTINGS.
+/// The values under `gateway`, by key of SETTINGS; of several files the first one wins.
 #[derive(Default)]
 pub struct FileValues {
-    values: BTreeMap<&'static str, FromFile>,
+    values: BTreeMap<&'static str, Vec<FromFile>>,
+}
+
+impl FileValues {
+    /// These, and behind them those of a file that counts less.
+    pub fn over(mut self, lower: FileValues) -> FileValues {
+        for (key, values) in lower.values {
+            self.values.entry(key).or_default().extend(values);
+        }
+        self
+    }
 }
 
 /// Reads a `gateway` object. A wrong type, a repeated or an unknown key is reported here.
@@ -422,7 +432,7 @@ fn read_value(
             path: node.spot.path.clone(),
             place: node.spot.place(),
         };
-        if let Some(earlier) = out.values.get(row.key) {
+        if let Some(earlier) = out.values.get(row.key).and_then(|all| all.first()) {
             let FromFile { path, place, .. } = earlier;
             let remedy = if place.file == value.place.file {
                 format!("{path} says it already; keep one of the two")
@@ -433,7 +443,7 @@ fn read_value(
             node.spot
                 .error(&mut notes, "sets the same thing twice", remedy);
         } else {
-            out.values.insert(row.key, value);
+            out.values.insert(row.key, vec![value]);
         }
     }
     problems.append(&mut notes.problems);
@@ -525,12 +535,7 @@ fn winner(
         let path = format!("--{}", row.flag);
         checked(row, text, Scope::Flag(row.flag), path, None, problems)
     });
-    let from_file = file.values.get(row.key).and_then(|given| {
-        let scope = Scope::Setting(row.key);
-        let place = Some(given.place.clone());
-        let value = checked(row, &given.text, scope, given.path.clone(), place, problems)?;
-        Some((value, Origin::File(given.place.clone())))
-    });
+    let from_file = first_of_files(row, file, problems);
     if from_environment.is_some() && from_flag.is_some() && from_environment != from_flag {
         problems.push(Problem {
             severity: Severity::Warning,
@@ -544,6 +549,35 @@ fn winner(
     let from_environment = from_environment.map(|value| (value, Origin::Environment(row.env)));
     let from_flag = from_flag.map(|value| (value, Origin::Flag(row.flag)));
     from_environment.or(from_flag).or(from_file)
+}
+
+/// The value of the first file that has one; whoever says something else is told that it loses.
+fn first_of_files(
+    row: &'static Setting,
+    file: &FileValues,
+    problems: &mut Vec<Problem>,
+) -> Option<(Value, Origin)> {
+    let mut first: Option<(Value, Origin)> = None;
+    for given in file.values.get(row.key).into_iter().flatten() {
+        let (scope, place) = (Scope::Setting(row.key), Some(given.place.clone()));
+        let path = given.path.clone();
+        let Some(value) = checked(row, &given.text, scope.clone(), path, place, problems) else {
+            continue;
+        };
+        match &first {
+            None => first = Some((value, Origin::File(given.place.clone()))),
+            Some((known, _)) if *known == value => {}
+            Some((_, winner)) => problems.push(Problem {
+                severity: Severity::Warning,
+                scope,
+                place: Some(given.place.clone()),
+                key_path: given.path.clone(),
+                message: format!("has no effect: {winner} says otherwise and wins"),
+                remedy: "remove one of the two".into(),
+            }),
+        }
+    }
+    first
 }
 
 /// An empty variable counts as one that is not set, as Compose files leave them.

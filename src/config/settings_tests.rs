@@ -228,23 +228,23 @@ fn sizes_levels_headers_and_tables_fill_their_fields() {
         let headers = [("a", "1=2"), ("b", "${SECRET:x}")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(settings.otlp_headers, headers);
-        assert_eq!(settings.alerts.as_deref(), Some(r#"{"sinks":[1,null]}"#));
+        assert_eq!(settings.alerts.as_deref(), Some(r#"{"sinks":{}}"#));
     };
     check(
         "ONE_MCP_LOG_MODULES=upstream=debug,http=off ONE_MCP_LOG_MAX_SIZE=2M \
-         ONE_MCP_OTLP_HEADERS=a=1=2,b=${SECRET:x} ONE_MCP_ALERTS={\"sinks\":[1,null,]}",
+         ONE_MCP_OTLP_HEADERS=a=1=2,b=${SECRET:x} ONE_MCP_ALERTS={\"sinks\":{},}",
         "{}",
     );
     check(
         "",
         r#"{"logging": {"modules": {"upstream": "debug", "http": "off"}, "maxSize": 2097152},
             "otlp": {"headers": {"b": "${SECRET:x}", "a": "1=2"}},
-            "alerts": {"sinks": [1, /* none */ null]}}"#,
+            "alerts": {"sinks": {/* none */}}}"#,
     );
     check(
         "",
         r#"{"logging": {"modules": "upstream=debug, http=off", "maxSize": "2m"},
-            "otlp": {"headers": "a=1=2, b=${SECRET:x}"}, "alerts": {"sinks": [1, null]}}"#,
+            "otlp": {"headers": "a=1=2, b=${SECRET:x}"}, "alerts": {"sinks": {}}}"#,
     );
 }
 
@@ -384,7 +384,7 @@ fn bad_values_name_their_origin() {
         "",
         "",
         "{\"alerts\": 1}",
-        "mcp.json:1:12: alerts: is no object",
+        "mcp.json:1:12: alerts: expected an object, found a number",
     );
 }
 

@@ -1,7 +1,7 @@
 //! The files of a configuration: which there are, and their bytes, each read once. The only
 //! part of `config` that touches the disk, apart from looking where `mcp.json` is.
 //!
-//! `mcp.json`; over it `mcp.ENVIRONMENT.json`; then `conf.d/*.json` in the order of their names;
+//! `config.toml` of 1MCP, for settings only; over it `mcp.json`; over it `mcp.ENVIRONMENT.json`; then `conf.d/*.json` in the order of their names;
 //! `.env` and `presets.json`. Paths are never resolved: a link that is replaced is a change.
 
 use std::io::Read;
@@ -14,8 +14,10 @@ use crate::config::problem::{Problem, Severity};
 pub const FRAGMENTS: &str = "conf.d";
 pub const DOTENV: &str = ".env";
 pub const PRESETS: &str = "presets.json";
+pub const TOML: &str = "config.toml";
 
 /// One file as text.
+#[derive(Clone)]
 pub struct Source {
     /// As it is shown in problems.
     pub file: String,
@@ -28,6 +30,8 @@ pub struct Sources {
     pub overlay: Option<Source>,
     pub fragments: Vec<Source>,
     pub dotenv: Option<Source>,
+    /// `config.toml`.
+    pub toml: Option<Source>,
     pub presets: Option<Source>,
     /// `presets.json` is there and could not be read.
     pub presets_unread: bool,
@@ -43,13 +47,45 @@ pub fn read(path: &Path, environment: Option<&str>, problems: &mut Vec<Problem>)
         Ok(base) => sources.base = Some(base),
         Err(problem) => problems.push(*problem),
     }
-    if let Some(environment) = environment {
-        sources.read_overlay(&overlay_path(path, environment), problems);
-    }
-    sources.read_fragments(&path.with_file_name(FRAGMENTS), problems);
-    sources.read_dotenv(&path.with_file_name(DOTENV), problems);
-    sources.read_presets(&path.with_file_name(PRESETS), problems);
+    sources.read_neighbours(path, environment, problems);
     sources
+}
+
+/// `text` in the place of `mcp.json`, and what is beside `path`, where that would be.
+pub fn read_beside(
+    text: Source,
+    path: Option<&Path>,
+    environment: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Sources {
+    let mut sources = Sources::default();
+    if let Some(path) = path {
+        if path.is_file() {
+            let message = format!("{} is not read", path.display());
+            let remedy = format!("{} takes its place; unset one of the two", text.file);
+            problems.push(warning(file_error(None, message, &remedy)));
+        }
+        sources.read_neighbours(path, environment, problems);
+    }
+    sources.base = Some(text);
+    sources
+}
+
+impl Sources {
+    fn read_neighbours(
+        &mut self,
+        path: &Path,
+        environment: Option<&str>,
+        problems: &mut Vec<Problem>,
+    ) {
+        if let Some(environment) = environment {
+            self.read_overlay(&overlay_path(path, environment), problems);
+        }
+        self.read_fragments(&path.with_file_name(FRAGMENTS), problems);
+        self.dotenv = self.read_optional(&path.with_file_name(DOTENV), problems);
+        self.toml = self.read_optional(&path.with_file_name(TOML), problems);
+        self.read_presets(&path.with_file_name(PRESETS), problems);
+    }
 }
 
 /// `mcp.json` -> `mcp.production.json`.
@@ -68,7 +104,13 @@ impl Sources {
 
     /// Bytes read so far.
     fn size(&self) -> u64 {
-        let single = [&self.base, &self.overlay, &self.dotenv, &self.presets];
+        let single = [
+            &self.base,
+            &self.overlay,
+            &self.dotenv,
+            &self.toml,
+            &self.presets,
+        ];
         let all = single.into_iter().flatten().chain(&self.fragments);
         all.map(|source| source.text.len() as u64).sum()
     }
@@ -140,15 +182,14 @@ impl Sources {
         }
     }
 
-    /// A folder of this name is a virtual environment of Python, as a rule.
-    fn read_dotenv(&mut self, path: &Path, problems: &mut Vec<Problem>) {
+    /// A folder named `.env` is a virtual environment of Python, as a rule.
+    fn read_optional(&mut self, path: &Path, problems: &mut Vec<Problem>) -> Option<Source> {
         if !exists(path) || path.is_dir() {
-            return self.watch(path);
+            self.watch(path);
+            return None;
         }
-        match self.read_regular(path) {
-            Ok(dotenv) => self.dotenv = Some(dotenv),
-            Err(problem) => problems.push(*problem),
-        }
+        let found = self.read_regular(path);
+        found.map_err(|problem| problems.push(*problem)).ok()
     }
 
     /// Nothing in it stops a start.

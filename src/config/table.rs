@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use crate::base::limits;
+use crate::config::alerts;
 use crate::config::document::{Node, Notes};
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -122,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
             "config-json",
             "ONE_MCP_CONFIG_JSON",
             "config-json",
-            Kind::Table(any_table),
+            Kind::Document,
             None,
             |_, _| {},
         )
@@ -750,6 +751,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
         secret: true,
         help: "Headers of what is pushed; values may be ${VAR} and ${SECRET:name}",
         ..row(
@@ -804,7 +806,7 @@ pub static SETTINGS: &[Setting] = &[
             "alerts",
             "ONE_MCP_ALERTS",
             "alerts",
-            Kind::Table(any_table),
+            Kind::Table(alerts::check),
             None,
             |to, value| to.alerts = Some(value.text().to_owned()),
         )

@@ -4,10 +4,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Environment, LoadError, load, load_file, load_settings};
+use super::{Config, Environment, LoadError, load_settings};
 use crate::base::limits;
 use crate::config::server::ServerState;
 use crate::config::settings::{Flags, Origin, SETTINGS};
+use crate::secrets::store::Store;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config")
@@ -23,6 +24,14 @@ fn environment() -> Environment {
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text.to_owned()))
         .collect()
+}
+
+fn load_file(path: &Path, flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    super::load_file(path, flags, environment, &Store::default())
+}
+
+fn load(flags: &Flags, environment: &Environment) -> Result<Config, LoadError> {
+    super::load(flags, environment, &Store::default())
 }
 
 fn flags(pairs: &[(&'static str, &str)]) -> Flags {
@@ -255,7 +264,7 @@ fn what_could_change_the_outcome_is_watched() {
         let shown = shown.collect::<Vec<_>>().join(" ");
         shown.replace(&format!("{}/", folder.0.display()), "")
     };
-    let rest = "conf.d conf.d/a.json conf.d/b.json .env presets.json";
+    let rest = "conf.d conf.d/a.json conf.d/b.json .env config.toml presets.json";
     assert_eq!(load(&folder.0, &[]), format!("mcp.json {rest}"));
     let given = [("environment", "prod")];
     assert_eq!(
@@ -288,7 +297,6 @@ fn odd_neighbours_do_no_harm() {
         ],
         "",
     );
-    check(&[("config.toml", "")], "config.toml is not read");
     check(&[("presets.json", "{")], "presets.json:1:1: not valid JSON");
     check(&[("presets.json/a", "{")], "presets.json is not a file");
 }

@@ -45,6 +45,8 @@ pub enum Kind {
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// A whole configuration file as text.
+    Document,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -71,7 +73,7 @@ impl Kind {
             Kind::Url => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
-            Kind::Table(_) => "JSON".into(),
+            Kind::Document | Kind::Table(_) => "JSON".into(),
             Kind::Switch => String::new(),
             Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
                 "LIST".into()
@@ -169,7 +171,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset => Ok(Value::Text(text.to_owned())),
+        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(

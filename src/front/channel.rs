@@ -80,6 +80,10 @@ impl Channel {
         })
     }
 
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,9 @@ pub enum Access {
     Checked,
     /// Any Host: probes send the address of a pod. Tells nothing but up or down to strangers.
     Probe,
+    /// Programs on this machine, or everybody (`metrics.public`); on the listener for health
+    /// everybody.
+    Scrape,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub enum Endpoint {
     /// How far the servers are, and one of them.
     HealthMcp,
     HealthServer(String),
+    Metrics,
 }
 
 struct Row {
@@ -72,6 +76,11 @@ const ENDPOINTS: &[Row] = &[
         path: "/health/mcp",
         access: Access::Probe,
         endpoint: || Endpoint::HealthMcp,
+    },
+    Row {
+        path: "/metrics",
+        access: Access::Scrape,
+        endpoint: || Endpoint::Metrics,
     },
 ];
 

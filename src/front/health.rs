@@ -175,17 +175,23 @@ impl Health {
             Endpoint::HealthStartup => self.startup(),
             Endpoint::HealthMcp => health_mcp::all(&self.hub.world(), &self.started_at, detail),
             Endpoint::HealthServer(name) => health_mcp::one(&self.hub.world(), name, detail),
-            Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages => not_found(),
+            Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages | Endpoint::Metrics => {
+                not_found()
+            }
         }
+    }
+
+    /// Whether the sender of `head` is a program on this machine, as far as it can be seen.
+    pub fn is_local(&self, head: &Head<'_>, peer: &Peer) -> bool {
+        let settings = self.hub.world().fixed.settings.clone();
+        let client = Trusted::new(&settings.trust_proxy).client(peer.address, head);
+        client.is_local && head.host.is_loopback() && head.header("Origin").is_none()
     }
 
     /// How much the sender of `head` is told. `known_host`: its Host names us.
     pub fn detail_for(&self, head: &Head<'_>, peer: &Peer, known_host: bool) -> Detail {
         let settings = self.hub.world().fixed.settings.clone();
-        let is_local = || {
-            let client = Trusted::new(&settings.trust_proxy).client(peer.address, head);
-            client.is_local && head.host.is_loopback() && head.header("Origin").is_none()
-        };
+        let is_local = || self.is_local(head, peer);
         // A name may have been bound to our address by anybody, an address can't be.
         let named = known_host || head.host.is_address();
         match settings.health_info_level {
@@ -391,7 +397,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
         required: seen.entry.required,
         restarts: seen.status.restarts,
         pid: seen.status.pid.filter(|_| detail == Detail::Full),
-        noise_lines: noise.map_or(0, |count| count.load(Ordering::Relaxed)),
+        noise_lines: noise.map_or(0, |count| count.get()),
     }
 }
 

@@ -1,8 +1,8 @@
-//! One request of a client as it is measured and traced: from when it was read to the end of its
-//! answer. Whoever ends the request says how; it is counted when the value is dropped, on whatever way
-//! out. Deliberately absent: the request at a server, which `upstream::link` measures.
+//! One request of a client as it is measured, logged and traced: from when it was read to the end
+//! of its answer. Whoever ends the request says how; it is counted when the value is dropped, on
+//! whatever way out. Deliberately absent: the request at a server, which `upstream::link` measures.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use crate::front::traced::{self, Traced};
 use crate::journal::context::Guard;
 use crate::journal::metrics::meter::{Asked, Meter, of_request};
 use crate::journal::metrics::outcome::Outcome;
+use crate::journal::request::{self, Entry};
 use crate::journal::span::Span;
 use crate::mcp::error::RpcError;
 use crate::upstream::call::Answer;
@@ -21,8 +22,17 @@ pub struct Operation {
     meter: Cell<Option<Arc<Meter>>>,
     outcome: Cell<Outcome>,
     is_over: Cell<bool>,
+    /// Most have none.
+    more: Cell<Option<Box<More>>>,
+}
+
+/// What is told of a request where somebody wants to know more than numbers.
+#[derive(Default)]
+struct More {
+    /// For the request log, while anybody wants that.
+    entry: Option<Box<Entry>>,
     /// Set for one that has a trace.
-    traced: RefCell<Option<Box<Traced>>>,
+    traced: Option<Traced>,
 }
 
 impl Operation {
@@ -34,8 +44,38 @@ impl Operation {
             // Of what nobody ended: the client is gone.
             outcome: Cell::new(Outcome::Cancelled),
             is_over: Cell::new(false),
-            traced: RefCell::new(None),
+            more: Cell::new(Entry::begin(method).map(|entry| {
+                Box::new(More {
+                    entry: Some(entry),
+                    traced: None,
+                })
+            })),
         }
+    }
+
+    /// Its parameters, for the log.
+    pub fn says(&self, params: Option<&str>) {
+        self.note(|entry| entry.says(params));
+    }
+
+    /// The server that it goes to, and the name that the client says, for the log.
+    pub fn goes_to(&self, server: &str, name: &str) {
+        self.note(|entry| entry.goes_to(server, name));
+    }
+
+    #[inline]
+    fn note(&self, edit: impl FnOnce(&mut Entry)) {
+        if request::is_on() {
+            self.with_more(|more| more.entry.as_deref_mut().map(edit));
+        }
+    }
+
+    #[inline]
+    fn with_more<T>(&self, look: impl FnOnce(&mut More) -> Option<T>) -> Option<T> {
+        let mut more = self.more.take()?;
+        let seen = look(&mut more);
+        self.more.set(Some(more));
+        seen
     }
 
     /// It is about this tool or prompt.
@@ -45,37 +85,36 @@ impl Operation {
 
     /// Finds the trace that it belongs to. This thread works on it until the guard is dropped.
     pub fn trace(&self, asked: &traced::Asked<'_>) -> Option<Guard> {
-        *self.traced.borrow_mut() = Traced::begin(asked);
+        let traced = Traced::begin(asked)?;
+        let mut more = self.more.take().unwrap_or_default();
+        more.traced = Some(traced);
+        self.more.set(Some(more));
         self.enter()
     }
 
     /// Works on it again.
     pub fn enter(&self) -> Option<Guard> {
-        self.traced.borrow().as_ref().map(|traced| traced.enter())
+        self.with_more(|more| more.traced.as_ref().map(Traced::enter))
     }
 
-    fn span(&self, judge: impl FnOnce(&mut Span)) {
-        let mut traced = self.traced.borrow_mut();
-        let span = traced.as_mut().and_then(|traced| traced.span.as_mut());
-        if let Some(span) = span {
-            judge(span);
-        }
+    fn judge(&self, judge: impl FnOnce(&mut Span)) {
+        self.with_more(|more| more.traced.as_mut()?.span.as_mut().map(judge));
     }
 
     pub fn ended(&self, outcome: Outcome) {
         self.outcome.set(outcome);
-        self.span(|span| span.end(outcome));
+        self.judge(|span| span.end(outcome));
     }
 
     pub fn failed(&self, error: &RpcError) {
         self.outcome.set(Outcome::of_error(error));
-        self.span(|span| span.fail_with(error));
+        self.judge(|span| span.fail_with(error));
     }
 
     /// It is answered with what a server said, unless something comes between.
     pub fn answered(&self, answer: &Answer) {
         self.outcome.set(answer.outcome);
-        self.span(|span| span.answer(&answer.line[answer.payload.clone()], answer.is_error));
+        self.judge(|span| span.answer(&answer.line[answer.payload.clone()], answer.is_error));
     }
 
     /// The same request in other hands: here it is over without a word.
@@ -87,12 +126,13 @@ impl Operation {
             meter: Cell::new(self.meter.take()),
             outcome: Cell::new(self.outcome.get()),
             is_over: Cell::new(false),
-            traced: RefCell::new(self.traced.take()),
+            more: Cell::new(self.more.take()),
         }
     }
 
     /// It goes on for as long as its client likes: its end says nothing.
     pub fn goes_on(&self) {
+        self.judge(Span::succeed);
         self.is_over.set(true);
     }
 }
@@ -102,13 +142,18 @@ impl Drop for Operation {
         if self.is_over.get() {
             return;
         }
+        let spent = self.began.elapsed();
+        let _working = self.enter();
+        if let Some(entry) = self.with_more(|more| more.entry.take()) {
+            entry.log(spent, self.outcome.get());
+        }
         let meter = self.meter.take();
         let series = match &meter {
             Some(meter) => Some(&meter.operation),
             None => of_request(self.asked),
         };
         if let Some(series) = series {
-            series.record(self.began.elapsed(), self.outcome.get());
+            series.record(spent, self.outcome.get());
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::base::{limits, sys};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::inputs::fits;
+use crate::journal::metrics::events;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::meta;
 use crate::mcp::method::Ask;
@@ -125,12 +126,10 @@ impl Parking {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.calls().len()
     }
 
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.calls().is_empty()
     }
@@ -225,6 +224,7 @@ impl Parking {
                 .collect()
         };
         if !over.is_empty() {
+            events::parked_expired(over.len());
             log::info!(
                 "calls given up, clients did not come back count={}",
                 over.len()

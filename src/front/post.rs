@@ -59,6 +59,7 @@ impl Streamable {
             }
         };
         let operation = Operation::begin(method);
+        operation.says(envelope.params);
         let params = match params {
             Ok(params) => params,
             Err(error) => {

@@ -5,6 +5,8 @@
 
 use std::net::Ipv6Addr;
 
+pub use crate::base::secret::is_secret_name;
+
 const CREDENTIAL: &str = "[REDACTED_CREDENTIAL]";
 const URL: &str = "[REDACTED_URL]";
 const PATH: &str = "[REDACTED_PATH]";
@@ -16,18 +18,6 @@ const SHOWN: usize = 300;
 /// Characters that are looked at: what is hidden may be longer than what stands for it.
 const READ: usize = 4 * SHOWN;
 
-/// Words of a name that say that its value is nobody's business.
-const SECRET_WORDS: [&str; 9] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "token",
-    "key",
-    "secret",
-    "auth",
-    "authorization",
-    "cookie",
-];
 /// After which a credential follows without a name.
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
 /// How well-known kinds of tokens begin.
@@ -85,13 +75,6 @@ pub fn redacted<'s>(text: &str, known: impl IntoIterator<Item = &'s str>) -> Str
 
 /// Shorter values would blot out ordinary words.
 const KNOWN_BYTES: usize = 6;
-
-/// Whether a value of this name is to be hidden: `API_KEY`, `accessToken`, `X-Auth`.
-pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let mut parts = name.split(['_', '-', '.']);
-    parts.any(|part| SECRET_WORDS.iter().any(|word| part.ends_with(word)))
-}
 
 /// What begins here and is to be hidden: its length and what stands for it.
 fn piece(text: &str, before: char) -> Option<(usize, &'static str)> {

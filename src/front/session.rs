@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::front::channel::Channel;
+use crate::front::channel::{Channel, Form};
 use crate::front::face::{Abilities, Initialize};
 use crate::front::inputs::Inputs;
 use crate::front::stream::EventStream;
+use crate::journal::metrics::events::Change;
+use crate::journal::metrics::meter::client_left;
 use crate::mcp::error::RpcError;
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -197,14 +199,16 @@ impl Session {
     }
 
     /// The same, unless just this message still waits to be sent.
-    pub fn tell_once(&self, text: Vec<u8>) {
+    pub fn tell_once(&self, text: Vec<u8>) -> Change {
         let waits = match &self.channel {
             Some(channel) => channel.has_unsent(&text),
             None => self.listener.has_unsent(&text),
         };
-        if !waits {
-            self.tell(text);
+        if waits {
+            return Change::Suppressed;
         }
+        self.tell(text);
+        Change::Sent
     }
 
     /// Not used for so long, with no stream open and no call in flight.
@@ -512,6 +516,11 @@ impl Session {
         asks.values().for_each(|ask| ask.refuse(&error));
         streams.iter().for_each(|stream| stream.finish());
         self.listener.finish();
+        let transport = match self.channel.as_ref().map(|channel| channel.form()) {
+            Some(Form::Line) => "pipe",
+            Some(Form::Event) | None => "tcp",
+        };
+        client_left(self.revision.as_str(), transport, self.opened.elapsed());
         Remains { subscriptions }
     }
 }

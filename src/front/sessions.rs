@@ -10,6 +10,7 @@ use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::session_tasks;
 use crate::front::stream::short_of_memory;
+use crate::journal::metrics::events::{Change, list_changed};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
@@ -133,13 +134,13 @@ impl Sessions {
     pub fn announce(&self, world: &World) {
         self.compare(world, |session, kind| {
             let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
-            session.tell_once(text.into_bytes());
+            list_changed(kind, session.tell_once(text.into_bytes()));
         });
     }
 
     /// Takes what there is now for what every session knows.
     pub fn know(&self, world: &World) {
-        self.compare(world, |_, _| {});
+        self.compare(world, |_, kind| list_changed(kind, Change::Suppressed));
     }
 
     /// Hands out each kind of list that has changed in a session's view.

@@ -74,6 +74,10 @@ pub struct Refusal {
 }
 
 /// What a request comes to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is made; a box would cost each call an allocation"
+)]
 pub enum Step<'a> {
     /// The raw JSON of a result.
     Done(String),
@@ -311,6 +315,7 @@ impl<'a> Stateless<'a> {
             native,
             meter,
         } = found.measured(method, request.operation);
+        request.operation.goes_to(server.name(), &key.value);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);

@@ -553,6 +553,7 @@ impl Streamable {
                     is_http: seat.session.channel.is_none(),
                     params: params.as_ref().ok(),
                 });
+                operation.says(envelope.params);
                 let outcome = params.and_then(|params| {
                     let passage = Passage {
                         seat,
@@ -674,6 +675,7 @@ impl Streamable {
     ) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
+        passage.operation.goes_to(target.server.name(), &key.value);
         let target = target.measured(method, passage.operation);
         self.relay_to(passage, target, key.raw, &caller)
     }

@@ -16,6 +16,7 @@ use crate::front::session::ANNOUNCED;
 use crate::front::sessions::{Digests, drop_subscription};
 use crate::front::stateless::{Refusal, Request};
 use crate::front::watched::{self, News, Task};
+use crate::journal::metrics::events::{Change, list_changed};
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST, RpcError, result_response};
 use crate::mcp::list::ListKind;
 use crate::mcp::{meta, method};
@@ -315,7 +316,14 @@ impl Subscription {
             let mut state = self.state();
             for (at, digest) in now.into_iter().enumerate() {
                 if state.digests[at] != digest && self.lists[at] {
-                    state.lists_due[at] = true;
+                    let was_due = std::mem::replace(&mut state.lists_due[at], true);
+                    list_changed(
+                        ANNOUNCED[at],
+                        match was_due {
+                            true => Change::Suppressed,
+                            false => Change::Sent,
+                        },
+                    );
                     is_due = true;
                 }
             }

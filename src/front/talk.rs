@@ -477,6 +477,7 @@ impl Talk {
             state.flights.push(flight.clone());
         }
         let operation = Operation::begin(&request.method);
+        operation.says(envelope.params);
         let served = params.map_err(Refusal::from).and_then(|params| {
             let request = stateless::Request {
                 envelope,

@@ -59,14 +59,14 @@ pub struct Asked<'a> {
 
 impl Traced {
     /// `None` in the usual case: nothing is known of a trace that its thread does not know yet.
-    pub fn begin(asked: &Asked<'_>) -> Option<Box<Traced>> {
+    pub fn begin(asked: &Asked<'_>) -> Option<Traced> {
         let meta = asked.params.and_then(Params::meta);
         let says = |key: &str| meta.is_some_and(|meta| meta.get(key).is_some());
         if !span::is_on() && !says(PARENT) && !says(BAGGAGE) {
             return None;
         }
         let around = context::current().unwrap_or_else(Context::next);
-        Some(Box::new(Traced::of(asked, meta, around)))
+        Some(Traced::of(asked, meta, around))
     }
 
     #[cold]

@@ -17,6 +17,7 @@ use crate::front::subscription::Subscription;
 use crate::front::talk::Talk;
 use crate::gateway::ending::EndWhy;
 use crate::gateway::run::Gateway;
+use crate::journal::fact::{Fact, note};
 use crate::upstream::event::Event;
 use crate::upstream::server::Server;
 
@@ -75,6 +76,7 @@ impl Gateway {
         self.unready.store(true, Ordering::Release);
         self.core.hub.beat();
         notify::stopping("not ready any more, still serving");
+        note(Fact::Stopping { why: why.as_str() });
         log::info!(
             "not ready any more sessions={}",
             self.core.clients.sessions.len()
@@ -266,6 +268,8 @@ impl Gateway {
         if let Some(herald) = self.herald.take() {
             herald.stop();
         }
+        let alerts = limits::ALERT_END.min(left() / 2);
+        self.core.alerts.finish(Instant::now() + alerts);
         // The router reads all the time, so this arrives; gone already is as good.
         let _ = self.core.events.send(Event::Stop);
         if let Some(router) = self.core.router.take()

@@ -8,11 +8,13 @@ use crate::front::health::Health;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
+use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
 };
 use crate::journal::context;
 use crate::journal::fact::{self, Fact, Refused};
+use crate::journal::metrics::events;
 
 pub struct FrontDoor {
     pub policy: HostPolicy,
@@ -20,14 +22,16 @@ pub struct FrontDoor {
     pub streamable: Arc<Streamable>,
     pub sse: Arc<Sse>,
     pub health: Arc<Health>,
+    pub has_metrics: bool,
 }
 
 impl FrontDoor {
     /// The answer to a head that must not, or need not, go further.
     fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
-        let found = endpoints::find(head.path);
+        let found = endpoints::find(head.path)
+            .filter(|(_, access)| self.has_metrics || *access != Access::Scrape);
         let checked = match found {
-            Some((_, Access::Probe)) => self.policy.check_origin(head),
+            Some((_, Access::Probe | Access::Scrape)) => self.policy.check_origin(head),
             _ => self.policy.check(head),
         };
         let cors = match checked {
@@ -41,9 +45,14 @@ impl FrontDoor {
                 return Some(refusal(403, "Forbidden origin header"));
             }
         };
-        let Some((endpoint, _)) = found else {
+        let Some((endpoint, access)) = found else {
             return Some(with_cors(refusal(404, "Not found"), cors));
         };
+        if access == Access::Scrape
+            && let Some(reply) = scrape::refuse(&self.health, head, peer)
+        {
+            return Some(with_cors(reply, cors));
+        }
         let answer = match (&endpoint, head.method) {
             (_, Method::Options) => Some(HostPolicy::preflight(head, allowed(&endpoint), cors)),
             (Endpoint::Mcp(_), Method::Post) => refuse_post(head),
@@ -88,6 +97,7 @@ impl Handler for FrontDoor {
             Endpoint::Mcp(scope) => scope,
             Endpoint::Sse => return self.sse.listen(head, peer, &headers, out),
             Endpoint::Messages => return self.sse.post(head, &headers, body, out),
+            Endpoint::Metrics => return out.reply(&with_cors(scrape::answer(), cors)),
             health => {
                 let known_host = self.policy.allows_host(&head.host);
                 let detail = self.health.detail_for(head, peer, known_host);
@@ -109,6 +119,7 @@ impl Handler for FrontDoor {
     }
 
     fn refused(&self, peer: &Peer, status: u16, reason: &'static str) {
+        events::http_refused(status);
         log::debug!(
             "request refused address={} status={status} reason={reason:?}",
             peer.address

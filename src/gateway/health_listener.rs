@@ -1,4 +1,4 @@
-//! `--health-listen`: health alone, on an address of its own, for probes that should not depend on
+//! `--health-listen`: health and metrics alone, on an address of its own, for probes that should not depend on
 //! the listener of clients. It opens before the servers start and closes after they ended.
 //!
 //! Absent on purpose: everything that is not read-only.
@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::base::limits;
-use crate::front::endpoints::{self, Access};
+use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
+use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Server,
     ServerOptions,
@@ -18,6 +19,7 @@ use crate::http::{
 pub struct HealthDoor {
     pub policy: HostPolicy,
     pub health: Arc<Health>,
+    pub has_metrics: bool,
 }
 
 /// Begins to answer on `listener`.
@@ -45,7 +47,11 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 impl Handler for HealthDoor {
     /// Any Host may ask, as on the health paths of the other listener; pages may not.
     fn admit(&self, head: &Head<'_>, _peer: &Peer) -> Admit {
-        let is_known = matches!(endpoints::find(head.path), Some((_, Access::Probe)));
+        let is_known = match endpoints::find(head.path) {
+            Some((_, Access::Probe)) => true,
+            Some((_, Access::Scrape)) => self.has_metrics,
+            Some((_, Access::Checked)) | None => false,
+        };
         let refusal = |status, what: &str| Reply::json(status, format!("{{\"error\":\"{what}\"}}"));
         match (self.policy.check_origin(head), head.method) {
             (Checked::BadHost | Checked::BadOrigin, _) => {
@@ -61,6 +67,9 @@ impl Handler for HealthDoor {
         let Some((endpoint, _)) = endpoints::find(head.path) else {
             return out.reply(&Reply::empty(404));
         };
+        if endpoint == Endpoint::Metrics {
+            return out.reply(&scrape::answer());
+        }
         let known_host = self.policy.allows_host(&head.host);
         let detail = self.health.detail_for(head, peer, known_host);
         out.reply(&self.health.answer(&endpoint, detail));

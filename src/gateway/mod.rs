@@ -16,5 +16,6 @@ pub mod orders;
 pub mod reload;
 pub mod router;
 pub mod run;
+pub mod scrape;
 pub mod telemetry;
 pub mod witness;

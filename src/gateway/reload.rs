@@ -24,8 +24,9 @@ use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
-use crate::gateway::telemetry;
+use crate::gateway::telemetry::Wishes;
 use crate::journal;
+use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
 use crate::upstream::server::Server;
@@ -88,7 +89,12 @@ pub struct Keeper {
     fleet: Arc<Fleet>,
     orders: Sender<Order>,
     configured: Arc<Configured>,
+    alerts: Arc<Alerts>,
+    wishes: Wishes,
 }
+
+/// What the thread shares with others.
+pub type Parts = (Arc<Fleet>, Sender<Order>, Arc<Configured>, Wishes);
 
 #[derive(Clone, Copy)]
 struct Switched {
@@ -178,7 +184,8 @@ impl Keeper {
         config: Config,
         loader: Option<Loader>,
         base: Arc<Fixed>,
-        (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+        (fleet, orders, configured, wishes): Parts,
+        alerts: Arc<Alerts>,
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
@@ -192,6 +199,8 @@ impl Keeper {
             fleet,
             orders,
             configured,
+            alerts,
+            wishes,
         }
     }
 
@@ -373,9 +382,12 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
+        if plan.alerts {
+            self.alerts.configure(config.alerts.clone());
+        }
         self.fleet.set_refresh_window(&config.settings);
-        journal::log::set_level(config.settings.log_level);
-        telemetry::apply(&config.settings);
+        journal::log::adopt(&config.settings);
+        self.wishes.adopt(&config);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {
@@ -518,6 +530,10 @@ fn report(plan: &Plan) -> Report {
     }
     let settings = plan.settings.iter();
     report.settings = settings.map(|change| change.key.to_owned()).collect();
+    // A secret in them may be another one although their text is the same.
+    if plan.alerts && !report.settings.iter().any(|key| key == "alerts") {
+        report.settings.push("alerts".to_owned());
+    }
     report
 }
 

@@ -18,6 +18,7 @@ use crate::gateway::fleet::Fleet;
 use crate::gateway::run::Clients;
 use crate::gateway::witness::{Witness, tools_changed};
 use crate::journal::fact::note;
+use crate::journal::metrics::meter;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
 use crate::model::catalog::Clash;
@@ -368,6 +369,7 @@ impl Router {
         let superseded = desk.arriving.iter().map(|one| &one.server);
         let leaving = leaving.chain(superseded.filter(|server| !stays(server.id)));
         leaving.for_each(|server| self.fleet.retire(server.clone()));
+        meter::keep_servers(fixed.servers.iter().map(|server| server.name()));
         desk.fixed = Arc::new(fixed);
         desk.offers = offers;
         desk.arriving = arriving;
@@ -463,6 +465,7 @@ impl Router {
         }
         desk.generation += 1;
         let world = World::build(desk.generation, desk.fixed.clone(), desk.offers.clone());
+        meter::prune(|server, kind, native| world.may_have(server, kind, native));
         self.report_clashes(&world, desk);
         if world.catalog.over_bound > 0 {
             log::warn!(

@@ -36,8 +36,11 @@ use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
-use crate::gateway::telemetry;
+use crate::gateway::scrape::Scrape;
+use crate::gateway::telemetry::Wishes;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::journal::alert::Alerts;
+use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
@@ -103,8 +106,10 @@ pub(super) struct Core {
     pub(super) events: Sender<Event>,
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
+    pub(super) alerts: Arc<Alerts>,
     /// How the configuration stands.
     configured: Arc<Configured>,
+    wishes: Wishes,
 }
 
 /// Clients, and what they are owed.
@@ -122,6 +127,9 @@ fn cannot(error: std::io::Error) -> StartError {
 impl Core {
     fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
         let settings = &config.settings;
+        let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
+        // Before anything can happen.
+        alerts.configure(config.alerts.clone());
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let clients = Clients {
@@ -155,8 +163,9 @@ impl Core {
         let router = thread::spawn("router", limits::STACK_WORKER_BYTES, run).map_err(cannot)?;
         fixed.servers.iter().for_each(Server::launch);
         let configured = Arc::new(Configured::default());
-        let parts = (fleet.clone(), orders, configured.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts);
+        let wishes = Wishes::new(&config);
+        let parts = (fleet.clone(), orders, configured.clone(), wishes.clone());
+        let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
         Ok(Core {
             fleet,
             hub,
@@ -164,7 +173,9 @@ impl Core {
             events,
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
+            alerts,
             configured,
+            wishes,
         })
     }
 }
@@ -181,6 +192,7 @@ impl Gateway {
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
+        metrics::set_recording(is_measured(&settings));
         let core = Core::start(config, loader)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -200,12 +212,17 @@ impl Gateway {
                 streamable,
                 sse: sse.clone(),
                 health: health.clone(),
+                has_metrics: settings.enable_metrics,
             };
             HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
+        Scrape::new(&health, &core.clients, &sse)
+            .with("main", http.as_ref())
+            .with("health", health_listener.as_ref())
+            .publish();
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -226,9 +243,14 @@ impl Gateway {
             client: None,
             otlp: None,
         };
-        gateway.otlp = telemetry::start(&gateway.settings, Box::new(prometheus::gather));
+        gateway.otlp = gateway.push_telemetry();
         gateway.control = gateway.open_control(health);
         Ok(gateway)
+    }
+
+    fn push_telemetry(&self) -> Option<Otlp> {
+        let wishes = &self.core.wishes;
+        wishes.start(&self.settings, Box::new(prometheus::gather))
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
@@ -291,6 +313,12 @@ impl Gateway {
         self.client = Some(Stdio::start(common, filter, files, ended)?);
         Ok(())
     }
+}
+
+/// Whether somebody may want to know.
+fn is_measured(settings: &Settings) -> bool {
+    let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
+    settings.enable_metrics || is_pushed
 }
 
 /// `None`: no key could be made.
@@ -361,6 +389,7 @@ fn serve_health(
     let door = HealthDoor {
         policy: host_policy(settings, listener.local_addr()?.ip()),
         health: health.clone(),
+        has_metrics: settings.enable_metrics,
     };
     health_listener::serve(listener, door)
 }

@@ -1,40 +1,59 @@
 //! Traces and metrics for a receiver of OTLP, as the settings want them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use crate::base::secret::Secret;
+use crate::config::Config;
 use crate::config::settings::Settings;
+use crate::journal::otlp::push::Headers;
 use crate::journal::otlp::{Gather, Otlp, Spec};
 use crate::journal::span;
 
-/// Whether metrics are pushed, where there is a receiver.
-static METRICS: AtomicBool = AtomicBool::new(false);
-
-/// `None`: nobody is to be told, or that is not possible, which is said. The gateway serves as
-/// well without.
-pub fn start(settings: &Settings, gather: Gather) -> Option<Otlp> {
-    let endpoint = settings.otlp_endpoint.clone()?;
-    let headers = settings.otlp_headers.iter();
-    let spec = Spec {
-        endpoint,
-        headers: headers
-            .map(|(name, value)| (name.clone(), Secret::new(value.clone())))
-            .collect(),
-        egress_allow: settings.egress_allow.clone(),
-        trace_percent: percent(settings),
-        interval: settings.otlp_interval,
-    };
-    METRICS.store(settings.enable_otlp_metrics, Ordering::Relaxed);
-    let wanted = move || METRICS.load(Ordering::Relaxed).then(&gather);
-    Otlp::start(&spec, Box::new(wanted))
-        .inspect_err(|error| log::error!("no traces and metrics are sent: {error}"))
-        .ok()
+/// What a reload may change of it.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    headers: Headers,
+    /// Whether metrics are pushed.
+    metrics: Arc<AtomicBool>,
 }
 
-/// What a reload may change.
-pub fn apply(settings: &Settings) {
-    span::set_percent(percent(settings));
-    METRICS.store(settings.enable_otlp_metrics, Ordering::Relaxed);
+impl Wishes {
+    pub fn new(config: &Config) -> Wishes {
+        let wishes = Wishes::default();
+        wishes.keep(&config.settings, &config.otlp_headers);
+        wishes
+    }
+
+    /// Takes over what another configuration wants.
+    pub fn adopt(&self, config: &Config) {
+        self.keep(&config.settings, &config.otlp_headers);
+        span::set_percent(percent(&config.settings));
+    }
+
+    fn keep(&self, settings: &Settings, headers: &[(String, Secret)]) {
+        let mut kept = self.headers.write().unwrap_or_else(PoisonError::into_inner);
+        headers.clone_into(&mut kept);
+        self.metrics
+            .store(settings.enable_otlp_metrics, Ordering::Relaxed);
+    }
+
+    /// `None`: nobody is to be told, or that is not possible, which is said. The gateway serves
+    /// as well without.
+    pub fn start(&self, settings: &Settings, gather: Gather) -> Option<Otlp> {
+        let spec = Spec {
+            endpoint: settings.otlp_endpoint.clone()?,
+            headers: self.headers.clone(),
+            egress_allow: settings.egress_allow.clone(),
+            trace_percent: percent(settings),
+            interval: settings.otlp_interval,
+        };
+        let metrics = self.metrics.clone();
+        let gather = move || metrics.load(Ordering::Relaxed).then(&gather);
+        Otlp::start(&spec, Box::new(gather))
+            .inspect_err(|error| log::error!("no traces and metrics are sent: {error}"))
+            .ok()
+    }
 }
 
 fn percent(settings: &Settings) -> Option<u32> {

@@ -160,6 +160,12 @@ impl Server {
         self.shared.registry.open()
     }
 
+    /// The same for whoever must not hold the server.
+    pub fn count(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade().map_or(0, |shared| shared.registry.open())
+    }
+
     /// From now on each answer says `Connection: close` and ends its connection. New connections
     /// are still taken, for one request each.
     pub fn close_after_answers(&self) {

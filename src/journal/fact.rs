@@ -6,10 +6,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::limits;
+use crate::journal::metrics::events;
 
 /// Texts hold no secrets and no line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,25 @@ pub enum Fact {
         what: Refused,
         /// Who it was, as far as that is known: an address, or a process.
         whom: String,
+    },
+    /// A log file, or a sink of alerts: why it takes nothing, or `None` when it does again.
+    Sink {
+        name: String,
+        failing: Option<String>,
+    },
+    /// What was to be written or sent, and was not.
+    Lost {
+        what: String,
+        count: u64,
+    },
+    /// A certificate was looked at.
+    Certificate {
+        whose: String,
+        ends: SystemTime,
+    },
+    /// The gateway was asked to end.
+    Stopping {
+        why: &'static str,
     },
 }
 
@@ -83,6 +104,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Takes what happened to whoever wants to know.
 pub fn note(fact: Fact) {
+    events::fact(&fact);
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {
         return;

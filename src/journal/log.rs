@@ -1,168 +1,237 @@
-//! The log on stderr. Lines go through a bounded queue to the journal thread, so that a full
-//! pipe or a slow terminal never holds up a call; what does not fit is counted and said.
+//! The log: takes each record, renders it once for each destination and queues it there
+//! (`sink`). Nobody who logs ever waits. Process-wide, as the `log` crate wants it.
 
-use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use log::LevelFilter;
+use log::{LevelFilter, Metadata, Record};
 
-use crate::base::{limits, thread, time};
-use crate::config::settings::LogFormat;
+use crate::base::mask::masked;
+use crate::base::{limits, time};
+use crate::config::settings::{LogFormat, Settings, Transport};
+use crate::journal::context;
+use crate::journal::file::{LogFile, Rotation};
+use crate::journal::level::Levels;
+use crate::journal::line::{Line, Look};
+use crate::journal::server_files::ServerFiles;
+use crate::journal::sink::{Destination, Sink, stderr_look};
+
+pub use crate::journal::line::SERVER;
+pub use crate::journal::ring::lost;
+pub use crate::journal::sink::reopen;
 
 /// The running log. `finish` writes what is queued.
-pub struct Log {
-    queue: Sender<Line>,
-    thread: Option<JoinHandle<()>>,
+pub struct Log(());
+
+/// Everything that is started once.
+struct Journal {
+    sinks: RwLock<Vec<Sink>>,
+    servers: RwLock<Option<Sink>>,
 }
 
-enum Line {
-    Text(Vec<u8>),
-    End,
+static JOURNAL: OnceLock<Journal> = OnceLock::new();
+static LEVELS: RwLock<Levels> = RwLock::new(Levels::all(LevelFilter::Info));
+static WITH_ARGUMENTS: AtomicBool = AtomicBool::new(false);
+/// Whether the stderr of servers has files of its own.
+static SERVER_FILES: AtomicBool = AtomicBool::new(false);
+
+/// Where the log goes, and how it looks there.
+struct Plan {
+    format: LogFormat,
+    /// Not for a client that shows our stderr to people, when there is a file.
+    stderr: bool,
+    file: Option<PathBuf>,
+    server_folder: Option<PathBuf>,
+    rotation: Rotation,
 }
 
-/// Takes one formatted record in each `write`.
-struct Queue {
-    queue: Sender<Line>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Write for Queue {
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        match self.queue.try_send(Line::Text(record.to_vec())) {
-            Err(TrySendError::Full(_)) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
-            // Disconnected: the program is ending, and its last words are out.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+impl Plan {
+    fn of(settings: &Settings) -> Plan {
+        Plan {
+            format: settings.log_format,
+            stderr: settings.log_file.is_none() || settings.transport != Transport::Stdio,
+            file: settings.log_file.clone(),
+            server_folder: settings.server_log_dir.clone(),
+            rotation: Rotation {
+                max_bytes: settings.log_max_bytes,
+                max_files: settings.log_max_files,
+            },
         }
-        Ok(record.len())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn start(self) -> io::Result<Journal> {
+        let (on_stderr, in_files) = match self.format {
+            LogFormat::Json => (Look::Json, Look::Json),
+            LogFormat::Text => (stderr_look(), Look::Text { colour: false }),
+        };
+        let mut sinks = Vec::new();
+        if self.stderr {
+            sinks.push(Sink::start("journal", Destination::Stderr, on_stderr)?);
+        }
+        if let Some(path) = self.file {
+            let file = Destination::File(LogFile::new(path, self.rotation));
+            sinks.push(Sink::start("journal-file", file, in_files)?);
+        }
+        let servers = self.server_folder.map(|folder| {
+            let files = Destination::Servers(ServerFiles::new(folder, self.rotation));
+            Sink::start("journal-servers", files, in_files)
+        });
+        let servers = servers.transpose()?;
+        SERVER_FILES.store(servers.is_some(), Ordering::Relaxed);
+        Ok(Journal {
+            sinks: RwLock::new(sinks),
+            servers: RwLock::new(servers),
+        })
     }
 }
 
-/// Starts the journal thread and makes it the program's log.
+/// Starts the threads of the log and makes it the program's.
 ///
 /// # Errors
-/// When the system refuses the thread, or there is a log already.
-pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<Log> {
-    let (queue, lines) = bounded(limits::LOG_LINES);
-    let lost = Arc::new(AtomicU64::new(0));
-    let counted = lost.clone();
-    let thread = thread::spawn("journal", limits::STACK_WORKER_BYTES, move || {
-        write_lines(&lines, &counted);
-    })?;
-    let writer = Queue {
-        queue: queue.clone(),
-        lost,
-    };
-    let mut builder = env_logger::Builder::new();
-    builder
-        .filter_level(LevelFilter::Warn)
-        .filter_module("onemcp", LevelFilter::Trace);
-    builder.target(env_logger::Target::Pipe(Box::new(writer)));
-    builder.format(move |out, record| {
-        if record.level() as usize > LEVEL.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let (level, text) = (record.level(), record.args().to_string());
-        writeln!(
-            out,
-            "{}",
-            format_line(format, &time::now_rfc3339(), level, &text)
-        )
-    });
-    builder.try_init().map_err(io::Error::other)?;
-    set_level(level);
-    Ok(Log {
-        queue,
-        thread: Some(thread),
-    })
+/// When the system refuses a thread, or there is a log already.
+pub fn start(settings: &Settings) -> io::Result<Log> {
+    let twice = || io::Error::from(io::ErrorKind::AlreadyExists);
+    JOURNAL
+        .set(Plan::of(settings).start()?)
+        .map_err(|_| twice())?;
+    let journal = JOURNAL.get().ok_or_else(twice)?;
+    log::set_logger(journal).map_err(io::Error::other)?;
+    adopt(settings);
+    std::panic::set_hook(Box::new(panicked));
+    Ok(Log(()))
 }
 
-/// What is logged from now on.
-pub fn set_level(level: LevelFilter) {
-    LEVEL.store(level as usize, Ordering::Relaxed);
+/// What may change while the gateway runs: levels, and whether requests show their arguments.
+pub fn adopt(settings: &Settings) {
+    let levels = Levels::new(settings.log_level, &settings.log_modules);
+    let highest = levels.highest();
+    *LEVELS.write().unwrap_or_else(PoisonError::into_inner) = levels;
+    WITH_ARGUMENTS.store(settings.log_arguments, Ordering::Relaxed);
     // What is left out costs nothing.
-    log::set_max_level(level);
+    log::set_max_level(highest);
 }
 
-/// `LevelFilter` as a number.
-static LEVEL: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
+/// Whether requests show their arguments.
+pub fn has_arguments() -> bool {
+    WITH_ARGUMENTS.load(Ordering::Relaxed)
+}
 
-fn format_line(format: LogFormat, now: &str, level: log::Level, text: &str) -> String {
-    match format {
-        LogFormat::Text => {
-            // One record stays one line, whatever a server or client put into it.
-            let text: String = text
-                .chars()
-                .map(|c| if c.is_control() && c != '\t' { ' ' } else { c })
-                .collect();
-            format!("{now} {level:<5} {text}")
+/// A line of a server's stderr into that server's own file, if there are such files. It is no
+/// line of the log.
+pub fn server_line(server: &str, text: &str) {
+    if !SERVER_FILES.load(Ordering::Relaxed) {
+        return;
+    }
+    let servers = JOURNAL.get().map(|journal| &journal.servers);
+    let servers = servers.map(|sink| sink.read().unwrap_or_else(PoisonError::into_inner));
+    let Some(sink) = servers.as_ref().and_then(|sink| sink.as_ref()) else {
+        return;
+    };
+    let now = time::now_rfc3339();
+    let rendered = match sink.look {
+        Look::Text { .. } => format!("{now} {text}\n"),
+        Look::Json => {
+            let target = format!("{SERVER}{server}");
+            let line = Line {
+                now: &now,
+                level: log::Level::Info,
+                target: &target,
+                text,
+                request: None,
+                trace: None,
+            };
+            line.render(Look::Json)
         }
-        LogFormat::Json => {
-            let level = level.as_str().to_lowercase();
-            let text = crate::wire::json::quoted(text);
-            format!("{{\"ts\":\"{now}\",\"level\":\"{level}\",\"msg\":{text}}}")
+    };
+    sink.ring
+        .push(ServerFiles::packed(server, &rendered).as_bytes());
+}
+
+impl log::Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let levels = LEVELS.read().unwrap_or_else(PoisonError::into_inner);
+        metadata.level() <= levels.of(metadata.target())
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
         }
+        let text = record.args().to_string();
+        let text = masked(&text);
+        let (request, trace) = context::with(|context| {
+            let trace = context.trace.as_ref();
+            (context.request, trace.map(|trace| trace.trace_text()))
+        })
+        .unzip();
+        let trace = trace.flatten();
+        let line = Line {
+            now: &time::now_rfc3339(),
+            level: record.level(),
+            target: record.target(),
+            text: &text,
+            request,
+            trace: trace.as_deref(),
+        };
+        let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
+        let mut before: Option<(Look, String)> = None;
+        for sink in sinks.iter() {
+            let rendered = match before.take() {
+                Some((look, rendered)) if look == sink.look => rendered,
+                _ => line.render(sink.look),
+            };
+            sink.ring.push(rendered.as_bytes());
+            before = Some((sink.look, rendered));
+        }
+    }
+
+    fn flush(&self) {
+        let deadline = Instant::now() + limits::LOG_FINISH;
+        let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
+        sinks.iter().for_each(|sink| sink.ring.wait_idle(deadline));
     }
 }
 
-fn write_lines(lines: &Receiver<Line>, lost: &AtomicU64) {
-    // Locked for each line only: a panic and the commands write there too.
-    let mut stderr = io::stderr();
-    while let Ok(Line::Text(text)) = lines.recv() {
-        // A closed stderr is no reason to stop serving.
-        let _ = stderr.write_all(&text);
-        let missed = lost.swap(0, Ordering::Relaxed);
-        if missed > 0 {
-            let _ = writeln!(
-                stderr,
-                "{} WARN  log lines lost count={missed}",
-                time::now_rfc3339()
-            );
-        }
+/// A panic is a line of the log like any other: on stderr it could wait for ever, and would say
+/// what must not be said.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let payload = panic.payload();
+    let what = match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref::<&str>().copied().unwrap_or("no text"),
+    };
+    let name = thread.name().unwrap_or_default();
+    log::error!("panic thread={name:?} at={place:?}: {what}");
+    if name == "main" {
+        // Nobody comes after it who could.
+        log::logger().flush();
     }
 }
 
 impl Log {
-    /// Writes what is queued; gives up when stderr takes nothing.
-    pub fn finish(mut self) {
-        let limit = Duration::from_secs(1);
-        if self.queue.send_timeout(Line::End, limit).is_err() {
-            return;
-        }
-        let Some(thread) = self.thread.take() else {
-            return;
+    /// Writes what is queued; gives up on what takes nothing.
+    pub fn finish(self) {
+        let Some(journal) = JOURNAL.get() else { return };
+        let deadline = Instant::now() + limits::LOG_FINISH;
+        let take = |sinks: &RwLock<Vec<Sink>>| {
+            std::mem::take(&mut *sinks.write().unwrap_or_else(PoisonError::into_inner))
         };
-        let until = Instant::now() + limit;
-        while !thread.is_finished() && Instant::now() < until {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        if thread.is_finished() {
-            // A panic of the journal thread has nowhere to be told.
-            let _ = thread.join();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::format_line;
-    use crate::config::settings::LogFormat;
-
-    #[test]
-    fn one_record_is_one_line() {
-        let text = "a\nb\u{1b}[31m\"q\"";
-        let plain = format_line(LogFormat::Text, "T", log::Level::Info, text);
-        assert_eq!(plain, "T INFO  a b [31m\"q\"");
-        let json = format_line(LogFormat::Json, "T", log::Level::Warn, text);
-        let value: serde_json::Value = serde_json::from_str(&json).expect("valid JSON");
-        assert_eq!(value["msg"], text);
-        assert_eq!(value["level"], "warn");
+        let mut sinks = take(&journal.sinks);
+        let mut servers = journal
+            .servers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        sinks.extend(servers.take());
+        drop(servers);
+        sinks.iter().for_each(|sink| sink.ring.close());
+        sinks.into_iter().for_each(|sink| sink.finish(deadline));
     }
 }

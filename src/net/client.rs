@@ -36,6 +36,7 @@ pub struct ClientOptions {
 pub struct Client {
     pool: Arc<Pool>,
     egress: Arc<Egress>,
+    keeps_redirects: bool,
 }
 
 /// ureq looks for connections that are too old only at the next request. So all of them go at
@@ -156,7 +157,15 @@ impl Client {
         Ok(Client {
             pool: Arc::new(Pool::new(config, dialer)),
             egress: Arc::new(options.egress.clone()),
+            keeps_redirects: false,
         })
+    }
+
+    /// From now on it gives a redirect as the answer that it is, instead of following it.
+    #[must_use]
+    pub fn keeping_redirects(mut self) -> Client {
+        self.keeps_redirects = true;
+        self
     }
 
     /// Closes connections that nobody has wanted for a while.
@@ -174,7 +183,11 @@ impl Client {
         let mut url = Url::parse(request.url).map_err(NetError::Url)?;
         for followed in 0.. {
             let mut response = self.send_to(&url, request, until, stop)?;
-            let Some(next) = target(&response, request.method, followed)? else {
+            let next = match self.keeps_redirects {
+                true => None,
+                false => target(&response, request.method, followed)?,
+            };
+            let Some(next) = next else {
                 response.deadline = None;
                 return Ok(response);
             };

@@ -69,7 +69,9 @@ pub struct World {
 
 /// The meters of tools and prompts, by the place of their entries: each is looked up when it is
 /// first called in this world.
-struct Meters([Box<[OnceLock<Option<Arc<Meter>>>]>; 2]);
+struct Meters([Box<[Cell]>; 2]);
+
+type Cell = OnceLock<Option<Arc<Meter>>>;
 
 /// What has meters.
 const METERED: [ListKind; 2] = [ListKind::Tools, ListKind::Prompts];
@@ -119,6 +121,15 @@ impl World {
             .get(entry.index)?
             .get_or_init(look_up)
             .as_ref()
+    }
+
+    /// Whether a server lists this entry, or may list it again when it is back.
+    pub fn may_have(&self, server: &str, kind: ListKind, native: &str) -> bool {
+        let mut servers = self.servers().iter();
+        let position = servers.position(|handle| handle.name() == server);
+        position.is_some_and(|at| {
+            self.offers[at].is_none() || self.catalog.by_native(kind, at, native).is_some()
+        })
     }
 
     pub fn servers(&self) -> &[Arc<Server>] {

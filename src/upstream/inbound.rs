@@ -3,11 +3,10 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits;
-use crate::journal::metrics::is_recording;
 use crate::journal::metrics::outcome::Outcome;
+use crate::journal::metrics::{events, is_recording};
 use crate::journal::span;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
@@ -17,7 +16,7 @@ use crate::mcp::method::{self, Ask};
 use crate::mcp::task;
 use crate::upstream::call::{Answer, Asked, CallId, Notice};
 use crate::upstream::event::{Event, Outlook, SessionMessage};
-use crate::upstream::link::{Attributed, Link, count};
+use crate::upstream::link::{Attributed, Count, Link, count};
 use crate::upstream::listening::Filter;
 use crate::upstream::signals::ProcessSignals;
 use crate::upstream::tasks;
@@ -63,10 +62,7 @@ impl Inbound {
     /// A response costs its call, or, when that cannot be told, all of them. What `is_call` had
     /// a method and answers nobody.
     pub fn too_long(&self, bytes: u64, id: Option<u64>, is_call: bool) {
-        self.link
-            .counters
-            .too_long_lines
-            .fetch_add(1, Ordering::Relaxed);
+        bump(&self.link.counters.too_long_lines);
         let limit = limits::LINE_BYTES;
         let detail = format!("result too large ({bytes} bytes, limit {limit})");
         log::warn!(
@@ -355,7 +351,7 @@ impl Inbound {
     }
 
     fn list_changed(&self, kind: ListKind) {
-        self.link.mark_dirty(kind);
+        events::list_changed(kind, self.link.mark_dirty(kind));
         if kind == ListKind::Resources {
             self.link.mark_dirty(ListKind::Templates);
         }
@@ -563,8 +559,8 @@ fn refusal(client_calls: usize) -> &'static str {
     }
 }
 
-fn bump(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+fn bump(counter: &Count) {
+    counter.add();
 }
 
 /// What JSON-RPC demands of an error, and clients check.

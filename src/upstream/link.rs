@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use prometheus::IntCounter;
+
 use crate::base::limits;
-use crate::journal::metrics::meter::{Meter, of_method};
+use crate::journal::metrics::events::Change;
+use crate::journal::metrics::meter::{DISCARDED, Meter, discarded, of_method, server_left};
 use crate::journal::metrics::outcome::Outcome;
 use crate::journal::span::Span;
 use crate::mcp::era::Era;
@@ -67,6 +70,7 @@ pub struct Link {
     wire: Wire,
     pending: Mutex<Pending>,
     hello: OnceLock<Hello>,
+    greeted: OnceLock<Instant>,
     /// Lists that the server said have changed, one bit for each `ListKind`.
     dirty: AtomicU8,
     pub counters: Counters,
@@ -83,17 +87,57 @@ pub struct Link {
     tasks: Tasks,
 }
 
-/// What a server did that it should not have done. For health and logs.
-#[derive(Debug, Default)]
+/// What a server did that it should not have done. For health, metrics and logs.
+#[derive(Debug)]
 pub struct Counters {
-    pub noise_lines: AtomicU64,
-    pub unknown_ids: AtomicU64,
-    pub dropped_notices: AtomicU64,
-    pub too_long_lines: AtomicU64,
-    pub stray_errors: AtomicU64,
+    pub noise_lines: Count,
+    pub unknown_ids: Count,
+    pub dropped_notices: Count,
+    pub too_long_lines: Count,
+    pub stray_errors: Count,
     /// A stateless server must not ask.
-    pub stray_requests: AtomicU64,
-    pub lost_answers: AtomicU64,
+    pub stray_requests: Count,
+    pub lost_answers: Count,
+}
+
+/// A count of this process, which is a part of that of the server.
+#[derive(Debug, Default)]
+pub struct Count {
+    here: AtomicU64,
+    of_server: Option<IntCounter>,
+}
+
+impl Counters {
+    fn new(server: &str) -> Counters {
+        let [noise, unknown, notices, too_long, errors, requests, answers] =
+            DISCARDED.map(|reason| Count {
+                here: AtomicU64::new(0),
+                of_server: discarded(server, reason),
+            });
+        Counters {
+            noise_lines: noise,
+            unknown_ids: unknown,
+            dropped_notices: notices,
+            too_long_lines: too_long,
+            stray_errors: errors,
+            stray_requests: requests,
+            lost_answers: answers,
+        }
+    }
+}
+
+impl Count {
+    /// One more. Gives all there were so far.
+    pub(crate) fn add(&self) -> u64 {
+        if let Some(of_server) = &self.of_server {
+            of_server.inc();
+        }
+        self.here.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn get(&self) -> u64 {
+        self.here.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Default)]
@@ -225,8 +269,9 @@ impl Link {
             wire,
             pending: Mutex::default(),
             hello: OnceLock::new(),
+            greeted: OnceLock::new(),
             dirty: AtomicU8::new(0),
-            counters: Counters::default(),
+            counters: Counters::new(server),
             lines: AtomicU64::new(0),
             unanswered: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
@@ -289,6 +334,7 @@ impl Link {
         self.pending().is_stateless = hello.era.is_stateless();
         // A second handshake on one process does not happen; the first one stands.
         let _ = self.hello.set(hello);
+        let _ = self.greeted.set(Instant::now());
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -640,6 +686,9 @@ impl Link {
     pub fn close(&self, reason: Reason, detail: &str) {
         let calls = {
             let mut pending = self.pending();
+            if pending.closed.is_none() {
+                self.has_ended();
+            }
             pending.closed.get_or_insert((reason, detail.to_owned()));
             pending.client_calls = 0;
             std::mem::take(&mut pending.calls)
@@ -652,6 +701,16 @@ impl Link {
         match &self.wire {
             Wire::Pipe(outlet) => outlet.close(),
             Wire::Remote(remote) => remote.close(),
+        }
+    }
+
+    fn has_ended(&self) {
+        let transport = match self.wire {
+            Wire::Pipe(_) => "pipe",
+            Wire::Remote(_) => "tcp",
+        };
+        if let Some(greeted) = self.greeted.get() {
+            server_left(&self.server, transport, greeted.elapsed());
         }
     }
 
@@ -793,8 +852,12 @@ impl Link {
         }
     }
 
-    pub fn mark_dirty(&self, kind: ListKind) {
-        self.dirty.fetch_or(1 << kind as u8, Ordering::AcqRel);
+    pub fn mark_dirty(&self, kind: ListKind) -> Change {
+        let bit = 1 << kind as u8;
+        match self.dirty.fetch_or(bit, Ordering::AcqRel) & bit {
+            0 => Change::Received,
+            _ => Change::Gathered,
+        }
     }
 
     /// Lists to read again; forgets them.
@@ -876,24 +939,23 @@ fn deliver(mail: &MailSender, call: CallId, reply: Reply) {
 
 /// Counts something that may come in floods. Gives the count when it is worth a log line: the
 /// first ones, then ever fewer.
-pub(crate) fn count(counter: &AtomicU64) -> Option<u64> {
-    let seen = counter.fetch_add(1, Ordering::Relaxed) + 1;
+pub(crate) fn count(counter: &Count) -> Option<u64> {
+    let seen = counter.add();
     (seen <= 5 || seen.is_power_of_two()).then_some(seen)
 }
 
-fn bump(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+fn bump(counter: &Count) {
+    counter.add();
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, count, with_meta};
+    use super::{Count, Link, count, with_meta};
     use crate::mcp::level::Level;
     use crate::upstream::call::{Mailbox, next_call_id};
     use crate::upstream::outlet::Outlet;
     use std::io::Read;
     use std::os::fd::OwnedFd;
-    use std::sync::atomic::AtomicU64;
 
     fn link() -> (Link, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -956,7 +1018,7 @@ mod tests {
 
     #[test]
     fn floods_are_logged_ever_less() {
-        let counter = AtomicU64::new(0);
+        let counter = Count::default();
         let logged = (0..100_000).filter(|_| count(&counter).is_some()).count();
         assert!((5..30).contains(&logged), "{logged}");
     }

@@ -60,6 +60,11 @@ impl Outlet {
         }
     }
 
+    /// Of lines that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.load(Ordering::Relaxed)
+    }
+
     /// Sends one line (with its line end); waits for room at most until `deadline`.
     pub fn send(&self, line: Vec<u8>, deadline: Instant) -> Result<(), SendError> {
         if let Ok(mut pipe) = self.pipe.try_lock()

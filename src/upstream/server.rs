@@ -52,6 +52,18 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 9] = [
+        State::Pending,
+        State::Loading,
+        State::Ready,
+        State::Failed,
+        State::Restarting,
+        State::CrashLoop,
+        State::AwaitingOauth,
+        State::Stopped,
+        State::Disabled,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             State::Pending => "pending",
@@ -560,6 +572,25 @@ impl Server {
             .map(|instance| lock(&instance.slot).link.clone());
         let links = links.flatten().chain(self.shared_link());
         links.map(|link| link.client_calls()).sum()
+    }
+
+    /// Calls that wait for a process to be up.
+    pub fn waiting(&self) -> usize {
+        let beside = self.pool.all();
+        let beside = beside.iter().map(|instance| lock(&instance.slot).waiting);
+        lock(&self.shared.slot).waiting + beside.sum::<usize>()
+    }
+
+    /// Bytes of messages that its processes have not taken yet.
+    pub fn queued_bytes(&self) -> usize {
+        let beside = self.pool.all();
+        let links = beside
+            .iter()
+            .map(|instance| lock(&instance.slot).link.clone());
+        let links = links.flatten().chain(self.shared_link());
+        links
+            .filter_map(|link| Some(link.outlet()?.queued_bytes()))
+            .sum()
     }
 
     /// Its processes that are up, or on their way.

@@ -1,5 +1,5 @@
-//! A server's stderr: bounded lines, the last ones kept for diagnosis, logged with the server's
-//! name, and no more of them than a person can read.
+//! A server's stderr: bounded lines, the last ones kept for diagnosis, all in the server's own log
+//! file if there is one, and in the log with the server's name no more than a person can read.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crate::base::limits;
+use crate::base::mask::masked;
+use crate::journal;
 use crate::wire::lines::{Line, LineReader};
 
 /// The last lines of one server, shared with whoever reports on it.
@@ -108,6 +110,7 @@ impl Tail {
 pub fn run(server: &str, stderr: impl Read, tail: &Tail) {
     let mut lines = LineReader::new(stderr, limits::STDERR_LINE_BYTES);
     let mut window = Window::new(Instant::now());
+    let target = format!("{}{server}", journal::log::SERVER);
     loop {
         let text = match lines.next_line() {
             Ok(Some(Line::Text(bytes))) => printable(&String::from_utf8_lossy(bytes)),
@@ -117,11 +120,14 @@ pub fn run(server: &str, stderr: impl Read, tail: &Tail) {
         if text.is_empty() {
             continue;
         }
+        // Before anybody sees it: a server may repeat what it was given.
+        let text = masked(&text);
         tail.push(&text);
+        journal::log::server_line(server, &text);
         match window.admit(Instant::now()) {
-            Admit::Yes => log::info!("stderr server={server:?}: {text}"),
+            Admit::Yes => log::info!(target: &target, "{text}"),
             Admit::Last => {
-                log::info!("stderr server={server:?}: {text} (more is kept but not logged)");
+                log::info!(target: &target, "{text} (more is kept but not logged)");
             }
             Admit::No => {}
         }

@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use onemcp::config::{Environment, load_file, settings::Flags};
+use onemcp::secrets::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::repo::{files, read, root};
@@ -463,7 +464,7 @@ fn examples_are_good_configurations() {
             if folder.0.join("mcp.production.json").exists() {
                 flags.set("environment", "production".to_owned());
             }
-            let config = load_file(&path, &flags, &environment())
+            let config = load_file(&path, &flags, &environment(), &Store::default())
                 .unwrap_or_else(|error| panic!("{place}: {error}"));
             assert!(config.problems.is_empty(), "{place}: {:?}", config.problems);
             if block.info == "json presets.json" {

@@ -29,8 +29,9 @@ use crate::cli::proxy::flight::{Flight, Heard};
 use crate::cli::proxy::session::State;
 use crate::cli::serve::{hand_over, nothing_to_reload};
 use crate::cli::{quieten, say, with_log};
+use crate::config::expand::{Wanted, expand};
 use crate::config::settings::Flags;
-use crate::config::{expand, load_settings, process_environment};
+use crate::config::{load_settings, process_environment};
 use crate::front::channel::{Channel, Form};
 use crate::front::pipes::{End, Pipes};
 use crate::front::workers::Workers;
@@ -142,7 +143,10 @@ fn read_header(header: &str) -> Result<(String, String), Failure> {
     if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
         return Err(bad(&format!("{name} is written by the proxy itself")));
     }
-    let expanded = expand::expand(value.trim(), &|name| std::env::var(name).ok());
+    let expanded = expand(value.trim(), &|wanted| match wanted {
+        Wanted::Variable(name) => std::env::var(name).map_err(|error| error.to_string()),
+        _ => Err("only variables can be used here".to_owned()),
+    });
     if let Some(failure) = expanded.failures.first() {
         return Err(Failure::Usage(format!(
             "--header {name}: {}",

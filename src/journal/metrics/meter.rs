@@ -4,7 +4,7 @@
 //! others share that of `_other`, as do names that no server has.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
@@ -15,7 +15,7 @@ use crate::journal::metrics::table::{
     CLIENT_FAILURES, CLIENT_OPERATION, CLIENT_SESSION, SERVER_DISCARDED, SERVER_FAILURES,
     SERVER_OPERATION, SERVER_SESSION,
 };
-use crate::journal::metrics::{counters, histograms, is_recording};
+use crate::journal::metrics::{counters, events, histograms, is_recording};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::{self, Method};
 
@@ -109,6 +109,11 @@ pub fn expect_server(name: &str) {
     }
 }
 
+/// Whether the series of a server may grow.
+pub fn is_known(name: &str) -> bool {
+    table().servers.contains_key(name)
+}
+
 /// These are the servers of the configuration: the series of all others go.
 pub fn keep_servers<'n>(names: impl Iterator<Item = &'n str>) {
     let names: HashSet<&str> = names.collect();
@@ -123,6 +128,7 @@ pub fn keep_servers<'n>(names: impl Iterator<Item = &'n str>) {
             table.forget(&key, &meter);
         }
         forget_server(&name);
+        events::forget_server(&name);
     }
     for name in names {
         table.servers.entry(name.into()).or_default();
@@ -205,31 +211,32 @@ impl Asked {
             other => Method::parse(other).map_or(Asked::Unknown, Asked::Method),
         }
     }
+
+    fn labels(self) -> [Arc<str>; 3] {
+        let name = match self {
+            Asked::Method(method) => {
+                return operation_labels(method, kind_of(method).map_or("", |_| OTHER));
+            }
+            Asked::Discover => method::DISCOVER,
+            Asked::Listen => method::LISTEN,
+            Asked::Unknown => OTHER,
+        };
+        [name, "", ""].map(Arc::from)
+    }
 }
 
 /// For requests of clients that no server is found for, or that need none.
 pub fn of_request(asked: Asked) -> Option<&'static Series> {
-    static ALL: LazyLock<Option<Vec<Series>>> = LazyLock::new(|| {
-        let family = &FAMILIES.as_ref()?.operations;
-        let methods = Method::ALL.into_iter().map(|method| {
-            let name = match kind_of(method) {
-                Some(_) => OTHER,
-                None => "",
-            };
-            Series::new(family, &operation_labels(method, name))
-        });
-        let others = [method::DISCOVER, method::LISTEN, OTHER];
-        let others = others.map(|name| Series::new(family, &[name, "", ""].map(Arc::from)));
-        Some(methods.chain(others).collect())
-    });
+    static ALL: [OnceLock<Series>; Method::ALL.len() + 3] =
+        [const { OnceLock::new() }; Method::ALL.len() + 3];
+    let family = &families()?.operations;
     let at = match asked {
         Asked::Method(method) => method as usize,
-        Asked::Discover => Method::ALL.len(),
-        Asked::Listen => Method::ALL.len() + 1,
-        Asked::Unknown => Method::ALL.len() + 2,
+        Asked::Discover => ALL.len() - 3,
+        Asked::Listen => ALL.len() - 2,
+        Asked::Unknown => ALL.len() - 1,
     };
-    let all = ALL.as_ref().filter(|_| is_recording())?;
-    all.get(at)
+    Some(ALL[at].get_or_init(|| Series::new(family, &asked.labels())))
 }
 
 /// How many entries have series of their own.
@@ -240,8 +247,7 @@ pub fn entries() -> usize {
 /// A count of messages of a server that went nowhere.
 pub fn discarded(server: &str, reason: &str) -> Option<IntCounter> {
     let families = families()?;
-    let is_known = table().servers.contains_key(server);
-    is_known.then(|| families.discarded.with_label_values(&[server, reason]))
+    is_known(server).then(|| families.discarded.with_label_values(&[server, reason]))
 }
 
 /// A session of a client has ended.
@@ -258,7 +264,7 @@ pub fn server_left(server: &str, transport: &str, lasted: Duration) {
     let Some(families) = families() else {
         return;
     };
-    if table().servers.contains_key(server) {
+    if is_known(server) {
         let durations = &families.client_sessions;
         let series = durations.with_label_values(&[server, transport]);
         series.observe(lasted.as_secs_f64());
@@ -411,10 +417,8 @@ impl Series {
         match is_call {
             true => table.servers.contains_key(&self.labels[0]),
             false => {
-                let is_entry = self.labels[1..].iter().any(|name| {
-                    let is_own = !name.is_empty() && **name != *OTHER;
-                    is_own
-                });
+                let is_own = |name: &Arc<str>| !name.is_empty() && **name != *OTHER;
+                let is_entry = self.labels[1..].iter().any(is_own);
                 !is_entry || table.operations.contains_key(&self.labels)
             }
         }

@@ -5,17 +5,21 @@
 //! Everything is in the one registry of the process, so that whoever exports metrics gathers them
 //! there. `table` says what there is.
 
+pub mod events;
 pub mod meter;
 pub mod outcome;
 pub mod sample;
 pub mod table;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError, RwLock};
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
 
+use crate::journal::metrics::sample::Samples;
 use crate::journal::metrics::table::{Kind, Metric};
 
 static RECORDING: AtomicBool = AtomicBool::new(false);
@@ -41,6 +45,49 @@ pub fn text() -> String {
         log::error!("metrics not written: {error}");
     }
     text
+}
+
+/// Where samples of states come from.
+type Source = Box<dyn Fn(&mut Samples) + Send + Sync>;
+
+static SOURCE: RwLock<Option<Source>> = RwLock::new(None);
+
+/// From now on whoever gathers metrics finds what `source` sees; an earlier source is forgotten.
+pub fn look_at(source: Source) {
+    static ENTERED: Once = Once::new();
+    *SOURCE.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    ENTERED.call_once(|| {
+        let entered = States::new().and_then(|states| prometheus::register(Box::new(states)));
+        if let Err(error) = entered {
+            log::error!("states not measured: {error}");
+        }
+    });
+}
+
+/// The part of the registry that looks instead of counting.
+struct States(Vec<Desc>);
+
+impl States {
+    fn new() -> Result<States, prometheus::Error> {
+        // All states under one name: which there are is seen when somebody looks.
+        let (name, help) = ("onemcp_states".to_owned(), "States.".to_owned());
+        Ok(States(vec![Desc::new(name, help, vec![], HashMap::new())?]))
+    }
+}
+
+impl Collector for States {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut samples = Samples::default();
+        let source = SOURCE.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = &*source {
+            source(&mut samples);
+        }
+        samples.into_families()
+    }
 }
 
 /// Counters of one metric in the registry.

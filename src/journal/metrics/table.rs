@@ -92,6 +92,10 @@ metrics! {
         "Bytes of messages that wait to be taken by a server.";
     SERVER_DISCARDED: "onemcp_server_discarded_total", Kind::Counter, ["server", "reason"],
         "Messages of a server that could not be used, or not be handed on.";
+    SERVER_TURNS: "onemcp_server_turns_total", Kind::Counter, ["server", "turn"],
+        "How often a server became ready, went down, fell into a crash loop, or was taken away.";
+    TOOLS_CHANGED: "onemcp_server_tools_changed_total", Kind::Counter, ["server"],
+        "How often a server listed other tools, or other definitions of them, than before.";
     CATALOGUE: "onemcp_catalogue_entries", Kind::Gauge, ["kind"],
         "Entries of the merged lists.";
 
@@ -102,14 +106,23 @@ metrics! {
     CONNECTIONS: "onemcp_http_connections", Kind::Gauge, ["listener"],
         "Open connections of clients and probes.";
     LIST_CHANGED: "onemcp_list_changed_total", Kind::Counter, ["kind", "outcome"],
-        "Changed lists: received from servers, sent to clients, or suppressed before a client.";
+        "Changed lists: received from servers, gathered with others, sent to clients, suppressed.";
     PARKED: "onemcp_parked_calls", Kind::Gauge, [],
         "Calls that wait for their stateless client to come back with answers.";
     PARKED_EXPIRED: "onemcp_parked_calls_expired_total", Kind::Counter, [],
         "Such calls whose client did not come back in time.";
 
+    REFUSALS: "onemcp_refusals_total", Kind::Counter, ["reason"],
+        "Who asked for what he may not have: a foreign Host or Origin, or no operator.";
+    HTTP_REFUSED: "onemcp_http_refused_total", Kind::Counter, ["status"],
+        "Requests that the listener refused for their framing, size or time.";
+    FACTS_DROPPED: "onemcp_facts_dropped_total", Kind::Counter, [],
+        "Facts that alerts had no room for.";
+
     CONFIG_GENERATION: "onemcp_config_generation", Kind::Gauge, [],
         "Which configuration is in force, counted from the start.";
+    CONFIG_RELOADS: "onemcp_config_reloads_total", Kind::Counter, ["outcome"],
+        "Attempts to change the configuration: applied or rejected.";
     CONFIG_RELOADED: "onemcp_config_last_reload_successful", Kind::Gauge, [],
         "1 unless the last attempt to change the configuration was refused.";
     HEALTH: "onemcp_health_status", Kind::Gauge, ["status"],

@@ -15,10 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use prometheus::proto::MetricFamily;
 
-use crate::base::secret::Secret;
 use crate::base::{limits, thread};
 use crate::journal::otlp::json::Resource;
-use crate::journal::otlp::push::Road;
+use crate::journal::otlp::push::{Headers, Road};
 use crate::journal::span::{self, Record};
 use crate::net::client::{Client, ClientOptions};
 use crate::net::egress::{Allowed, Egress};
@@ -30,7 +29,7 @@ use crate::net::url::Url;
 pub struct Spec {
     /// To which `/v1/traces` and `/v1/metrics` are added.
     pub endpoint: String,
-    pub headers: Vec<(String, Secret)>,
+    pub headers: Headers,
     pub egress_allow: Vec<Allowed>,
     /// Of a hundred new traces, so many are recorded. `None`: no traces for now.
     pub trace_percent: Option<u32>,

@@ -2,6 +2,7 @@
 //! again, with pauses that grow; a receiver that takes nothing is left alone for a while. Runs on
 //! the thread `otlp`, which may be told to end at any point.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -13,9 +14,12 @@ use crate::net::stop::Stop;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
 
+/// Those of the configuration: a reload may bring others.
+pub type Headers = Arc<RwLock<Vec<(String, Secret)>>>;
+
 pub struct Road {
     pub client: Client,
-    pub headers: Vec<(String, Secret)>,
+    pub headers: Headers,
     /// Stops the request that is under way.
     pub stop: Stop,
     /// Disconnected when the gateway ends.
@@ -42,12 +46,7 @@ struct Failure {
 }
 
 impl Road {
-    pub fn new(
-        client: Client,
-        headers: Vec<(String, Secret)>,
-        end: Receiver<()>,
-        receiver: String,
-    ) -> Road {
+    pub fn new(client: Client, headers: Headers, end: Receiver<()>, receiver: String) -> Road {
         Road {
             client,
             headers,
@@ -132,8 +131,14 @@ impl Road {
             ("Content-Type", "application/json"),
             ("Accept", "application/json"),
         ];
-        let configured = self.headers.iter();
-        let configured = configured.map(|(name, value)| (name.as_str(), value.expose()));
+        let configured = self
+            .headers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let configured = configured
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose()));
         let headers: Vec<(&str, &str)> = own.into_iter().chain(configured).collect();
         let request = Request {
             method: Method::Post,

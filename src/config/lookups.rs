@@ -1,0 +1,97 @@
+//! Everything that a template may name: variables, secrets and files. Remembers which secrets
+//! and files were asked for, because a change of one of them is a change of the configuration.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::base::limits;
+use crate::config::Environment;
+use crate::config::expand::Wanted;
+use crate::secrets::store::Store;
+
+pub struct Lookups<'l> {
+    /// `.env`, over which the variables of the process win.
+    variables: &'l Environment,
+    /// Where relative paths begin.
+    folder: &'l Path,
+    secrets: &'l Store,
+    used: RefCell<Used>,
+}
+
+/// What was asked for, whether it was there or not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub secrets: BTreeSet<String>,
+    pub files: BTreeSet<PathBuf>,
+}
+
+impl<'l> Lookups<'l> {
+    pub fn new(variables: &'l Environment, folder: &'l Path, secrets: &'l Store) -> Lookups<'l> {
+        let used = RefCell::default();
+        Lookups {
+            variables,
+            folder,
+            secrets,
+            used,
+        }
+    }
+
+    /// # Errors
+    /// Why there is nothing, without a value and without the name.
+    pub fn find(&self, wanted: Wanted<'_>) -> Result<String, String> {
+        match wanted {
+            Wanted::Variable(name) => self.variable(name).ok_or_else(|| "is not set".into()),
+            Wanted::Secret(name) => {
+                self.used.borrow_mut().secrets.insert(name.to_owned());
+                let found = self.secrets.get(name);
+                found
+                    .map(|secret| secret.expose().to_owned())
+                    .map_err(|missing| missing.to_string())
+            }
+            Wanted::File(path) => {
+                let path = self.folder.join(path);
+                let text = read_text(&path);
+                self.used.borrow_mut().files.insert(path);
+                text
+            }
+        }
+    }
+
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    /// What was used since this was asked last.
+    pub fn take_used(&self) -> Used {
+        self.used.take()
+    }
+}
+
+/// A whole file as text, without the newline that an editor puts at its end. Nothing of it is
+/// in the error, nor is its path: a part of that may have been a variable.
+fn read_text(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| error.kind().to_string();
+    // A pipe or a device could keep a reader waiting for ever.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err("it is not a file".into());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let most = limits::TEMPLATE_FILE_BYTES;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("it is larger than {most} bytes"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}

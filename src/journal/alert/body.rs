@@ -1,0 +1,231 @@
+//! What a sink gets: the body of a request for each kind of service. Pure.
+//!
+//! Where a service reads marks in a text (links, mentions), what others wrote goes into a field
+//! that it shows as it is.
+
+use serde_json::{Value, json};
+
+use crate::base::limits;
+use crate::base::time::rfc3339;
+use crate::config::alerts::rule::Severity;
+use crate::config::alerts::sink::Shape;
+use crate::journal::alert::message::{Alert, State, one_line};
+use crate::wire::base64;
+
+/// Which gateway speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speaker {
+    pub host: String,
+    pub version: &'static str,
+}
+
+/// Of the service that is asked.
+pub fn body(shape: &Shape, alert: &Alert, speaker: &Speaker) -> Vec<u8> {
+    let value = match shape {
+        Shape::Webhook { .. } => webhook(alert, speaker),
+        Shape::Slack => slack(alert, speaker),
+        Shape::Teams => teams(alert, speaker),
+        Shape::PagerDuty { routing_key } => pagerduty(alert, speaker, routing_key.expose()),
+    };
+    value.to_string().into_bytes()
+}
+
+/// Our own: also what a command reads from its stdin.
+pub fn webhook(alert: &Alert, speaker: &Speaker) -> Value {
+    json!({
+        "schema": "onemcp.alert/1",
+        "id": alert.id,
+        "key": alert.key,
+        "rule": alert.rule.as_str(),
+        "state": alert.state.as_str(),
+        "severity": alert.severity.as_str(),
+        "server": alert.server(),
+        "subject": alert.subject,
+        "title": alert.title,
+        "detail": alert.detail,
+        "count": alert.count,
+        "since": rfc3339(alert.since),
+        "at": rfc3339(alert.at),
+        "gateway": {"host": speaker.host, "version": speaker.version},
+    })
+}
+
+/// What stands behind the title, in words.
+fn circumstances(alert: &Alert, speaker: &Speaker) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("rule", alert.rule.as_str().to_owned()),
+        ("severity", alert.severity.to_string()),
+        ("state", alert.state.as_str().to_owned()),
+        ("gateway", speaker.host.clone()),
+        ("since", rfc3339(alert.since)),
+    ];
+    if alert.count > 1 {
+        facts.push(("times", alert.count.to_string()));
+    }
+    facts
+}
+
+/// An incoming webhook: blocks, and `text` for notifications, in which `<`, `>` and `&` are marks.
+fn slack(alert: &Alert, speaker: &Speaker) -> Value {
+    let sign = match (alert.state, alert.severity) {
+        (State::Resolved, _) => ":white_check_mark:",
+        (_, Severity::Critical) => ":rotating_light:",
+        (_, Severity::Error) => ":red_circle:",
+        (_, Severity::Warning) => ":warning:",
+        (_, Severity::Info) => ":information_source:",
+    };
+    let plain = |text: &str, most: usize| json!({"type": "plain_text", "text": one_line(text, most), "emoji": false});
+    let facts = circumstances(alert, speaker);
+    let facts = facts.iter().map(|(name, value)| format!("{name}: {value}"));
+    let facts = facts.collect::<Vec<_>>().join("  |  ");
+    let mut blocks = vec![json!({
+        "type": "section",
+        "text": plain(&alert.title, SLACK_TEXT),
+    })];
+    if !alert.detail.is_empty() {
+        blocks.push(json!({"type": "section", "text": plain(&alert.detail, SLACK_TEXT)}));
+    }
+    blocks.push(json!({"type": "context", "elements": [plain(&facts, SLACK_TEXT)]}));
+    let escaped = one_line(&alert.title, SLACK_TEXT / 5);
+    let escaped = escaped
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    json!({"text": format!("{sign} {escaped}"), "blocks": blocks})
+}
+
+/// The service refuses longer ones.
+const SLACK_TEXT: usize = 2900;
+
+/// A message with an adaptive card, as the trigger "When a Teams webhook request is received"
+/// takes it. Rich text blocks know no marks.
+fn teams(alert: &Alert, speaker: &Speaker) -> Value {
+    let colour = match (alert.state, alert.severity) {
+        (State::Resolved, _) => "good",
+        (_, Severity::Critical | Severity::Error) => "attention",
+        (_, Severity::Warning) => "warning",
+        (_, Severity::Info) => "accent",
+    };
+    let mut blocks = vec![json!({
+        "type": "RichTextBlock",
+        "inlines": [{
+            "type": "TextRun",
+            "text": alert.title,
+            "size": "medium",
+            "weight": "bolder",
+            "color": colour,
+        }],
+    })];
+    if !alert.detail.is_empty() {
+        let run = json!({"type": "TextRun", "text": alert.detail});
+        blocks.push(json!({"type": "RichTextBlock", "inlines": [run]}));
+    }
+    let facts = circumstances(alert, speaker).into_iter();
+    let facts: Vec<Value> = facts
+        .map(|(title, value)| json!({"title": title, "value": value}))
+        .collect();
+    blocks.push(json!({"type": "FactSet", "facts": facts}));
+    json!({
+        "type": "message",
+        "attachments": [{
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "contentUrl": null,
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": blocks,
+            },
+        }],
+    })
+}
+
+/// Events API v2. An incident is the key of the trouble at this host.
+fn pagerduty(alert: &Alert, speaker: &Speaker, routing_key: &str) -> Value {
+    let dedup_key = dedup_key(&format!("onemcp/{}/{}", speaker.host, alert.key));
+    if alert.state == State::Resolved {
+        return json!({
+            "routing_key": routing_key,
+            "event_action": "resolve",
+            "dedup_key": dedup_key,
+        });
+    }
+    json!({
+        "routing_key": routing_key,
+        "event_action": "trigger",
+        "dedup_key": dedup_key,
+        "client": "onemcp",
+        "payload": {
+            "summary": one_line(&alert.title, PAGERDUTY_SUMMARY),
+            "source": speaker.host,
+            "severity": alert.severity.as_str(),
+            "timestamp": rfc3339(alert.at),
+            "component": alert.subject,
+            "class": alert.rule.as_str(),
+            "custom_details": {
+                "detail": alert.detail,
+                "count": alert.count,
+                "since": rfc3339(alert.since),
+                "version": speaker.version,
+            },
+        },
+    })
+}
+
+const PAGERDUTY_SUMMARY: usize = 1024;
+const PAGERDUTY_KEY: usize = 255;
+
+/// A longer one becomes its beginning and a digest of the whole.
+fn dedup_key(text: &str) -> String {
+    if text.len() <= PAGERDUTY_KEY {
+        return text.to_owned();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let digest = base64::encode_url(digest.as_ref());
+    let begin = one_line(text, PAGERDUTY_KEY - digest.len() - 1);
+    format!("{begin}-{digest}")
+}
+
+/// Headers of the generic webhook. The signature covers what a receiver must check: when it was
+/// sent, which message it is, and every byte of the body.
+pub fn signed_headers(
+    key: Option<&str>,
+    id: &str,
+    timestamp: u64,
+    body: &[u8],
+) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("onemcp-id", id.to_owned()),
+        ("onemcp-timestamp", timestamp.to_string()),
+    ];
+    if let Some(key) = key {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
+        let mut signer = ring::hmac::Context::with_key(&key);
+        signer.update(format!("{timestamp}.{id}.").as_bytes());
+        signer.update(body);
+        let tag = signer.sign();
+        let hex: String = tag
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        headers.push(("onemcp-signature", format!("v1={hex}")));
+    }
+    headers
+}
+
+/// What a command finds in its environment, so that a short script needs no JSON.
+pub fn variables(alert: &Alert) -> Vec<(&'static str, String)> {
+    let most = limits::ALERT_TEXT_BYTES;
+    vec![
+        ("ALERT_RULE", alert.rule.as_str().to_owned()),
+        ("ALERT_STATE", alert.state.as_str().to_owned()),
+        ("ALERT_SEVERITY", alert.severity.to_string()),
+        ("ALERT_KEY", one_line(&alert.key, most)),
+        ("ALERT_TITLE", one_line(&alert.title, most)),
+    ]
+}
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;
