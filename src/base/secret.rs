@@ -2,12 +2,20 @@
 
 use std::fmt;
 
+use crate::base::mask;
+
 /// A value that must not reach a log, an error, health or `ps`. `Debug` and `Display` give `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
     pub fn new(value: String) -> Secret {
+        Secret(value)
+    }
+
+    /// One that is a secret for certain: it is masked wherever it would be logged.
+    pub fn known(value: String) -> Secret {
+        mask::learn(&value);
         Secret(value)
     }
 
@@ -41,6 +49,7 @@ const SECRET_WORDS: [&str; 9] = [
     "authorization",
     "cookie",
 ];
+
 /// Whether a value of this name is to be hidden: `API_KEY`, `accessToken`, `X-Auth`.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

@@ -45,6 +45,7 @@ pub enum Command {
         verb: Verb,
         control: ControlFlags,
     },
+    Alerts(AlertsVerb),
     Help(Topic),
     Version,
 }
@@ -81,6 +82,14 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+}
+
+/// What is asked of the sinks and rules of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlertsVerb {
+    List,
+    /// `None` is every sink.
+    Test(Option<String>),
 }
 
 /// Which gateway, and how it is spoken of.
@@ -141,6 +150,7 @@ pub enum Topic {
     Proxy,
     Health,
     Control,
+    Alerts,
 }
 
 /// A command line that cannot be carried out.
@@ -257,7 +267,8 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "help",
+    "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -529,6 +540,12 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
         ["call"] => Err(UsageError(
             "call needs SERVER/TOOL; see onemcp call --help".into(),
         )),
+        ["alerts", "list"] => Ok(Command::Alerts(AlertsVerb::List)),
+        ["alerts", "test"] => Ok(Command::Alerts(AlertsVerb::Test(None))),
+        ["alerts", "test", sink] => Ok(Command::Alerts(AlertsVerb::Test(Some((*sink).to_owned())))),
+        ["alerts"] => Err(UsageError(
+            "alerts needs a command: onemcp alerts list, or onemcp alerts test [SINK]".into(),
+        )),
         ["call", target] => call(target, seen.args.as_deref(), client),
         [name, ..] => Err(unknown_command(name, &words)),
     }
@@ -679,6 +696,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
+        ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }

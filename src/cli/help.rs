@@ -17,6 +17,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp call SERVER/TOOL         call one tool
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
+       onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
        onemcp status [--watch]         how a running gateway and its servers are
@@ -170,11 +171,29 @@ Exit codes:
   78  the files are not good, and nothing has changed (reload)
 ";
 
+const ALERTS: &str = "\
+Usage: onemcp alerts list [flags]
+       onemcp alerts test [SINK] [flags]
+
+Reads the file that onemcp serve would take and prints one JSON object per line.
+
+  list  the sinks (without a secret) and every rule as it is followed
+  test  sends a test message to every sink, or to SINK, once and without waiting
+        for its turn; to PagerDuty also the one that resolves it
+
+Exit codes:
+  0   done; every sink took the message
+  1   a sink did not take it, there is no such sink, or there is none at all
+  64  the command line is wrong
+  78  the configuration is wrong
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
         Topic::Main => format!("{MAIN}\n{}\n{EXIT_CODES}", settings_text()),
         Topic::Demo => DEMO.to_owned(),
+        Topic::Alerts => ALERTS.to_owned(),
         Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
@@ -306,6 +325,7 @@ mod tests {
             Topic::Proxy,
             Topic::Health,
             Topic::Control,
+            Topic::Alerts,
         ];
         for topic in topics {
             let text = text(topic);

@@ -2,6 +2,7 @@
 //! that scripts rely on: 0 ok, 1 the thing asked about is false or the tool said so, 64 usage,
 //! 69 unreachable, 75 timeout, 77 refused, 78 configuration.
 
+pub mod alerts;
 pub mod args;
 pub mod call;
 pub mod check;
@@ -75,6 +76,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))

@@ -27,7 +27,7 @@ pub fn headers(
             None => None,
         };
         match fault {
-            None => headers.push((name.clone(), Secret::new(expanded.text))),
+            None => headers.push((name.clone(), Secret::known(expanded.text))),
             Some((message, remedy)) => problems.push(Problem {
                 severity: Severity::Warning,
                 scope: Scope::Setting(KEY),

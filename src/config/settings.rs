@@ -198,14 +198,28 @@ impl Settings {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
-    /// Keys whose values differ, wherever they come from.
-    pub fn differing(&self, other: &Settings) -> Vec<&'static str> {
-        let value = |settings: &Settings, row: &Setting| match settings.values.get(row.key) {
+    /// The switches of whole features by their names under `gateway.features`.
+    pub fn features(&self) -> BTreeMap<&'static str, bool> {
+        let named = |row: &'static Setting| {
+            let mut keys = std::iter::once(row.key).chain(row.aliases.iter().copied());
+            let name = keys.find_map(|key| key.strip_prefix("features."))?;
+            let value = self.value(row)?;
+            Some((name, value.on()))
+        };
+        SETTINGS.iter().filter_map(named).collect()
+    }
+
+    fn value(&self, row: &Setting) -> Option<Value> {
+        match self.values.get(row.key) {
             Some(value) => Some(value.clone()),
             None => row.default.and_then(|text| parse(row.kind, text).ok()),
-        };
+        }
+    }
+
+    /// Keys whose values differ, wherever they come from.
+    pub fn differing(&self, other: &Settings) -> Vec<&'static str> {
         let rows = SETTINGS.iter();
-        rows.filter(|row| value(self, row) != value(other, row))
+        rows.filter(|row| self.value(row) != other.value(row))
             .map(|row| row.key)
             .collect()
     }

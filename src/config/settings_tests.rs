@@ -384,7 +384,7 @@ fn bad_values_name_their_origin() {
         "",
         "",
         "{\"alerts\": 1}",
-        "mcp.json:1:12: alerts: expected an object, found a number",
+        "mcp.json:1:12: alerts: expected an object",
     );
 }
 

@@ -632,7 +632,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         aliases: &["logFile"],
-        help: "Log into this file instead of stderr",
+        help: "Log into this file too; with the transport stdio only there",
         ..row(
             "logging.file",
             "ONE_MCP_LOG_FILE",

@@ -5,6 +5,7 @@
 //! Here are `/health` and the probes; `health_mcp` is about the servers one by one. Everything
 //! is computed when it is asked for, from one world, and waits for nobody.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -132,6 +133,7 @@ struct Standing {
     last_reload: Option<LastReload>,
     needs_restart: Vec<String>,
     switched: Vec<String>,
+    features: BTreeMap<&'static str, bool>,
 }
 
 #[derive(Serialize)]
@@ -337,6 +339,7 @@ impl Health {
             last_reload,
             needs_restart: standing.needs_restart,
             switched: standing.switched,
+            features: world.fixed.settings.features(),
         }
     }
 }

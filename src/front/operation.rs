@@ -148,10 +148,8 @@ impl Drop for Operation {
             entry.log(spent, self.outcome.get());
         }
         let meter = self.meter.take();
-        let series = match &meter {
-            Some(meter) => Some(&meter.operation),
-            None => of_request(self.asked),
-        };
+        let series = meter.as_ref().and_then(|meter| meter.operation.as_ref());
+        let series = series.or_else(|| of_request(self.asked));
         if let Some(series) = series {
             series.record(spent, self.outcome.get());
         }

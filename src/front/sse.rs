@@ -31,6 +31,12 @@ pub fn refuse_message(head: &Head<'_>) -> Option<Reply> {
 }
 
 impl Sse {
+    /// Streams that are open when it is switched off go on.
+    fn is_on(&self) -> bool {
+        let world = self.talks.common.streamable.desk.hub.world();
+        world.fixed.settings.enable_sse
+    }
+
     /// Serves one GET until the client goes, or is cut off.
     pub fn listen(
         &self,
@@ -39,6 +45,10 @@ impl Sse {
         headers: &[(&str, &str)],
         out: &mut Responder<'_>,
     ) {
+        if !self.is_on() {
+            let text = "{\"error\":\"HTTP+SSE is switched off here; use /mcp\"}";
+            return send(out, headers, &Reply::json(404, text));
+        }
         let opened = self
             .talks
             .open(head.query.unwrap_or_default(), peer.address);

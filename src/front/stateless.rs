@@ -261,13 +261,14 @@ impl<'a> Stateless<'a> {
             Some(text) => format!(",\"instructions\":{}", quoted(&text)),
             None => String::new(),
         };
+        let tells = world.fixed.settings.enable_client_notifications;
         format!(
             "{{{},\"supportedVersions\":[\"{STATELESS}\"],\
              \"capabilities\":{{\"completions\":{{}},\
              \"extensions\":{{\"{TASKS_EXTENSION}\":{{}}}},\"logging\":{{}},\
-             \"prompts\":{{\"listChanged\":true}},\
-             \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-             \"tools\":{{\"listChanged\":true}}}}{instructions}}}",
+             \"prompts\":{{\"listChanged\":{tells}}},\
+             \"resources\":{{\"listChanged\":{tells},\"subscribe\":true}},\
+             \"tools\":{{\"listChanged\":{tells}}}}}{instructions}}}",
             complete(self.own_hint()),
         )
     }
@@ -314,8 +315,7 @@ impl<'a> Stateless<'a> {
             server,
             native,
             meter,
-        } = found.measured(method, request.operation);
-        request.operation.goes_to(server.name(), &key.value);
+        } = found.measured(method, &key.value, request.operation);
         self.desk.check_open(&server)?;
         if let (Method::ToolsCall, Some(head)) = (method, request.head) {
             let tool = native.as_deref().unwrap_or(&key.value);

@@ -454,7 +454,8 @@ impl Streamable {
         let visible = session.visible(&world);
         session.update_digests(Digests::default().of(&world, &session.view, &visible));
         let instructions = instructions::merged(&world, &session.view, &visible);
-        Ok((session, initialize_result(client, instructions)))
+        let tells = world.fixed.settings.enable_client_notifications;
+        Ok((session, initialize_result(client, instructions, tells)))
     }
 
     /// An array of messages: revisions up to 2025-03-26 only.
@@ -675,8 +676,7 @@ impl Streamable {
     ) -> Result<Step, RpcError> {
         let caller = passage.seat.caller();
         let target = self.desk.find(&passage.seat.place(), &key, &caller)?;
-        passage.operation.goes_to(target.server.name(), &key.value);
-        let target = target.measured(method, passage.operation);
+        let target = target.measured(method, &key.value, passage.operation);
         self.relay_to(passage, target, key.raw, &caller)
     }
 
@@ -941,7 +941,8 @@ impl Streamable {
 }
 
 /// Capabilities are the same whatever servers are up, because a client is told only once.
-fn initialize_result(client: &Initialize, instructions: Option<String>) -> String {
+/// `tells`: whether clients hear that lists changed.
+fn initialize_result(client: &Initialize, instructions: Option<String>, tells: bool) -> String {
     let completions = match client.revision.has_completions_capability() {
         true => "\"completions\":{},",
         false => "",
@@ -956,9 +957,9 @@ fn initialize_result(client: &Initialize, instructions: Option<String>) -> Strin
     };
     format!(
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{{{completions}\"logging\":{{}},\
-         \"prompts\":{{\"listChanged\":true}},\
-         \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\
-         \"tools\":{{\"listChanged\":true}}{tasks}}},\
+         \"prompts\":{{\"listChanged\":{tells}}},\
+         \"resources\":{{\"listChanged\":{tells},\"subscribe\":true}},\
+         \"tools\":{{\"listChanged\":{tells}}}{tasks}}},\
          \"serverInfo\":{{\"name\":\"onemcp\",\"version\":\"{}\"}}{instructions}}}",
         client.revision.as_str(),
         env!("CARGO_PKG_VERSION"),

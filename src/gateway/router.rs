@@ -481,8 +481,10 @@ impl Router {
 
     /// Tells clients what has changed in what they see.
     fn announce(&self, desk: &Desk) {
+        let settings = &desk.fixed.settings;
         let is_start = !self.hub.is_settled();
-        if is_start && !desk.fixed.settings.async_notify_on_snapshot {
+        let is_quiet = is_start && !settings.async_notify_on_snapshot;
+        if is_quiet || !settings.enable_client_notifications {
             return self.know();
         }
         let world = self.hub.world();

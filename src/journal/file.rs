@@ -19,7 +19,7 @@ use crate::base::limits;
 pub struct Rotation {
     /// 0: never.
     pub max_bytes: u64,
-    /// The one that is written is counted.
+    /// Old ones, beside the one that is written.
     pub max_files: usize,
 }
 
@@ -53,6 +53,11 @@ impl LogFile {
             look_at: now,
             rotate_at: now,
         }
+    }
+
+    /// Whether it can be written now.
+    pub fn is_good(&mut self) -> bool {
+        self.look().is_ok()
     }
 
     pub fn path(&self) -> &Path {
@@ -150,7 +155,7 @@ impl LogFile {
 
     /// `log` becomes `log.1`, `log.1` becomes `log.2`; the last one goes.
     fn put_aside(&self) -> io::Result<()> {
-        let last = self.rotation.max_files.saturating_sub(1);
+        let last = self.rotation.max_files;
         if last == 0 {
             return fs::remove_file(&self.path);
         }
@@ -304,7 +309,7 @@ mod tests {
         let path = folder.0.join("log");
         let rotation = Rotation {
             max_bytes: 10,
-            max_files: 3,
+            max_files: 2,
         };
         let mut log = LogFile::new(path.clone(), rotation);
         write_all(&mut log, "1aaa\n2bbb\n3ccc\n");
@@ -323,7 +328,7 @@ mod tests {
             path.clone(),
             Rotation {
                 max_bytes: 10,
-                max_files: 1,
+                max_files: 0,
             },
         );
         write_all(&mut log, "1aaa\n2bbb\n3ccc\n");

@@ -67,13 +67,18 @@ impl Plan {
             LogFormat::Json => (Look::Json, Look::Json),
             LogFormat::Text => (stderr_look(), Look::Text { colour: false }),
         };
+        let mut file = self.file.map(|path| LogFile::new(path, self.rotation));
         let mut sinks = Vec::new();
-        if self.stderr {
+        // A file that cannot be written must be told of somewhere.
+        if self.stderr || file.as_mut().is_some_and(|file| !file.is_good()) {
             sinks.push(Sink::start("journal", Destination::Stderr, on_stderr)?);
         }
-        if let Some(path) = self.file {
-            let file = Destination::File(LogFile::new(path, self.rotation));
-            sinks.push(Sink::start("journal-file", file, in_files)?);
+        if let Some(file) = file {
+            sinks.push(Sink::start(
+                "journal-file",
+                Destination::File(file),
+                in_files,
+            )?);
         }
         let servers = self.server_folder.map(|folder| {
             let files = Destination::Servers(ServerFiles::new(folder, self.rotation));

@@ -48,18 +48,26 @@ impl ServerFiles {
         format!("{server}\0{line}")
     }
 
-    /// Writes the first line. Gives its length: it is gone, one way or the other.
+    /// Writes the first lines, all of one server. Gives their length: they are gone, one way or
+    /// the other.
     pub fn write(&mut self, text: &[u8]) -> usize {
-        let end = memchr::memchr(b'\n', text).map_or(text.len(), |at| at + 1);
-        let packed = &text[..end];
-        let at = memchr::memchr(0, packed).unwrap_or_default();
-        let (server, line) = (&packed[..at], &packed[(at + 1).min(end)..]);
-        let server = String::from_utf8_lossy(server);
+        let at = memchr::memchr(0, text).map_or(text.len(), |at| at + 1);
+        let prefix = &text[..at];
+        let (mut end, mut lines) = (0, Vec::new());
+        while let Some(rest) = text[end..].strip_prefix(prefix)
+            && lines.len() < limits::LOG_BATCH_BYTES
+            && !rest.is_empty()
+        {
+            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            lines.extend_from_slice(&rest[..length]);
+            end += prefix.len() + length;
+        }
+        let server = String::from_utf8_lossy(prefix.strip_suffix(&[0]).unwrap_or(prefix));
         if server.is_empty() {
             self.files
                 .values_mut()
-                .for_each(|stream| stream.write(line));
-            return end;
+                .for_each(|stream| stream.write(&lines));
+            return end.max(at);
         }
         // So many servers write seldom: each is opened again when it does.
         if self.files.len() >= limits::SERVER_LOG_FILES && !self.files.contains_key(&*server) {
@@ -76,26 +84,27 @@ impl ServerFiles {
                     refused_until: None,
                 }
             });
-        stream.write(line);
-        end
+        stream.write(&lines);
+        end.max(at)
     }
 }
 
 impl Stream {
-    fn write(&mut self, line: &[u8]) {
+    fn write(&mut self, lines: &[u8]) {
         if self
             .refused_until
             .is_some_and(|until| Instant::now() < until)
         {
-            return count_lost(1);
+            return count_lost(count(lines));
         }
-        match self.write_all(line) {
+        let (done, written) = self.write_all(lines);
+        match written {
             Ok(()) if self.refused_until.take().is_some() => {
                 log::info!("stderr is written again to={:?}", self.file.path());
             }
             Ok(()) => {}
             Err(error) => {
-                count_lost(1);
+                count_lost(count(&lines[done..]));
                 let retry = Instant::now() + limits::LOG_RETRY;
                 if self.refused_until.replace(retry).is_none() {
                     log::warn!("stderr not written to={:?}: {error}", self.file.path());
@@ -104,18 +113,25 @@ impl Stream {
         }
     }
 
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut rest = line;
+    /// How far it came, and what stopped it.
+    fn write_all(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        let mut done = 0;
         let deadline = Instant::now() + limits::LOG_RETRY;
-        while !rest.is_empty() {
-            let taken = self.file.write(rest)?;
-            rest = &rest[taken..];
-            if taken == 0 && Instant::now() >= deadline {
-                return Err(ErrorKind::WouldBlock.into());
+        while done < lines.len() {
+            match self.file.write(&lines[done..]) {
+                Ok(0) if Instant::now() >= deadline => {
+                    return (done, Err(ErrorKind::WouldBlock.into()));
+                }
+                Ok(taken) => done += taken,
+                Err(error) => return (done, Err(error)),
             }
         }
-        Ok(())
+        (done, Ok(()))
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 /// What comes of it is seen when the file is opened.

@@ -110,7 +110,7 @@ impl Store {
                 }
             };
             match answer {
-                Answer::Found(value) => return Ok(Secret::new(value)),
+                Answer::Found(value) => return Ok(Secret::known(value)),
                 Answer::Absent(why) => tried.push(Tried { provider, why }),
                 Answer::Trouble(why) => {
                     tried.push(Tried { provider, why });

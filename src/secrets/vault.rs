@@ -178,7 +178,7 @@ impl Vault {
     fn token(&self, deadline: Instant) -> Result<Secret, Refusal> {
         match &self.spec.login {
             Login::Token(token) => Ok(token.clone()),
-            Login::TokenFile(path) => read_token(path).map(Secret::new),
+            Login::TokenFile(path) => read_token(path).map(Secret::known),
             Login::Kubernetes {
                 role,
                 mount,
@@ -206,7 +206,7 @@ impl Vault {
             other => other?,
         };
         let reply: LoginReply = serde_json::from_slice(&reply.body).map_err(|_| not_vault())?;
-        let text = Secret::new(reply.auth.client_token);
+        let text = Secret::known(reply.auth.client_token);
         // A lease of nothing means that it does not end.
         let lease = match reply.auth.lease_duration {
             0 => limits::VAULT_TOKEN,

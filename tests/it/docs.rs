@@ -122,10 +122,26 @@ fn generated(name: &str) -> String {
         "file-keys" => two_columns(onemcp::config::foreign::FOREIGN_FILE_KEYS),
         "entry-keys" => two_columns(onemcp::config::entry::NOT_CARRIED_OUT),
         "limits" => limits_tables(),
+        "metrics" => metrics_table(),
         "capture watch" => captured("watch"),
         "capture wait" => captured("wait"),
         _ => panic!("nothing generates {name:?}"),
     }
+}
+
+fn metrics_table() -> String {
+    let mut out = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
+    for metric in onemcp::journal::metrics::table::METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        out.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            metric.name,
+            metric.kind.as_str(),
+            labels.join(", "),
+            metric.help
+        ));
+    }
+    out
 }
 
 /// What scripts/captures.sh took.
@@ -430,7 +446,13 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// What examples add to the `mcp.json` above them.
-const LAYERS: &[&str] = &["mcp.production.json", "conf.d/search.json", ".env"];
+const LAYERS: &[&str] = &[
+    "mcp.production.json",
+    "conf.d/search.json",
+    "config.toml",
+    ".env",
+    "token",
+];
 
 #[test]
 fn examples_are_good_configurations() {

@@ -1,6 +1,8 @@
 //! The one integration binary.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod asks;
 #[cfg(test)]
 mod calls;
@@ -29,9 +31,15 @@ mod health;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod loading;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub fn webhook(alert: &Alert, speaker: &Speaker) -> Value {
         "schema": "onemcp.alert/1",
         "id": alert.id,
         "key": alert.key,
-        "rule": alert.rule.as_str(),
+        "rule": alert.rule,
         "state": alert.state.as_str(),
         "severity": alert.severity.as_str(),
         "server": alert.server(),
@@ -53,7 +53,7 @@ pub fn webhook(alert: &Alert, speaker: &Speaker) -> Value {
 /// What stands behind the title, in words.
 fn circumstances(alert: &Alert, speaker: &Speaker) -> Vec<(&'static str, String)> {
     let mut facts = vec![
-        ("rule", alert.rule.as_str().to_owned()),
+        ("rule", alert.rule.to_owned()),
         ("severity", alert.severity.to_string()),
         ("state", alert.state.as_str().to_owned()),
         ("gateway", speaker.host.clone()),
@@ -161,7 +161,7 @@ fn pagerduty(alert: &Alert, speaker: &Speaker, routing_key: &str) -> Value {
             "severity": alert.severity.as_str(),
             "timestamp": rfc3339(alert.at),
             "component": alert.subject,
-            "class": alert.rule.as_str(),
+            "class": alert.rule,
             "custom_details": {
                 "detail": alert.detail,
                 "count": alert.count,
@@ -218,7 +218,7 @@ pub fn signed_headers(
 pub fn variables(alert: &Alert) -> Vec<(&'static str, String)> {
     let most = limits::ALERT_TEXT_BYTES;
     vec![
-        ("ALERT_RULE", alert.rule.as_str().to_owned()),
+        ("ALERT_RULE", alert.rule.to_owned()),
         ("ALERT_STATE", alert.state.as_str().to_owned()),
         ("ALERT_SEVERITY", alert.severity.to_string()),
         ("ALERT_KEY", one_line(&alert.key, most)),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Speaker, body, dedup_key, signed_headers, variables};
 use crate::base::secret::Secret;
-use crate::config::alerts::rule::{Rule, Severity};
+use crate::config::alerts::rule::Severity;
 use crate::config::alerts::sink::Shape;
 use crate::journal::alert::message::{Alert, State};
 
@@ -13,7 +13,7 @@ fn alert(state: State) -> Alert {
     Alert {
         id: "boot-1".into(),
         key: "serverDown/files".into(),
-        rule: Rule::ServerDown,
+        rule: "serverDown",
         state,
         severity: Severity::Error,
         subject: "files".into(),

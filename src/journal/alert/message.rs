@@ -30,7 +30,8 @@ pub struct Alert {
     pub id: String,
     /// Of the trouble: the same for its begin and its end.
     pub key: String,
-    pub rule: Rule,
+    /// Its name.
+    pub rule: &'static str,
     pub state: State,
     pub severity: Severity,
     /// A server, a sink, a file: whom it is about, if anybody in particular.
@@ -49,10 +50,10 @@ pub struct Alert {
 impl Alert {
     /// The server that it is about.
     pub fn server(&self) -> Option<&str> {
-        let is_server = matches!(
-            self.rule,
-            Rule::ServerDown | Rule::ServerRecovered | Rule::CrashLoop | Rule::ToolsChanged
-        );
+        let is_server = match Rule::parse(self.rule)? {
+            Rule::ServerDown | Rule::ServerRecovered | Rule::CrashLoop => true,
+            rule => rule == Rule::ToolsChanged,
+        };
         is_server.then_some(self.subject.as_str())
     }
 }

@@ -246,7 +246,7 @@ impl Courier {
         self.pace.failed(now, asked, chance());
         let tries = self.current.as_ref().map_or(0, |(_, tries)| *tries) + 1;
         let name = self.desk.lock().spec.name.clone();
-        let (rule, why) = (alert.rule.as_str(), failure.why());
+        let (rule, why) = (alert.rule, failure.why());
         if is_final || tries >= limits::ALERT_TRIES {
             log::warn!("alert lost sink={name} rule={rule} tries={tries}: failed to {why}");
             self.current = None;

@@ -321,7 +321,7 @@ impl Rules {
             let alert = Alert {
                 id: self.next_id(),
                 key: key_text(rule, subject),
-                rule: spoken,
+                rule: spoken.as_str(),
                 state: State::Resolved,
                 severity,
                 subject: subject.to_owned(),
@@ -424,7 +424,7 @@ impl Rules {
         let alert = Alert {
             id,
             key: key_text(rule, subject),
-            rule,
+            rule: rule.as_str(),
             state,
             severity: spec.severity,
             subject: subject.to_owned(),

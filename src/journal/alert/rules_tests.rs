@@ -62,10 +62,9 @@ impl Bench {
                 State::Notice => "!",
             };
             let to = one.sinks.join(",");
-            let rule = alert.rule.as_str();
             format!(
-                "{second} {state}{rule} {} x{} >{to}",
-                alert.key, alert.count
+                "{second} {state}{} {} x{} >{to}",
+                alert.rule, alert.key, alert.count
             )
         };
         out.into_iter().map(line).collect()

@@ -79,7 +79,7 @@ fn write(alert: &Alert) {
     log::log!(
         level,
         "alert rule={} state={} severity={} key={:?} count={} title={:?} detail={:?}",
-        alert.rule.as_str(),
+        alert.rule,
         alert.state.as_str(),
         alert.severity,
         alert.key,

@@ -25,8 +25,8 @@ pub const OTHER: &str = "_other";
 /// What is measured of one kind of call.
 #[derive(Debug)]
 pub struct Meter {
-    /// As the client sees it.
-    pub operation: Series,
+    /// As the client sees it, if it is about a tool or prompt.
+    pub operation: Option<Series>,
     /// As the gateway sees it, which calls the server.
     pub call: Series,
 }
@@ -326,7 +326,9 @@ impl Table {
         meters.insert(key.clone(), meter.clone());
         if is_entry {
             self.entries += 1;
-            let labels = meter.operation.labels.clone();
+        }
+        if let Some(operation) = meter.operation.as_ref().filter(|_| is_entry) {
+            let labels = operation.labels.clone();
             *self.operations.entry(labels).or_default() += 1;
         }
         Some(meter)
@@ -340,12 +342,14 @@ impl Table {
             return;
         }
         self.entries -= 1;
-        let labels = &meter.operation.labels;
-        if let Some(count) = self.operations.get_mut(labels) {
+        let Some(operation) = &meter.operation else {
+            return;
+        };
+        if let Some(count) = self.operations.get_mut(&operation.labels) {
             *count -= 1;
             if *count == 0 {
-                self.operations.remove(labels);
-                meter.operation.remove();
+                self.operations.remove(&operation.labels);
+                operation.remove();
             }
         }
     }
@@ -353,11 +357,12 @@ impl Table {
 
 impl Meter {
     fn new(families: &'static Families, server: &str, key: &Key) -> Meter {
-        let operation = operation_labels(key.method, cut(&key.public));
+        let operation = || operation_labels(key.method, cut(&key.public));
+        let operation = (!key.native.is_empty()).then(operation);
         let call = operation_labels(key.method, cut(&key.native));
         let call: Vec<Arc<str>> = std::iter::once(server.into()).chain(call).collect();
         Meter {
-            operation: Series::new(&families.operations, &operation),
+            operation: operation.map(|labels| Series::new(&families.operations, &labels)),
             call: Series::new(&families.calls, &call),
         }
     }

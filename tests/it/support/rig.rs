@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     presets: Value,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    stderr: Option<Stdio>,
 }
 
 impl Plan {
@@ -37,7 +38,14 @@ impl Plan {
             presets: Value::Null,
             args: Vec::new(),
             env: Vec::new(),
+            stderr: None,
         }
+    }
+
+    /// Where its stderr goes, if not into the file that `Rig::stderr` reads.
+    pub(crate) fn stderr(mut self, stderr: Stdio) -> Plan {
+        self.stderr = Some(stderr);
+        self
     }
 
     /// One setting of the object behind `gateway`.
@@ -178,6 +186,9 @@ impl Plan {
             .args(self.args)
             .stdin(Stdio::null())
             .stderr(fs::File::create(folder.join("stderr")).unwrap());
+        if let Some(stderr) = self.stderr {
+            command.stderr(stderr);
+        }
         (command, folder, mark)
     }
 }
