@@ -25,6 +25,7 @@ use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
+use crate::gateway::telemetry::Wishes;
 use crate::journal;
 use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
@@ -100,7 +101,11 @@ pub struct Keeper {
     /// How often slow providers of secrets are asked.
     refresh_ms: Arc<AtomicU64>,
     alerts: Arc<Alerts>,
+    wishes: Wishes,
 }
+
+/// What the thread shares with others.
+pub type Parts = (Arc<Fleet>, Sender<Order>, Arc<Configured>, Wishes);
 
 #[derive(Clone, Copy)]
 struct Switched {
@@ -199,7 +204,7 @@ impl Keeper {
         config: Config,
         loader: Option<Loader>,
         base: Arc<Fixed>,
-        (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+        (fleet, orders, configured, wishes): Parts,
         alerts: Arc<Alerts>,
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
@@ -216,6 +221,7 @@ impl Keeper {
             orders,
             configured,
             alerts,
+            wishes,
         }
     }
 
@@ -419,6 +425,7 @@ impl Keeper {
         let refresh_ms = refresh_ms(&config.settings);
         self.refresh_ms.store(refresh_ms, Ordering::Relaxed);
         journal::log::adopt(&config.settings);
+        self.wishes.adopt(&config);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {

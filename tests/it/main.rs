@@ -83,6 +83,8 @@ mod support;
 #[cfg(test)]
 mod tasks;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod trouble;
