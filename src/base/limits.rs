@@ -408,6 +408,8 @@ pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 /// How often certificates are looked at, and how long one look may take.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
+/// What a server may say before its certificate is complete.
+pub const CERTIFICATE_FLIGHT_BYTES: usize = 64 * KIB;
 
 // HTTP towards others.
 
@@ -575,8 +577,8 @@ pub const SEALED_BYTES: u64 = 16 * 1024 * 1024;
 /// For one command or one vault to say a secret, unless configured otherwise.
 pub const SECRET_COMMAND: Duration = Duration::from_secs(10);
 pub const SECRET_VAULT: Duration = Duration::from_secs(5);
-/// How often commands and vaults are asked anew, and how often the thread looks whether it is time.
-pub const SECRET_REFRESH: Duration = Duration::from_secs(30);
+/// The longest that one may be given, and how often the thread that asks anew looks at its clock.
+pub const SECRET_TIMEOUT_MS: u64 = 60_000;
 pub const SECRET_LOOK: Duration = Duration::from_millis(250);
 /// One that could not answer is left alone for so long.
 pub const SECRET_REST: Duration = Duration::from_secs(5);

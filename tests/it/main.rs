@@ -61,6 +61,8 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod starting;
