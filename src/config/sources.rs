@@ -52,6 +52,22 @@ pub fn read(path: &Path, environment: Option<&str>, problems: &mut Vec<Problem>)
     sources
 }
 
+/// The file `from` as if it were at `path`, and what is beside that.
+pub fn read_in_place(
+    from: &Path,
+    path: &Path,
+    environment: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Sources {
+    let mut sources = Sources::default();
+    match sources.read_regular(from) {
+        Ok(base) => sources.base = Some(base),
+        Err(problem) => problems.push(*problem),
+    }
+    sources.read_neighbours(path, environment, problems);
+    sources
+}
+
 /// `text` in the place of `mcp.json`, and what is beside `path`, where that would be.
 pub fn read_beside(
     text: Source,
