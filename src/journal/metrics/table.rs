@@ -118,6 +118,10 @@ metrics! {
         "Requests that the listener refused for their framing, size or time.";
     FACTS_DROPPED: "onemcp_facts_dropped_total", Kind::Counter, [],
         "Facts that alerts had no room for.";
+    SPANS_DROPPED: "onemcp_spans_dropped_total", Kind::Counter, [],
+        "Finished spans that did not reach the receiver of OTLP.";
+    PUSHES: "onemcp_otlp_pushes_total", Kind::Counter, ["signal", "outcome"],
+        "Requests to the receiver of OTLP: taken, or given up after all tries.";
 
     CONFIG_GENERATION: "onemcp_config_generation", Kind::Gauge, [],
         "Which configuration is in force, counted from the start.";
