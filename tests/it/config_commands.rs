@@ -640,8 +640,14 @@ fn what_was_imported_is_a_good_configuration() {
 #[test]
 fn what_people_wrote_stays() {
     let folder = home("cursor");
-    let own = "{\n  // mine\n  \"mcpServers\": {\n    \"figma\": { \"command\": \"mine\" }, // kept\n    \
-               \"last\": { \"command\": \"x\", \"env\": { \"K\": \"CANARYown\" } }\n  }\n}\n";
+    let own = r#"{
+  // mine
+  "mcpServers": {
+    "figma": { "command": "mine" }, // kept
+    "last": { "command": "x", "env": { "K": "CANARYown" } }
+  }
+}
+"#;
     std::fs::create_dir_all(folder.0.join("real")).unwrap();
     let real = folder.write("real/mcp.json", own);
     std::fs::set_permissions(&real, PermissionsExt::from_mode(0o644)).unwrap();
