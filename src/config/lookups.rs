@@ -95,3 +95,63 @@ fn read_text(path: &Path) -> Result<String, String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::Lookups;
+    use crate::base::limits;
+    use crate::config::Environment;
+    use crate::config::expand::Wanted;
+    use crate::secrets::store::Store;
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("onemcp-lookups-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        folder
+    }
+
+    #[test]
+    fn files_are_read_as_texts_and_remembered() {
+        let folder = folder();
+        let variables = Environment::from([("A".to_owned(), "1".to_owned())]);
+        let store = Store::default();
+        let lookups = Lookups::new(&variables, &folder, &store);
+        let check = |name: &str, bytes: &[u8], expect: Result<&str, &str>| {
+            fs::write(folder.join(name), bytes).unwrap();
+            let found = lookups.find(Wanted::File(name));
+            match (found, expect) {
+                (Ok(text), Ok(expect)) => assert_eq!(text, expect),
+                (Err(why), Err(expect)) => assert!(why.to_string().contains(expect), "{why}"),
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        };
+        check("a", b"x", Ok("x"));
+        check("a", b"x\n", Ok("x"));
+        check("a", b"x\r\n", Ok("x"));
+        check("a", b"x\n\n", Ok("x\n"));
+        check("a", b"", Ok(""));
+        check("sub/b", b"${A}", Ok("${A}"));
+        let most = usize::try_from(limits::TEMPLATE_FILE_BYTES).unwrap();
+        check("a", &vec![b'x'; most + 1], Err("larger than 65536"));
+        check("a", b"\xff", Err("not UTF-8"));
+        for (name, expect) in [("none", "not found"), ("sub", "not a file")] {
+            let why = lookups.find(Wanted::File(name)).unwrap_err();
+            assert!(why.to_string().contains(expect), "{why}");
+        }
+        let why = lookups.find(Wanted::File("/dev/zero")).unwrap_err();
+        assert!(why.to_string().contains("not a file"), "{why}");
+        let used = lookups.take_used();
+        let files: Vec<&Path> = used.files.iter().map(PathBuf::as_path).collect();
+        let names = ["a", "none", "sub", "sub/b"].map(|name| folder.join(name));
+        assert!(
+            names.iter().all(|name| files.contains(&name.as_path())),
+            "{files:?}"
+        );
+        assert!(lookups.take_used().files.is_empty());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

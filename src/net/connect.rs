@@ -67,7 +67,7 @@ impl<In: Transport> Connector<In> for Dialer {
     }
 }
 
-fn dial(uri: &Uri, egress: &Egress) -> Result<Arc<TcpStream>, Cause> {
+pub(super) fn dial(uri: &Uri, egress: &Egress) -> Result<Arc<TcpStream>, Cause> {
     let nowhere = || Cause::Lookup("it names no host".to_owned());
     let host = uri.host().ok_or_else(nowhere)?;
     let usual = if uri.scheme_str() == Some("https") {

@@ -8,6 +8,7 @@
 //! `connect` for a connection and reads and writes through `socket`, which look up in `wait`
 //! what the running request may take.
 
+pub mod certificate;
 pub mod client;
 mod connect;
 pub mod egress;

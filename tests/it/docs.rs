@@ -446,7 +446,13 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// What examples add to the `mcp.json` above them.
-const LAYERS: &[&str] = &["mcp.production.json", "conf.d/search.json", ".env"];
+const LAYERS: &[&str] = &[
+    "mcp.production.json",
+    "conf.d/search.json",
+    "config.toml",
+    ".env",
+    "token",
+];
 
 #[test]
 fn examples_are_good_configurations() {

@@ -121,9 +121,7 @@ fn read_sink(member: &Member<'_>, fill: &Fill<'_>, notes: &mut Notes) -> Option<
         return None;
     }
     let members = member.node.members(notes)?;
-    let Some(kind) = read_kind(member, &members, notes) else {
-        return None;
-    };
+    let kind = read_kind(member, &members, notes)?;
     for part in &members {
         if SINK_KEYS.contains(&part.name) && !takes(kind, part.name) {
             let message = format!("means nothing for a sink of type {}", kind.as_str());

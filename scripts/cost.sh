@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Measures what counting and logging cost: CPU time of the gateway for each tool call with both as
+# they are by default, and with both switched off, side by side in turns; the medians count.
+#
+#   scripts/cost.sh [--quick] [--binary PATH] [--base PATH]
+#
+#   --quick        3 rounds of half a second, a report only
+#   --binary PATH  measure this executable instead of building one
+#   --base PATH    and this one beside it: an earlier build without metrics
+#
+# Exit codes: 0 within the limit, 1 over it, 64 usage, 69 nothing to run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+limit_us=0.7 rounds=9 duration=3 warmup=0.5 binary='' base='' judge=true
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) rounds=3 duration=0.5 warmup=0.2 judge=false ;;
+        --binary) binary=${2:?--binary needs a path}; shift ;;
+        --base) base=${2:?--base needs a path}; shift ;;
+        *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    esac
+    shift
+done
+
+target_dir=${CARGO_TARGET_DIR:-target}
+out=$PWD/.build/cost
+lines=$out/runs.jsonl
+rm -rf "$out"
+mkdir -p "$out"
+: >"$lines"
+
+cargo build --quiet --release --config profile.release.opt-level=3 --example load --example echo
+[ -n "$binary" ] || { cargo build --quiet --release --bin onemcp; binary=$target_dir/release/onemcp; }
+load=$target_dir/release/examples/load
+echo_server=$(realpath "$target_dir/release/examples/echo")
+[ -x "$binary" ] || { echo "cost: no gateway to measure: build it or give --binary" >&2; exit 69; }
+
+pids=()
+end_all() {
+    local pid
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+}
+trap end_all EXIT
+
+printf '{"mcpServers":{"s1":{"command":"%s"}}}\n' "$echo_server" >"$out/mcp.json"
+names=() ; declare -A urls ids
+
+start() { # NAME BINARY ARGS..
+    local name=$1 binary=$2 url=''
+    shift 2
+    ONE_MCP_STATE_DIR=$out/state-$name "$binary" --config "$out/mcp.json" --port 0 "$@" \
+        >"$out/$name.out" 2>"$out/$name.err" &
+    pids+=("$!")
+    ids[$name]=$!
+    for _ in $(seq 200); do
+        url=$(sed -n '1s/.*"url":"\([^"]*\)".*/\1/p' "$out/$name.out")
+        [ -z "$url" ] || break
+        sleep 0.05
+    done
+    [ -n "$url" ] || { echo "cost: $name did not start: $(tail -1 "$out/$name.err")" >&2; exit 69; }
+    "$load" tools --url "$url" --tools 2 --calls 1 --duration 20 >/dev/null
+    names+=("$name")
+    urls[$name]=$url
+}
+
+start on "$binary"
+start off "$binary" --log-level error --no-enable-metrics
+[ -z "$base" ] || start base "$base"
+
+for round in $(seq "$rounds"); do
+    echo "cost: round $round of $rounds" >&2
+    for name in "${names[@]}"; do
+        "$load" http --label "$name" --row cost --url "${urls[$name]}" --pid "${ids[$name]}" \
+            --clients 8 --payload 100 --duration "$duration" --warmup "$warmup" >>"$lines"
+    done
+done
+
+python3 - "$lines" "$limit_us" "$judge" <<'PYTHON'
+import json
+import statistics
+import sys
+
+figures = {}
+for line in open(sys.argv[1], encoding="utf-8"):
+    run = json.loads(line)
+    figures.setdefault(run["label"], []).append(run["cpu_us_per_call"])
+medians = {label: statistics.median(all) for label, all in figures.items()}
+for label, all in figures.items():
+    print(f"{label}: {medians[label]:.2f} us of CPU per call (from {min(all):.2f} to {max(all):.2f})")
+# What one round costs more than the same round without, so that a slow moment counts for both.
+for without in [label for label in figures if label != "on"]:
+    pairs = zip(figures["on"], figures[without])
+    more = statistics.median(on - off for on, off in pairs)
+    print(f"on - {without}: {more:+.2f} us (median of {len(figures['on'])} rounds)")
+limit = float(sys.argv[2])
+over = any(medians["on"] - medians[label] > limit for label in medians)
+print(f"limit: {limit} us: " + ("over" if over else "kept"))
+sys.exit(1 if over and sys.argv[3] == "true" else 0)
+PYTHON
