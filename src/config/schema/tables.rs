@@ -8,7 +8,7 @@ use crate::config::alerts::sink::Kind;
 use crate::config::schema::{choice, number, reference};
 
 /// The shape of the table with this key; of any other, that it is a table.
-pub fn shape(key: &str) -> Value {
+pub(super) fn shape(key: &str) -> Value {
     match key {
         "alerts" => alerts(),
         "secrets.providers" => json!({
