@@ -581,8 +581,8 @@ pub const SEALED_BYTES: u64 = 16 * 1024 * 1024;
 /// For one command or one vault to say a secret, unless configured otherwise.
 pub const SECRET_COMMAND: Duration = Duration::from_secs(10);
 pub const SECRET_VAULT: Duration = Duration::from_secs(5);
-/// How often commands and vaults are asked anew, and how often the thread looks whether it is time.
-pub const SECRET_REFRESH: Duration = Duration::from_secs(30);
+/// The longest that one may be given, and how often the thread that asks anew looks at its clock.
+pub const SECRET_TIMEOUT_MS: u64 = 60_000;
 pub const SECRET_LOOK: Duration = Duration::from_millis(250);
 /// One that could not answer is left alone for so long.
 pub const SECRET_REST: Duration = Duration::from_secs(5);
@@ -713,3 +713,21 @@ pub const SERVER_LOG_FILES: usize = 64;
 pub const SERVER_LOG_NAME_BYTES: usize = 200;
 /// Secrets that are masked wherever they appear.
 pub const KNOWN_SECRETS: usize = 1024;
+/// Finished spans that wait to be sent, those of one request, and bytes of one text in them.
+pub const SPANS: usize = 2048;
+pub const SPANS_AT_ONCE: usize = 512;
+pub const SPAN_TEXT_BYTES: usize = KIB;
+/// Spans wait so long for others that are sent with them.
+pub const SPANS_GATHERED: Duration = Duration::from_secs(1);
+/// One request to the receiver of traces and metrics, what is read of its answer, and how often
+/// one that failed is repeated, with pauses between these (each shortened at random).
+pub const OTLP_REQUEST: Duration = Duration::from_secs(10);
+pub const OTLP_ANSWER_BYTES: usize = 64 * KIB;
+pub const OTLP_TRIES: u32 = 4;
+pub const OTLP_PAUSE: Duration = Duration::from_secs(1);
+pub const OTLP_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So many requests in a row that were given up, and the receiver is left alone for so long.
+pub const OTLP_BREAKER: u32 = 3;
+pub const OTLP_REST: Duration = Duration::from_secs(60);
+/// To send what is left at the end of the gateway.
+pub const OTLP_END: Duration = Duration::from_secs(1);

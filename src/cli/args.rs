@@ -42,6 +42,7 @@ pub enum Command {
         verb: Verb,
         control: ControlFlags,
     },
+    Secret(SecretFlags),
     Alerts(AlertsVerb),
     Help(Topic),
     Version,
@@ -166,6 +167,26 @@ pub enum Probe {
     Server(String),
 }
 
+/// What is done with the sealed file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretFlags {
+    pub verb: SecretVerb,
+    pub json: bool,
+    pub new_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum SecretVerb {
+    Set(String),
+    Get(String),
+    List,
+    Remove(String),
+    /// Another key for the file.
+    Rotate,
+    /// A new key, to stdout or into this file.
+    Key(Option<PathBuf>),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -187,6 +208,7 @@ pub enum Topic {
     Proxy,
     Health,
     Control,
+    Secret,
     Alerts,
 }
 
@@ -297,6 +319,16 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `secret`.
+pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
+    ("json", "", "list: one JSON object per line"),
+    (
+        "new-key-file",
+        "FILE",
+        "rotate: let the key in this file open the sealed file, too",
+    ),
+];
+
 /// Of the commands that begin with `config`.
 pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
     ("origin", "", "show: say where each value comes from"),
@@ -329,8 +361,8 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "help",
-    "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
+    "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -348,6 +380,7 @@ struct Seen {
     filters: Vec<(&'static str, String)>,
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
+    new_key_file: Option<PathBuf>,
     json: bool,
     watch: bool,
     follow: bool,
@@ -427,6 +460,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
+        "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
@@ -520,6 +554,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(PROXY_FLAGS)
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
+        .chain(SECRET_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
@@ -577,6 +612,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
+    if words.first() == Some(&"secret") {
+        return secret(seen);
+    }
     if let Some(&("config" | "validate")) = words.first() {
         return config(seen);
     }
@@ -620,6 +658,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
+    let is_secret = command == Some("secret");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = [
         ("from", seen.import.from.is_some()),
@@ -660,8 +699,13 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config and the commands for a running gateway",
-            seen.json && !is_control && !is_config,
+            "config, secret list and the commands for a running gateway",
+            seen.json && !is_control && !is_secret && !is_config,
+        ),
+        (
+            "new-key-file",
+            "secret rotate",
+            seen.new_key_file.is_some() && !is_secret,
         ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
@@ -811,6 +855,37 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     })
 }
 
+/// A word too many is not repeated: it may be the value.
+fn secret(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let owned = |name: &str| name.to_owned();
+    let verb = match words.as_slice() {
+        ["set", name] => SecretVerb::Set(owned(name)),
+        ["get", name] => SecretVerb::Get(owned(name)),
+        ["list"] => SecretVerb::List,
+        ["rm", name] => SecretVerb::Remove(owned(name)),
+        ["rotate"] => SecretVerb::Rotate,
+        ["key"] => SecretVerb::Key(None),
+        ["key", file] => SecretVerb::Key(Some(PathBuf::from(file))),
+        ["set", ..] => {
+            let what = "secret set takes a name; the value comes from stdin, never as a word";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp secret set|get|rm NAME, list, rotate or key [FILE]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    if seen.new_key_file.is_some() && verb != SecretVerb::Rotate {
+        return Err(UsageError("--new-key-file belongs to secret rotate".into()));
+    }
+    Ok(Command::Secret(SecretFlags {
+        verb,
+        json: seen.json,
+        new_key_file: seen.new_key_file.take(),
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -839,6 +914,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
+        ["secret", ..] => Ok(Topic::Secret),
         ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

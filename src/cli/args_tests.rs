@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{
     Arguments, Client, ClientFlags, Command, ConfigCommand, ControlFlags, DemoKind, HealthFlags,
-    ImportFlags, Probe, Topic, Verb, parse,
+    ImportFlags, Probe, SecretFlags, SecretVerb, Topic, Verb, parse,
 };
 
 fn split(line: &str) -> Vec<String> {
@@ -234,11 +234,53 @@ fn health() {
         None,
     );
     assert_eq!(command("help health"), Command::Help(Topic::Health));
+    assert_eq!(command("secret set --help"), Command::Help(Topic::Secret));
     for line in [
         "health --live --ready",
         "health a --live",
         "health a b",
         "list --live",
+    ] {
+        assert!(parse(split(line)).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn secrets() {
+    let check = |line: &str, verb: SecretVerb, json: bool, file: Option<&str>| {
+        let expect = SecretFlags {
+            verb,
+            json,
+            new_key_file: file.map(PathBuf::from),
+        };
+        assert_eq!(command(line), Command::Secret(expect), "{line}");
+    };
+    check("secret set a", SecretVerb::Set("a".into()), false, None);
+    check("secret get a", SecretVerb::Get("a".into()), false, None);
+    check("secret rm a", SecretVerb::Remove("a".into()), false, None);
+    check("secret list --json", SecretVerb::List, true, None);
+    check("secret key", SecretVerb::Key(None), false, None);
+    check(
+        "secret key k",
+        SecretVerb::Key(Some("k".into())),
+        false,
+        None,
+    );
+    let rotate = "secret rotate --new-key-file k";
+    check(rotate, SecretVerb::Rotate, false, Some("k"));
+    for line in [
+        "secret",
+        "secret set",
+        "secret set a hunter2",
+        "secret get a hunter2",
+    ] {
+        let error = parse(split(line)).expect_err(line).to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    for line in [
+        "secret list --new-key-file k",
+        "list --new-key-file k",
+        "secret put a",
     ] {
         assert!(parse(split(line)).is_err(), "{line}");
     }

@@ -1,7 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, Topic,
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS,
+    Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -20,6 +21,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp call SERVER/TOOL         call one tool
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
+       onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
@@ -192,6 +194,34 @@ Exit codes:
   78  the files are not good, and nothing has changed (reload)
 ";
 
+const SECRET: &str = "\
+Usage: onemcp secret set NAME [flags]
+       onemcp secret get NAME [flags]
+       onemcp secret list [--json] [flags]
+       onemcp secret rm NAME [flags]
+       onemcp secret rotate [--new-key-file FILE] [flags]
+       onemcp secret key [FILE]
+
+Keeps secrets in an encrypted file for ${SECRET:NAME} in server entries. The
+value comes from stdin, or from a prompt that does not show it. A running
+gateway that uses the secret notices, and restarts the servers that use it.
+
+The file is --secrets-file, or secrets.sealed in the state directory. Its key is
+in the file --secrets-key-file, or in the variable ONE_MCP_SECRETS_KEY, or is
+the systemd credential onemcp-secrets-key.
+
+  key      prints a new key, or writes it to a new file
+  rotate   replaces the key in --secrets-key-file by a new one; with
+           --new-key-file both keys open the file until the new one is used
+
+Exit codes:
+  0   done
+  1   there is no such secret
+  64  the command line is wrong
+  75  somebody else is changing the file
+  78  there is no key, it is another one, or the file cannot be used
+";
+
 const ALERTS: &str = "\
 Usage: onemcp alerts list [flags]
        onemcp alerts test [SINK] [flags]
@@ -219,6 +249,7 @@ pub fn text(topic: Topic) -> String {
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
+        Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(

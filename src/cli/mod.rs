@@ -23,6 +23,7 @@ pub mod local;
 pub mod outcome;
 pub mod picture;
 pub mod proxy;
+pub mod secret;
 pub mod serve;
 pub mod show;
 pub mod stdio;
@@ -71,6 +72,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {

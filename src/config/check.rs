@@ -284,12 +284,18 @@ impl<'d> Whole<'d> {
         let mut otlp_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
-            store.configure(&spec(&settings, given.environment));
+            let spec = spec(
+                &settings,
+                given.environment,
+                variables,
+                given.folder,
+                &mut self.problems,
+            );
+            store.configure(&spec);
             let lookups = Lookups::new(variables, given.folder, store);
             let found = &mut self.problems;
             otlp_headers = otlp::headers(&settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
-            watched.extend(store.watched());
             watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
@@ -303,6 +309,8 @@ impl<'d> Whole<'d> {
                 read.extend(read_server(member, &around, &mut self.problems));
             }
             depends::check(&mut read, &mut self.problems);
+            // Only now it is known which secrets are used.
+            watched.extend(store.watched());
             for read in read {
                 watched.extend(read.files);
                 servers.push(read.server);

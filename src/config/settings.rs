@@ -23,6 +23,7 @@ use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
 use crate::net::egress::Allowed;
+use crate::secrets::key;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -687,6 +688,7 @@ fn warn_unknown_variables(environment: &Environment, problems: &mut Vec<Problem>
         .iter()
         .map(|row| row.env)
         .chain(foreign.iter().map(String::as_str))
+        .chain([key::VARIABLE])
         .collect();
     for name in environment
         .keys()

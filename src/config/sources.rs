@@ -1,8 +1,9 @@
 //! The files of a configuration: which there are, and their bytes, each read once. The only
 //! part of `config` that touches the disk, apart from looking where `mcp.json` is.
 //!
-//! `config.toml` of 1MCP, for settings only; over it `mcp.json`; over it `mcp.ENVIRONMENT.json`; then `conf.d/*.json` in the order of their names;
-//! `.env` and `presets.json`. Paths are never resolved: a link that is replaced is a change.
+//! `config.toml` of 1MCP, for settings only; over it `mcp.json`; over it `mcp.ENVIRONMENT.json`;
+//! then `conf.d/*.json` in the order of their names; `.env` and `presets.json`. Paths are never
+//! resolved: a link that is replaced is a change.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
+use crate::front::traced::Asked;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
 use crate::mcp::error::{
@@ -198,6 +199,13 @@ impl<'a> Stateless<'a> {
         view: &View,
         mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
+        let _working = request.operation.trace(&Asked {
+            method: request.method,
+            id: request.id,
+            revision: STATELESS,
+            is_http: request.head.is_some(),
+            params: Some(request.params),
+        });
         let world = self.desk.hub.world();
         let visible = view.visible(&world);
         let place = Place {

@@ -51,7 +51,9 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             return None;
         }
         let (digits, after) = rest.split_at_checked(count)?;
-        length = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+        length = digits
+            .iter()
+            .fold(0, |sum, digit| sum << 8 | usize::from(*digit));
         rest = after;
     }
     let (content, after) = rest.split_at_checked(length)?;
@@ -163,8 +165,7 @@ const CERTIFICATE: u8 = 11;
 
 /// The first certificate among the records so far; `None` when more must come.
 fn leaf(mut records: &[u8]) -> Result<Option<&[u8]>, String> {
-    // The messages of one flight fit into one record nearly always; a certificate that does not
-    // is cut by record heads, so records are only read through when there is just one.
+    // A message may go on in the next record; the first certificate of the list hardly ever does.
     while let [kind, _, _, high, low, rest @ ..] = records {
         let length = usize::from(*high) << 8 | usize::from(*low);
         if *kind == ALERT {
@@ -187,7 +188,9 @@ fn leaf(mut records: &[u8]) -> Result<Option<&[u8]>, String> {
 /// In the messages of one record.
 fn leaf_in(mut messages: &[u8]) -> Option<&[u8]> {
     while let [kind, a, b, c, rest @ ..] = messages {
-        let (body, after) = rest.split_at_checked(length(*a, *b, *c)).unwrap_or((rest, &[]));
+        let (body, after) = rest
+            .split_at_checked(length(*a, *b, *c))
+            .unwrap_or((rest, &[]));
         if *kind == CERTIFICATE {
             // All of them, then the first one.
             let [_, _, _, d, e, f, list @ ..] = body else {
@@ -215,7 +218,10 @@ fn hello(url: &Url) -> Vec<u8> {
         0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0603, 0x0806, 0x0601,
     ];
     let list = |values: &[u16]| -> Vec<u8> {
-        let values: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+        let values: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_be_bytes())
+            .collect();
         with_length(&values)
     };
     let mut extensions = Vec::new();

@@ -18,7 +18,10 @@ fn both_forms_of_time_are_read() {
     let at = |text: &str| Some(text.to_owned());
     assert_eq!(shown(0x17, "270115080000Z"), at("2027-01-15T08:00:00.000Z"));
     assert_eq!(shown(0x17, "991231235959Z"), at("1999-12-31T23:59:59.000Z"));
-    assert_eq!(shown(0x18, "20500101000000Z"), at("2050-01-01T00:00:00.000Z"));
+    assert_eq!(
+        shown(0x18, "20500101000000Z"),
+        at("2050-01-01T00:00:00.000Z")
+    );
     for (tag, bad) in [
         (0x17, "270115080000"),
         (0x17, "2701150800Z"),

@@ -437,7 +437,9 @@ impl Response {
     }
 }
 
-pub(super) fn read_certificates(path: &Path) -> Result<Arc<Vec<ureq::tls::Certificate<'static>>>, NetError> {
+pub(super) fn read_certificates(
+    path: &Path,
+) -> Result<Arc<Vec<ureq::tls::Certificate<'static>>>, NetError> {
     let failed = |detail: String| NetError::CaFile {
         path: path.to_owned(),
         detail,

@@ -65,6 +65,8 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod starting;
@@ -80,6 +82,8 @@ mod supervision;
 mod support;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

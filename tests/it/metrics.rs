@@ -152,14 +152,16 @@ fn all_come_to(rig: &Rig, expected: &[(&str, &[(&str, &str)], f64)]) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = scrape(rig);
-        let is_other = |(name, labels, value): &&(&str, &[(&str, &str)], f64)| {
-            now.sum(name, labels) != *value
-        };
+        let is_other =
+            |(name, labels, value): &&(&str, &[(&str, &str)], f64)| now.sum(name, labels) != *value;
         let Some((name, labels, value)) = expected.iter().find(is_other) else {
             return now;
         };
         let there: Vec<_> = now.with(name, &[]).take(20).collect();
-        assert!(Instant::now() < deadline, "{name} {labels:?} is not {value}: {there:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{name} {labels:?} is not {value}: {there:?}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
