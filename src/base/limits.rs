@@ -565,6 +565,10 @@ pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
 pub const ENVIRONMENT_BYTES: usize = 64;
+/// A file of another program from which servers are imported; some keep their history in it.
+pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024;
+/// Copies of a file that an import leaves beside it.
+pub const BACKUPS: usize = 100;
 /// Variables in `.env`.
 pub const DOTENV_VARIABLES: usize = 4096;
 /// Secrets: bytes of a name and of a value, how many there may be, providers, and the file that
@@ -709,3 +713,21 @@ pub const SERVER_LOG_FILES: usize = 64;
 pub const SERVER_LOG_NAME_BYTES: usize = 200;
 /// Secrets that are masked wherever they appear.
 pub const KNOWN_SECRETS: usize = 1024;
+/// Finished spans that wait to be sent, those of one request, and bytes of one text in them.
+pub const SPANS: usize = 2048;
+pub const SPANS_AT_ONCE: usize = 512;
+pub const SPAN_TEXT_BYTES: usize = KIB;
+/// Spans wait so long for others that are sent with them.
+pub const SPANS_GATHERED: Duration = Duration::from_secs(1);
+/// One request to the receiver of traces and metrics, what is read of its answer, and how often
+/// one that failed is repeated, with pauses between these (each shortened at random).
+pub const OTLP_REQUEST: Duration = Duration::from_secs(10);
+pub const OTLP_ANSWER_BYTES: usize = 64 * KIB;
+pub const OTLP_TRIES: u32 = 4;
+pub const OTLP_PAUSE: Duration = Duration::from_secs(1);
+pub const OTLP_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So many requests in a row that were given up, and the receiver is left alone for so long.
+pub const OTLP_BREAKER: u32 = 3;
+pub const OTLP_REST: Duration = Duration::from_secs(60);
+/// To send what is left at the end of the gateway.
+pub const OTLP_END: Duration = Duration::from_secs(1);

@@ -428,6 +428,12 @@ pub fn random_bytes(buffer: &mut [u8]) {
     }
 }
 
+/// What the kernel calls this machine.
+pub fn host_name() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

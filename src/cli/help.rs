@@ -1,7 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS, Topic,
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS,
+    Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -15,6 +16,7 @@ onemcp: one endpoint for all your MCP servers
 Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp demo [flags]             serve two small built-in servers
        onemcp config check [FILE]      report every problem of a file
+       onemcp config show|diff|schema|import   see onemcp help config
        onemcp list [SERVER]            list servers, or the tools of one
        onemcp call SERVER/TOOL         call one tool
        onemcp proxy --url URL          stdio for clients of a running gateway
@@ -58,13 +60,31 @@ a notebook) and prints its URL, snippets for clients and a first request. It
 needs no file and takes the flags of onemcp serve. Ctrl-C ends it.
 ";
 
-const CHECK: &str = "\
+const CONFIG: &str = "\
 Usage: onemcp config check [FILE]      also: onemcp validate [FILE]
+       onemcp config show [--origin] [FILE]
+       onemcp config diff FILE|FOLDER
+       onemcp config schema
+       onemcp config import claude|cursor|vscode|1mcp [--write]
 
-Reads the file and reports every problem at once: one JSON object per line on
-stdout, the same as text on stderr. Variables are looked up in the environment
-of the command. Without FILE it takes the file that onemcp serve would take.
-Exit code 0 without errors (warnings are none), else 78.
+Without FILE they take the files that onemcp serve would take (--config). Flags,
+variables and secrets count as they would for onemcp serve.
+
+  check    every problem at once: one JSON object per line on stdout, the same
+           as text on stderr
+  show     the settings in force and what each server's entry became; what could
+           be secret is covered
+  diff     what a reload would do if FILE were in the place of the file, or
+           FOLDER in the place of its folder; nothing is changed
+  schema   the JSON Schema of mcp.json, for editors
+  import   finds the servers of another program and prints the file with them
+           added; entries that are there stay as they are
+
+Exit codes:
+  0   no error (check), no difference (diff), done
+  1   there are differences (diff), or nothing was found (import)
+  64  the command line is wrong
+  78  the configuration is wrong; warnings are no reason
 ";
 
 const LIST: &str = "\
@@ -224,8 +244,8 @@ pub fn text(topic: Topic) -> String {
     match topic {
         Topic::Main => format!("{MAIN}\n{}\n{EXIT_CODES}", settings_text()),
         Topic::Demo => DEMO.to_owned(),
+        Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
-        Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
@@ -351,7 +371,7 @@ mod tests {
         let topics = [
             Topic::Main,
             Topic::Demo,
-            Topic::ConfigCheck,
+            Topic::Config,
             Topic::List,
             Topic::Call,
             Topic::Proxy,

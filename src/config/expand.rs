@@ -152,7 +152,7 @@ impl Failure {
 }
 
 /// `api-key` as the name of an environment variable: `API_KEY`.
-fn variable_for(name: &str) -> String {
+pub fn variable_for(name: &str) -> String {
     let upper = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });

@@ -122,8 +122,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::Lookups;
-    use crate::base::secret::is_secret_name;
-    use crate::base::{limits, mask};
+    use crate::base::limits;
     use crate::config::Environment;
     use crate::config::expand::Wanted;
     use crate::secrets::store::Store;

@@ -258,8 +258,9 @@ fn what_can_be_reloaded_is_this() {
                   health-info-level ready-policy async-batch-delay async-max-delay \
                   async-batch-notifications async-notify-on-snapshot async-notify-on-ready \
                   drain-delay shutdown-timeout config-reload-debounce log-modules enable-traces \
-                  enable-otlp-metrics otlp-trace-percent enable-alerts alerts secrets-refresh \
-                  enable-env-substitution enable-client-notifications enable-sse";
+                  enable-otlp-metrics otlp-headers otlp-trace-percent enable-alerts alerts \
+                  secrets-refresh enable-env-substitution enable-client-notifications \
+                  enable-sse";
     assert_eq!(flags.join(" "), expect);
 }
 

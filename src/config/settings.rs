@@ -199,6 +199,20 @@ impl Settings {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
+    /// The value of a row as it would stand in a file; `null` when it has none.
+    pub fn plain(&self, row: &Setting) -> serde_json::Value {
+        match self.value(row) {
+            None => serde_json::Value::Null,
+            Some(Value::Switch(on)) => on.into(),
+            Some(Value::Number(number)) => number.into(),
+            Some(Value::List(list)) => list.into(),
+            Some(Value::Text(text)) if matches!(row.kind, Kind::Table(_)) => {
+                serde_json::from_str(&text).unwrap_or_default()
+            }
+            Some(Value::Text(text)) => text.into(),
+        }
+    }
+
     /// The switches of whole features by their names under `gateway.features`.
     pub fn features(&self) -> BTreeMap<&'static str, bool> {
         let named = |row: &'static Setting| {

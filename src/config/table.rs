@@ -743,6 +743,7 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        reloadable: true,
         secret: true,
         help: "Headers of what is pushed; values may be ${VAR} and ${SECRET:name}",
         ..row(

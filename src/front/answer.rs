@@ -144,7 +144,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     fn receive(&mut self, reply: Reply) -> Went {
         match reply {
             Reply::Answer(answer) => {
-                self.relayed.call.ends(answer.outcome);
+                self.relayed.call.answered(&answer);
                 self.answered(&answer);
             }
             Reply::Failed(error) => self.fail(200, &error),
@@ -415,7 +415,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     }
 
     fn fail(&mut self, status: u16, error: &RpcError) {
-        self.relayed.call.ends(Outcome::of_error(error));
+        self.relayed.call.failed(error);
         let response = error.response(Some(&self.relayed.call.client_id));
         self.output.respond(status, &[&response]);
     }

@@ -102,6 +102,20 @@ impl Outstanding {
         Outstanding::new(call, client_id, lease, timeout)
     }
 
+    /// The same with what a server said.
+    pub fn answered(&self, answer: &Answer) {
+        if let Some(operation) = &self.operation {
+            operation.answered(answer);
+        }
+    }
+
+    /// It is answered with an error of ours.
+    pub fn failed(&self, error: &RpcError) {
+        if let Some(operation) = &self.operation {
+            operation.failed(error);
+        }
+    }
+
     /// How the request of the client ends, unless something comes between.
     pub fn ends(&self, outcome: Outcome) {
         if let Some(operation) = &self.operation {
@@ -229,7 +243,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         };
         match mail.reply {
             Reply::Answer(answer) => {
-                calls[at].ends(answer.outcome);
+                calls[at].answered(&answer);
                 if matches!(calls[at].translation, Translation::None) {
                     let call = calls.swap_remove(at);
                     return self.answered(&call, answer, calls.is_empty());
@@ -310,7 +324,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     fn fail(&mut self, call: &Outstanding, error: &RpcError) {
-        call.ends(Outcome::of_error(error));
+        call.failed(error);
         self.end(call, false);
         self.respond(call, error.response(Some(&call.client_id)));
     }

@@ -37,5 +37,6 @@ pub mod talk;
 pub mod talks;
 pub mod tally;
 pub mod tasks;
+pub mod traced;
 pub mod watched;
 pub mod workers;

@@ -1,15 +1,19 @@
-//! One request of a client as it is measured and logged: from when it was read to the end of its
-//! answer. Whoever ends the request says how; it is counted when the value is dropped, on whatever
-//! way out. Deliberately absent: the request at a server, which `upstream::link` measures.
+//! One request of a client as it is measured, logged and traced: from when it was read to the end
+//! of its answer. Whoever ends the request says how; it is counted when the value is dropped, on
+//! whatever way out. Deliberately absent: the request at a server, which `upstream::link` measures.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::front::traced::{self, Traced};
+use crate::journal::context::Guard;
 use crate::journal::metrics::meter::{Asked, Meter, of_request};
 use crate::journal::metrics::outcome::Outcome;
 use crate::journal::request::{self, Entry};
+use crate::journal::span::Span;
 use crate::mcp::error::RpcError;
+use crate::upstream::call::Answer;
 
 pub struct Operation {
     began: Instant,
@@ -18,8 +22,17 @@ pub struct Operation {
     meter: Cell<Option<Arc<Meter>>>,
     outcome: Cell<Outcome>,
     is_over: Cell<bool>,
+    /// Most have none.
+    more: Cell<Option<Box<More>>>,
+}
+
+/// What is told of a request where somebody wants to know more than numbers.
+#[derive(Default)]
+struct More {
     /// For the request log, while anybody wants that.
-    entry: Cell<Option<Box<Entry>>>,
+    entry: Option<Box<Entry>>,
+    /// Set for one that has a trace.
+    traced: Option<Traced>,
 }
 
 impl Operation {
@@ -31,7 +44,12 @@ impl Operation {
             // Of what nobody ended: the client is gone.
             outcome: Cell::new(Outcome::Cancelled),
             is_over: Cell::new(false),
-            entry: Cell::new(Entry::begin(method)),
+            more: Cell::new(Entry::begin(method).map(|entry| {
+                Box::new(More {
+                    entry: Some(entry),
+                    traced: None,
+                })
+            })),
         }
     }
 
@@ -47,13 +65,17 @@ impl Operation {
 
     #[inline]
     fn note(&self, edit: impl FnOnce(&mut Entry)) {
-        if !request::is_on() {
-            return;
+        if request::is_on() {
+            self.with_more(|more| more.entry.as_deref_mut().map(edit));
         }
-        if let Some(mut entry) = self.entry.take() {
-            edit(&mut entry);
-            self.entry.set(Some(entry));
-        }
+    }
+
+    #[inline]
+    fn with_more<T>(&self, look: impl FnOnce(&mut More) -> Option<T>) -> Option<T> {
+        let mut more = self.more.take()?;
+        let seen = look(&mut more);
+        self.more.set(Some(more));
+        seen
     }
 
     /// It is about this tool or prompt.
@@ -61,12 +83,38 @@ impl Operation {
         self.meter.set(meter);
     }
 
+    /// Finds the trace that it belongs to. This thread works on it until the guard is dropped.
+    pub fn trace(&self, asked: &traced::Asked<'_>) -> Option<Guard> {
+        let traced = Traced::begin(asked)?;
+        let mut more = self.more.take().unwrap_or_default();
+        more.traced = Some(traced);
+        self.more.set(Some(more));
+        self.enter()
+    }
+
+    /// Works on it again.
+    pub fn enter(&self) -> Option<Guard> {
+        self.with_more(|more| more.traced.as_ref().map(Traced::enter))
+    }
+
+    fn judge(&self, judge: impl FnOnce(&mut Span)) {
+        self.with_more(|more| more.traced.as_mut()?.span.as_mut().map(judge));
+    }
+
     pub fn ended(&self, outcome: Outcome) {
         self.outcome.set(outcome);
+        self.judge(|span| span.end(outcome));
     }
 
     pub fn failed(&self, error: &RpcError) {
-        self.ended(Outcome::of_error(error));
+        self.outcome.set(Outcome::of_error(error));
+        self.judge(|span| span.fail_with(error));
+    }
+
+    /// It is answered with what a server said, unless something comes between.
+    pub fn answered(&self, answer: &Answer) {
+        self.outcome.set(answer.outcome);
+        self.judge(|span| span.answer(&answer.line[answer.payload.clone()], answer.is_error));
     }
 
     /// The same request in other hands: here it is over without a word.
@@ -78,12 +126,13 @@ impl Operation {
             meter: Cell::new(self.meter.take()),
             outcome: Cell::new(self.outcome.get()),
             is_over: Cell::new(false),
-            entry: Cell::new(self.entry.take()),
+            more: Cell::new(self.more.take()),
         }
     }
 
     /// It goes on for as long as its client likes: its end says nothing.
     pub fn goes_on(&self) {
+        self.judge(Span::succeed);
         self.is_over.set(true);
     }
 }
@@ -94,7 +143,8 @@ impl Drop for Operation {
             return;
         }
         let spent = self.began.elapsed();
-        if let Some(entry) = self.entry.take() {
+        let _working = self.enter();
+        if let Some(entry) = self.with_more(|more| more.entry.take()) {
             entry.log(spent, self.outcome.get());
         }
         let meter = self.meter.take();

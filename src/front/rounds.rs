@@ -10,6 +10,7 @@ use crate::base::limits;
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::inputs::{Input, Inputs};
+use crate::front::operation::Operation;
 use crate::front::request::Params;
 use crate::front::session::{PendingAsk, RoundAsk, Session};
 use crate::front::session_tasks;
@@ -436,6 +437,7 @@ fn question(id: u64, request: &InputRequest) -> Vec<u8> {
 /// Goes on with a call that is due: it goes to its server again.
 pub fn resume(call: &mut Outstanding, session: &Session, mail: &MailSender) -> Turn {
     let old = call.call;
+    let _working = call.operation.as_ref().and_then(Operation::enter);
     let Translation::Rounds(rounds) = &mut call.translation else {
         return Turn::Wait;
     };

@@ -23,6 +23,7 @@ use crate::front::session_tasks;
 use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
+use crate::front::traced::Asked;
 use crate::http::{Head, Peer, Reply, Responder};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
@@ -376,6 +377,7 @@ impl Streamable {
 
     fn initialize(&self, call: &Call<'_>, id: &str, params: Option<&str>, out: &mut Responder<'_>) {
         let operation = Operation::begin("initialize");
+        let _working = operation.trace(&Asked::initialize(id, true));
         let (session, result) = match self.opened(call, params) {
             Ok(opened) => opened,
             Err((status, error)) => {
@@ -545,6 +547,13 @@ impl Streamable {
             Kind::Error { id: None, .. } => Step::Silent,
             Kind::Request { id, method } => {
                 let operation = Operation::begin(method);
+                let _working = operation.trace(&Asked {
+                    method,
+                    id,
+                    revision: seat.session.revision.as_str(),
+                    is_http: seat.session.channel.is_none(),
+                    params: params.as_ref().ok(),
+                });
                 operation.says(envelope.params);
                 let outcome = params.and_then(|params| {
                     let passage = Passage {

@@ -21,6 +21,7 @@ use crate::front::session::Session;
 use crate::front::stateless::{self, Refusal, Stateless};
 use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
+use crate::front::traced::Asked;
 use crate::front::workers::Workers;
 use crate::journal::context::{self, Context};
 use crate::journal::metrics::outcome::Outcome;
@@ -256,6 +257,8 @@ impl Talk {
             talk: self.clone(),
             number,
             wish: Some(wish),
+            // Of the message's own HTTP request, if it came in one.
+            context: context::current().unwrap_or_else(Context::next),
         };
         // If nobody takes it, it is dropped and says so.
         self.common.workers.run(Box::new(move || work.run()));
@@ -336,6 +339,7 @@ impl Talk {
 
     fn initialize(&self, id: &str, params: Option<&str>) {
         let operation = Operation::begin("initialize");
+        let _working = operation.trace(&Asked::initialize(id, false));
         let opened = self.open(params);
         match &opened {
             Ok(_) => operation.ended(Outcome::Success),
@@ -578,11 +582,12 @@ struct Work {
     talk: Arc<Talk>,
     number: u64,
     wish: Option<Wish>,
+    context: Context,
 }
 
 impl Work {
     fn run(mut self) {
-        let _working = context::enter(Context::next());
+        let _working = context::enter(self.context.clone());
         let talk = &self.talk;
         match &self.wish {
             Some(Wish::Initialize { id, params }) => talk.initialize(id, params.as_deref()),

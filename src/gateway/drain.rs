@@ -277,6 +277,9 @@ impl Gateway {
         {
             log::error!("router thread panicked");
         }
+        if let Some(otlp) = self.otlp.take() {
+            otlp.finish(Instant::now() + limits::OTLP_END.min(left() / 2));
+        }
     }
 }
 

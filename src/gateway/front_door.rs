@@ -7,11 +7,12 @@ use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
+use crate::front::traced;
 use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
 };
-use crate::journal::context::{self, Context};
+use crate::journal::context;
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
 
@@ -80,7 +81,7 @@ impl Handler for FrontDoor {
     }
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
-        let _working = context::enter(Context::next());
+        let _working = context::enter(traced::work_on(head));
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, _)) = endpoints::find(head.path) else {
             return out.reply(&refusal(404, "Not found"));

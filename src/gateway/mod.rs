@@ -17,4 +17,5 @@ pub mod reload;
 pub mod router;
 pub mod run;
 pub mod scrape;
+pub mod telemetry;
 pub mod witness;

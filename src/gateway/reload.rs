@@ -18,13 +18,14 @@ use serde::Serialize;
 
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
-use crate::config::plan::{Change, Plan, plan};
+use crate::config::plan::{Change, Plan, newly_broken, plan};
 use crate::config::server::{ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
+use crate::gateway::telemetry::Wishes;
 use crate::journal;
 use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
@@ -100,7 +101,11 @@ pub struct Keeper {
     /// How often slow providers of secrets are asked.
     refresh_ms: Arc<AtomicU64>,
     alerts: Arc<Alerts>,
+    wishes: Wishes,
 }
+
+/// What the thread shares with others.
+pub type Parts = (Arc<Fleet>, Sender<Order>, Arc<Configured>, Wishes);
 
 #[derive(Clone, Copy)]
 struct Switched {
@@ -199,7 +204,7 @@ impl Keeper {
         config: Config,
         loader: Option<Loader>,
         base: Arc<Fixed>,
-        (fleet, orders, configured): (Arc<Fleet>, Sender<Order>, Arc<Configured>),
+        (fleet, orders, configured, wishes): Parts,
         alerts: Arc<Alerts>,
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
@@ -216,6 +221,7 @@ impl Keeper {
             orders,
             configured,
             alerts,
+            wishes,
         }
     }
 
@@ -346,13 +352,7 @@ impl Keeper {
     /// A file that breaks an entry is as bad as one that cannot be read: what works goes on. An
     /// entry that was broken before hurts nothing that works.
     fn broken_anew(&self, config: &Config) -> Refused {
-        let is_broken = |server: &ServerConfig| matches!(server.state, ServerState::Invalid(_));
-        let was_broken = |name: &str| {
-            let mut before = self.config.servers.iter();
-            before.any(|server| server.name == name && is_broken(server))
-        };
-        let mut broken = config.servers.iter().filter(|server| is_broken(server));
-        if broken.all(|server| was_broken(&server.name)) {
+        if newly_broken(&self.config, config).is_empty() {
             return Vec::new();
         }
         let problems = config.problems.iter().filter(|problem| problem.is_error());
@@ -420,13 +420,12 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
-        if plan.alerts {
-            self.alerts.configure(config.alerts.clone());
-        }
+        self.alerts.configure(&config);
         self.fleet.set_refresh_window(&config.settings);
         let refresh_ms = refresh_ms(&config.settings);
         self.refresh_ms.store(refresh_ms, Ordering::Relaxed);
         journal::log::adopt(&config.settings);
+        self.wishes.adopt(&config);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
         self.config = config;
         self.configured.change(|standing| {

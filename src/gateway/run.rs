@@ -37,9 +37,11 @@ use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::telemetry::Wishes;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
+use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::Filter;
@@ -92,6 +94,8 @@ pub struct Gateway {
     pub(super) herald: Option<Herald>,
     /// The client on stdin and stdout.
     pub(super) client: Option<Stdio>,
+    /// Who is told of traces and metrics.
+    pub(super) otlp: Option<Otlp>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -105,6 +109,7 @@ pub(super) struct Core {
     pub(super) alerts: Arc<Alerts>,
     /// How the configuration stands.
     configured: Arc<Configured>,
+    wishes: Wishes,
 }
 
 /// Clients, and what they are owed.
@@ -124,7 +129,7 @@ impl Core {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
         // Before anything can happen.
-        alerts.configure(config.alerts.clone());
+        alerts.configure(&config);
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let clients = Clients {
@@ -158,7 +163,8 @@ impl Core {
         let router = thread::spawn("router", limits::STACK_WORKER_BYTES, run).map_err(cannot)?;
         fixed.servers.iter().for_each(Server::launch);
         let configured = Arc::new(Configured::default());
-        let parts = (fleet.clone(), orders, configured.clone());
+        let wishes = Wishes::new(&config);
+        let parts = (fleet.clone(), orders, configured.clone(), wishes.clone());
         let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
         Ok(Core {
             fleet,
@@ -169,6 +175,7 @@ impl Core {
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
             alerts,
             configured,
+            wishes,
         })
     }
 }
@@ -234,9 +241,16 @@ impl Gateway {
             health_listener,
             herald,
             client: None,
+            otlp: None,
         };
+        gateway.otlp = gateway.push_telemetry();
         gateway.control = gateway.open_control(health);
         Ok(gateway)
+    }
+
+    fn push_telemetry(&self) -> Option<Otlp> {
+        let wishes = &self.core.wishes;
+        wishes.start(&self.settings, Box::new(prometheus::gather))
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.

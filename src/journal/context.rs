@@ -18,7 +18,10 @@ thread_local! {
 pub struct Context {
     /// Ours: from 1 on, and no other request of this process has it.
     pub request: u64,
+    /// The span that the work belongs to: ours if we record one, or else the client's.
     pub trace: Option<TraceContext>,
+    /// What the client wants everybody to be told, as it came.
+    pub baggage: Option<String>,
 }
 
 impl Context {
@@ -28,7 +31,13 @@ impl Context {
         Context {
             request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             trace: None,
+            baggage: None,
         }
+    }
+
+    /// Whether there is anything to be told on.
+    pub fn is_traced(&self) -> bool {
+        self.trace.is_some() || self.baggage.is_some()
     }
 }
 

@@ -9,6 +9,10 @@ pub const PARENT: &str = "traceparent";
 pub const STATE: &str = "tracestate";
 pub const BAGGAGE: &str = "baggage";
 
+pub fn is_name(name: &str) -> bool {
+    matches!(name, PARENT | STATE | BAGGAGE)
+}
+
 /// Version, both ids and flags with the dashes between them.
 pub const PARENT_BYTES: usize = 55;
 /// What the standards ask everybody to pass on; more is not passed at all.

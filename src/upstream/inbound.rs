@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::base::limits;
 use crate::journal::metrics::outcome::Outcome;
 use crate::journal::metrics::{events, is_recording};
+use crate::journal::span;
 use crate::mcp::error::{self, Reason, RpcError};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -146,7 +147,7 @@ impl Inbound {
                     id: span_in(text, id),
                     payload: span_in(text, payload),
                     is_error,
-                    outcome: match is_recording() {
+                    outcome: match is_recording() || span::is_on() {
                         true => Outcome::of_response(payload.as_bytes(), is_error),
                         false => Outcome::Success,
                     },

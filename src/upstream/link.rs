@@ -12,6 +12,7 @@ use crate::base::limits;
 use crate::journal::metrics::events::Change;
 use crate::journal::metrics::meter::{DISCARDED, Meter, discarded, of_method, server_left};
 use crate::journal::metrics::outcome::Outcome;
+use crate::journal::span::Span;
 use crate::mcp::era::Era;
 use crate::mcp::error::{Reason, RpcError, result_response};
 use crate::mcp::level::Level;
@@ -26,6 +27,7 @@ use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
 use crate::upstream::remote::Remote;
 use crate::upstream::tasks::{Errand, Tasks};
+use crate::upstream::traced::{self, Towards};
 use crate::wire::members::{Edit, Members, splice};
 use crate::wire::message::{FROM_CLIENT, FROM_SERVER, blank_line_breaks};
 
@@ -205,6 +207,8 @@ struct Waiting {
     errand: Errand,
     began: Instant,
     meter: Option<Arc<Meter>>,
+    /// Set while the call's trace is recorded; ends with the call.
+    span: Option<Box<Span>>,
 }
 
 impl Waiting {
@@ -213,6 +217,15 @@ impl Waiting {
         if let Some(meter) = &self.meter {
             meter.call.record(self.began.elapsed(), outcome);
         }
+    }
+
+    /// It is over with an error of ours.
+    fn fail(mut self, id: CallId, error: RpcError) {
+        self.measure(Outcome::of_error(&error));
+        if let Some(span) = &mut self.span {
+            span.fail_with(&error);
+        }
+        deliver(&self.mail, id, Reply::Failed(error));
     }
 }
 
@@ -368,6 +381,11 @@ impl Link {
         splice(request.text, &edits, &mut line);
         blank_line_breaks(&mut line);
         line.push(b'\n');
+        let towards = Towards {
+            server: &self.server,
+            remote: self.remote().map(Arc::as_ref),
+        };
+        let (line, span) = traced::outgoing(line, &towards);
         let token = request
             .progress_token
             .clone()
@@ -379,6 +397,7 @@ impl Link {
             errand,
             began: Instant::now(),
             meter: request.meter.clone(),
+            span: span.map(Box::new),
         };
         self.submit(id, line, waiting)
     }
@@ -416,6 +435,7 @@ impl Link {
             errand: Errand::None,
             began: Instant::now(),
             meter: Method::parse(method).and_then(|method| of_method(&self.server, method)),
+            span: None,
         };
         self.submit(id, line.into_bytes(), waiting)?;
         Ok(())
@@ -616,7 +636,10 @@ impl Link {
         let outcome = answer.outcome;
         let mut pending = self.pending();
         match pending.take(id) {
-            Some(waiting) => {
+            Some(mut waiting) => {
+                if let Some(span) = &mut waiting.span {
+                    span.answer(&answer.line[answer.payload.clone()], answer.is_error);
+                }
                 deliver(&waiting.mail, id, Reply::Answer(answer));
                 drop(pending);
                 waiting.measure(outcome);
@@ -638,8 +661,7 @@ impl Link {
     /// done with the call.
     pub fn spoilt(&self, id: CallId, error: RpcError) {
         if let Some(waiting) = self.take(id) {
-            waiting.measure(Outcome::of_error(&error));
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
     }
 
@@ -647,8 +669,7 @@ impl Link {
     pub fn failed(&self, id: CallId, error: RpcError) {
         let mut pending = self.pending();
         if let Some(waiting) = pending.abandon(id) {
-            waiting.measure(Outcome::of_error(&error));
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
     }
 
@@ -675,8 +696,7 @@ impl Link {
         self.listening.turn_off();
         for (id, waiting) in calls {
             let error = RpcError::gateway(reason, &self.server, detail);
-            waiting.measure(Outcome::Failed(reason));
-            deliver(&waiting.mail, id, Reply::Failed(error));
+            waiting.fail(id, error);
         }
         match &self.wire {
             Wire::Pipe(outlet) => outlet.close(),

@@ -30,4 +30,5 @@ pub mod signals;
 pub mod stderr;
 pub mod subscriber;
 pub mod tasks;
+pub mod traced;
 pub mod verdict;

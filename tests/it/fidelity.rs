@@ -27,7 +27,7 @@ const HELLO: (&str, &str, &str) = (
 );
 
 /// It answers a call with the bytes of its parameters.
-fn mirror() -> Value {
+pub(crate) fn mirror() -> Value {
     let tools = concat!(
         r#""result":{"tools":[{"name":"mirror","inputSchema":{"type":"object","default":1.10},"#,
         r#""x-own":{"big":12345678901234567890123,"huge":1e400,"text":"\\u0041\\\/"}}]}"#
@@ -36,7 +36,7 @@ fn mirror() -> Value {
     stream_editor(&[HELLO, ("tools/list", ".*", tools), call])
 }
 
-fn call(id: &str, params: &str) -> String {
+pub(crate) fn call(id: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#)
 }
 

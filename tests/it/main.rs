@@ -15,6 +15,8 @@ mod cli_support;
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod config_commands;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod docs;
@@ -32,6 +34,8 @@ mod guard;
 mod health;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod json_schema;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
@@ -80,6 +84,8 @@ mod supervision;
 mod support;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -143,6 +143,11 @@ impl Remote {
         Ok((Arc::new(remote), ended))
     }
 
+    /// Host and port of its URL.
+    pub fn address(&self) -> Option<(String, u16)> {
+        self.road.address()
+    }
+
     /// Where messages of the server go. Once, before anything is sent.
     pub fn deliver_to(&self, inbound: &Arc<Inbound>) {
         // There is one owner and it does so once.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::config::remote::RemoteSpec;
+use crate::mcp::trace;
 use crate::net::client::{Client, ClientOptions, Method, Request, Response};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::stop::Stop;
@@ -143,12 +144,24 @@ impl Road {
             .map_err(|error| Trouble::of_net(&error))
     }
 
+    /// Host and port of the server's own URL.
+    pub fn address(&self) -> Option<(String, u16)> {
+        let url = Url::parse(&self.url).ok()?;
+        Some((url.host().to_owned(), url.port()))
+    }
+
     fn add<'a>(&'a self, headers: &'a Headers, all: &mut Vec<(&'a str, &'a str)>) {
         let configured = self.headers.iter();
         all.extend(configured.map(|(name, value)| (name.as_str(), value.expose())));
+        // A trace of the operator's own counts.
+        let is_configured = |name: &str| {
+            let mut configured = self.headers.iter();
+            trace::is_name(name) && configured.any(|(other, _)| other.eq_ignore_ascii_case(name))
+        };
         all.extend(
             headers
                 .iter()
+                .filter(|(name, _)| !is_configured(name))
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
     }

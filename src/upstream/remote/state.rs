@@ -10,6 +10,7 @@ use crate::upstream::remote::Remote;
 use crate::upstream::remote::headers::{Told, is_safe, is_safe_method};
 use crate::upstream::remote::road::Headers;
 use crate::upstream::remote::trouble::Trouble;
+use crate::upstream::traced;
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -106,6 +107,12 @@ pub struct Letter {
 
 impl State {
     pub fn letter(&self, line: &str) -> Letter {
+        let mut letter = self.letter_of_manner(line);
+        letter.headers.extend(traced::headers(line));
+        letter
+    }
+
+    fn letter_of_manner(&self, line: &str) -> Letter {
         match &self.manner {
             Manner::Session(session) => Letter {
                 headers: session.headers(),

@@ -55,6 +55,14 @@ impl Session {
         self.connection.exchange(&request)
     }
 
+    /// The same with further headers.
+    pub(crate) fn post_with(&mut self, body: &str, headers: &[(&str, &str)]) -> Reply {
+        let request = self.sign(Request::post(&self.target, body));
+        let headers = headers.iter();
+        let request = headers.fold(request, |all, (name, value)| all.with(name, value));
+        self.connection.exchange(&request)
+    }
+
     /// Posts any body on a connection of its own.
     pub(crate) fn stream(&self, body: impl Into<Vec<u8>>) -> Stream {
         let request = self.sign(Request::post(&self.target, body));

@@ -1,0 +1,226 @@
+//! One receiver of traces and metrics, and how it takes them: what may succeed later is tried
+//! again, with pauses that grow; a receiver that takes nothing is left alone for a while. Runs on
+//! the thread `otlp`, which may be told to end at any point.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::base::secret::Secret;
+use crate::base::{limits, sys};
+use crate::net::client::{Client, Method, Request, Response};
+use crate::net::stop::Stop;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_SERVER;
+
+/// Those of the configuration: a reload may bring others.
+pub type Headers = Arc<RwLock<Vec<(String, Secret)>>>;
+
+pub struct Road {
+    pub client: Client,
+    pub headers: Headers,
+    /// Stops the request that is under way.
+    pub stop: Stop,
+    /// Disconnected when the gateway ends.
+    pub end: Receiver<()>,
+    /// For the log: no secret is in it.
+    pub receiver: String,
+    health: Health,
+}
+
+/// How the receiver is, judged by the last requests.
+#[derive(Default)]
+struct Health {
+    /// Given up in a row.
+    failures: u32,
+    /// It is left alone until then.
+    rest_until: Option<Instant>,
+}
+
+/// Why it did not take something.
+struct Failure {
+    why: String,
+    /// It may take it later: after so long, if it said that.
+    later: Option<Option<Duration>>,
+}
+
+impl Road {
+    pub fn new(client: Client, headers: Headers, end: Receiver<()>, receiver: String) -> Road {
+        Road {
+            client,
+            headers,
+            stop: Stop::default(),
+            end,
+            receiver,
+            health: Health::default(),
+        }
+    }
+
+    /// It is being left alone, until the time that is returned.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.health
+            .rest_until
+            .filter(|until| *until > Instant::now())
+    }
+
+    /// Whether the receiver took it. `time`: set when the gateway ends; then it is tried once.
+    pub fn push(&mut self, url: &str, body: &[u8], time: Option<Duration>) -> bool {
+        let is_half_open = self.health.failures >= limits::OTLP_BREAKER;
+        let tries = match time.is_some() || is_half_open {
+            true => 1,
+            false => limits::OTLP_TRIES,
+        };
+        let mut pause = limits::OTLP_PAUSE;
+        for left in (0..tries).rev() {
+            let failure = match self.post(url, body, time.unwrap_or(limits::OTLP_REQUEST)) {
+                Ok(()) => {
+                    self.taken();
+                    return true;
+                }
+                Err(failure) => failure,
+            };
+            let wanted = match failure.later {
+                Some(wanted) if left > 0 => wanted,
+                _ => {
+                    self.given_up(&failure.why);
+                    return false;
+                }
+            };
+            log::debug!(
+                "telemetry not taken yet receiver={}: {}",
+                self.receiver,
+                failure.why
+            );
+            let wait = wanted.unwrap_or_else(|| shortened(pause));
+            if self.waits(wait.min(limits::OTLP_PAUSE_MAX)) {
+                return false;
+            }
+            pause *= 2;
+        }
+        false
+    }
+
+    /// True when the gateway ended meanwhile.
+    fn waits(&self, time: Duration) -> bool {
+        self.end.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
+    }
+
+    fn taken(&mut self) {
+        if self.health.failures > 0 {
+            log::info!("telemetry is taken again receiver={}", self.receiver);
+        }
+        self.health = Health::default();
+    }
+
+    fn given_up(&mut self, why: &str) {
+        if self.health.failures == 0 {
+            let receiver = &self.receiver;
+            log::warn!(
+                "telemetry not taken, what was to be sent is lost receiver={receiver}: {why}"
+            );
+        }
+        self.health.failures = self.health.failures.saturating_add(1);
+        if self.health.failures >= limits::OTLP_BREAKER {
+            self.health.rest_until = Some(Instant::now() + limits::OTLP_REST);
+        }
+    }
+
+    fn post(&self, url: &str, body: &[u8], time: Duration) -> Result<(), Failure> {
+        let own = [
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json"),
+        ];
+        let configured = self
+            .headers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let configured = configured
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose()));
+        let headers: Vec<(&str, &str)> = own.into_iter().chain(configured).collect();
+        let request = Request {
+            method: Method::Post,
+            url,
+            headers: &headers,
+            body,
+            head_timeout: time,
+            idle_timeout: Some(time),
+        };
+        let sent = self.client.send(&request, &self.stop);
+        let mut response = sent.map_err(|error| Failure {
+            why: error.to_string(),
+            later: Some(None),
+        })?;
+        let status = response.status();
+        let after = retry_after(&response);
+        response.set_deadline(Some(Instant::now() + time));
+        let answer = response.read_to_end(limits::OTLP_ANSWER_BYTES);
+        let answer = answer.unwrap_or_default();
+        if (200..300).contains(&status) {
+            self.partly(&answer);
+            return Ok(());
+        }
+        let is_for_later = matches!(status, 429 | 502 | 503 | 504);
+        Err(Failure {
+            why: format!("it answered {status}"),
+            later: is_for_later.then_some(after),
+        })
+    }
+
+    /// What was taken may have been refused in part.
+    fn partly(&self, answer: &[u8]) {
+        let Some(refusal) = partial(answer) else {
+            return;
+        };
+        log::debug!(
+            "telemetry taken in part receiver={}: {refusal}",
+            self.receiver
+        );
+    }
+}
+
+/// In seconds. A date is not understood: then the pause is ours.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.header("retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The words of `partialSuccess`, if there are any.
+fn partial(answer: &[u8]) -> Option<String> {
+    let text = str::from_utf8(answer).ok()?;
+    let members = Members::parse(text, 0, FROM_SERVER).ok()?;
+    let partly = Members::parse(members.get("partialSuccess")?, 1, FROM_SERVER).ok()?;
+    let why = partly.string("errorMessage").unwrap_or_default();
+    let refused = ["rejectedSpans", "rejectedDataPoints"];
+    let count = refused.iter().find_map(|key| partly.get(key));
+    let count = count.unwrap_or("0").trim_matches('"');
+    (count != "0" || !why.is_empty()).then(|| format!("{count} refused: {why}"))
+}
+
+/// By up to all of it: many gateways must not come back together.
+fn shortened(pause: Duration) -> Duration {
+    let mut byte = [0];
+    sys::random_bytes(&mut byte);
+    pause * u32::from(byte[0]) / u32::from(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partial;
+
+    #[test]
+    fn what_was_refused_in_part_is_told() {
+        for nothing in ["", "{}", "[]", r#"{"partialSuccess":{}}"#, "nonsense"] {
+            assert_eq!(partial(nothing.as_bytes()), None, "{nothing}");
+        }
+        let some = r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old"}}"#;
+        assert_eq!(
+            partial(some.as_bytes()).as_deref(),
+            Some("3 refused: too old")
+        );
+        let none = r#"{"partialSuccess":{"rejectedDataPoints":"0"}}"#;
+        assert_eq!(partial(none.as_bytes()), None);
+    }
+}
