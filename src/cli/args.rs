@@ -670,6 +670,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         .find(|(_, given)| *given)
         .map_or("", |(flag, _)| flag);
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
+    let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
@@ -702,11 +703,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config,
         ),
-        (
-            "new-key-file",
-            "secret rotate",
-            seen.new_key_file.is_some() && !is_secret,
-        ),
+        ("new-key-file", "secret rotate", has_key && !is_secret),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -766,8 +763,8 @@ fn client_named(name: &str) -> Result<Client, UsageError> {
         "vscode" | "code" => Ok(Client::VsCode),
         "1mcp" => Ok(Client::OneMcp),
         _ => Err(UsageError(format!(
-            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, and for any \
-             other program --from FILE"
+            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, and for \
+             any other program --from FILE"
         ))),
     }
 }

@@ -142,7 +142,10 @@ impl Cage {
             exit 9"#;
         let noise = format!("echo \"noise $VALUE\"; exec {}", everything_path());
         let said = format!("echo \"$1\" >&2; exec {}", everything_path());
-        let shell = |script: &str, env: Value| json!({"command": "sh", "args": ["-c", script.replace("${", "$${")], "env": env});
+        let shell = |script: &str, env: Value| {
+            let script = script.replace("${", "$${");
+            json!({"command": "sh", "args": ["-c", script], "env": env})
+        };
         json!({
             "plain": everything(&[]),
             "talker": shell(&talker, json!({
