@@ -125,6 +125,8 @@ metrics! {
     LOG_LOST: "onemcp_log_lines_lost_total", Kind::Counter, [],
         "Log lines that no destination took.";
 
+    ROUTER_QUEUE: "onemcp_router_queue_events", Kind::Gauge, [],
+        "What servers report and the router has not taken yet.";
     CONFIG_GENERATION: "onemcp_config_generation", Kind::Gauge, [],
         "Which configuration is in force, counted from the start.";
     CONFIG_RELOADS: "onemcp_config_reloads_total", Kind::Counter, ["outcome"],
