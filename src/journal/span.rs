@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
-use crate::base::{limits, sys};
+use crate::base::{limits, mask, sys};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::RpcError;
 use crate::mcp::trace::{SAMPLED, SpanId, TraceContext, TraceId};
@@ -84,7 +84,7 @@ pub enum Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        Value::Text(cut(text).to_owned())
+        Value::Text(told(text))
     }
 }
 
@@ -163,7 +163,7 @@ impl Span {
         let name = name.filter(|_| matches!(method, "tools/call" | "prompts/get"));
         if let Some(name) = name {
             if let Some(record) = &mut self.record {
-                record.name = format!("{method} {}", cut(name));
+                record.name = format!("{method} {}", told(name));
             }
             match method {
                 "tools/call" => {
@@ -223,7 +223,7 @@ impl Span {
         let members = text.and_then(|text| Members::parse(text, 1, FROM_SERVER).ok());
         let message = members.and_then(|error| error.string("message").map(Cow::into_owned));
         if let (Some(record), Some(message)) = (&mut self.record, message) {
-            record.error = Some(cut(&message).to_owned());
+            record.error = Some(told(&message));
         }
     }
 
@@ -233,9 +233,9 @@ impl Span {
         let Some(record) = &mut self.record else {
             return;
         };
-        record.error = error.map(|message| cut(message).to_owned());
-        let told = ["error.type", "rpc.response.status_code"];
-        record.attributes.retain(|(key, _)| !told.contains(key));
+        record.error = error.map(told);
+        let judged = ["error.type", "rpc.response.status_code"];
+        record.attributes.retain(|(key, _)| !judged.contains(key));
     }
 }
 
@@ -264,13 +264,15 @@ impl From<i64> for Value {
     }
 }
 
-/// As much of a text as a span tells.
-fn cut(text: &str) -> &str {
+/// As much of a text as a span tells: no secret, and not too much.
+fn told(text: &str) -> String {
+    let mut text = mask::masked(text).into_owned();
     let mut end = text.len().min(limits::SPAN_TEXT_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    text.truncate(end);
+    text
 }
 
 fn new_trace_id() -> TraceId {
