@@ -565,6 +565,10 @@ pub const TEMPLATE_FILE_BYTES: u64 = 64 * 1024;
 pub const CONFIG_FRAGMENTS: usize = 256;
 pub const CONFIG_ALL_BYTES: u64 = 32 * 1024 * 1024;
 pub const ENVIRONMENT_BYTES: usize = 64;
+/// A file of another program from which servers are imported; some keep their history in it.
+pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024;
+/// Copies of a file that an import leaves beside it.
+pub const BACKUPS: usize = 100;
 /// Variables in `.env`.
 pub const DOTENV_VARIABLES: usize = 4096;
 /// Secrets: bytes of a name and of a value, how many there may be, providers, and the file that
@@ -577,8 +581,8 @@ pub const SEALED_BYTES: u64 = 16 * 1024 * 1024;
 /// For one command or one vault to say a secret, unless configured otherwise.
 pub const SECRET_COMMAND: Duration = Duration::from_secs(10);
 pub const SECRET_VAULT: Duration = Duration::from_secs(5);
-/// How often commands and vaults are asked anew, and how often the thread looks whether it is time.
-pub const SECRET_REFRESH: Duration = Duration::from_secs(30);
+/// The longest that one may be given, and how often the thread that asks anew looks at its clock.
+pub const SECRET_TIMEOUT_MS: u64 = 60_000;
 pub const SECRET_LOOK: Duration = Duration::from_millis(250);
 /// One that could not answer is left alone for so long.
 pub const SECRET_REST: Duration = Duration::from_secs(5);

@@ -25,10 +25,7 @@ pub enum Command {
     Serve,
     Demo,
     DemoServer(DemoKind),
-    /// `None` checks the file that `serve` would use.
-    ConfigCheck {
-        file: Option<PathBuf>,
-    },
+    Config(ConfigCommand),
     List {
         server: Option<String>,
         client: ClientFlags,
@@ -45,6 +42,7 @@ pub enum Command {
         verb: Verb,
         control: ControlFlags,
     },
+    Secret(SecretFlags),
     Alerts(AlertsVerb),
     Help(Topic),
     Version,
@@ -54,6 +52,46 @@ pub enum Command {
 pub enum DemoKind {
     Clock,
     Notes,
+}
+
+/// What is asked of the files; without a file, of those that `serve` would use.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ConfigCommand {
+    Check {
+        file: Option<PathBuf>,
+        json: bool,
+    },
+    Show {
+        file: Option<PathBuf>,
+        origin: bool,
+        json: bool,
+    },
+    Schema,
+    Diff {
+        file: PathBuf,
+        json: bool,
+    },
+    Import {
+        client: Client,
+        how: ImportFlags,
+    },
+}
+
+/// The programs whose servers can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    Claude,
+    Cursor,
+    VsCode,
+    OneMcp,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ImportFlags {
+    /// A file, or a folder that is searched.
+    pub from: Option<PathBuf>,
+    pub write: bool,
+    pub show_secrets: bool,
 }
 
 /// How `list` and `call` reach their servers.
@@ -129,6 +167,26 @@ pub enum Probe {
     Server(String),
 }
 
+/// What is done with the sealed file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretFlags {
+    pub verb: SecretVerb,
+    pub json: bool,
+    pub new_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum SecretVerb {
+    Set(String),
+    Get(String),
+    List,
+    Remove(String),
+    /// Another key for the file.
+    Rotate,
+    /// A new key, to stdout or into this file.
+    Key(Option<PathBuf>),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -144,12 +202,13 @@ pub enum Arguments {
 pub enum Topic {
     Main,
     Demo,
-    ConfigCheck,
+    Config,
     List,
     Call,
     Proxy,
     Health,
     Control,
+    Secret,
     Alerts,
 }
 
@@ -260,6 +319,41 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `secret`.
+pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
+    ("json", "", "list: one JSON object per line"),
+    (
+        "new-key-file",
+        "FILE",
+        "rotate: let the key in this file open the sealed file, too",
+    ),
+];
+
+/// Of the commands that begin with `config`.
+pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
+    ("origin", "", "show: say where each value comes from"),
+    (
+        "json",
+        "",
+        "check, show and diff: one JSON object per line, and nothing for people",
+    ),
+    (
+        "from",
+        "PATH",
+        "import: this file, or the files in this folder, instead of the usual places",
+    ),
+    (
+        "write",
+        "",
+        "import: write the file; what was there is kept beside it with the ending .bak",
+    ),
+    (
+        "show-secrets",
+        "",
+        "import: print values of env and headers, keys and passwords, too",
+    ),
+];
+
 /// The words of these commands.
 const CONTROL: &[&str] = &[
     "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
@@ -267,8 +361,8 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "help",
-    "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
+    "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -286,9 +380,12 @@ struct Seen {
     filters: Vec<(&'static str, String)>,
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
+    new_key_file: Option<PathBuf>,
     json: bool,
     watch: bool,
     follow: bool,
+    origin: bool,
+    import: ImportFlags,
     help: bool,
     version: bool,
 }
@@ -363,12 +460,17 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "tag-filter" => seen.filters.push(("tag-filter", unicode(parser.value()?)?)),
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
+        "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
+        "origin" => seen.origin = true,
+        "from" => seen.import.from = Some(PathBuf::from(parser.value()?)),
+        "write" => seen.import.write = true,
+        "show-secrets" => seen.import.show_secrets = true,
         "timeout" => seen.timeout = Some(timeout(&unicode(parser.value()?)?)?),
         _ if LIFECYCLE_FLAGS.contains(&name) => {
             let remedy = match name {
@@ -452,6 +554,8 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(PROXY_FLAGS)
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
+        .chain(SECRET_FLAGS)
+        .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
     match nearest(name, own.chain(client).chain(foreign)) {
@@ -508,6 +612,12 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
+    if words.first() == Some(&"secret") {
+        return secret(seen);
+    }
+    if let Some(&("config" | "validate")) = words.first() {
+        return config(seen);
+    }
     let client = ClientFlags {
         url: seen.url.take(),
         timeout: seen.timeout.take(),
@@ -519,16 +629,6 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
         ["demo-server"] => Err(UsageError(
             "demo-server needs a kind: clock or notes".into(),
         )),
-        ["config", "check" | "validate"] | ["validate"] => Ok(Command::ConfigCheck { file: None }),
-        ["config", "check" | "validate", file] | ["validate", file] => Ok(Command::ConfigCheck {
-            file: Some(PathBuf::from(file)),
-        }),
-        ["config"] => Err(UsageError(
-            "config needs a command: onemcp config check FILE".into(),
-        )),
-        ["config", other] => Err(UsageError(format!(
-            "unknown command \"config {other}\"; there is config check"
-        ))),
         ["list"] => Ok(Command::List {
             server: None,
             client,
@@ -558,6 +658,18 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
+    let is_secret = command == Some("secret");
+    let is_config = matches!(command, Some("config" | "validate"));
+    let import = [
+        ("from", seen.import.from.is_some()),
+        ("write", seen.import.write),
+        ("show-secrets", seen.import.show_secrets),
+    ];
+    let import = import
+        .iter()
+        .find(|(_, given)| *given)
+        .map_or("", |(flag, _)| flag);
+    let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
@@ -587,8 +699,19 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "the commands for a running gateway",
-            seen.json && !is_control,
+            "config, secret list and the commands for a running gateway",
+            seen.json && !is_control && !is_secret && !is_config,
+        ),
+        (
+            "new-key-file",
+            "secret rotate",
+            seen.new_key_file.is_some() && !is_secret,
+        ),
+        ("origin", "config show", seen.origin && !is_second("show")),
+        (
+            import,
+            "config import",
+            !import.is_empty() && !is_second("import"),
         ),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
@@ -599,6 +722,70 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
         None => Ok(()),
     }
+}
+
+const CONFIG: &[&str] = &["check", "show", "schema", "diff", "import"];
+
+fn config(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    let words = match words.as_slice() {
+        ["validate", rest @ ..] => [&["check"], rest].concat(),
+        [_, rest @ ..] => rest.to_vec(),
+        [] => Vec::new(),
+    };
+    let json = seen.json;
+    let path = |words: &[&str]| words.first().map(PathBuf::from);
+    let command = match words.as_slice() {
+        ["check" | "validate", file @ ..] if file.len() < 2 => {
+            let file = path(file);
+            ConfigCommand::Check { file, json }
+        }
+        ["show", file @ ..] if file.len() < 2 => ConfigCommand::Show {
+            file: path(file),
+            origin: seen.origin,
+            json,
+        },
+        ["schema"] => ConfigCommand::Schema,
+        ["diff", file] => {
+            let file = PathBuf::from(file);
+            ConfigCommand::Diff { file, json }
+        }
+        ["import", name] => ConfigCommand::Import {
+            client: client_named(name)?,
+            how: std::mem::take(&mut seen.import),
+        },
+        _ => return Err(unknown_config(&words)),
+    };
+    Ok(Command::Config(command))
+}
+
+fn client_named(name: &str) -> Result<Client, UsageError> {
+    match name {
+        "claude" | "claude-desktop" | "claude-code" => Ok(Client::Claude),
+        "cursor" => Ok(Client::Cursor),
+        "vscode" | "code" => Ok(Client::VsCode),
+        "1mcp" => Ok(Client::OneMcp),
+        _ => Err(UsageError(format!(
+            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, with --from \
+             FILE for any other program"
+        ))),
+    }
+}
+
+fn unknown_config(words: &[&str]) -> UsageError {
+    let there_is = CONFIG.join(", ");
+    UsageError(match words {
+        [] => format!("config needs a command: {there_is}"),
+        ["diff"] => "config diff needs the file or folder that would come: config diff FILE".into(),
+        ["import"] => "config import needs claude, cursor, vscode or 1mcp".into(),
+        [name, .., last] if CONFIG.contains(name) => {
+            format!("config {name}: \"{last}\" is one word too many")
+        }
+        [name, ..] => match nearest(name, CONFIG.iter().copied()) {
+            Some(near) => format!("unknown command \"config {name}\"; did you mean config {near}?"),
+            None => format!("unknown command \"config {name}\"; there are {there_is}"),
+        },
+    })
 }
 
 fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
@@ -668,6 +855,37 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     })
 }
 
+/// A word too many is not repeated: it may be the value.
+fn secret(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let owned = |name: &str| name.to_owned();
+    let verb = match words.as_slice() {
+        ["set", name] => SecretVerb::Set(owned(name)),
+        ["get", name] => SecretVerb::Get(owned(name)),
+        ["list"] => SecretVerb::List,
+        ["rm", name] => SecretVerb::Remove(owned(name)),
+        ["rotate"] => SecretVerb::Rotate,
+        ["key"] => SecretVerb::Key(None),
+        ["key", file] => SecretVerb::Key(Some(PathBuf::from(file))),
+        ["set", ..] => {
+            let what = "secret set takes a name; the value comes from stdin, never as a word";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp secret set|get|rm NAME, list, rotate or key [FILE]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    if seen.new_key_file.is_some() && verb != SecretVerb::Rotate {
+        return Err(UsageError("--new-key-file belongs to secret rotate".into()));
+    }
+    Ok(Command::Secret(SecretFlags {
+        verb,
+        json: seen.json,
+        new_key_file: seen.new_key_file.take(),
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -691,11 +909,12 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
     match words {
         [] | ["serve" | "help" | "version", ..] => Ok(Topic::Main),
         ["demo" | "demo-server", ..] => Ok(Topic::Demo),
-        ["config" | "validate", ..] => Ok(Topic::ConfigCheck),
+        ["config" | "validate", ..] => Ok(Topic::Config),
         ["list", ..] => Ok(Topic::List),
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
+        ["secret", ..] => Ok(Topic::Secret),
         ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

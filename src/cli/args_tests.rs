@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Arguments, ClientFlags, Command, ControlFlags, DemoKind, HealthFlags, Probe, Topic, Verb, parse,
+    Arguments, Client, ClientFlags, Command, ConfigCommand, ControlFlags, DemoKind, HealthFlags,
+    ImportFlags, Probe, SecretFlags, SecretVerb, Topic, Verb, parse,
 };
 
 fn split(line: &str) -> Vec<String> {
@@ -18,9 +19,13 @@ fn command(line: &str) -> Command {
 #[test]
 fn commands() {
     let check = |line: &str, expect: Command| assert_eq!(command(line), expect, "{line}");
-    let file = |name: &str| Command::ConfigCheck {
-        file: Some(PathBuf::from(name)),
+    let checked = |file: Option<&str>| {
+        Command::Config(ConfigCommand::Check {
+            file: file.map(PathBuf::from),
+            json: false,
+        })
     };
+    let file = |name: &str| checked(Some(name));
     let client = ClientFlags::default;
     check("", Command::Serve);
     check("serve", Command::Serve);
@@ -34,7 +39,7 @@ fn commands() {
     check("config validate a.json", file("a.json"));
     check("validate a.json", file("a.json"));
     check("validate -- -odd.json", file("-odd.json"));
-    check("config check", Command::ConfigCheck { file: None });
+    check("config check", checked(None));
     check(
         "list",
         Command::List {
@@ -54,12 +59,47 @@ fn commands() {
     check("serve -h", Command::Help(Topic::Main));
     check("help call", Command::Help(Topic::Call));
     check("call --help", Command::Help(Topic::Call));
-    check("config check --help", Command::Help(Topic::ConfigCheck));
+    check("config check --help", Command::Help(Topic::Config));
     check("list --help", Command::Help(Topic::List));
     check("demo --help", Command::Help(Topic::Demo));
     check("--version", Command::Version);
     check("-V", Command::Version);
     check("version", Command::Version);
+}
+
+#[test]
+fn commands_for_files() {
+    let check = |line: &str, expect: ConfigCommand| {
+        assert_eq!(command(line), Command::Config(expect), "{line}");
+    };
+    let show = |file: Option<&str>, origin: bool, json: bool| ConfigCommand::Show {
+        file: file.map(PathBuf::from),
+        origin,
+        json,
+    };
+    check("config show", show(None, false, false));
+    check(
+        "config show --origin a.json",
+        show(Some("a.json"), true, false),
+    );
+    check("config show --json", show(None, false, true));
+    check("config schema", ConfigCommand::Schema);
+    let (file, json) = (PathBuf::from("b"), true);
+    check("config diff b --json", ConfigCommand::Diff { file, json });
+    let import = |client: Client, how: ImportFlags| ConfigCommand::Import { client, how };
+    check(
+        "config import claude",
+        import(Client::Claude, ImportFlags::default()),
+    );
+    let how = ImportFlags {
+        from: Some(PathBuf::from("x")),
+        write: true,
+        show_secrets: false,
+    };
+    check(
+        "config import vscode --from x --write",
+        import(Client::VsCode, how),
+    );
 }
 
 #[test]
@@ -194,11 +234,53 @@ fn health() {
         None,
     );
     assert_eq!(command("help health"), Command::Help(Topic::Health));
+    assert_eq!(command("secret set --help"), Command::Help(Topic::Secret));
     for line in [
         "health --live --ready",
         "health a --live",
         "health a b",
         "list --live",
+    ] {
+        assert!(parse(split(line)).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn secrets() {
+    let check = |line: &str, verb: SecretVerb, json: bool, file: Option<&str>| {
+        let expect = SecretFlags {
+            verb,
+            json,
+            new_key_file: file.map(PathBuf::from),
+        };
+        assert_eq!(command(line), Command::Secret(expect), "{line}");
+    };
+    check("secret set a", SecretVerb::Set("a".into()), false, None);
+    check("secret get a", SecretVerb::Get("a".into()), false, None);
+    check("secret rm a", SecretVerb::Remove("a".into()), false, None);
+    check("secret list --json", SecretVerb::List, true, None);
+    check("secret key", SecretVerb::Key(None), false, None);
+    check(
+        "secret key k",
+        SecretVerb::Key(Some("k".into())),
+        false,
+        None,
+    );
+    let rotate = "secret rotate --new-key-file k";
+    check(rotate, SecretVerb::Rotate, false, Some("k"));
+    for line in [
+        "secret",
+        "secret set",
+        "secret set a hunter2",
+        "secret get a hunter2",
+    ] {
+        let error = parse(split(line)).expect_err(line).to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    for line in [
+        "secret list --new-key-file k",
+        "list --new-key-file k",
+        "secret put a",
     ] {
         assert!(parse(split(line)).is_err(), "{line}");
     }
@@ -225,8 +307,14 @@ fn usage_errors_say_what_to_write() {
     check("frobnicate", "see onemcp --help");
     check("serve now", "one word too many");
     check("list a b", "one word too many");
-    check("config", "config check FILE");
-    check("config show", "config check");
+    check("config", "check, show, schema, diff, import");
+    check("config shwo", "config show");
+    check("config diff", "config diff FILE");
+    check("config schema x", "one word too many");
+    check("config import", "claude, cursor, vscode or 1mcp");
+    check("config import zed", "does not know");
+    check("config check --write", "config import");
+    check("config check --origin", "config show");
     check("demo-server", "clock or notes");
     check("demo-server echo", "clock or notes");
     check("call", "SERVER/TOOL");

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::config::Config;
 use crate::config::Environment;
 use crate::config::LoadError;
@@ -12,9 +14,11 @@ use crate::config::settings::Flags;
 use crate::config::{load, load_file};
 use crate::secrets::store::Store;
 
-/// Problems as JSON lines to `out`, as text to `err`. Gives the exit code.
+/// Problems as JSON lines to `out`, and as text to `err`, which is for people: with `json` a last
+/// line to `out` says what it came to instead. Gives the exit code.
 pub fn run(
     file: Option<&Path>,
+    json: bool,
     flags: &Flags,
     environment: &Environment,
     out: &mut dyn Write,
@@ -35,15 +39,21 @@ pub fn run(
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        writeln!(err, "{severity}: {problem}")?;
+        if !json {
+            writeln!(err, "{severity}: {problem}")?;
+        }
     }
-    out.flush()?;
     let code = match &loaded {
         Ok(_) if problems.iter().any(Problem::is_error) => 78,
         Ok(_) => 0,
         Err(error) => error.exit_code(),
     };
-    writeln!(err, "{}", summary(&loaded, problems))?;
+    if json {
+        writeln!(out, "{}", last_line(&loaded, problems, code))?;
+    } else {
+        writeln!(err, "{}", summary(&loaded, problems))?;
+    }
+    out.flush()?;
     Ok(code)
 }
 
@@ -65,6 +75,33 @@ fn summary(loaded: &Result<Config, LoadError>, problems: &[Problem]) -> String {
         path.display(),
         counts(problems)
     )
+}
+
+fn last_line(loaded: &Result<Config, LoadError>, problems: &[Problem], code: u8) -> Value {
+    let config = loaded.as_ref().ok();
+    let servers = config.map(|config| config.servers.len());
+    let enabled = config.map(|config| {
+        let mut servers = config.servers.iter();
+        let states = servers.by_ref().map(|server| &server.state);
+        states
+            .filter(|state| **state == ServerState::Enabled)
+            .count()
+    });
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    let not_found = match loaded {
+        Err(error @ LoadError::NotFound { .. }) => Some(error.to_string()),
+        _ => None,
+    };
+    json!({
+        "kind": "summary",
+        "ok": code == 0,
+        "file": config.and_then(|config| config.path.as_ref()),
+        "servers": servers,
+        "enabled": enabled,
+        "errors": errors,
+        "warnings": problems.len() - errors,
+        "message": not_found,
+    })
 }
 
 fn counts(problems: &[Problem]) -> String {
@@ -99,7 +136,7 @@ mod tests {
             .join(file);
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let (flags, environment) = (Flags::default(), Environment::new());
-        let code = run(Some(&path), &flags, &environment, &mut out, &mut err).unwrap();
+        let code = run(Some(&path), false, &flags, &environment, &mut out, &mut err).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(code, expect_code, "{file}: {text}");
         assert_eq!(text.lines().count(), expect_lines, "{file}: {text}");

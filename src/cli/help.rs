@@ -1,6 +1,9 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
-use crate::cli::args::{CALL_FLAGS, CLIENT_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, Topic};
+use crate::cli::args::{
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS,
+    Topic,
+};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
 const WIDTH: usize = 80;
@@ -13,10 +16,12 @@ onemcp: one endpoint for all your MCP servers
 Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp demo [flags]             serve two small built-in servers
        onemcp config check [FILE]      report every problem of a file
+       onemcp config show|diff|schema|import   see onemcp help config
        onemcp list [SERVER]            list servers, or the tools of one
        onemcp call SERVER/TOOL         call one tool
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
+       onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
@@ -55,13 +60,31 @@ a notebook) and prints its URL, snippets for clients and a first request. It
 needs no file and takes the flags of onemcp serve. Ctrl-C ends it.
 ";
 
-const CHECK: &str = "\
+const CONFIG: &str = "\
 Usage: onemcp config check [FILE]      also: onemcp validate [FILE]
+       onemcp config show [--origin] [FILE]
+       onemcp config diff FILE|FOLDER
+       onemcp config schema
+       onemcp config import claude|cursor|vscode|1mcp [--write]
 
-Reads the file and reports every problem at once: one JSON object per line on
-stdout, the same as text on stderr. Variables are looked up in the environment
-of the command. Without FILE it takes the file that onemcp serve would take.
-Exit code 0 without errors (warnings are none), else 78.
+Without FILE they take the files that onemcp serve would take (--config). Flags,
+variables and secrets count as they would for onemcp serve.
+
+  check    every problem at once: one JSON object per line on stdout, the same
+           as text on stderr
+  show     the settings in force and what each server's entry became; what could
+           be secret is covered
+  diff     what a reload would do if FILE were in the place of the file, or
+           FOLDER in the place of its folder; nothing is changed
+  schema   the JSON Schema of mcp.json, for editors
+  import   finds the servers of another program and prints the file with them
+           added; entries that are there stay as they are
+
+Exit codes:
+  0   no error (check), no difference (diff), done
+  1   there are differences (diff), or nothing was found (import)
+  64  the command line is wrong
+  78  the configuration is wrong; warnings are no reason
 ";
 
 const LIST: &str = "\
@@ -171,6 +194,34 @@ Exit codes:
   78  the files are not good, and nothing has changed (reload)
 ";
 
+const SECRET: &str = "\
+Usage: onemcp secret set NAME [flags]
+       onemcp secret get NAME [flags]
+       onemcp secret list [--json] [flags]
+       onemcp secret rm NAME [flags]
+       onemcp secret rotate [--new-key-file FILE] [flags]
+       onemcp secret key [FILE]
+
+Keeps secrets in an encrypted file for ${SECRET:NAME} in server entries. The
+value comes from stdin, or from a prompt that does not show it. A running
+gateway that uses the secret notices, and restarts the servers that use it.
+
+The file is --secrets-file, or secrets.sealed in the state directory. Its key is
+in the file --secrets-key-file, or in the variable ONE_MCP_SECRETS_KEY, or is
+the systemd credential onemcp-secrets-key.
+
+  key      prints a new key, or writes it to a new file
+  rotate   replaces the key in --secrets-key-file by a new one; with
+           --new-key-file both keys open the file until the new one is used
+
+Exit codes:
+  0   done
+  1   there is no such secret
+  64  the command line is wrong
+  75  somebody else is changing the file
+  78  there is no key, it is another one, or the file cannot be used
+";
+
 const ALERTS: &str = "\
 Usage: onemcp alerts list [flags]
        onemcp alerts test [SINK] [flags]
@@ -193,11 +244,12 @@ pub fn text(topic: Topic) -> String {
     match topic {
         Topic::Main => format!("{MAIN}\n{}\n{EXIT_CODES}", settings_text()),
         Topic::Demo => DEMO.to_owned(),
+        Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
-        Topic::ConfigCheck => CHECK.to_owned(),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
+        Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(
@@ -319,7 +371,7 @@ mod tests {
         let topics = [
             Topic::Main,
             Topic::Demo,
-            Topic::ConfigCheck,
+            Topic::Config,
             Topic::List,
             Topic::Call,
             Topic::Proxy,

@@ -7,20 +7,25 @@ pub mod args;
 pub mod call;
 pub mod check;
 pub mod client;
+pub mod config;
 pub mod control;
 pub mod deadline;
 pub mod demo;
 pub mod demo_server;
 pub mod dialogue;
+pub mod diff;
 pub mod gateway_url;
 pub mod health;
 pub mod help;
+pub mod import;
 pub mod list;
 pub mod local;
 pub mod outcome;
 pub mod picture;
 pub mod proxy;
+pub mod secret;
 pub mod serve;
+pub mod show;
 pub mod stdio;
 pub mod terminal;
 
@@ -33,7 +38,6 @@ use crate::base::exit::EXIT_USAGE;
 use crate::base::sys;
 use crate::cli::args::{Command, DemoKind, Invocation};
 use crate::cli::outcome::Failure;
-use crate::config::process_environment;
 use crate::config::settings::{Origin, Settings};
 use crate::journal;
 
@@ -58,15 +62,7 @@ fn run(invocation: Invocation) -> ExitCode {
             DemoKind::Clock => "clock",
             DemoKind::Notes => "notes",
         }),
-        Command::ConfigCheck { file } => {
-            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-            let environment = process_environment();
-            match check::run(file.as_deref(), &flags, &environment, &mut out, &mut err) {
-                Ok(code) => ExitCode::from(code),
-                // Whoever read the output is gone; the answer is not known to anybody.
-                Err(_) => ExitCode::FAILURE,
-            }
-        }
+        Command::Config(asked) => config::run(&asked, &flags),
         Command::Serve => {
             sys::prepare_process();
             serve::run(&flags)
@@ -76,6 +72,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {

@@ -50,10 +50,15 @@ pub fn refused(error: &LoadError) -> ExitCode {
 /// was a flag or a variable, and what may have changed is what it names.
 fn loader(path: Option<PathBuf>, flags: &Flags, store: Arc<Store>) -> Loader {
     let (flags, environment) = (flags.clone(), process_environment());
-    Box::new(move || match &path {
+    let secrets = store.clone();
+    let load = move || match &path {
         Some(path) => load_file(path, &flags, &environment, &store),
         None => load(&flags, &environment, &store),
-    })
+    };
+    Loader {
+        load: Box::new(load),
+        secrets,
+    }
 }
 
 /// Runs a gateway to its end. `started` is told its URL.

@@ -100,22 +100,7 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     let base = parsed(base.iter(), &mut notes);
     let overlay = parsed(overlay.iter(), &mut notes);
     let fragments = parsed(fragments.iter(), &mut notes);
-    let mut whole = Whole {
-        notes,
-        ..Whole::default()
-    };
-    // Without the file that the others add to, more could only mislead.
-    if let Some((lines, value)) = base.first() {
-        let mut root = Node::root(lines, value);
-        for (lines, value) in &overlay {
-            root = root.patched(lines, value);
-        }
-        whole.read_root(&root);
-        for (lines, value) in &fragments {
-            whole.read_fragment(&Node::root(lines, value));
-        }
-        whole.say_when_empty(&root);
-    }
+    let mut whole = laid_together(&base, &overlay, &fragments, notes);
     if let Some((lines, source)) = &toml {
         let lower = config_toml::read(lines, &source.text, &mut whole.problems);
         whole.settings = std::mem::take(&mut whole.settings).over(lower);
@@ -123,14 +108,67 @@ pub fn check(sources: &Sources, given: &Given<'_>) -> Checked {
     whole.finish(given, &variables)
 }
 
+/// A server as the files say it, with nothing expanded.
+pub struct Written {
+    pub name: String,
+    pub place: Place,
+    pub entry: serde_json::Value,
+}
+
+/// Every server as it is written, for people: what `check` finds wrong is not told again.
+pub fn written(sources: &Sources) -> Vec<Written> {
+    let mut notes = Notes::new(Scope::File);
+    let base = sources.base.as_ref().map(lines_of);
+    let overlay = sources.overlay.as_ref().map(lines_of);
+    let fragments: Vec<Lines<'_>> = sources.fragments.iter().map(lines_of).collect();
+    let base = parsed(base.iter(), &mut notes);
+    let overlay = parsed(overlay.iter(), &mut notes);
+    let fragments = parsed(fragments.iter(), &mut notes);
+    let whole = laid_together(&base, &overlay, &fragments, notes);
+    let mut notes = Notes::new(Scope::File);
+    let members = whole.servers.iter().flatten();
+    members
+        .map(|member| Written {
+            name: member.name.to_owned(),
+            place: member.spot.place(),
+            entry: member.node.plain(&mut notes),
+        })
+        .collect()
+}
+
+type Parsed<'d> = (&'d Lines<'d>, Value<'d>);
+
+fn laid_together<'d>(
+    base: &'d [Parsed<'d>],
+    overlay: &'d [Parsed<'d>],
+    fragments: &'d [Parsed<'d>],
+    notes: Notes,
+) -> Whole<'d> {
+    let mut whole = Whole {
+        notes,
+        ..Whole::default()
+    };
+    // Without the file that the others add to, more could only mislead.
+    let Some((lines, value)) = base.first() else {
+        return whole;
+    };
+    let mut root = Node::root(lines, value);
+    for (lines, value) in overlay {
+        root = root.patched(lines, value);
+    }
+    whole.read_root(&root);
+    for (lines, value) in fragments {
+        whole.read_fragment(&Node::root(lines, value));
+    }
+    whole.say_when_empty(&root);
+    whole
+}
+
 fn lines_of(source: &Source) -> Lines<'_> {
     Lines::new(&source.file, &source.text)
 }
 
-fn parsed<'d>(
-    all: impl Iterator<Item = &'d Lines<'d>>,
-    notes: &mut Notes,
-) -> Vec<(&'d Lines<'d>, Value<'d>)> {
+fn parsed<'d>(all: impl Iterator<Item = &'d Lines<'d>>, notes: &mut Notes) -> Vec<Parsed<'d>> {
     all.filter_map(|lines| Some((lines, parse(lines, notes)?)))
         .collect()
 }
@@ -246,12 +284,18 @@ impl<'d> Whole<'d> {
         let mut otlp_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
         if let Some(store) = given.secrets {
-            store.configure(&spec(&settings, given.environment));
+            let spec = spec(
+                &settings,
+                given.environment,
+                variables,
+                given.folder,
+                &mut self.problems,
+            );
+            store.configure(&spec);
             let lookups = Lookups::new(variables, given.folder, store);
             let found = &mut self.problems;
             otlp_headers = otlp::headers(&settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
-            watched.extend(store.watched());
             watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
@@ -265,6 +309,8 @@ impl<'d> Whole<'d> {
                 read.extend(read_server(member, &around, &mut self.problems));
             }
             depends::check(&mut read, &mut self.problems);
+            // Only now it is known which secrets are used.
+            watched.extend(store.watched());
             for read in read {
                 watched.extend(read.files);
                 servers.push(read.server);

@@ -35,6 +35,16 @@ pub fn read(lines: &Lines<'_>, text: &str, problems: &mut Vec<Problem>) -> FileV
     values
 }
 
+/// The same as plain JSON, for who carries it over.
+///
+/// # Errors
+/// That it is no TOML.
+pub fn plain(lines: &Lines<'_>, text: &str) -> Result<serde_json::Value, String> {
+    let table = DeTable::parse(text).map_err(|error| error.message().to_owned())?;
+    let root = Value::Object(object(text, table.get_ref(), &table.span()));
+    Ok(Node::root(lines, &root).plain(&mut Notes::new(Scope::File)))
+}
+
 fn object<'d>(text: &'d str, table: &'d DeTable<'_>, span: &Range<usize>) -> Object<'d> {
     let properties = table.iter().map(|(name, value)| ObjectProp {
         range: range(&name.span()),

@@ -5,6 +5,8 @@
 //! or empty; the default may hold further expressions) or `:?message` (then it is an error that
 //! says so); `$VAR`; and `$${` for a literal `${`. Nothing ever reaches a shell.
 
+use std::fmt;
+
 /// Expressions inside the defaults of expressions.
 const DEPTH: usize = 8;
 
@@ -55,6 +57,8 @@ pub enum Failure {
     Required(String, String),
     /// `${SECRET:name}`, and why nobody has it.
     Secret(String, String),
+    /// Somebody may have it, and cannot say.
+    Unsure(String, String),
     /// `${FILE:path}` as it is written, and why it cannot be read.
     File(String, String),
     TooDeep,
@@ -68,8 +72,25 @@ pub enum Wanted<'n> {
     File(&'n str),
 }
 
+/// Why a lookup gives no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// There is none: a default takes its place.
+    Absent(String),
+    /// There may be one that cannot be read now. No default may hide that.
+    Unsure(String),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lack::Absent(why) | Lack::Unsure(why) => f.write_str(why),
+        }
+    }
+}
+
 /// Gives the value, or why there is none.
-type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, String>;
+type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, Lack>;
 
 impl Failure {
     pub fn message(&self) -> String {
@@ -81,6 +102,7 @@ impl Failure {
             Failure::Editor(form) => format!("${{{form}}} is known to editors only"),
             Failure::Required(what, message) => format!("{what} is not there: {message}"),
             Failure::Secret(name, why) => format!("secret {name:?} is not there ({why})"),
+            Failure::Unsure(name, why) => format!("secret {name:?} cannot be read now ({why})"),
             Failure::File(path, why) => format!("${{FILE:{path}}} cannot be read: {why}"),
             Failure::TooDeep => format!("more than {DEPTH} expressions inside each other"),
         }
@@ -108,8 +130,13 @@ impl Failure {
             Failure::Editor(_) => "write the value itself or an environment variable".into(),
             Failure::Required(..) => "set it".into(),
             Failure::Secret(name, _) => {
-                format!("store it, or write ${{SECRET:{name}:-default}}")
+                let variable = variable_for(name);
+                format!(
+                    "run onemcp secret set {name}, set {variable}, or write \
+                     ${{SECRET:{name}:-default}}"
+                )
             }
+            Failure::Unsure(..) => "repair the last of those that were asked".into(),
             Failure::File(..) => "write a readable file, or correct the path".into(),
             Failure::TooDeep => "write it flatter".into(),
         }
@@ -117,7 +144,7 @@ impl Failure {
 }
 
 /// `api-key` as the name of an environment variable: `API_KEY`.
-fn variable_for(name: &str) -> String {
+pub fn variable_for(name: &str) -> String {
     let upper = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
@@ -215,12 +242,19 @@ fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure
         Some(("SECRET", written)) => {
             let inner = argument(written.trim(), lookup, depth)?;
             let found = lookup(Wanted::Secret(&inner));
-            return found.map_err(|why| Failure::Secret(written.trim().to_owned(), why));
+            let written = written.trim().to_owned();
+            return found.map_err(|lack| match lack {
+                Lack::Absent(why) => Failure::Secret(written, why),
+                Lack::Unsure(why) => Failure::Unsure(written, why),
+            });
         }
         Some(("FILE", written)) => {
             let inner = argument(written.trim(), lookup, depth)?;
             let found = lookup(Wanted::File(&inner));
-            return found.map_err(|why| Failure::File(written.trim().to_owned(), why));
+            let written = written.trim().to_owned();
+            return found.map_err(|lack| match lack {
+                Lack::Absent(why) | Lack::Unsure(why) => Failure::File(written, why),
+            });
         }
         Some((prefix, argument)) => return Err(foreign(prefix, argument)),
     };
@@ -295,9 +329,9 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, Wanted, expand};
+    use super::{Failure, Lack, Wanted, expand};
 
-    fn lookup(wanted: Wanted<'_>) -> Result<String, String> {
+    fn lookup(wanted: Wanted<'_>) -> Result<String, Lack> {
         let value = match wanted {
             Wanted::Variable("HOME") => "/home/me",
             Wanted::Variable("EMPTY") | Wanted::Secret("empty") => "",
@@ -306,7 +340,8 @@ mod tests {
             Wanted::Variable("_X") => "x",
             Wanted::Secret("db.password") | Wanted::Secret("one-key") => "s3cret}${HOME}",
             Wanted::File("/home/me/a") => "text",
-            _ => return Err("why".into()),
+            Wanted::Secret("away") => return Err(Lack::Unsure("why".into())),
+            _ => return Err(Lack::Absent("why".into())),
         };
         Ok(value.to_owned())
     }
@@ -391,6 +426,9 @@ mod tests {
             "${SECRET:api-key} ${SECRET:b}",
             &[secret("api-key"), secret("b")],
         );
+        let unsure = Failure::Unsure("away".into(), "why".into());
+        check("${SECRET:away}", std::slice::from_ref(&unsure));
+        check("${SECRET:away:-default}", &[unsure]);
         let required = |name: &str, why: &str| Failure::Required(name.into(), why.into());
         check(
             "${NOPE:? ask ${HOME} :-) }",

@@ -38,6 +38,14 @@ pub fn locate(
     }
 }
 
+/// Where a file that is written goes: the one that is named, or the first of the usual places.
+pub fn own_place(flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+    match locate(flags, environment, &|_| false) {
+        Location::At(path) => Some(path),
+        Location::Nowhere(tried) => tried.into_iter().next(),
+    }
+}
+
 /// The variable or the flag that was given, as people know it, and its value.
 pub fn given<'g>(
     flag: &str,

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::limits;
 use crate::config::Environment;
-use crate::config::expand::Wanted;
+use crate::config::expand::{Lack, Wanted};
+use crate::secrets::answer::Why;
+use crate::secrets::key;
 use crate::secrets::store::Store;
 
 pub struct Lookups<'l> {
@@ -40,27 +42,35 @@ impl<'l> Lookups<'l> {
 
     /// # Errors
     /// Why there is nothing, without a value and without the name.
-    pub fn find(&self, wanted: Wanted<'_>) -> Result<String, String> {
+    pub fn find(&self, wanted: Wanted<'_>) -> Result<String, Lack> {
         match wanted {
-            Wanted::Variable(name) => self.variable(name).ok_or_else(|| "is not set".into()),
+            Wanted::Variable(name) => {
+                let value = self.variable(name);
+                value.ok_or_else(|| Lack::Absent("is not set".into()))
+            }
             Wanted::Secret(name) => {
                 self.used.borrow_mut().secrets.insert(name.to_owned());
                 let found = self.secrets.get(name);
                 found
                     .map(|secret| secret.expose().to_owned())
-                    .map_err(|missing| missing.to_string())
+                    .map_err(|missing| match missing.why {
+                        Why::Trouble(_) => Lack::Unsure(missing.to_string()),
+                        _ => Lack::Absent(missing.to_string()),
+                    })
             }
             Wanted::File(path) => {
                 let path = self.folder.join(path);
                 let text = read_text(&path);
                 self.used.borrow_mut().files.insert(path);
-                text
+                text.map_err(Lack::Absent)
             }
         }
     }
 
+    /// The key of the sealed file is for the gateway alone.
     pub fn variable(&self, name: &str) -> Option<String> {
-        self.variables.get(name).cloned()
+        let value = self.variables.get(name);
+        value.filter(|_| name != key::VARIABLE).cloned()
     }
 
     /// What was used since this was asked last.

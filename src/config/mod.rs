@@ -3,9 +3,11 @@
 //! `sources` reads the files, `check` judges them together, `plan` compares two outcomes.
 //! Deliberately absent: watching files, applying what changed, secret stores.
 
+pub mod adopt;
 pub mod alerts;
 pub mod check;
 pub mod child;
+pub mod client_file;
 pub mod config_toml;
 pub mod depends;
 pub mod document;
@@ -16,16 +18,19 @@ pub mod fingerprint;
 pub mod foreign;
 pub mod locate;
 pub mod lookups;
+pub mod mask;
 pub mod near;
 pub mod otlp;
 pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
+pub mod schema;
 pub mod secret_sources;
 pub mod server;
 pub mod settings;
 pub mod sources;
+pub mod splice;
 pub mod table;
 pub mod value;
 
@@ -35,7 +40,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::secret::Secret;
 use crate::config::alerts::AlertSpec;
-use crate::config::check::{Given, sort};
+use crate::config::check::{Given, Written, sort};
 use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
 use crate::config::problem::{Problem, Scope};
@@ -158,6 +163,54 @@ pub fn load_file(
     read(&base, flags, environment, Some(store))
 }
 
+/// What a reload would read if `from` were in the place of the file, or of its folder.
+pub fn load_instead(
+    from: &Path,
+    flags: &Flags,
+    environment: &Environment,
+    store: &Store,
+) -> Result<Config, LoadError> {
+    let path = match found(flags, environment)? {
+        Base::File(path) => with_file_name(&path),
+        Base::Text(_, beside) => {
+            beside.map_or_else(|| from.to_path_buf(), |path| with_file_name(&path))
+        }
+        Base::InPlace { path, .. } => path,
+    };
+    if !from.is_dir() {
+        let from = from.to_path_buf();
+        return read(
+            &Base::InPlace { from, path },
+            flags,
+            environment,
+            Some(store),
+        );
+    }
+    let same_name = from.join(path.file_name().unwrap_or_default());
+    let file = if same_name.is_file() {
+        same_name
+    } else {
+        from.join(FILE_NAME)
+    };
+    let mut config = read(&Base::File(file), flags, environment, Some(store))?;
+    let (folder, place) = (folder_of(&from.join(FILE_NAME)), folder_of(&path));
+    for server in &mut config.servers {
+        server.move_paths(&folder, &place);
+    }
+    Ok(config)
+}
+
+/// The servers as the files say them, for people. Nothing is told of what is wrong.
+pub fn load_written(file: Option<&Path>, flags: &Flags, environment: &Environment) -> Vec<Written> {
+    let base = match file {
+        Some(file) => Ok(Base::File(file.to_path_buf())),
+        None => found(flags, environment),
+    };
+    let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
+    let sources = base.map(|base| read_sources(&base, overlay.as_deref(), &mut Vec::new()));
+    sources.map_or_else(|_| Vec::new(), |(_, sources)| check::written(&sources))
+}
+
 /// The settings of the files, for commands that only want to find the gateway.
 pub fn load_files_settings(
     flags: &Flags,
@@ -172,6 +225,11 @@ enum Base {
     File(PathBuf),
     /// In place of the file at this path, if one is named.
     Text(Source, Option<PathBuf>),
+    /// A file that is to be judged as if it were at this path.
+    InPlace {
+        from: PathBuf,
+        path: PathBuf,
+    },
 }
 
 fn found(flags: &Flags, environment: &Environment) -> Result<Base, LoadError> {
@@ -198,20 +256,7 @@ fn read(
     let mut problems = Vec::new();
     // What is wrong with the name itself is said when all settings are resolved.
     let overlay = resolve(&FileValues::default(), flags, environment, &mut Vec::new()).environment;
-    let overlay = overlay.as_deref();
-    let (path, mut sources) = match base {
-        Base::File(path) => {
-            let path = with_file_name(path);
-            let sources = sources::read(&path, overlay, &mut problems);
-            (Some(path), sources)
-        }
-        Base::Text(text, beside) => {
-            let beside = beside.as_deref().map(with_file_name);
-            let text = text.clone();
-            let sources = sources::read_beside(text, beside.as_deref(), overlay, &mut problems);
-            (None, sources)
-        }
-    };
+    let (path, mut sources) = read_sources(base, overlay.as_deref(), &mut problems);
     let folder = match (&path, base) {
         (Some(path), _) | (None, Base::Text(_, Some(path))) => folder_of(path),
         _ => folder_of(Path::new(FILE_NAME)),
@@ -237,6 +282,31 @@ fn read(
         watched: sources.watched,
         problems,
     })
+}
+
+/// The files, and the path of the first one if it has one.
+fn read_sources(
+    base: &Base,
+    overlay: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> (Option<PathBuf>, Sources) {
+    match base {
+        Base::File(path) => {
+            let path = with_file_name(path);
+            let sources = sources::read(&path, overlay, problems);
+            (Some(path), sources)
+        }
+        Base::Text(text, beside) => {
+            let beside = beside.as_deref().map(with_file_name);
+            let text = text.clone();
+            let sources = sources::read_beside(text, beside.as_deref(), overlay, problems);
+            (None, sources)
+        }
+        Base::InPlace { from, path } => {
+            let sources = sources::read_in_place(from, path, overlay, problems);
+            (Some(path.clone()), sources)
+        }
+    }
 }
 
 /// The settings alone, for commands that bring their own servers.

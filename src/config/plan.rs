@@ -97,6 +97,18 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
     }
 }
 
+/// Servers that `new` cannot use and `old` did not have like that: a reload refuses them.
+pub fn newly_broken<'c>(old: &Config, new: &'c Config) -> Vec<&'c str> {
+    let is_broken = |server: &&ServerConfig| matches!(server.state, ServerState::Invalid(_));
+    let was_broken = |name: &str| {
+        let mut before = old.servers.iter().filter(is_broken);
+        before.any(|server| server.name == name)
+    };
+    let broken = new.servers.iter().filter(is_broken);
+    let names = broken.map(|server| server.name.as_str());
+    names.filter(|name| !was_broken(name)).collect()
+}
+
 fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {
     let pairs = config.servers.iter();
     pairs.map(|server| (server.name.as_str(), server)).collect()

@@ -22,6 +22,17 @@ pub enum RemoteKind {
     Sse,
 }
 
+impl RemoteKind {
+    /// As it is written in `type`.
+    pub fn word(self) -> &'static str {
+        match self {
+            RemoteKind::Auto => "http",
+            RemoteKind::Streamable => "streamableHttp",
+            RemoteKind::Sse => "sse",
+        }
+    }
+}
+
 /// How to reach a server over HTTP.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RemoteSpec {

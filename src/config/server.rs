@@ -73,6 +73,23 @@ impl ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// For a configuration that is judged in another folder than it will lie in.
+    pub fn move_paths(&mut self, from: &Path, to: &Path) {
+        let move_path = |path: &mut PathBuf| {
+            if let Ok(rest) = path.strip_prefix(from) {
+                *path = to.join(rest);
+            }
+        };
+        if let Some(path) = self.process.as_mut().and_then(|spec| spec.cwd.as_mut()) {
+            move_path(path);
+        }
+        if let Some(path) = self.remote.as_mut().and_then(|spec| spec.ca_file.as_mut()) {
+            move_path(path);
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
     Enabled,

@@ -23,6 +23,7 @@ use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
 use crate::net::egress::Allowed;
+use crate::secrets::key;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -196,6 +197,20 @@ impl Settings {
     /// Who decided the value of a key of SETTINGS.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// The value of a row as it would stand in a file; `null` when it has none.
+    pub fn plain(&self, row: &Setting) -> serde_json::Value {
+        match self.value(row) {
+            None => serde_json::Value::Null,
+            Some(Value::Switch(on)) => on.into(),
+            Some(Value::Number(number)) => number.into(),
+            Some(Value::List(list)) => list.into(),
+            Some(Value::Text(text)) if matches!(row.kind, Kind::Table(_)) => {
+                serde_json::from_str(&text).unwrap_or_default()
+            }
+            Some(Value::Text(text)) => text.into(),
+        }
     }
 
     /// The switches of whole features by their names under `gateway.features`.
@@ -673,6 +688,7 @@ fn warn_unknown_variables(environment: &Environment, problems: &mut Vec<Problem>
         .iter()
         .map(|row| row.env)
         .chain(foreign.iter().map(String::as_str))
+        .chain([key::VARIABLE])
         .collect();
     for name in environment
         .keys()

@@ -1,8 +1,9 @@
 //! The files of a configuration: which there are, and their bytes, each read once. The only
 //! part of `config` that touches the disk, apart from looking where `mcp.json` is.
 //!
-//! `config.toml` of 1MCP, for settings only; over it `mcp.json`; over it `mcp.ENVIRONMENT.json`; then `conf.d/*.json` in the order of their names;
-//! `.env` and `presets.json`. Paths are never resolved: a link that is replaced is a change.
+//! `config.toml` of 1MCP, for settings only; over it `mcp.json`; over it `mcp.ENVIRONMENT.json`;
+//! then `conf.d/*.json` in the order of their names; `.env` and `presets.json`. Paths are never
+//! resolved: a link that is replaced is a change.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,22 @@ pub fn read(path: &Path, environment: Option<&str>, problems: &mut Vec<Problem>)
     let mut sources = Sources::default();
     let remedy = "name a readable file with --config, or try onemcp demo";
     match sources.read_file(path, remedy) {
+        Ok(base) => sources.base = Some(base),
+        Err(problem) => problems.push(*problem),
+    }
+    sources.read_neighbours(path, environment, problems);
+    sources
+}
+
+/// The file `from` as if it were at `path`, and what is beside that.
+pub fn read_in_place(
+    from: &Path,
+    path: &Path,
+    environment: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Sources {
+    let mut sources = Sources::default();
+    match sources.read_regular(from) {
         Ok(base) => sources.base = Some(base),
         Err(problem) => problems.push(*problem),
     }

@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::config::alerts;
-use crate::config::document::{Node, Notes};
+use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
 };
@@ -76,14 +76,6 @@ fn levels(value: &Value) -> Vec<(String, LevelFilter)> {
     pairs
         .filter_map(|(module, level)| Some((module, level.parse().ok()?)))
         .collect()
-}
-
-/// Whatever is an object or a list; its owner says more when it is read.
-fn any_table(node: &Node<'_>, notes: &mut Notes) {
-    if node.value.as_object().is_none() && node.value.as_array().is_none() {
-        node.spot
-            .error(notes, "is no object and no list", "write {...} or [...]");
-    }
 }
 
 const MILLIS: Kind = Kind::Millis(0, limits::SETTING_MS);
@@ -818,7 +810,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets.providers",
             "ONE_MCP_SECRETS_PROVIDERS",
             "secrets-providers",
-            Kind::Table(any_table),
+            Kind::Table(secret_sources::check),
             None,
             |to, value| to.secrets_providers = Some(value.text().to_owned()),
         )

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
-use crate::config::plan::{Change, Plan, plan};
+use crate::config::plan::{Change, Plan, newly_broken, plan};
 use crate::config::server::{ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
@@ -29,10 +30,16 @@ use crate::journal;
 use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
 use crate::relay::world::Fixed;
+use crate::secrets::refresher::Refresher;
+use crate::secrets::store::Store;
 use crate::upstream::server::Server;
 
 /// Reads the configuration from where it came from.
-pub type Loader = Box<dyn Fn() -> Result<Config, LoadError> + Send>;
+pub struct Loader {
+    pub load: Box<dyn Fn() -> Result<Config, LoadError> + Send>,
+    /// What it asks for secrets.
+    pub secrets: Arc<Store>,
+}
 
 /// What a change came to: names of servers, keys of settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -69,6 +76,8 @@ enum Request {
 pub struct Reload {
     requests: Sender<Request>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Where there are providers of secrets that have to be asked.
+    refresher: Option<Refresher>,
 }
 
 /// What the thread works with.
@@ -89,6 +98,8 @@ pub struct Keeper {
     fleet: Arc<Fleet>,
     orders: Sender<Order>,
     configured: Arc<Configured>,
+    /// How often slow providers of secrets are asked.
+    refresh_ms: Arc<AtomicU64>,
     alerts: Arc<Alerts>,
     wishes: Wishes,
 }
@@ -108,6 +119,8 @@ struct Look {
     print: Fingerprint,
     next: Instant,
     changed: Option<Instant>,
+    /// `Store::changes` when they were read.
+    secrets: u64,
     /// What was read before the thread looked may be old.
     is_first: bool,
 }
@@ -115,11 +128,16 @@ struct Look {
 impl Reload {
     pub fn start(keeper: Keeper) -> std::io::Result<Reload> {
         let (requests, received) = bounded(limits::RELOAD_REQUESTS);
+        let refresher = keeper.refresher()?;
         let thread = thread::spawn("config", limits::STACK_WORKER_BYTES, move || {
             keeper.run(&received);
         })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Reload { requests, thread })
+        Ok(Reload {
+            requests,
+            thread,
+            refresher,
+        })
     }
 
     /// Reads the files now, whether they have changed or not.
@@ -168,6 +186,8 @@ impl Reload {
 
     /// Ends the thread: the configuration stays as it is.
     pub fn stop(&self) {
+        // First of all: the thread may wait for a vault.
+        self.refresher.iter().for_each(Refresher::stop);
         // The thread reads all the time; gone already is as good.
         let _ = self.requests.send(Request::Stop);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +211,7 @@ impl Keeper {
         Keeper {
             handles: base.servers.iter().map(named).collect(),
             files: config.settings.clone(),
+            refresh_ms: Arc::new(AtomicU64::new(refresh_ms(&config.settings))),
             started: config.clone(),
             switched: BTreeMap::new(),
             config,
@@ -204,6 +225,19 @@ impl Keeper {
         }
     }
 
+    fn refresher(&self) -> std::io::Result<Option<Refresher>> {
+        let Some(loader) = self
+            .loader
+            .as_ref()
+            .filter(|loader| loader.secrets.is_slow())
+        else {
+            return Ok(None);
+        };
+        let refresh_ms = self.refresh_ms.clone();
+        let pause = move || Duration::from_millis(refresh_ms.load(Ordering::Relaxed));
+        Refresher::start(loader.secrets.clone(), Box::new(pause)).map(Some)
+    }
+
     fn run(mut self, requests: &Receiver<Request>) {
         let now = Instant::now();
         // Between the first reading and now something may have changed.
@@ -212,6 +246,7 @@ impl Keeper {
             print: Fingerprint::of(&self.config.watched),
             next: now,
             changed: Some(now),
+            secrets: self.secrets_changes(),
             is_first: true,
         };
         loop {
@@ -240,13 +275,19 @@ impl Keeper {
         self.loader.is_some() && self.config.settings.enable_config_reload
     }
 
+    fn secrets_changes(&self) -> u64 {
+        let loader = self.loader.as_ref();
+        loader.map_or(0, |loader| loader.secrets.changes())
+    }
+
     /// Files that were changed and rest now are read.
     fn look(&mut self, look: &mut Look) {
         let now = Instant::now();
         let debounce = self.config.settings.config_reload_debounce;
         let print = Fingerprint::of(&look.paths);
-        if print != look.print {
-            look.print = print;
+        let secrets = self.secrets_changes();
+        if print != look.print || secrets != look.secrets {
+            (look.print, look.secrets) = (print, secrets);
             look.changed = Some(now);
         }
         match look.changed {
@@ -285,6 +326,9 @@ impl Keeper {
             return Err(vec!["this gateway was not started from a file".to_owned()]);
         };
         notify::reloading();
+        if is_asked {
+            loader.secrets.doubt();
+        }
         let loaded = look.read(loader);
         let outcome = match loaded {
             Ok(config) => match self.broken_anew(&config) {
@@ -308,13 +352,7 @@ impl Keeper {
     /// A file that breaks an entry is as bad as one that cannot be read: what works goes on. An
     /// entry that was broken before hurts nothing that works.
     fn broken_anew(&self, config: &Config) -> Refused {
-        let is_broken = |server: &ServerConfig| matches!(server.state, ServerState::Invalid(_));
-        let was_broken = |name: &str| {
-            let mut before = self.config.servers.iter();
-            before.any(|server| server.name == name && is_broken(server))
-        };
-        let mut broken = config.servers.iter().filter(|server| is_broken(server));
-        if broken.all(|server| was_broken(&server.name)) {
+        if newly_broken(&self.config, config).is_empty() {
             return Vec::new();
         }
         let problems = config.problems.iter().filter(|problem| problem.is_error());
@@ -382,10 +420,10 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
-        if plan.alerts {
-            self.alerts.configure(config.alerts.clone());
-        }
+        self.alerts.configure(&config);
         self.fleet.set_refresh_window(&config.settings);
+        let refresh_ms = refresh_ms(&config.settings);
+        self.refresh_ms.store(refresh_ms, Ordering::Relaxed);
         journal::log::adopt(&config.settings);
         self.wishes.adopt(&config);
         let switched: Vec<String> = self.switched.keys().cloned().collect();
@@ -483,7 +521,8 @@ impl Look {
     fn read(&mut self, loader: &Loader) -> Result<Config, LoadError> {
         self.changed = None;
         self.print = Fingerprint::of(&self.paths);
-        let mut loaded = loader();
+        self.secrets = loader.secrets.changes();
+        let mut loaded = (loader.load)();
         for _ in 1..limits::CONFIG_READS {
             let paths = match &loaded {
                 Ok(config) => config.watched.clone(),
@@ -495,7 +534,7 @@ impl Look {
                 return loaded;
             }
             (self.paths, self.print) = (paths, print);
-            loaded = loader();
+            loaded = (loader.load)();
         }
         self.changed = Some(Instant::now());
         loaded
@@ -504,6 +543,10 @@ impl Look {
 
 /// While files are changing they are looked at so often.
 const LOOK_AT_LEAST: Duration = Duration::from_millis(50);
+
+fn refresh_ms(settings: &Settings) -> u64 {
+    u64::try_from(settings.secrets_refresh.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// False when the entry cannot be used.
 fn switch(server: &mut ServerConfig, enabled: bool) -> bool {

@@ -129,7 +129,7 @@ impl Core {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
         // Before anything can happen.
-        alerts.configure(config.alerts.clone());
+        alerts.configure(&config);
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
         let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
         let clients = Clients {

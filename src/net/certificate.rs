@@ -165,8 +165,7 @@ const CERTIFICATE: u8 = 11;
 
 /// The first certificate among the records so far; `None` when more must come.
 fn leaf(mut records: &[u8]) -> Result<Option<&[u8]>, String> {
-    // The messages of one flight fit into one record nearly always; a certificate that does not
-    // is cut by record heads, so records are only read through when there is just one.
+    // A message may go on in the next record; the first certificate of the list hardly ever does.
     while let [kind, _, _, high, low, rest @ ..] = records {
         let length = usize::from(*high) << 8 | usize::from(*low);
         if *kind == ALERT {

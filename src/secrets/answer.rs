@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::secrets::name;
+use crate::base::limits;
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -52,26 +52,13 @@ pub enum Why {
 }
 
 impl fmt::Display for Missing {
+    /// Fits behind the name of the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
         match &self.why {
-            // Whatever stands there may have been meant to be the secret itself.
-            Why::BadName(_) => f.write_str("${SECRET:...} does not hold the name of a secret"),
-            Why::TooMany => write!(f, "secret {name} is one too many"),
-            Why::Nowhere(tried) if tried.is_empty() => {
-                write!(
-                    f,
-                    "secret {name} cannot be looked up: no provider is configured"
-                )
-            }
-            Why::Nowhere(tried) => {
-                write!(f, "secret {name} is nowhere; asked ")?;
-                list(f, tried)
-            }
-            Why::Trouble(tried) => {
-                write!(f, "secret {name} cannot be read; asked ")?;
-                list(f, tried)
-            }
+            Why::BadName(right) => write!(f, "a name is {right}"),
+            Why::TooMany => write!(f, "more than {} are used", limits::SECRETS),
+            Why::Nowhere(tried) if tried.is_empty() => f.write_str("no provider is configured"),
+            Why::Nowhere(tried) | Why::Trouble(tried) => list(f, tried),
         }
     }
 }
@@ -79,27 +66,9 @@ impl fmt::Display for Missing {
 fn list(f: &mut fmt::Formatter<'_>, tried: &[Tried]) -> fmt::Result {
     for (index, one) in tried.iter().enumerate() {
         let comma = if index == 0 { "" } else { ", " };
-        write!(f, "{comma}{} ({})", one.provider, one.why)?;
+        write!(f, "{comma}{}: {}", one.provider, one.why)?;
     }
     Ok(())
-}
-
-impl Missing {
-    pub fn remedy(&self) -> String {
-        let name = &self.name;
-        match &self.why {
-            Why::BadName(right) => format!("write {right}"),
-            Why::TooMany => "use fewer secrets".into(),
-            Why::Nowhere(_) => format!(
-                "provide it to one of these, such as by {} in the environment, or by \
-                 onemcp secret set {name}",
-                name::variable(name)
-            ),
-            Why::Trouble(_) => "repair the last of these, or ask it later in \
-                 gateway.secrets.providers"
-                .into(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -113,24 +82,19 @@ mod tests {
             why: why.into(),
         };
         let missing = |why| Missing {
-            name: "api-key".into(),
+            name: "sk-live-123/456".into(),
             why,
         };
-        let nowhere = Why::Nowhere(vec![
+        let nowhere = missing(Why::Nowhere(vec![
             tried("/run/secrets", "no such folder"),
             tried("environment", "API_KEY is not set"),
-        ]);
+        ]));
         assert_eq!(
-            missing(nowhere.clone()).to_string(),
-            "secret api-key is nowhere; asked /run/secrets (no such folder), environment \
-             (API_KEY is not set)"
+            nowhere.to_string(),
+            "/run/secrets: no such folder, environment: API_KEY is not set"
         );
-        assert!(missing(nowhere).remedy().contains("API_KEY"));
-        let bad = Missing {
-            name: "sk-live-123/456".into(),
-            why: Why::BadName("letters".into()),
-        };
-        assert!(!format!("{bad} {}", bad.remedy()).contains("sk-live"));
+        let bad = missing(Why::BadName("letters".into()));
+        assert!(!bad.to_string().contains("sk-live"));
         assert_eq!(
             format!("{:?}", Answer::Found("s3cret".into())),
             "Found(***)"

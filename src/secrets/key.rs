@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 
-use crate::base::sys;
+use crate::base::{mask, sys};
 use crate::secrets::directory;
 use crate::wire::base64;
 
@@ -46,6 +46,7 @@ impl Key {
                 base64::decode_url(url.as_bytes())?
             }
         };
+        mask::learn(text);
         Some(Key(bytes.try_into().ok()?))
     }
 

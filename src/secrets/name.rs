@@ -12,7 +12,7 @@ pub fn check(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "1 to {} characters of A-Z a-z 0-9 - _ . that do not begin with - or . and hold no \"..\"",
+        "1 to {} characters of A-Z a-z 0-9 - _ . that begin with none of - and .",
         limits::SECRET_NAME_BYTES
     ))
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::base::limits;
 use crate::base::secret::Secret;
+use crate::base::{limits, mask};
 use crate::net::stop::Stop;
 use crate::secrets::answer::{Answer, Missing, Tried, Why};
 use crate::secrets::key::{CREDENTIAL, KeySource};
@@ -110,7 +110,7 @@ impl Store {
                 }
             };
             match answer {
-                Answer::Found(value) => return Ok(Secret::known(value)),
+                Answer::Found(value) => return Ok(known(value)),
                 Answer::Absent(why) => tried.push(Tried { provider, why }),
                 Answer::Trouble(why) => {
                     tried.push(Tried { provider, why });
@@ -220,6 +220,14 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// From now on nobody reads it in a log, not even a line of it.
+fn known(value: String) -> Secret {
+    if value.contains('\n') {
+        value.lines().for_each(mask::learn);
+    }
+    Secret::known(value)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::base::limits;
 use crate::base::secret::Secret;
+use crate::base::{limits, mask};
 use crate::net::client::{Client, ClientOptions, Method, Request};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::proxy::ProxyChoice;
@@ -38,7 +38,7 @@ pub struct VaultSpec {
     pub egress_allow: Vec<Allowed>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// A file that holds a token.
     TokenFile(PathBuf),
@@ -311,6 +311,7 @@ fn read_token(path: &Path) -> Result<String, Refusal> {
             path.display()
         ))
     })?;
+    mask::learn(&text);
     Ok(text.trim().to_owned())
 }
 

@@ -122,6 +122,7 @@ fn generated(name: &str) -> String {
         "file-keys" => two_columns(onemcp::config::foreign::FOREIGN_FILE_KEYS),
         "entry-keys" => two_columns(onemcp::config::entry::NOT_CARRIED_OUT),
         "limits" => limits_tables(),
+        "alert-rules" => onemcp::config::alerts::rule::rules_markdown(),
         "metrics" => metrics_table(),
         "capture watch" => captured("watch"),
         "capture wait" => captured("wait"),
@@ -501,7 +502,7 @@ fn examples_are_good_configurations() {
 
 /// The variables that examples use.
 fn environment() -> Environment {
-    let names = ["HOME", "PATH", "GITHUB_TOKEN", "AWS_REGION"];
+    let names = ["HOME", "PATH", "GITHUB_TOKEN", "ALERT_KEY", "AWS_REGION"];
     names
         .into_iter()
         .map(|name| (name.to_owned(), "value".to_owned()))

@@ -248,6 +248,28 @@ fn stderr_that_nobody_reads_holds_nobody_up() {
 }
 
 #[test]
+fn a_full_stdout_holds_nobody_up() {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let blocking = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, blocking | OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, b"full").is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, blocking).unwrap();
+    let plan = Plan::new(json!({})).args(&["--log-format", "json"]);
+    let mut rig = plan.start_unheard(writer.into());
+    let url = || {
+        let log = parsed(&whole_lines(&rig.folder().join("stderr")));
+        let mut urls = log.iter().filter_map(|line| line["url"].as_str());
+        urls.next().map(str::to_owned)
+    };
+    eventually("it listens", || url().is_some());
+    let port = url().unwrap().split([':', '/']).nth(4).unwrap().parse();
+    rig.port = port.unwrap();
+    number(&mut rig.session(), 1, "");
+    rig.stop();
+    drop(reader);
+}
+
+#[test]
 fn stderr_on_a_full_device_holds_nobody_up() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let rig = quiet().arg("--log-arguments").stderr(full.into()).start();

@@ -13,6 +13,8 @@ mod cli_support;
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod config_commands;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod docs;
@@ -30,6 +32,8 @@ mod guard;
 mod health;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod json_schema;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
@@ -60,6 +64,8 @@ mod repo;
 mod reverse;
 #[cfg(test)]
 mod revisions;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]

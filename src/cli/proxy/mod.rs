@@ -29,7 +29,7 @@ use crate::cli::proxy::flight::{Flight, Heard};
 use crate::cli::proxy::session::State;
 use crate::cli::serve::{hand_over, nothing_to_reload};
 use crate::cli::{quieten, say, with_log};
-use crate::config::expand::{Wanted, expand};
+use crate::config::expand::{Lack, Wanted, expand};
 use crate::config::settings::Flags;
 use crate::config::{load_settings, process_environment};
 use crate::front::channel::{Channel, Form};
@@ -144,8 +144,10 @@ fn read_header(header: &str) -> Result<(String, String), Failure> {
         return Err(bad(&format!("{name} is written by the proxy itself")));
     }
     let expanded = expand(value.trim(), &|wanted| match wanted {
-        Wanted::Variable(name) => std::env::var(name).map_err(|error| error.to_string()),
-        _ => Err("only variables can be used here".to_owned()),
+        Wanted::Variable(name) => {
+            std::env::var(name).map_err(|error| Lack::Absent(error.to_string()))
+        }
+        _ => Err(Lack::Absent("only variables can be used here".to_owned())),
     });
     if let Some(failure) = expanded.failures.first() {
         return Err(Failure::Usage(format!(

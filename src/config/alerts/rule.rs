@@ -303,6 +303,16 @@ impl RuleRow {
     }
 }
 
+/// RULES as the Markdown table of the documentation.
+pub fn rules_markdown() -> String {
+    let rows = RULES.iter().map(|row| {
+        let (name, help, keys) = (row.name, row.help, row.keys_markdown());
+        format!("| `{name}` | {help} | {keys} |\n")
+    });
+    let head = "| rule | speaks when | keys and defaults |\n|---|---|---|\n";
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{RULES, Severity};

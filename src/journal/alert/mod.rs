@@ -6,6 +6,7 @@
 //! gateway (nothing does).
 
 pub mod body;
+pub mod certificates;
 pub mod command;
 pub mod message;
 pub mod outlet;
@@ -21,8 +22,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, at, bounded, select};
 
 use crate::base::{limits, sys, thread};
+use crate::config::Config;
 use crate::config::alerts::AlertSpec;
 use crate::journal::alert::body::Speaker;
+use crate::journal::alert::certificates::{Watch, Watched, watched};
 use crate::journal::alert::outlet::{Outlet, lost};
 use crate::journal::alert::rules::{Clock, Dispatch, Rules};
 use crate::journal::alert::send::Around;
@@ -41,7 +44,7 @@ struct Running {
 }
 
 enum Order {
-    Configure(AlertSpec),
+    Configure(AlertSpec, Vec<Watched>),
     /// Send what can be sent until then.
     End(Instant),
 }
@@ -67,18 +70,19 @@ impl Alerts {
         }
     }
 
-    /// From now on these are told of that. Never waits for a sink.
-    pub fn configure(&self, spec: AlertSpec) {
+    /// From now on its sinks are told of what its rules say. Never waits for a sink.
+    pub fn configure(&self, config: &Config) {
+        let (spec, watched) = (config.alerts.clone(), watched(config));
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*running {
             // The thread reads all the time.
-            let _ = running.orders.send(Order::Configure(spec));
+            let _ = running.orders.send(Order::Configure(spec, watched));
             return;
         }
         if spec.is_empty() {
             return;
         }
-        match start(spec, self.around.clone()) {
+        match start((spec, watched), self.around.clone()) {
             Ok(started) => *running = Some(started),
             Err(error) => log::error!("failed to start alerts: {error}"),
         }
@@ -97,7 +101,7 @@ impl Alerts {
     }
 }
 
-fn start(spec: AlertSpec, around: Around) -> std::io::Result<Running> {
+fn start(first: (AlertSpec, Vec<Watched>), around: Around) -> std::io::Result<Running> {
     let facts = fact::listen();
     let (orders, ordered) = bounded(limits::ALERT_ORDERS);
     let mut boot = [0; 8];
@@ -109,9 +113,11 @@ fn start(spec: AlertSpec, around: Around) -> std::io::Result<Running> {
         around,
         facts,
         facts_lost: fact::dropped(),
+        watch: None,
     };
     let body = move || {
-        desk.configure(spec);
+        let (spec, watched) = first;
+        desk.configure(spec, watched);
         desk.run(&ordered);
     };
     let thread = thread::spawn("alert", limits::STACK_WORKER_BYTES, body)?;
@@ -125,6 +131,8 @@ struct Desk {
     around: Around,
     facts: Receiver<Fact>,
     facts_lost: u64,
+    /// Certificates, once there is one to look at.
+    watch: Option<Watch>,
 }
 
 fn clock() -> Clock {
@@ -147,7 +155,7 @@ impl Desk {
                     self.take(&fact);
                 },
                 recv(orders) -> order => match order {
-                    Ok(Order::Configure(spec)) => self.configure(spec),
+                    Ok(Order::Configure(spec, watched)) => self.configure(spec, watched),
                     Ok(Order::End(by)) => return self.end(by),
                     Err(_) => return self.end(Instant::now()),
                 },
@@ -194,7 +202,7 @@ impl Desk {
     }
 
     /// Sinks that stay keep what they have to send.
-    fn configure(&mut self, spec: AlertSpec) {
+    fn configure(&mut self, spec: AlertSpec, watched: Vec<Watched>) {
         let stays = |name: &str| spec.sinks.iter().any(|sink| sink.name == name);
         self.outlets.retain(|name, outlet| {
             if !stays(name) {
@@ -216,9 +224,23 @@ impl Desk {
         }
         self.rules.configure(spec, clock());
         self.look();
+        self.watch(watched);
+    }
+
+    fn watch(&mut self, watched: Vec<Watched>) {
+        if let Some(watch) = &mut self.watch {
+            return watch.configure(watched);
+        }
+        if !watched.is_empty() {
+            let started = Watch::start(watched, &self.around.egress_allow);
+            let noted =
+                |error: &std::io::Error| log::error!("failed to watch certificates: {error}");
+            self.watch = started.inspect_err(noted).ok();
+        }
     }
 
     fn end(mut self, by: Instant) {
+        self.watch.take().into_iter().for_each(Watch::stop);
         // What was noted last, such as that it ends.
         while let Ok(fact) = self.facts.try_recv() {
             self.take(&fact);

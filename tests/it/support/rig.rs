@@ -143,6 +143,21 @@ impl Plan {
         (rig, input, output)
     }
 
+    /// Runs it with a stdout of which nobody reads anything; where it listens is not known.
+    pub(crate) fn start_unheard(self, stdout: Stdio) -> Rig {
+        let (mut command, folder, mark) = self.command();
+        let child = command.stdout(stdout).spawn().unwrap();
+        let pid = child.id().try_into().unwrap();
+        Rig {
+            child,
+            folder,
+            mark,
+            port: 0,
+            health_port: 0,
+            pid,
+        }
+    }
+
     /// Runs it to its end, for starts that are refused.
     pub(crate) fn refused(self) -> (Option<i32>, String) {
         let (mut command, folder, _) = self.command();
