@@ -2,10 +2,12 @@
 # Shows that what the gateway says about itself is understood by programs that are not ours.
 #
 #   scripts/receivers.sh            all parts
-#   scripts/receivers.sh PART..     these: prometheus
+#   scripts/receivers.sh PART..     these: prometheus otlp
 #
 #   prometheus   promtool finds nothing to say about /metrics; a real Prometheus scrapes it, knows
 #                every series of the dashboard, and 100,000 made-up names add none
+#   otlp         what is pushed is read by OpenTelemetry's own definitions (PyPI: opentelemetry-proto),
+#                which must know every field of it; traces hang together
 #
 # ONEMCP_BIN names a binary to use instead of building one. Needs bash, curl and python3; what
 # receives is taken from Debian (apt) into .build/receivers when it is not installed.
@@ -209,15 +211,53 @@ flood() {
     fi
 }
 
+# --- otlp ---------------------------------------------------------------------------------------
+
+# A Python that knows the definitions.
+definitions() {
+    local folder=$work/otlp-python
+    [ -x "$folder/bin/python" ] && "$folder/bin/python" -c "import opentelemetry.proto" 2>/dev/null ||
+        { python3 -m venv "$folder" && timeout "$fetch_limit_s" \
+            "$folder/bin/pip" install --quiet opentelemetry-proto; } >"$work/fetch.log" 2>&1 ||
+        return 1
+    echo "$folder/bin/python"
+}
+
+otlp_part() {
+    local python port
+    python=$(definitions) || {
+        skip "otlp: opentelemetry-proto cannot be had ($(tail -n 1 "$work/fetch.log"))"
+        return
+    }
+    port=$(free_port)
+    start_gateway --otlp-endpoint "http://127.0.0.1:$port" --otlp-interval 500 \
+        --otlp-headers "X-Key=hunter2-of-the-receiver"
+    local line
+    while IFS= read -r line; do
+        case $line in
+            ok\ *) ok "otlp: ${line#ok }" ;;
+            *) fail "otlp: ${line#FAIL }" ;;
+        esac
+    done < <(timeout "$driver_limit_s" "$python" "$drivers/otlp.py" "$port" "$url" 2>&1 ||
+        echo "FAIL the receiver ended with $?")
+    if grep -q hunter2 "$work/gateway.err"; then
+        fail "otlp: the log tells the key"
+    else
+        ok "otlp: the log does not tell the key"
+    fi
+    end_all
+}
+
 # ------------------------------------------------------------------------------------------------
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(prometheus)
+[ ${#parts[@]} -gt 0 ] || parts=(prometheus otlp)
 mkdir -p "$work/packages"
 build
 for part in "${parts[@]}"; do
     case $part in
         prometheus) prometheus_part ;;
+        otlp) otlp_part ;;
         *) give_up "unknown part: $part" ;;
     esac
 done

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
-use crate::base::{limits, sys};
+use crate::base::{limits, mask, sys};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::RpcError;
 use crate::mcp::trace::{SAMPLED, SpanId, TraceContext, TraceId};
@@ -84,7 +84,7 @@ pub enum Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        Value::Text(cut(text).to_owned())
+        Value::Text(told(text))
     }
 }
 
@@ -111,6 +111,8 @@ pub struct Record {
 pub struct Span {
     record: Option<Box<Record>>,
     began: Instant,
+    /// The tool or prompt that it asks for.
+    target: Option<String>,
     is_judged: bool,
 }
 
@@ -143,6 +145,7 @@ impl Span {
         Span {
             record: Some(Box::new(record)),
             began: Instant::now(),
+            target: None,
             is_judged: false,
         }
     }
@@ -157,14 +160,13 @@ impl Span {
         }
     }
 
-    /// What a request asks for. `name` and `uri` are the parameters of these names.
+    /// What a request asks for. `name` and `uri` are the parameters of these names. The name of
+    /// the span stays that of the method, until somebody knows that there is such a tool.
     pub fn set_request(&mut self, method: &str, name: Option<&str>, uri: Option<&str>) {
         self.set("mcp.method.name", method);
         let name = name.filter(|_| matches!(method, "tools/call" | "prompts/get"));
         if let Some(name) = name {
-            if let Some(record) = &mut self.record {
-                record.name = format!("{method} {}", cut(name));
-            }
+            self.target = Some(told(name));
             match method {
                 "tools/call" => {
                     self.set("gen_ai.operation.name", "execute_tool");
@@ -175,6 +177,13 @@ impl Span {
         }
         if let Some(uri) = uri.filter(|_| method.starts_with("resources/")) {
             self.set("mcp.resource.uri", uri);
+        }
+    }
+
+    /// There is the tool or prompt that it asks for.
+    pub fn is_about_it(&mut self) {
+        if let (Some(record), Some(target)) = (&mut self.record, self.target.take()) {
+            record.name = format!("{} {target}", record.name);
         }
     }
 
@@ -223,7 +232,7 @@ impl Span {
         let members = text.and_then(|text| Members::parse(text, 1, FROM_SERVER).ok());
         let message = members.and_then(|error| error.string("message").map(Cow::into_owned));
         if let (Some(record), Some(message)) = (&mut self.record, message) {
-            record.error = Some(cut(&message).to_owned());
+            record.error = Some(told(&message));
         }
     }
 
@@ -233,9 +242,9 @@ impl Span {
         let Some(record) = &mut self.record else {
             return;
         };
-        record.error = error.map(|message| cut(message).to_owned());
-        let told = ["error.type", "rpc.response.status_code"];
-        record.attributes.retain(|(key, _)| !told.contains(key));
+        record.error = error.map(told);
+        let judged = ["error.type", "rpc.response.status_code"];
+        record.attributes.retain(|(key, _)| !judged.contains(key));
     }
 }
 
@@ -264,13 +273,15 @@ impl From<i64> for Value {
     }
 }
 
-/// As much of a text as a span tells.
-fn cut(text: &str) -> &str {
+/// As much of a text as a span tells: no secret, and not too much.
+fn told(text: &str) -> String {
+    let mut text = mask::masked(text).into_owned();
     let mut end = text.len().min(limits::SPAN_TEXT_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    text.truncate(end);
+    text
 }
 
 fn new_trace_id() -> TraceId {

@@ -124,6 +124,10 @@ metrics! {
         "What was to be written or sent, and was not.";
     LOG_LOST: "onemcp_log_lines_lost_total", Kind::Counter, [],
         "Log lines that no destination took.";
+    SPANS_DROPPED: "onemcp_spans_dropped_total", Kind::Counter, [],
+        "Finished spans that did not reach the receiver of OTLP.";
+    PUSHES: "onemcp_otlp_pushes_total", Kind::Counter, ["signal", "outcome"],
+        "Requests to the receiver of OTLP: taken, or given up after all tries.";
 
     ROUTER_QUEUE: "onemcp_router_queue_events", Kind::Gauge, [],
         "What servers report and the router has not taken yet.";

@@ -9,6 +9,7 @@ pub mod resource;
 pub mod spans;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,27 @@ pub struct Spec {
     pub trace_percent: Option<u32>,
     /// Between two pushes of metrics.
     pub interval: Duration,
+}
+
+/// What can be pushed.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    Traces,
+    Metrics,
+}
+
+/// Pushes of each signal that were taken, and that were given up.
+static TAKEN: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static GIVEN_UP: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Signal, outcome and number of all pushes so far.
+pub fn pushes() -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    let signals = [("traces", Signal::Traces), ("metrics", Signal::Metrics)];
+    signals.into_iter().flat_map(|(name, signal)| {
+        let count = |counts: &[AtomicU64; 2]| counts[signal as usize].load(Ordering::Relaxed);
+        [("taken", count(&TAKEN)), ("given_up", count(&GIVEN_UP))]
+            .map(|(outcome, count)| (name, outcome, count))
+    })
 }
 
 /// What there is to tell of metrics.
@@ -174,7 +196,7 @@ impl Pusher {
 
     fn push_spans(&mut self, time: Option<Duration>) {
         let body = spans::body(&self.resource, &self.batch);
-        if !self.road.push(&self.traces_url, &body, time) {
+        if !self.push(Signal::Traces, &body, time) {
             span::count_dropped(self.batch.len());
         }
         self.batch.clear();
@@ -189,7 +211,18 @@ impl Pusher {
             return;
         };
         let body = metrics::body(&self.resource, &families, span);
-        self.road.push(&self.metrics_url, &body, time);
+        self.push(Signal::Metrics, &body, time);
+    }
+
+    fn push(&mut self, signal: Signal, body: &[u8], time: Option<Duration>) -> bool {
+        let url = match signal {
+            Signal::Traces => &self.traces_url,
+            Signal::Metrics => &self.metrics_url,
+        };
+        let is_taken = self.road.push(url, body, time);
+        let counts = if is_taken { &TAKEN } else { &GIVEN_UP };
+        counts[signal as usize].fetch_add(1, Ordering::Relaxed);
+        is_taken
     }
 
     /// The last words, if the receiver takes any.
