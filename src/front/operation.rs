@@ -80,6 +80,7 @@ impl Operation {
 
     /// It is about this tool or prompt.
     pub fn is_about(&self, meter: Option<Arc<Meter>>) {
+        self.judge(Span::is_about_it);
         self.meter.set(meter);
     }
 

@@ -111,6 +111,8 @@ pub struct Record {
 pub struct Span {
     record: Option<Box<Record>>,
     began: Instant,
+    /// The tool or prompt that it asks for.
+    target: Option<String>,
     is_judged: bool,
 }
 
@@ -143,6 +145,7 @@ impl Span {
         Span {
             record: Some(Box::new(record)),
             began: Instant::now(),
+            target: None,
             is_judged: false,
         }
     }
@@ -157,14 +160,13 @@ impl Span {
         }
     }
 
-    /// What a request asks for. `name` and `uri` are the parameters of these names.
+    /// What a request asks for. `name` and `uri` are the parameters of these names. The name of
+    /// the span stays that of the method, until somebody knows that there is such a tool.
     pub fn set_request(&mut self, method: &str, name: Option<&str>, uri: Option<&str>) {
         self.set("mcp.method.name", method);
         let name = name.filter(|_| matches!(method, "tools/call" | "prompts/get"));
         if let Some(name) = name {
-            if let Some(record) = &mut self.record {
-                record.name = format!("{method} {}", told(name));
-            }
+            self.target = Some(told(name));
             match method {
                 "tools/call" => {
                     self.set("gen_ai.operation.name", "execute_tool");
@@ -175,6 +177,13 @@ impl Span {
         }
         if let Some(uri) = uri.filter(|_| method.starts_with("resources/")) {
             self.set("mcp.resource.uri", uri);
+        }
+    }
+
+    /// There is the tool or prompt that it asks for.
+    pub fn is_about_it(&mut self) {
+        if let (Some(record), Some(target)) = (&mut self.record, self.target.take()) {
+            record.name = format!("{} {target}", record.name);
         }
     }
 

@@ -142,6 +142,7 @@ impl<'a> Request<'a> {
         let method = self.message.string("method").unwrap_or_default();
         let mut span = Span::begin(Role::Client, method.to_string(), Some(parent));
         span.set_request(&method, text("name").as_deref(), text("uri").as_deref());
+        span.is_about_it();
         span.set("onemcp.server", towards.server);
         span.set(
             "jsonrpc.request.id",

@@ -2,18 +2,21 @@
 //! of OTLP, which may be slow, refuse, or not be there.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::fidelity::{call, mirror};
 use crate::support::eventually;
 use crate::support::remote::{Script, Seen, Wire};
-use crate::support::rig::{Plan, Rig};
+use crate::support::rig::{Plan, Rig, signal};
 use crate::support::servers::{everything, with};
 use crate::support::session::{Session, tool_call};
+use crate::support::sse;
 use crate::support::stateless::Client;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -122,6 +125,21 @@ fn a_stateless_request_carries_its_trace_into_a_session() {
     let request = client.request(&json!(1), "tools/call", &params);
     let seen = client.send(&request.with("traceparent", PARENT)).json();
     assert_eq!(seen["result"]["_meta"]["traceparent"], PARENT, "{seen}");
+    rig.stop();
+}
+
+#[test]
+fn a_message_on_a_channel_belongs_to_the_trace_of_its_own_request() {
+    let script = Script::start(|_, _| false);
+    let rig = Rig::start(json!({"web": script.entry()}));
+    let mut client = sse::Client::open(rig.port, "/sse", "2025-06-18", json!({}));
+    let body = tool_call(&json!("a"), "web_1mcp_t", &json!({}));
+    client.post_with(&body, ("traceparent", PARENT));
+    client.answer(&json!("a"));
+    assert_eq!(last_call(&script).header("traceparent"), Some(PARENT));
+    client.post(tool_call(&json!("b"), "web_1mcp_t", &json!({})));
+    client.answer(&json!("b"));
+    assert_eq!(last_call(&script).header("traceparent"), None);
     rig.stop();
 }
 
@@ -274,7 +292,9 @@ fn a_trace_begins_here_and_failures_are_told() {
     let below = receiver.one("tools/call test_error_handling", CLIENT);
     assert_eq!(below["traceId"], failed["traceId"]);
     assert_eq!(attributes(&below)["error.type"], "tool_error");
-    let unknown = receiver.one("tools/call none", SERVER);
+    // What does not exist makes no names.
+    let unknown = receiver.one("tools/call", SERVER);
+    assert_eq!(attributes(&unknown)["gen_ai.tool.name"], "none");
     assert_eq!(attributes(&unknown)["error.type"], "-32602");
     assert_ne!(unknown["traceId"], failed["traceId"]);
     let message = unknown["status"]["message"].as_str().unwrap();
@@ -327,6 +347,37 @@ fn metrics_are_pushed_under_the_names_of_the_conventions() {
     let durations = find("mcp.server.operation.duration").unwrap();
     assert_eq!(durations["unit"], "s");
     assert_eq!(durations["histogram"]["aggregationTemporality"], 2);
+    rig.stop();
+}
+
+#[test]
+fn a_reload_switches_traces_off_and_brings_another_key() {
+    let receiver = Receiver::start();
+    let rig = receiver.plan(json!({"mirror": mirror()})).start();
+    let mut session = rig.session();
+    mirrored(&mut session, CALL, &[]);
+    receiver.one("tools/call mirror", CLIENT);
+    let file = rig.folder().join("mcp.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    config["gateway"]["features"]["traces"] = false.into();
+    config["gateway"]["otlp"]["headers"]["X-Key"] = "another-key".into();
+    fs::write(&file, config.to_string()).unwrap();
+    signal(rig.pid, Signal::HUP);
+    let plain = r#"{"name":"mirror","arguments":{"n":1.10}}"#;
+    eventually("calls leave as they came", || {
+        mirrored(&mut session, CALL, &[]) == plain
+    });
+    // Metrics go on, with the new key.
+    eventually("the new key is used", || {
+        let seen = receiver.script.seen();
+        seen.iter()
+            .any(|seen| seen.header("X-Key") == Some("another-key"))
+    });
+    let log = rig.stderr();
+    assert!(
+        !log.contains("hunter2") && !log.contains("another-key"),
+        "{log}"
+    );
     rig.stop();
 }
 

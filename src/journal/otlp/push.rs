@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::secret::Secret;
 use crate::base::{limits, sys};
-use crate::net::client::{Client, Method, Request, Response};
+use crate::net::client::{Client, Method, Request};
 use crate::net::stop::Stop;
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
@@ -66,13 +66,8 @@ impl Road {
 
     /// Whether the receiver took it. `time`: set when the gateway ends; then it is tried once.
     pub fn push(&mut self, url: &str, body: &[u8], time: Option<Duration>) -> bool {
-        let is_half_open = self.health.failures >= limits::OTLP_BREAKER;
-        let tries = match time.is_some() || is_half_open {
-            true => 1,
-            false => limits::OTLP_TRIES,
-        };
         let mut pause = limits::OTLP_PAUSE;
-        for left in (0..tries).rev() {
+        for left in (0..self.tries(time)).rev() {
             let failure = match self.post(url, body, time.unwrap_or(limits::OTLP_REQUEST)) {
                 Ok(()) => {
                     self.taken();
@@ -99,6 +94,14 @@ impl Road {
             pause *= 2;
         }
         false
+    }
+
+    fn tries(&self, time: Option<Duration>) -> u32 {
+        let is_half_open = self.health.failures >= limits::OTLP_BREAKER;
+        match time.is_some() || is_half_open {
+            true => 1,
+            false => limits::OTLP_TRIES,
+        }
     }
 
     /// True when the gateway ended meanwhile.
@@ -154,7 +157,7 @@ impl Road {
             later: Some(None),
         })?;
         let status = response.status();
-        let after = retry_after(&response);
+        let after = response.header("retry-after").and_then(retry_in);
         response.set_deadline(Some(Instant::now() + time));
         let answer = response.read_to_end(limits::OTLP_ANSWER_BYTES);
         let answer = answer.unwrap_or_default();
@@ -182,8 +185,8 @@ impl Road {
 }
 
 /// In seconds. A date is not understood: then the pause is ours.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.header("retry-after")?.trim().parse().ok()?;
+fn retry_in(value: &str) -> Option<Duration> {
+    let seconds = value.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -208,7 +211,43 @@ fn shortened(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::partial;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use crossbeam_channel::bounded;
+
+    use super::{Road, partial, retry_in};
+    use crate::base::limits;
+    use crate::net::client::{Client, ClientOptions};
+
+    #[test]
+    fn who_takes_nothing_is_left_alone_and_then_tried_once() {
+        let client = Client::new(&ClientOptions::default()).expect("a client");
+        let (_end, ended) = bounded(0);
+        let mut road = Road::new(client, Arc::default(), ended, "r".to_owned());
+        assert_eq!(road.tries(None), limits::OTLP_TRIES);
+        for _ in 1..limits::OTLP_BREAKER {
+            road.given_up("x");
+            assert_eq!(road.rests_until(), None);
+        }
+        road.given_up("x");
+        let until = road.rests_until().expect("a rest");
+        assert!(until > Instant::now() && until <= Instant::now() + limits::OTLP_REST);
+        assert_eq!(road.tries(None), 1);
+        road.taken();
+        assert_eq!(road.rests_until(), None);
+        assert_eq!(road.tries(None), limits::OTLP_TRIES);
+        assert_eq!(road.tries(Some(limits::OTLP_END)), 1);
+    }
+
+    #[test]
+    fn a_receiver_may_say_when_it_wants_to_be_asked_again() {
+        let seconds = |text| retry_in(text).map(|time| time.as_secs());
+        assert_eq!(seconds(" 7 "), Some(7));
+        for date in ["", "-1", "x", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+            assert_eq!(seconds(date), None, "{date}");
+        }
+    }
 
     #[test]
     fn what_was_refused_in_part_is_told() {

@@ -74,6 +74,14 @@ impl Client {
         );
     }
 
+    /// The same with a header.
+    #[track_caller]
+    pub(crate) fn post_with(&mut self, body: &str, (name, value): (&str, &str)) {
+        let request = Request::post(&self.endpoint, body).with(name, value);
+        let reply = self.connection.exchange(&request);
+        assert_eq!(reply.status(), 202, "{reply:?}");
+    }
+
     #[track_caller]
     pub(crate) fn notify(&mut self, method: &str, params: Value) {
         let body = json!({"jsonrpc": "2.0", "method": method, "params": params});
