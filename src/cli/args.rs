@@ -766,8 +766,8 @@ fn client_named(name: &str) -> Result<Client, UsageError> {
         "vscode" | "code" => Ok(Client::VsCode),
         "1mcp" => Ok(Client::OneMcp),
         _ => Err(UsageError(format!(
-            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, with --from \
-             FILE for any other program"
+            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, and for any \
+             other program --from FILE"
         ))),
     }
 }

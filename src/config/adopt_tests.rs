@@ -48,7 +48,9 @@ fn other_words_for_the_same() {
         &[],
     );
     check(
-        json!({"command": "c", "env": {"N": 8, "B": true, "G": null}, "args": [1, "a"], "cwd": "/"}),
+        json!({
+            "command": "c", "env": {"N": 8, "B": true, "G": null}, "args": [1, "a"], "cwd": "/",
+        }),
         json!({"command": "c", "env": {"N": "8", "B": "true"}, "args": ["1", "a"], "cwd": "/"}),
         &[],
     );

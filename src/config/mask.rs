@@ -67,33 +67,24 @@ const TOKEN_BEGINNINGS: &[&str] = &[
 /// Parts of a path or words of this length that mix letters and digits are taken for keys.
 const KEY_LENGTH: usize = 20;
 
-/// Keys of tables (alerts, secret providers) whose texts are words of ours or names.
+/// Keys of tables (alerts, providers of secrets) whose texts are words of ours, names or paths.
 const TABLE_WORDS: &[&str] = &[
-    "name",
     "type",
-    "kind",
-    "rule",
-    "rules",
-    "events",
-    "on",
+    "minSeverity",
     "severity",
     "sinks",
-    "sink",
-    "provider",
-    "format",
-    "shape",
-    "path",
-    "directory",
-    "file",
-    "mount",
-    "tokenFile",
-    "keyFile",
-    "auth",
-    "role",
     "servers",
+    "providers",
+    "directory",
+    "sealed",
+    "keyFile",
+    "mount",
+    "path",
+    "field",
     "namespace",
-    "prefix",
-    "description",
+    "tokenFile",
+    "role",
+    "caFile",
 ];
 
 /// What a text is, by where it stands.
@@ -266,16 +257,22 @@ fn role_of_setting(path: &[&str]) -> Role {
     });
     match (row, names.last()) {
         (Some(row), Some(last)) if matches!(row.kind, Kind::Table(_)) => {
-            if TABLE_WORDS.contains(last) {
-                Role::Open
-            } else {
-                Role::Secret
-            }
+            role_in_table(&names, last)
         }
         (Some(row), _) if row.secret => Role::Secret,
         (Some(row), _) if matches!(row.kind, Kind::Url) => Role::Url,
         (Some(_), _) => Role::Open,
         (None, _) => Role::Word,
+    }
+}
+
+fn role_in_table(path: &[&str], key: &str) -> Role {
+    match key {
+        _ if path.contains(&"env") || path.contains(&"headers") => Role::Secret,
+        "command" => Role::Word,
+        "vault" | "proxy" => Role::Url,
+        _ if TABLE_WORDS.contains(&key) => Role::Open,
+        _ => Role::Secret,
     }
 }
 
@@ -392,7 +389,7 @@ fn split_before(text: &str, at: char) -> (&str, &str) {
 mod tests {
     use serde_json::json;
 
-    use super::{covered_url, covered_word, document, entry, tells_nothing};
+    use super::{SETTINGS, covered_url, covered_word, document, entry, setting, tells_nothing};
     use crate::config::document::{Lines, Notes, parse};
     use crate::config::problem::Scope;
 
@@ -503,5 +500,38 @@ mod tests {
         let lines = Lines::new("f", text);
         let root = parse(&lines, &mut Notes::new(Scope::File)).unwrap();
         assert_eq!(document(text, &root), text.replace("v\\n", "********"));
+    }
+
+    #[test]
+    fn tables_of_settings() {
+        let row = |key: &str| SETTINGS.iter().find(|row| row.key == key).unwrap();
+        let given = json!({"sinks": {
+            "chat": {"type": "slack", "url": "https://hooks/x", "minSeverity": "error"},
+            "page": {"type": "pagerduty", "routingKey": "${SECRET:page}"},
+            "run": {"command": ["tell", "--token", "x"], "env": {"path": "x"}},
+        }});
+        let expect = json!({"sinks": {
+            "chat": {"type": "slack", "url": "********", "minSeverity": "error"},
+            "page": {"type": "pagerduty", "routingKey": "${SECRET:page}"},
+            "run": {"command": ["tell", "--token", "********"], "env": {"path": "********"}},
+        }});
+        assert_eq!(setting(row("alerts"), &given), expect);
+        let given = json!([
+            "environment",
+            {"command": ["op", "read", "op://vault/{name}"], "timeout": 5000},
+            {"vault": "https://user:pass@vault:8200", "mount": "kv", "tokenFile": "/run/token"},
+        ]);
+        let expect = json!([
+            "environment",
+            {"command": ["op", "read", "op://vault/{name}"], "timeout": 5000},
+            {"vault": "https://********@vault:8200", "mount": "kv", "tokenFile": "/run/token"},
+        ]);
+        assert_eq!(setting(row("secrets.providers"), &given), expect);
+        let headers = json!(["a=b", "c=${C}"]);
+        assert_eq!(
+            setting(row("otlp.headers"), &headers),
+            json!(["a=********", "c=${C}"])
+        );
+        assert_eq!(setting(row("port"), &json!(1)), json!(1));
     }
 }

@@ -179,7 +179,8 @@ mod tests {
     fn members_come_behind_what_is_there() {
         check(
             "{\n  \"s\": {\n    \"a\": 1\n  }\n}\n",
-            "{\n  \"s\": {\n    \"a\": 1,\n    \"b\": {\n      \"x\": [1]\n    },\n    \"c\": 2\n  }\n}\n",
+            "{\n  \"s\": {\n    \"a\": 1,\n    \"b\": {\n      \"x\": [1]\n    },\n    \
+             \"c\": 2\n  }\n}\n",
         );
         check(
             "{\"s\": {}}",
@@ -187,7 +188,8 @@ mod tests {
         );
         check(
             "{\n\t\"z\": 1, // why\n}",
-            "{\n\t\"z\": 1, // why\n\t\"s\": {\n\t\t\"b\": {\n\t\t\t\"x\": [1]\n\t\t},\n\t\t\"c\": 2\n\t}\n}",
+            "{\n\t\"z\": 1, // why\n\t\"s\": {\n\t\t\"b\": {\n\t\t\t\"x\": [1]\n\t\t},\n\t\t\
+             \"c\": 2\n\t}\n}",
         );
     }
 
@@ -195,7 +197,8 @@ mod tests {
     fn comments_and_commas_stay() {
         let text = "{\n  \"s\": {\n    \"a\": 1 // one, two\n    /* , */\n    // last\n  }\n}";
         let out = add(text, "s", &one()).unwrap();
-        let expect = "{\n  \"s\": {\n    \"a\": 1, // one, two\n    /* , */\n    // last\n    \"n\": 1\n  }\n}";
+        let expect = "{\n  \"s\": {\n    \"a\": 1, // one, two\n    /* , */\n    // last\n    \
+                      \"n\": 1\n  }\n}";
         assert_eq!(out, expect);
         let text = "{\"s\": {\"a\": 1, /* x */}}";
         assert_eq!(

@@ -328,19 +328,23 @@ impl<'a> Stateless<'a> {
             progress_token: request.params.progress_token(),
         };
         let task_key = place.world.fixed.task_key.clone();
-        if let Some(back) = self.returned(&server, request, &bound)? {
-            let mut call = back.call.resumed(request.id);
+        let relayed = |mut call: Outstanding, from_stateless, about, back| {
             call.operation = Some(request.operation.hand_over());
-            return Ok(Step::Relayed(Relayed {
+            Step::Relayed(Relayed {
                 call,
-                from_stateless: false,
+                from_stateless,
                 method,
-                about: key.value,
+                about,
                 terms: *terms,
                 bound,
                 task_key,
-                back: Some(Box::new(back.kept)),
-            }));
+                back,
+            })
+        };
+        if let Some(back) = self.returned(&server, request, &bound)? {
+            let call = back.call.resumed(request.id);
+            let kept = Some(Box::new(back.kept));
+            return Ok(relayed(call, false, key.value, kept));
         }
         let lease = server.link_for(&caller)?;
         let text = request.envelope.text;
@@ -362,18 +366,8 @@ impl<'a> Stateless<'a> {
         }
         let call = lease.link.call(&outgoing, next_caller(), mail.sender())?;
         let timeout = server.config.request_timeout;
-        let mut call = Outstanding::new(call, request.id, lease, timeout);
-        call.operation = Some(request.operation.hand_over());
-        Ok(Step::Relayed(Relayed {
-            call,
-            from_stateless: is_stateless,
-            method,
-            about: key.value,
-            terms: *terms,
-            bound,
-            task_key,
-            back: None,
-        }))
+        let call = Outstanding::new(call, request.id, lease, timeout);
+        Ok(relayed(call, is_stateless, key.value, None))
     }
 
     /// The parked call that the client comes back to. A state of a server that is stateless itself

@@ -1,5 +1,6 @@
-//! `--health-listen`: health and metrics alone, on an address of its own, for probes that should not depend on
-//! the listener of clients. It opens before the servers start and closes after they ended.
+//! `--health-listen`: health and metrics alone, on an address of its own, for probes that should
+//! not depend on the listener of clients. It opens before the servers start and closes after they
+//! ended.
 //!
 //! Absent on purpose: everything that is not read-only.
 

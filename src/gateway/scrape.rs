@@ -17,12 +17,12 @@ use crate::journal::fact;
 use crate::journal::metrics::sample::Samples;
 use crate::journal::metrics::table::{
     BUILD, CATALOGUE, CONFIG_GENERATION, CONFIG_RELOADED, CONNECTIONS, CPU, FACTS_DROPPED, HEALTH,
-    MAX_FILES, MEMORY_LIMIT, OPEN_FILES, PARKED, PUSHES, RESIDENT, SERIES, SERVER_CALLS,
+    LOG_LOST, MAX_FILES, MEMORY_LIMIT, OPEN_FILES, PARKED, PUSHES, RESIDENT, SERIES, SERVER_CALLS,
     SERVER_PROCESSES, SERVER_QUEUE, SERVER_RESTARTS, SERVER_STATE, SERVER_WAITING, SERVERS,
     SESSIONS, SPANS_DROPPED, STARTED, STREAMS, THREADS, VIRTUAL,
 };
 use crate::journal::metrics::{self, meter};
-use crate::journal::{otlp, span};
+use crate::journal::{otlp, ring, span};
 use crate::mcp::list::ListKind;
 use crate::relay::world::World;
 use crate::upstream::server::State;
@@ -78,6 +78,7 @@ impl Scrape {
         self.clients(samples);
         samples.add(&SERIES, &[], meter::entries() as f64);
         samples.add(&FACTS_DROPPED, &[], fact::dropped() as f64);
+        samples.add(&LOG_LOST, &[], ring::lost() as f64);
         samples.add(&SPANS_DROPPED, &[], span::dropped() as f64);
         for (signal, outcome, count) in otlp::pushes() {
             samples.add(&PUSHES, &[signal, outcome], count as f64);

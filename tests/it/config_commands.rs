@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use onemcp::config::settings::{Flags, Kind, SETTINGS};
+use onemcp::config::settings::{Flags, Kind, SETTINGS, Setting};
 use onemcp::config::{Environment, load_file, schema};
 use onemcp::secrets::store::Store;
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn samples() -> Vec<Value> {
 fn the_schema_says_what_the_gateway_says() {
     let schema = schema::schema();
     let folder = Folder::new();
-    let check = |document: &Value, about: &str, value: &Value, is_table: bool| {
+    let check = |document: &Value, about: &str, value: &Value| {
         let path = folder.write("mcp.json", &document.to_string());
         let environment = Environment::new();
         let loaded = load_file(
@@ -146,7 +146,7 @@ fn the_schema_says_what_the_gateway_says() {
         let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
         if problems.iter().all(|problem| !problem.is_error()) && !is_blank {
             assert!(found.is_empty(), "{about} {value}: {found:?}");
-        } else if !value.is_string() && !value.is_array() && !value.is_null() && !is_table {
+        } else if !value.is_string() && !value.is_array() && !value.is_null() {
             assert!(!found.is_empty(), "{about} {value}: {problems:?}");
         }
     };
@@ -161,21 +161,76 @@ fn the_schema_says_what_the_gateway_says() {
                 entry = json!({"command": "x"});
             }
             entry[key] = value.clone();
-            check(&json!({"mcpServers": {"a": entry}}), key, &value, false);
+            check(&json!({"mcpServers": {"a": entry}}), key, &value);
         }
     }
-    for row in SETTINGS.iter().filter(|row| row.in_file) {
+    let is_simple = |row: &&Setting| row.in_file && !matches!(row.kind, Kind::Table(_));
+    for row in SETTINGS.iter().filter(is_simple) {
         for value in samples() {
             let gateway = row
                 .key
                 .rsplit('.')
                 .fold(value.clone(), |inner, name| json!({name: inner}));
-            // What a table holds is its owner's matter.
-            let is_table = matches!(row.kind, Kind::Table(_));
             let document = json!({"mcpServers": {}, "gateway": gateway});
-            check(&document, row.key, &value, is_table);
+            check(&document, row.key, &value);
         }
     }
+}
+
+#[test]
+fn tables_are_judged_alike() {
+    let schema = schema::schema();
+    let folder = Folder::new();
+    let check = |gateway: Value, is_good: bool| {
+        let document = json!({"mcpServers": {}, "gateway": gateway});
+        let path = folder.write("mcp.json", &document.to_string());
+        let loaded = load_file(
+            Path::new(&path),
+            &Flags::default(),
+            &Environment::new(),
+            &Store::default(),
+        );
+        let found = mistakes(&schema, &document);
+        assert_eq!(loaded.is_ok(), is_good, "{document}: {loaded:?}");
+        assert_eq!(found.is_empty(), is_good, "{document}: {found:?}");
+    };
+    let alerts = json!({
+        "sinks": {
+            "hook": {"type": "webhook", "url": "https://example.com/x", "secret": "s",
+                "headers": {"X-Team": "a"}, "minSeverity": "error", "timeout": 5000},
+            "chat": {"type": "slack", "url": "https://example.com/y", "proxy": "environment"},
+            "page": {"type": "pagerduty", "routingKey": "k"},
+            "run": {"type": "command", "command": ["tell", "me"], "env": {"A": "b"}},
+            "log": {"type": "log"},
+        },
+        "rules": {
+            "serverDown": {"severity": "critical", "cooldown": 60_000, "servers": ["a"]},
+            "drops": false,
+        },
+    });
+    check(json!({"alerts": alerts}), true);
+    for (at, value) in [
+        ("/sinks/hook/type", json!("smoke")),
+        ("/sinks/hook/timeout", json!(1)),
+        ("/sinks/hook/headers", json!([])),
+        ("/sinks/run/command", json!("tell me")),
+        ("/rules/serverDown", json!({"severty": "error"})),
+        ("/rules/serverDown/severity", json!("loud")),
+        ("/rules/drops", json!(1)),
+    ] {
+        let mut alerts = alerts.clone();
+        *alerts.pointer_mut(at).unwrap() = value;
+        check(json!({"alerts": alerts}), false);
+    }
+    let kubernetes = json!({"role": "onemcp"});
+    let providers = json!([
+        "directories", "environment", "sealed", {"directory": "/etc/keys"},
+        {"sealed": "keys.sealed", "keyFile": "/etc/onemcp/key"},
+        {"command": ["op", "read", "op://vault/{name}"], "env": {"A": "b"}, "timeout": 5000},
+        {"vault": "https://vault:8200", "mount": "kv", "kubernetes": kubernetes},
+    ]);
+    check(json!({"secrets": {"providers": providers}}), true);
+    check(json!({"secrets": {"providers": 1}}), false);
 }
 
 // What is in force.
@@ -203,7 +258,12 @@ fn guarded(folder: &Folder) -> Vec<(&'static str, &'static str)> {
         "gateway": {
             "port": 4000,
             "otlp": {"headers": {"authorization": "canary-8"}},
-            "alerts": {"sinks": [{"name": "chat", "type": "slack", "url": "https://x/canary-9"}]},
+            "alerts": {"sinks": {
+                "chat": {"type": "slack", "url": "https://x/canary-9"},
+                "hook": {"type": "webhook", "url": "https://x", "secret": "canary-9"},
+                "page": {"type": "pagerduty", "routingKey": "canary-9"},
+                "run": {"type": "command", "command": ["tell", "--token", "canary-9"]},
+            }},
         },
     });
     folder.write("mcp.json", &text.to_string());
@@ -580,8 +640,14 @@ fn what_was_imported_is_a_good_configuration() {
 #[test]
 fn what_people_wrote_stays() {
     let folder = home("cursor");
-    let own = "{\n  // mine\n  \"mcpServers\": {\n    \"figma\": { \"command\": \"mine\" }, // kept\n    \
-               \"last\": { \"command\": \"x\", \"env\": { \"K\": \"CANARYown\" } }\n  }\n}\n";
+    let own = r#"{
+  // mine
+  "mcpServers": {
+    "figma": { "command": "mine" }, // kept
+    "last": { "command": "x", "env": { "K": "CANARYown" } }
+  }
+}
+"#;
     std::fs::create_dir_all(folder.0.join("real")).unwrap();
     let real = folder.write("real/mcp.json", own);
     std::fs::set_permissions(&real, PermissionsExt::from_mode(0o644)).unwrap();

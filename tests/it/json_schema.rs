@@ -23,6 +23,12 @@ fn judge(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<St
             "enum" => rule.as_array().unwrap().contains(value),
             "minimum" => value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|n| n <= rule.as_f64().unwrap()),
+            "anyOf" => rule.as_array().unwrap().iter().any(|one| {
+                let mut inner = Vec::new();
+                judge(root, one, value, at, &mut inner);
+                inner.is_empty()
+            }),
+            "maxItems" => value.as_array().is_none_or(|a| a.len() <= number(rule)),
             "minItems" => value.as_array().is_none_or(|a| a.len() >= number(rule)),
             "maxProperties" => value.as_object().is_none_or(|o| o.len() <= number(rule)),
             "minLength" => value

@@ -67,6 +67,14 @@ fn lost(lines: &[Value]) -> u64 {
     notices.filter_map(|line| line["count"].as_u64()).sum()
 }
 
+/// The same as metrics have it.
+fn lines_lost(rig: &Rig) -> f64 {
+    let page = rig.get("/metrics").text;
+    let name = "onemcp_log_lines_lost_total ";
+    let value = page.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
 /// More than waits for a destination that takes nothing: twice two MiB, about 2 KiB a line.
 const TOO_MANY: usize = 2600;
 
@@ -273,7 +281,9 @@ fn a_full_stdout_holds_nobody_up() {
 fn stderr_on_a_full_device_holds_nobody_up() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let rig = quiet().arg("--log-arguments").stderr(full.into()).start();
+    assert_eq!(lines_lost(&rig), 0.0);
     flood(&rig);
+    assert!(lines_lost(&rig) > 0.0);
     rig.stop();
 }
 

@@ -13,7 +13,7 @@ use crate::repo::read;
 use crate::support::http::{Connection, Reply, Request};
 use crate::support::rig::{Plan, Rig, signal};
 use crate::support::servers::{everything, hostile, with};
-use crate::support::session::tool_call;
+use crate::support::session::{request, tool_call};
 use crate::support::stateless::Client;
 use crate::support::{PATIENCE, eventually};
 
@@ -279,10 +279,11 @@ fn names_that_nobody_offers_add_no_series() {
     let mut batch = |number: usize| {
         let call = |at: usize| match at % 3 {
             0 => tool_call(&json!(at), &format!("tool-{number}-{at}"), &json!({})),
-            1 => format!("{{\"jsonrpc\":\"2.0\",\"id\":{at},\"method\":\"m{number}/{at}\"}}"),
-            _ => format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":{at},\"method\":\"prompts/get\",\"params\":{{\"name\":\"p{number}{at}\"}}}}"
-            ),
+            1 => request(&json!(at), &format!("m{number}/{at}"), &json!({})),
+            _ => {
+                let params = json!({"name": format!("p{number}{at}")});
+                request(&json!(at), "prompts/get", &params)
+            }
         };
         let calls: Vec<String> = (0..limits::BATCH_MESSAGES).map(call).collect();
         assert_eq!(session.post(format!("[{}]", calls.join(","))).status(), 200);

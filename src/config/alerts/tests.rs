@@ -93,8 +93,9 @@ fn mistakes_have_their_place() {
         &["f:1:48: sinks.a.command: names no program"],
     );
     check(
-        r#"{"sinks": {"a": {"type": "webhook", "url": "http://h/", "headers": {"Onemcp-Id": ""}}}}"#,
-        &["f:1:82: sinks.a.headers.Onemcp-Id: is a header of ours"],
+        r#"{"sinks": {"a": {"type": "webhook", "url": "http://h/",
+                "headers": {"Onemcp-Id": ""}}}}"#,
+        &["f:2:42: sinks.a.headers.Onemcp-Id: is a header of ours"],
     );
     check(
         r#"{"rules": {"serverUp": {}, "drops": {"count": 0, "days": 1}}}"#,

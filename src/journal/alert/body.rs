@@ -74,7 +74,10 @@ fn slack(alert: &Alert, speaker: &Speaker) -> Value {
         (_, Severity::Warning) => ":warning:",
         (_, Severity::Info) => ":information_source:",
     };
-    let plain = |text: &str, most: usize| json!({"type": "plain_text", "text": one_line(text, most), "emoji": false});
+    let plain = |text: &str, most: usize| {
+        let text = one_line(text, most);
+        json!({"type": "plain_text", "text": text, "emoji": false})
+    };
     let facts = circumstances(alert, speaker);
     let facts = facts.iter().map(|(name, value)| format!("{name}: {value}"));
     let facts = facts.collect::<Vec<_>>().join("  |  ");

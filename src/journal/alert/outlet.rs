@@ -297,3 +297,7 @@ pub fn lost(name: &str, count: u64) -> Fact {
     let what = lost_subject(name);
     Fact::Lost { what, count }
 }
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;

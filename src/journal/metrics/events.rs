@@ -7,8 +7,8 @@ use prometheus::IntCounterVec;
 
 use crate::journal::fact::{Fact, Refused, Turn};
 use crate::journal::metrics::table::{
-    CONFIG_RELOADS, HTTP_REFUSED, LIST_CHANGED, PARKED_EXPIRED, REFUSALS, SERVER_TURNS,
-    TOOLS_CHANGED,
+    CONFIG_RELOADS, HTTP_REFUSED, LIST_CHANGED, LOST, PARKED_EXPIRED, REFUSALS, SERVER_TURNS,
+    SINK_FAILURES, TOOLS_CHANGED,
 };
 use crate::journal::metrics::{counters, is_recording, meter};
 use crate::mcp::list::ListKind;
@@ -21,6 +21,8 @@ struct Events {
     http_refused: IntCounterVec,
     list_changed: IntCounterVec,
     parked_expired: IntCounterVec,
+    sink_failures: IntCounterVec,
+    lost: IntCounterVec,
 }
 
 /// `None` when the registry refuses one.
@@ -33,6 +35,8 @@ static EVENTS: LazyLock<Option<Events>> = LazyLock::new(|| {
         http_refused: counters(&HTTP_REFUSED)?,
         list_changed: counters(&LIST_CHANGED)?,
         parked_expired: counters(&PARKED_EXPIRED)?,
+        sink_failures: counters(&SINK_FAILURES)?,
+        lost: counters(&LOST)?,
     };
     events.begin();
     Some(events)
@@ -132,9 +136,11 @@ pub fn fact(fact: &Fact) {
         Fact::ConfigApplied { .. } => events.reloads.with_label_values(&["applied"]).inc(),
         Fact::ConfigRejected { .. } => events.reloads.with_label_values(&["rejected"]).inc(),
         Fact::Refused { what, .. } => events.refusals.with_label_values(&[what.as_str()]).inc(),
-        // A scrape reads what is lost and what fails where it stands.
-        Fact::Sink { .. } | Fact::Lost { .. } => {}
-        Fact::Certificate { .. } | Fact::Stopping { .. } => {}
+        Fact::Sink { name, failing } if failing.is_some() => {
+            events.sink_failures.with_label_values(&[name]).inc();
+        }
+        Fact::Lost { what, count } => events.lost.with_label_values(&[what]).inc_by(*count),
+        Fact::Sink { .. } | Fact::Certificate { .. } | Fact::Stopping { .. } => {}
     }
 }
 

@@ -118,6 +118,12 @@ metrics! {
         "Requests that the listener refused for their framing, size or time.";
     FACTS_DROPPED: "onemcp_facts_dropped_total", Kind::Counter, [],
         "Facts that alerts had no room for.";
+    SINK_FAILURES: "onemcp_sink_failures_total", Kind::Counter, ["sink"],
+        "How often a log file or a sink of alerts began to take nothing.";
+    LOST: "onemcp_lost_total", Kind::Counter, ["what"],
+        "What was to be written or sent, and was not.";
+    LOG_LOST: "onemcp_log_lines_lost_total", Kind::Counter, [],
+        "Log lines that no destination took.";
     SPANS_DROPPED: "onemcp_spans_dropped_total", Kind::Counter, [],
         "Finished spans that did not reach the receiver of OTLP.";
     PUSHES: "onemcp_otlp_pushes_total", Kind::Counter, ["signal", "outcome"],

@@ -4,6 +4,8 @@
 //! It is as strict as `config check` with its warnings: what is unknown is not allowed, what is
 //! known and not carried out is deprecated. Deliberately absent: what one key means for another.
 
+mod tables;
+
 use serde_json::{Map, Value, json};
 
 use crate::base::limits;
@@ -366,7 +368,7 @@ fn of_kind(row: &Setting) -> Value {
             "type": ["object", "string", "null"],
             "additionalProperties": {"type": ["string", "null"]},
         }),
-        Kind::Table(_) => json!({"type": ["object", "array", "null"]}),
+        Kind::Table(_) => tables::shape(row.key),
         Kind::Path
         | Kind::PathOr(_)
         | Kind::Host
