@@ -94,6 +94,19 @@ pub struct ImportFlags {
     pub show_secrets: bool,
 }
 
+impl ImportFlags {
+    /// The name of one that was given.
+    fn first(&self) -> Option<&'static str> {
+        let flags = [
+            ("from", self.from.is_some()),
+            ("write", self.write),
+            ("show-secrets", self.show_secrets),
+        ];
+        let given = flags.iter().find(|(_, given)| *given);
+        given.map(|(flag, _)| *flag)
+    }
+}
+
 /// How `list` and `call` reach their servers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ClientFlags {
@@ -660,15 +673,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_health = command == Some("health");
     let is_secret = command == Some("secret");
     let is_config = matches!(command, Some("config" | "validate"));
-    let import = [
-        ("from", seen.import.from.is_some()),
-        ("write", seen.import.write),
-        ("show-secrets", seen.import.show_secrets),
-    ];
-    let import = import
-        .iter()
-        .find(|(_, given)| *given)
-        .map_or("", |(flag, _)| flag);
+    let import = seen.import.first().unwrap_or_default();
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
@@ -766,8 +771,8 @@ fn client_named(name: &str) -> Result<Client, UsageError> {
         "vscode" | "code" => Ok(Client::VsCode),
         "1mcp" => Ok(Client::OneMcp),
         _ => Err(UsageError(format!(
-            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, and for any \
-             other program --from FILE"
+            "config import does not know \"{name}\"; write claude, cursor, vscode or 1mcp, and \
+             for any other program --from FILE"
         ))),
     }
 }

@@ -49,6 +49,8 @@ pub enum Failure {
     Unclosed,
     /// Not the name of a variable. The text is kept back: it may be part of a secret.
     BadName,
+    /// What the name of a secret is; that which is none may be the secret.
+    BadSecretName(String),
     /// `${input:token}`: VS Code asks its user.
     Input(String),
     /// Any other form that only an editor can fill in.
@@ -79,12 +81,14 @@ pub enum Lack {
     Absent(String),
     /// There may be one that cannot be read now. No default may hide that.
     Unsure(String),
+    /// This cannot be the name of one, and what would be. It may be the value.
+    BadName(String),
 }
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lack::Absent(why) | Lack::Unsure(why) => f.write_str(why),
+            Lack::Absent(why) | Lack::Unsure(why) | Lack::BadName(why) => f.write_str(why),
         }
     }
 }
@@ -98,6 +102,9 @@ impl Failure {
             Failure::Unset(name) => format!("environment variable {name} is not set"),
             Failure::Unclosed => "\"${\" without \"}\"".into(),
             Failure::BadName => "\"${...}\" does not hold a variable name".into(),
+            Failure::BadSecretName(_) => {
+                "\"${SECRET:...}\" does not hold the name of a secret".into()
+            }
             Failure::Input(name) => format!("${{input:{name}}} asks the user of an editor"),
             Failure::Editor(form) => format!("${{{form}}} is known to editors only"),
             Failure::Required(what, message) => format!("{what} is not there: {message}"),
@@ -121,6 +128,7 @@ impl Failure {
             Failure::Unset(name) => format!("set it, or write ${{{name}:-default}}"),
             Failure::Unclosed => "close it, or write \"$${\" for a literal \"${\"".into(),
             Failure::BadName => "write ${NAME}, or \"$${\" for a literal \"${\"".into(),
+            Failure::BadSecretName(right) => format!("write a name: {right}"),
             Failure::Input(name) => {
                 let variable = variable_for(name);
                 format!("set a variable such as {variable} and write ${{{variable}}}")
@@ -246,6 +254,7 @@ fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure
             return found.map_err(|lack| match lack {
                 Lack::Absent(why) => Failure::Secret(written, why),
                 Lack::Unsure(why) => Failure::Unsure(written, why),
+                Lack::BadName(right) => Failure::BadSecretName(right),
             });
         }
         Some(("FILE", written)) => {
@@ -253,7 +262,9 @@ fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure
             let found = lookup(Wanted::File(&inner));
             let written = written.trim().to_owned();
             return found.map_err(|lack| match lack {
-                Lack::Absent(why) | Lack::Unsure(why) => Failure::File(written, why),
+                Lack::Absent(why) | Lack::Unsure(why) | Lack::BadName(why) => {
+                    Failure::File(written, why)
+                }
             });
         }
         Some((prefix, argument)) => return Err(foreign(prefix, argument)),

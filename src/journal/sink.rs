@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::base::{limits, thread, time};
+use crate::journal::fact::{Fact, note};
 use crate::journal::file::{LogFile, wait_writable};
 use crate::journal::line::{Line, Look};
 use crate::journal::ring::Ring;
@@ -145,12 +146,20 @@ impl Writer {
             self.is_failing = true;
             log::warn!("log not written to={}: {error}", self.destination);
         }
+        // Each time: who wants to know may not have been there at the first.
+        self.report(Some(error.to_string()));
         self.ring.rest(limits::LOG_RETRY);
     }
 
     fn recovered(&mut self) {
         self.is_failing = false;
         log::info!("log is written again to={}", self.destination);
+        self.report(None);
+    }
+
+    fn report(&self, failing: Option<String>) {
+        let name = format!("log to {}", self.destination);
+        note(Fact::Sink { name, failing });
     }
 }
 

@@ -3,7 +3,7 @@
 //! `secrets` asks slow providers anew.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -126,7 +126,7 @@ impl Store {
         variable::ask(&inner.spec.variables, &inner.spec.folder, name)
     }
 
-    fn ask_sealed(&self, at: usize, file: &PathBuf, key: &KeySource, name: &str) -> Answer {
+    fn ask_sealed(&self, at: usize, file: &Path, key: &KeySource, name: &str) -> Answer {
         if name == CREDENTIAL {
             return Answer::Absent("the key itself is no secret of others".into());
         }

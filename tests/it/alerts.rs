@@ -582,3 +582,56 @@ fn sinks_can_be_listed_and_tried() {
     assert!(message.contains("did you mean \"good\"?"), "{message}");
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_certificate_that_ends_soon_is_told() {
+    let hook = Receiver::start(Manner::Answer(200));
+    let folder = std::env::temp_dir().join(format!("onemcp-alerts-ca-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let words = "req -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=ca -keyout key -out ca.pem";
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(&folder).args(words.split_whitespace());
+    if !openssl.output().is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let alerts = json!({
+        "sinks": {"hook": {"type": "webhook", "url": hook.url()}},
+        "rules": {"serverDown": false}});
+    let remote = json!({"url": "https://127.0.0.1:9/mcp", "caFile": folder.join("ca.pem")});
+    let rig = plan(json!({"far": remote}), alerts).start_unready();
+    let told = hook.await_letters(1)[0].json();
+    assert_eq!(told["rule"], "certificateExpiry");
+    let title = told["title"].as_str().unwrap();
+    assert!(
+        title.contains("ca.pem") && title.contains("8 days"),
+        "{title}"
+    );
+    rewrite(&rig, |config| {
+        config["gateway"]["alerts"]["rules"]["certificateExpiry"] = json!({"days": 2});
+        config["mcpServers"]["far"]["url"] = "https://127.0.0.1:10/mcp".into();
+    });
+    let told = hook.await_letters(2)[1].json();
+    assert_eq!(
+        (&told["rule"], &told["state"]),
+        (&"certificateExpiry".into(), &"resolved".into())
+    );
+    rig.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A log file that takes nothing, in front of a sink that is the log itself and one that is not.
+#[test]
+fn a_log_that_is_full_is_told() {
+    let hook = Receiver::start(Manner::Answer(200));
+    let alerts = json!({"sinks": {"hook": {"type": "webhook", "url": hook.url()}}});
+    let rig = plan(json!({"bad": {"command": "/no/such/program"}}), alerts)
+        .args(&["--log-file", "/dev/full"])
+        .start_unready();
+    let rules: Vec<Value> = hook
+        .await_letters(1)
+        .iter()
+        .map(|letter| letter.json()["rule"].clone())
+        .collect();
+    assert!(rules.contains(&"sinkFailing".into()), "{rules:?}");
+    rig.stop();
+}

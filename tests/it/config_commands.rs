@@ -359,6 +359,57 @@ fn show_says_who_decided() {
 }
 
 #[test]
+fn show_takes_all_files_together() {
+    let folder = Folder::new();
+    folder.write(
+        "mcp.json",
+        r#"{"mcpServers": {"a": {"command": "x", "args": ["1"]}}}"#,
+    );
+    folder.write(
+        "mcp.test.json",
+        r#"{"mcpServers": {"a": {"args": ["2"]}}, "gateway": {"pageSize": 5}}"#,
+    );
+    std::fs::create_dir_all(folder.0.join("conf.d")).unwrap();
+    folder.write(
+        "conf.d/b.json",
+        r#"{"mcpServers": {"b": {"command": "y"}}}"#,
+    );
+    folder.write("config.toml", "port = 3055\n[logging]\nlevel = \"error\"\n");
+    folder.write(".env", "UNUSED=canary-1\n");
+    let words = [
+        "config",
+        "show",
+        "--json",
+        "-c",
+        "mcp.json",
+        "--environment",
+        "test",
+    ];
+    let outcome = run(folder.command(&words), None);
+    fails(&outcome, 0);
+    let servers = outcome.of_kind("server");
+    assert_eq!(servers[0]["entry"], json!({"command": "x", "args": ["2"]}));
+    assert_eq!(servers[1]["file"], "conf.d/b.json");
+    let by = |key: &str| -> String {
+        let lines = outcome.of_kind("setting");
+        let line = lines.iter().find(|line| line["key"] == key).unwrap();
+        line["by"].as_str().unwrap().to_owned()
+    };
+    assert!(
+        by("pageSize").starts_with("mcp.test.json:1:"),
+        "{}",
+        by("pageSize")
+    );
+    assert!(by("port").starts_with("config.toml:1:"), "{}", by("port"));
+    assert!(
+        by("logging.level").starts_with("config.toml:3:"),
+        "{}",
+        by("logging.level")
+    );
+    check_no_canary(&outcome.out);
+}
+
+#[test]
 fn a_broken_file_is_told_by_every_command() {
     let folder = Folder::new();
     folder.write(

@@ -414,11 +414,21 @@ fn a_vault_is_read_by_token_and_by_login_and_its_absence_stops_nothing() {
     vault.revoke_all();
     vault.put("secret/data/onemcp/token", json!({"value": "third"}));
     await_value(&rig, "user", "third");
+    assert_eq!(vault.logins(), 2);
     vault.state().is_sealed = true;
     eventually("it is told", || {
         rig.stderr().contains("secret kept as it was")
     });
-    assert!(is_connected(&rig, "user"));
+    vault.state().is_sealed = false;
+    let reads = vault.reads();
+    eventually("it is asked again", || vault.reads() > reads);
+    // One that is deleted there changes nothing that runs, and is told.
+    let user = rig.pid_of("user");
+    vault.delete("secret/data/onemcp/token");
+    eventually("that is told", || {
+        rig.stderr().contains("its version was deleted")
+    });
+    assert!(is_connected(&rig, "user") && rig.pid_of("user") == user);
     assert_eq!(rig.pid_of("plain"), plain);
     rig.stop();
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::base::mask;
 use crate::base::secret::Secret;
-use crate::config::alerts::sink::Target;
+use crate::config::alerts::sink::{Shape, Target};
 use crate::config::alerts::{AlertSpec, plain, read};
 use crate::config::document::{Lines, Node, Notes, Spot, parse};
 use crate::config::expand::expand;
@@ -48,6 +49,7 @@ pub fn filled(
     };
     let mut spec = read(&node, &fill, &mut notes);
     for sink in &mut spec.sinks {
+        sink.target.iter().for_each(learn);
         if let Some(Target::Http(http)) = &mut sink.target
             && let Some(path) = &mut http.ca_file
         {
@@ -63,6 +65,26 @@ pub fn filled(
     let new = new.filter(|one| !known.contains(&(one.key_path.as_str(), one.message.as_str())));
     problems.extend(new.map(|problem| placed(problem, settings)));
     spec
+}
+
+/// What opens a sink is masked in the log from now on.
+fn learn(target: &Target) {
+    let mut secrets: Vec<&Secret> = Vec::new();
+    match target {
+        Target::Http(http) => {
+            secrets.extend(http.headers.iter().map(|(_, value)| value));
+            match &http.shape {
+                Shape::Webhook { key } => secrets.extend(key),
+                Shape::PagerDuty { routing_key } => secrets.push(routing_key),
+                Shape::Slack | Shape::Teams => secrets.push(&http.url),
+            }
+        }
+        Target::Command(command) => secrets.extend(command.env.iter().map(|(_, value)| value)),
+        Target::Log => {}
+    }
+    secrets
+        .iter()
+        .for_each(|secret| mask::learn(secret.expose()));
 }
 
 /// The place in the text of the setting, as one that people know.

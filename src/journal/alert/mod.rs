@@ -15,17 +15,19 @@ pub mod rules;
 pub mod send;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, select};
 
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, mask, sys, thread};
 use crate::config::Config;
 use crate::config::alerts::AlertSpec;
+use crate::journal;
 use crate::journal::alert::body::Speaker;
 use crate::journal::alert::certificates::{Watch, Watched, watched};
+use crate::journal::alert::message::Alert;
 use crate::journal::alert::outlet::{Outlet, lost};
 use crate::journal::alert::rules::{Clock, Dispatch, Rules};
 use crate::journal::alert::send::Around;
@@ -113,6 +115,7 @@ fn start(first: (AlertSpec, Vec<Watched>), around: Around) -> std::io::Result<Ru
         around,
         facts,
         facts_lost: fact::dropped(),
+        lines_lost: journal::log::lost(),
         watch: None,
     };
     let body = move || {
@@ -131,8 +134,23 @@ struct Desk {
     around: Around,
     facts: Receiver<Fact>,
     facts_lost: u64,
+    lines_lost: u64,
     /// Certificates, once there is one to look at.
     watch: Option<Watch>,
+}
+
+/// How much a count has risen since the last time.
+fn rise(known: &mut u64, now: u64) -> u64 {
+    now.saturating_sub(std::mem::replace(known, now))
+}
+
+/// What servers say of themselves may repeat what they were given, and it leaves this host now.
+fn without_secrets(alert: &Alert) -> Alert {
+    Alert {
+        title: mask::masked(&alert.title).into_owned(),
+        detail: mask::masked(&alert.detail).into_owned(),
+        ..alert.clone()
+    }
 }
 
 fn clock() -> Clock {
@@ -183,12 +201,13 @@ impl Desk {
                 fact::note(lost(name, count));
             }
         }
-        let dropped = fact::dropped();
-        let count = dropped.saturating_sub(self.facts_lost);
-        self.facts_lost = dropped;
-        if count > 0 {
-            let what = "facts for alerts".to_owned();
-            self.take(&Fact::Lost { what, count });
+        let facts = rise(&mut self.facts_lost, fact::dropped());
+        let lines = rise(&mut self.lines_lost, journal::log::lost());
+        for (what, count) in [("facts for alerts", facts), ("log lines", lines)] {
+            if count > 0 {
+                let what = what.to_owned();
+                self.take(&Fact::Lost { what, count });
+            }
         }
         let told = self.rules.tick(clock());
         self.hand_out(told);
@@ -196,6 +215,7 @@ impl Desk {
 
     fn hand_out(&mut self, told: Vec<Dispatch>) {
         for Dispatch { alert, sinks } in told {
+            let alert = Arc::new(without_secrets(&alert));
             let outlets = sinks.iter().filter_map(|name| self.outlets.get(name));
             outlets.for_each(|outlet| outlet.push(alert.clone()));
         }

@@ -439,3 +439,88 @@ impl Series {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{OTHER, Outcome, entries, expect_server, keep_servers, of_entry, of_method, prune};
+    use crate::base::limits;
+    use crate::journal::metrics::{set_recording, text};
+    use crate::mcp::error::Reason;
+    use crate::mcp::list::ListKind;
+    use crate::mcp::method::Method;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const TOOLS: ListKind = ListKind::Tools;
+
+    fn tool(server: &str, native: &str, public: &str) -> Option<Arc<super::Meter>> {
+        of_entry(server, TOOLS, &Arc::from(native), &Arc::from(public))
+    }
+
+    fn lines(words: &[&str]) -> usize {
+        let text = text();
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        text.lines().filter(fits).count()
+    }
+
+    fn failed(meter: &super::Meter) {
+        let outcome = Outcome::Failed(Reason::Crashed);
+        meter.call.record(Duration::from_secs(1), outcome);
+        let operation = meter.operation.as_ref().expect("of a tool");
+        operation.record(Duration::from_secs(1), outcome);
+    }
+
+    /// One test, because the table is the one of the process.
+    #[test]
+    fn series_come_with_calls_and_go_with_their_servers() {
+        assert!(tool("m1", "t", "m1_t").is_none(), "nothing is measured yet");
+        set_recording(true);
+        assert!(tool("m1", "t", "m1_t").is_none(), "nobody knows the server");
+        expect_server("m1");
+        expect_server("m2");
+        // The same public name at two servers, of which one is shadowed.
+        let (one, two) = (tool("m1", "t", "shared"), tool("m2", "t", "shared"));
+        let (one, two) = (one.expect("known"), two.expect("known"));
+        assert!(Arc::ptr_eq(
+            &one,
+            &tool("m1", "t", "shared").expect("known")
+        ));
+        let other = of_method("m1", Method::ResourcesRead).expect("known");
+        assert!(other.operation.is_none());
+        failed(&one);
+        failed(&two);
+        assert_eq!(lines(&["_failures_total{", "\"crashed\"", "\"m1\""]), 1);
+        assert_eq!(
+            lines(&["onemcp_server_operation_failures", "\"shared\"", "} 2"]),
+            1
+        );
+        keep_servers(["m2"].into_iter());
+        failed(&one);
+        assert_eq!(lines(&["server=\"m1\""]), 0, "it does not come back");
+        assert!(lines(&["\"shared\""]) > 0, "the other server has it still");
+        keep_servers(["m3"].into_iter());
+        assert_eq!(lines(&["\"shared\""]), 0);
+        assert_eq!(entries(), 0);
+        bounds();
+    }
+
+    fn bounds() {
+        for number in 0..limits::METRIC_ENTRIES + 5 {
+            let name = format!("n{number}");
+            assert!(tool("m3", &name, &format!("m3_{name}")).is_some());
+        }
+        assert_eq!(entries(), limits::METRIC_ENTRIES);
+        let label = format!("gen_ai_tool_name=\"{OTHER}\"");
+        assert_eq!(
+            lines(&["client_operation_duration_seconds_count", &label]),
+            1
+        );
+        prune(|_, _, native| native == "n7");
+        assert_eq!(entries(), 1);
+        assert_eq!(lines(&["client_operation_duration_seconds_count", "n7"]), 1);
+        assert_eq!(lines(&["client_operation_duration_seconds_count", "n8"]), 0);
+        prune(|_, _, _| false);
+        assert_eq!(entries(), 1, "there is room");
+        set_recording(false);
+    }
+}

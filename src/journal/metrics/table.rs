@@ -129,6 +129,8 @@ metrics! {
     PUSHES: "onemcp_otlp_pushes_total", Kind::Counter, ["signal", "outcome"],
         "Requests to the receiver of OTLP: taken, or given up after all tries.";
 
+    ROUTER_QUEUE: "onemcp_router_queue_events", Kind::Gauge, [],
+        "What servers report and the router has not taken yet.";
     CONFIG_GENERATION: "onemcp_config_generation", Kind::Gauge, [],
         "Which configuration is in force, counted from the start.";
     CONFIG_RELOADS: "onemcp_config_reloads_total", Kind::Counter, ["outcome"],
