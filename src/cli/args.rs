@@ -675,6 +675,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
+    let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
         // One of 1MCP, with a warning of its own.
@@ -707,11 +708,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config,
         ),
-        (
-            "new-key-file",
-            "secret rotate",
-            seen.new_key_file.is_some() && !is_secret,
-        ),
+        ("new-key-file", "secret rotate", has_key && !is_secret),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,

@@ -16,7 +16,7 @@ use crate::support::session::tool_call;
 use crate::support::vault::Vault;
 
 /// Where each canary sits; the text of one is made of its place.
-const PLACES: [&str; 21] = [
+const PLACES: [&str; 22] = [
     "folder",
     "variable",
     "literal",
@@ -26,6 +26,7 @@ const PLACES: [&str; 21] = [
     "command-output",
     "command-environment",
     "command-stderr",
+    "command-literal",
     "vault-token",
     "vault-value",
     "otlp-header",
@@ -142,7 +143,10 @@ impl Cage {
             exit 9"#;
         let noise = format!("echo \"noise $VALUE\"; exec {}", everything_path());
         let said = format!("echo \"$1\" >&2; exec {}", everything_path());
-        let shell = |script: &str, env: Value| json!({"command": "sh", "args": ["-c", script.replace("${", "$${")], "env": env});
+        let shell = |script: &str, env: Value| {
+            let script = script.replace("${", "$${");
+            json!({"command": "sh", "args": ["-c", script], "env": env})
+        };
         json!({
             "plain": everything(&[]),
             "talker": shell(&talker, json!({
@@ -177,7 +181,7 @@ impl Cage {
             "providers": ["directories", "environment", "sealed",
                 {"vault": self.vault.url(), "timeout": 5000},
                 {"command": ["sh", self.folder.join("ask"), "{name}"],
-                    "env": {"TOKEN": "${FOR_COMMAND}"}}]})
+                    "env": {"TOKEN": "${FOR_COMMAND}", "OTHER_TOKEN": canary("command-literal")}}]})
     }
 
     fn start(&self, json_log: bool) -> Rig {
@@ -218,6 +222,8 @@ impl Cage {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", rig.folder())
             .envs(self.environment())
+            .env("ONE_MCP_CONFIG", rig.folder().join("mcp.json"))
+            .current_dir(rig.folder())
             .args(words);
         command.output().unwrap()
     }
@@ -459,6 +465,8 @@ fn nothing_is_found(name: &str, json_log: bool) {
     }
     let mut catch = Catch::default();
     pester(&rig, &mut catch);
+    let other = json!({"mcpServers": {"plain": {"command": "x", "env": {"T": canary("literal")}}}});
+    fs::write(rig.folder().join("other.json"), other.to_string()).unwrap();
     look(&rig, &mut catch);
     for words in [
         ["status", "--json"].as_slice(),
@@ -467,6 +475,12 @@ fn nothing_is_found(name: &str, json_log: bool) {
         &["logs", "crash"],
         &["logs", "shake"],
         &["restart", "crash"],
+        &["config", "show", "--origin"],
+        &["config", "show", "--json"],
+        &["config", "check"],
+        &["config", "diff", "other.json"],
+        &["alerts", "list"],
+        &["secret", "list"],
     ] {
         catch.output(&words.join(" "), &cage.run(&rig, words));
     }
@@ -481,7 +495,7 @@ fn nothing_is_found(name: &str, json_log: bool) {
         catch.add("an alert", seen.body.to_string());
     }
     catch.add("stderr", rig.stderr());
-    catch.files(rig.folder(), &["mcp.json", ".env", "stderr"]);
+    catch.files(rig.folder(), &["mcp.json", "other.json", ".env", "stderr"]);
     catch.files(&cage.folder, &["run", "key", "text", "ask"]);
     let seen: Vec<&str> = catch.0.iter().map(|(place, _)| place.as_str()).collect();
     assert!(
