@@ -158,12 +158,10 @@ impl Kept {
         if let Answer::Away(why) = &answer {
             self.trouble = Some((Instant::now(), why.clone()));
         }
-        if let Some(why) = answer.trouble() {
-            if let Some(found @ Answer::Found(_)) = before {
-                log::warn!("secret kept as it was name={name} because=\"{why}\"");
-                self.keep(name, found.clone(), load);
-                return (found, false);
-            }
+        if let (Some(why), Some(found @ Answer::Found(_))) = (answer.trouble(), &before) {
+            log::warn!("secret kept as it was name={name} because=\"{why}\"");
+            self.keep(name, found.clone(), load);
+            return (found.clone(), false);
         }
         let is_same = match (&before, &answer) {
             (Some(before), answer) => {
