@@ -1,5 +1,9 @@
 //! How a request ended, in the words of a label: a closed set, whatever servers say.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::mcp::error::{
     HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND,
     MISSING_CLIENT_CAPABILITY, PARSE_ERROR, RESOURCE_NOT_FOUND, Reason, RpcError,
@@ -93,7 +97,10 @@ fn code_of(error: &[u8]) -> Option<i32> {
 /// has it somewhere is read.
 fn is_tool_error(result: &[u8]) -> bool {
     const KEY: &[u8] = b"\"isError\"";
-    let said = memchr::memmem::find_iter(result, KEY).any(|at| is_true(&result[at + KEY.len()..]));
+    // To make one takes longer than to search an answer of ordinary size.
+    static FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(KEY));
+    let mut places = FINDER.find_iter(result);
+    let said = places.any(|at| is_true(&result[at + KEY.len()..]));
     said && str::from_utf8(result)
         .ok()
         .and_then(|text| Members::parse(text, 1, FROM_SERVER).ok())
