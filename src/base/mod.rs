@@ -14,6 +14,7 @@ pub mod process;
 pub mod reaper;
 pub mod secret;
 pub mod sys;
+pub mod template;
 pub mod thread;
 pub mod time;
 pub mod watcher;
