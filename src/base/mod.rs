@@ -9,6 +9,7 @@ pub mod limits;
 pub mod mask;
 pub mod memory;
 pub mod notify;
+pub mod ordered;
 pub mod peer;
 pub mod process;
 pub mod reaper;
