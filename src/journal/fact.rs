@@ -4,8 +4,9 @@
 //!
 //! Whoever notes a fact never waits: one that nobody has room for is counted and dropped.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -102,9 +103,19 @@ static LISTENER: RwLock<Option<Sender<Fact>>> = RwLock::new(None);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
+/// Sinks that take nothing now, and why: the log fails before anybody listens.
+static FAILING: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
 /// Takes what happened to whoever wants to know.
 pub fn note(fact: Fact) {
     events::fact(&fact);
+    if let Fact::Sink { name, failing } = &fact {
+        let mut known = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
+        match failing {
+            Some(why) => known.insert(name.clone(), why.clone()),
+            None => known.remove(name),
+        };
+    }
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {
         return;
@@ -114,10 +125,16 @@ pub fn note(fact: Fact) {
     }
 }
 
-/// Facts from now on; an earlier listener hears nothing more.
+/// Facts from now on, and what takes nothing already; an earlier listener hears nothing more.
 pub fn listen() -> Receiver<Fact> {
     let (queue, facts) = bounded(limits::FACTS);
     let mut listener = LISTENER.write().unwrap_or_else(PoisonError::into_inner);
+    let known = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, why) in &*known {
+        let (name, failing) = (name.clone(), Some(why.clone()));
+        // There are few of them, and the queue is empty.
+        let _ = queue.try_send(Fact::Sink { name, failing });
+    }
     *listener = Some(queue);
     facts
 }

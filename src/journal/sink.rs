@@ -145,9 +145,8 @@ impl Writer {
         if !self.is_failing {
             self.is_failing = true;
             log::warn!("log not written to={}: {error}", self.destination);
+            self.report(Some(error.to_string()));
         }
-        // Each time: who wants to know may not have been there at the first.
-        self.report(Some(error.to_string()));
         self.ring.rest(limits::LOG_RETRY);
     }
 

@@ -193,6 +193,11 @@ impl Span {
         }
     }
 
+    /// Whether it is known how it ended.
+    pub fn is_judged(&self) -> bool {
+        self.is_judged
+    }
+
     /// It came to a good end.
     pub fn succeed(&mut self) {
         self.judge(None);

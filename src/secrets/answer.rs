@@ -13,6 +13,18 @@ pub enum Answer {
     /// It may have it and cannot say. Nobody else is asked: which value counts must not depend on
     /// what happens to be in reach.
     Trouble(String),
+    /// The same, and not for this secret alone: there is no use in asking for others now.
+    Away(String),
+}
+
+impl Answer {
+    /// Why it cannot say whether it has the secret.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Answer::Trouble(why) | Answer::Away(why) => Some(why),
+            Answer::Found(_) | Answer::Absent(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -21,6 +33,7 @@ impl fmt::Debug for Answer {
             Answer::Found(_) => f.write_str("Found(***)"),
             Answer::Absent(why) => write!(f, "Absent({why})"),
             Answer::Trouble(why) => write!(f, "Trouble({why})"),
+            Answer::Away(why) => write!(f, "Away({why})"),
         }
     }
 }

@@ -48,13 +48,10 @@ impl CommandSpec {
 
 /// Only from a thread that lives as long as the program runs.
 pub fn ask(spec: &CommandSpec, name: &str) -> Answer {
-    match run(spec, name) {
-        Ok(value) => Answer::Found(value),
-        Err(why) => Answer::Trouble(why),
-    }
+    run(spec, name).unwrap_or_else(|trouble| trouble)
 }
 
-fn run(spec: &CommandSpec, name: &str) -> Result<String, String> {
+fn run(spec: &CommandSpec, name: &str) -> Result<Answer, Answer> {
     let deadline = Instant::now() + spec.timeout;
     let mut words = spec.words.iter().map(|word| word.replace(NAME, name));
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -66,7 +63,7 @@ fn run(spec: &CommandSpec, name: &str) -> Result<String, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0);
-    let cannot = |error: std::io::Error| format!("cannot be started: {error}");
+    let cannot = |error: std::io::Error| Answer::Away(format!("cannot be started: {error}"));
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
     let (_announcement, announced) =
         rustix::pipe::pipe_with(flags).map_err(|error| cannot(error.into()))?;
@@ -78,12 +75,15 @@ fn run(spec: &CommandSpec, name: &str) -> Result<String, String> {
     let status = running.end(deadline);
     let output = output?;
     match status {
-        None => Err(format!(
-            "did not end within {} ms",
-            spec.timeout.as_millis()
-        )),
-        Some(status) if !status.success() => Err(ended(status)),
-        Some(_) => directory::value(output).map_err(|why| format!("its output: {why}")),
+        None => {
+            let ms = spec.timeout.as_millis();
+            Err(Answer::Away(format!("did not end within {ms} ms")))
+        }
+        Some(status) if !status.success() => Err(Answer::Trouble(ended(status))),
+        Some(_) => match directory::value(output) {
+            Ok(value) => Ok(Answer::Found(value)),
+            Err(why) => Err(Answer::Trouble(format!("its output: {why}"))),
+        },
     }
 }
 
@@ -112,7 +112,7 @@ impl Running {
     }
 
     /// Everything up to the end of its output.
-    fn output(&mut self, deadline: Instant) -> Result<Vec<u8>, String> {
+    fn output(&mut self, deadline: Instant) -> Result<Vec<u8>, Answer> {
         let mut bytes = Vec::new();
         let Some(mut stdout) = self.child.stdout.take() else {
             return Ok(bytes);
@@ -121,7 +121,8 @@ impl Running {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("did not end its output in time".into());
+                let why = "did not end its output in time";
+                return Err(Answer::Away(why.into()));
             }
             if !family::poll_in(&stdout, left) {
                 continue;
@@ -129,11 +130,15 @@ impl Running {
             match stdout.read(&mut buffer) {
                 Ok(0) => return Ok(bytes),
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-                Err(error) => return Err(format!("its output cannot be read: {error}")),
+                Err(error) => {
+                    let why = format!("its output cannot be read: {error}");
+                    return Err(Answer::Trouble(why));
+                }
             }
             // Room for the line break that is cut.
             if bytes.len() > limits::SECRET_BYTES + 2 {
-                return Err(format!("wrote more than {} bytes", limits::SECRET_BYTES));
+                let why = format!("wrote more than {} bytes", limits::SECRET_BYTES);
+                return Err(Answer::Trouble(why));
             }
         }
     }
@@ -190,10 +195,8 @@ mod tests {
     }
 
     fn why(spec: &CommandSpec) -> String {
-        match ask(spec, "api-key") {
-            Answer::Trouble(why) => why,
-            other => panic!("{other:?}"),
-        }
+        let answer = ask(spec, "api-key");
+        answer.trouble().expect("trouble").to_owned()
     }
 
     #[test]

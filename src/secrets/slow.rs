@@ -83,7 +83,7 @@ impl Slow {
                 }
             }
             if let Some(why) = resting {
-                let answer = Answer::Trouble(why);
+                let answer = Answer::Away(why);
                 kept.keep(name, answer.clone(), load);
                 return answer;
             }
@@ -104,14 +104,14 @@ impl Slow {
         let mut changed = false;
         for name in names {
             let answer = self.ask(&name);
-            let is_trouble = matches!(answer, Answer::Trouble(_));
+            let is_away = matches!(answer, Answer::Away(_));
             let load = self
                 .kept()
                 .answers
                 .get(&name)
                 .map_or(load, |said| said.load);
             changed |= self.kept().take(&name, answer, load).1;
-            if is_trouble && matches!(self.provider, Provider::Vault(_)) {
+            if is_away {
                 // The others would wait for the same.
                 break;
             }
@@ -155,17 +155,18 @@ impl Kept {
     /// while nobody can be asked.
     fn take(&mut self, name: &str, answer: Answer, load: u64) -> (Answer, bool) {
         let before = self.answers.get(name).map(|said| said.answer.clone());
-        if let Answer::Trouble(why) = &answer {
+        if let Answer::Away(why) = &answer {
             self.trouble = Some((Instant::now(), why.clone()));
-            if let Some(found @ Answer::Found(_)) = before {
-                log::warn!("secret kept as it was name={name} because=\"{why}\"");
-                self.keep(name, found.clone(), load);
-                return (found, false);
-            }
+        }
+        if let (Some(why), Some(found @ Answer::Found(_))) = (answer.trouble(), &before) {
+            log::warn!("secret kept as it was name={name} because=\"{why}\"");
+            self.keep(name, found.clone(), load);
+            return (found.clone(), false);
         }
         let is_same = match (&before, &answer) {
-            (Some(Answer::Trouble(_)), Answer::Trouble(_)) => true,
-            (Some(before), answer) => before == answer,
+            (Some(before), answer) => {
+                before == answer || before.trouble().is_some() && answer.trouble().is_some()
+            }
             (None, _) => true,
         };
         self.keep(name, answer.clone(), load);

@@ -112,7 +112,7 @@ impl Store {
             match answer {
                 Answer::Found(value) => return Ok(known(value)),
                 Answer::Absent(why) => tried.push(Tried { provider, why }),
-                Answer::Trouble(why) => {
+                Answer::Trouble(why) | Answer::Away(why) => {
                     tried.push(Tried { provider, why });
                     return Err(missing(Why::Trouble(tried)));
                 }

@@ -108,7 +108,8 @@ fn every_file_that_decides_is_watched_also_those_to_come() {
 /// A command that gives what is in a file, and counts its runs.
 fn slow(folder: &Folder) -> Spec {
     let script = format!(
-        "echo x >> {0}/runs; [ ! -e {0}/down ] && cat {0}/value",
+        "echo x >> {0}/runs; [ -e {0}/hangs ] && sleep 60; \
+         [ ! -e {0}/down ] && cat {0}/value",
         folder.0.display()
     );
     let words = ["sh", "-c", &script].map(str::to_owned).into();
@@ -161,11 +162,14 @@ fn slow_ones_are_asked_once_and_changes_are_counted() {
 }
 
 #[test]
-fn one_that_is_down_is_not_asked_for_each_name_and_is_tried_again() {
+fn one_that_hangs_is_not_asked_for_each_name_and_is_tried_again() {
     let folder = Folder::new("store-down");
-    let spec = slow(&folder);
+    let mut spec = slow(&folder);
+    if let Some(Source::Command(command)) = spec.sources.first_mut() {
+        command.timeout = Duration::from_millis(2000);
+    }
     fs::write(folder.path("value"), "one").unwrap();
-    fs::write(folder.path("down"), "").unwrap();
+    fs::write(folder.path("hangs"), "").unwrap();
     let store = Store::default();
     store.configure(&spec);
     for name in ["a", "b", "c"] {
@@ -173,9 +177,23 @@ fn one_that_is_down_is_not_asked_for_each_name_and_is_tried_again() {
     }
     let runs = fs::read_to_string(folder.path("runs")).unwrap();
     assert_eq!(runs.lines().count(), 1);
-    fs::remove_file(folder.path("down")).unwrap();
+    fs::remove_file(folder.path("hangs")).unwrap();
     store.refresh();
     assert_eq!(store.changes(), 1);
     store.configure(&spec);
     assert_eq!(text(&store, "b"), "one");
+}
+
+#[test]
+fn what_a_command_lacks_does_not_keep_it_from_giving_the_rest() {
+    let folder = Folder::new("store-lacks");
+    let words = ["sh", "-c", "[ \"$1\" = there ] && echo x", "sh", "{name}"];
+    let mut spec = slow(&folder);
+    if let Some(Source::Command(command)) = spec.sources.first_mut() {
+        command.words = words.map(str::to_owned).into();
+    }
+    let store = Store::default();
+    store.configure(&spec);
+    assert!(store.get("not").is_err());
+    assert_eq!(text(&store, "there"), "x");
 }

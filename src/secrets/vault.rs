@@ -115,6 +115,8 @@ enum Refusal {
     Absent(String),
     /// 403: the token may be of no use any more.
     Denied,
+    /// What is there cannot be a secret.
+    Value(String),
     Trouble(String),
 }
 
@@ -149,7 +151,8 @@ impl Vault {
             Ok(value) => Answer::Found(value),
             Err(Refusal::Absent(why)) => Answer::Absent(why),
             Err(Refusal::Denied) => Answer::Trouble("status 403: its policies deny it".into()),
-            Err(Refusal::Trouble(why)) => Answer::Trouble(why),
+            Err(Refusal::Value(why)) => Answer::Trouble(why),
+            Err(Refusal::Trouble(why)) => Answer::Away(why),
         }
     }
 
@@ -171,7 +174,7 @@ impl Vault {
             Some(other) => other.to_string(),
         };
         let fits = directory::check(&value);
-        fits.map_err(|why| Refusal::Trouble(format!("field {field}: {why}")))?;
+        fits.map_err(|why| Refusal::Value(format!("field {field}: {why}")))?;
         Ok(value)
     }
 

@@ -213,18 +213,22 @@ struct Waiting {
 
 impl Waiting {
     /// It is over.
-    fn measure(&self, outcome: Outcome) {
+    fn measure(&mut self, outcome: Outcome) {
         if let Some(meter) = &self.meter {
             meter.call.record(self.began.elapsed(), outcome);
+        }
+        // One that has more to say has said it.
+        if let Some(span) = self.span.as_mut().filter(|span| !span.is_judged()) {
+            span.end(outcome);
         }
     }
 
     /// It is over with an error of ours.
     fn fail(mut self, id: CallId, error: RpcError) {
-        self.measure(Outcome::of_error(&error));
         if let Some(span) = &mut self.span {
             span.fail_with(&error);
         }
+        self.measure(Outcome::of_error(&error));
         deliver(&self.mail, id, Reply::Failed(error));
     }
 }
@@ -464,7 +468,7 @@ impl Link {
             Err(error) => {
                 // Gone already when the link was closed meanwhile: then its answer is in the
                 // mailbox, and the caller takes that one.
-                let Some(waiting) = self.take(id) else {
+                let Some(mut waiting) = self.take(id) else {
                     return Ok(id);
                 };
                 let error = match error {
@@ -549,7 +553,7 @@ impl Link {
 
     /// No longer waits for the answer to `id`, without a word to the server.
     pub fn forget(&self, id: CallId) {
-        if let Some(waiting) = self.take(id) {
+        if let Some(mut waiting) = self.take(id) {
             waiting.measure(Outcome::Failed(Reason::Timeout));
         }
     }
@@ -611,7 +615,7 @@ impl Link {
     fn abandon(&self, id: CallId, outcome: Outcome) -> bool {
         let waiting = self.pending().abandon(id);
         waiting
-            .inspect(|waiting| waiting.measure(outcome))
+            .map(|mut waiting| waiting.measure(outcome))
             .is_some()
     }
 

@@ -150,13 +150,15 @@ fn comes_to(rig: &Rig, name: &str, labels: &[(&str, &str)], expected: f64) {
     all_come_to(rig, &[(name, labels, expected)]);
 }
 
+/// A name, labels, and the value of the sum.
+type Expected<'e> = (&'e str, &'e [(&'e str, &'e str)], f64);
+
 /// The same of several, in one scrape, which it gives.
-fn all_come_to(rig: &Rig, expected: &[(&str, &[(&str, &str)], f64)]) -> Scrape {
+fn all_come_to(rig: &Rig, expected: &[Expected<'_>]) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = scrape(rig);
-        let is_other =
-            |(name, labels, value): &&(&str, &[(&str, &str)], f64)| now.sum(name, labels) != *value;
+        let is_other = |(name, labels, value): &&Expected<'_>| now.sum(name, labels) != *value;
         let Some((name, labels, value)) = expected.iter().find(is_other) else {
             return now;
         };

@@ -306,6 +306,32 @@ fn a_trace_begins_here_and_failures_are_told() {
 }
 
 #[test]
+fn who_does_not_answer_in_time_is_told_from_who_is_not_waited_for() {
+    let receiver = Receiver::start();
+    let entry = with(everything(&[]), json!({"requestTimeout": 2500}));
+    let rig = receiver.plan(json!({"ev": entry})).start();
+    let mut session = rig.session();
+    session.refused(
+        "tools/call",
+        json!({"name": "ev_1mcp_sleep", "arguments": {"ms": 5000}}),
+    );
+    let late = receiver.one("tools/call ev_1mcp_sleep", SERVER);
+    assert_eq!(attributes(&late)["error.type"], "timeout");
+    let below = receiver.one("tools/call sleep", CLIENT);
+    assert_eq!(attributes(&below)["error.type"], "timeout");
+    let client = Client::new(rig.port, "/mcp");
+    let call = json!({"name": "ev_1mcp_sleep", "arguments": {"ms": 5000}});
+    client.stream(&json!(1), "tools/call", &call).cut();
+    eventually("it is taken back", || {
+        let spans = receiver.named("tools/call sleep", CLIENT);
+        spans
+            .iter()
+            .any(|span| attributes(span)["error.type"] == "cancelled")
+    });
+    rig.stop();
+}
+
+#[test]
 fn who_began_a_trace_decides_whether_it_is_recorded() {
     let receiver = Receiver::start();
     let plan = receiver.plan(json!({"mirror": mirror()}));

@@ -14,6 +14,7 @@ use crate::journal::alert::pace::Pace;
 use crate::journal::alert::rules::{lost_subject, sink_subject};
 use crate::journal::alert::send::{Around, Failure, send};
 use crate::journal::fact::{Fact, note};
+use crate::journal::metrics::events;
 use crate::net::stop::Stop;
 
 /// The way to the thread of a sink.
@@ -48,6 +49,8 @@ enum Step {
 
 /// The terms of one try.
 struct Job {
+    /// Of the sink.
+    name: String,
     target: Target,
     timeout: Duration,
     stop: Stop,
@@ -224,6 +227,7 @@ impl Courier {
         self.pace.begin(Instant::now());
         let sent = send(&job.target, alert, &self.around, job.timeout, &job.stop);
         let now = Instant::now();
+        events::alert_tried(&job.name, sent.is_ok());
         match sent {
             Ok(_) => {
                 self.current = None;
@@ -278,6 +282,7 @@ impl Desk {
         let left = self.end.map(|end| end.saturating_duration_since(now));
         let timeout = self.spec.timeout;
         Job {
+            name: self.spec.name.clone(),
             target,
             timeout: left.map_or(timeout, |left| left.min(timeout)),
             stop: self.stop.clone(),

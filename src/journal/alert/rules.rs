@@ -151,8 +151,6 @@ impl Rules {
             }
             Fact::Certificate { whose, ends } => self.certificate(whose, *ends, clock),
             Fact::Sink { name, failing } => match failing {
-                // It is noted as long as it lasts.
-                Some(_) if self.is_told(Rule::SinkFailing, name) => {}
                 Some(why) => {
                     let title = format!("{name} takes nothing");
                     self.begins(Rule::SinkFailing, name, (title, why.clone()), clock);

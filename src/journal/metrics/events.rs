@@ -7,8 +7,8 @@ use prometheus::IntCounterVec;
 
 use crate::journal::fact::{Fact, Refused, Turn};
 use crate::journal::metrics::table::{
-    CONFIG_RELOADS, HTTP_REFUSED, LIST_CHANGED, LOST, PARKED_EXPIRED, REFUSALS, SERVER_TURNS,
-    SINK_FAILURES, TOOLS_CHANGED,
+    ALERTS, CONFIG_RELOADS, HTTP_REFUSED, LIST_CHANGED, LOST, PARKED_EXPIRED, REFUSALS,
+    SERVER_TURNS, SINK_FAILURES, TOOLS_CHANGED,
 };
 use crate::journal::metrics::{counters, is_recording, meter};
 use crate::mcp::list::ListKind;
@@ -21,6 +21,7 @@ struct Events {
     http_refused: IntCounterVec,
     list_changed: IntCounterVec,
     parked_expired: IntCounterVec,
+    alerts: IntCounterVec,
     sink_failures: IntCounterVec,
     lost: IntCounterVec,
 }
@@ -35,6 +36,7 @@ static EVENTS: LazyLock<Option<Events>> = LazyLock::new(|| {
         http_refused: counters(&HTTP_REFUSED)?,
         list_changed: counters(&LIST_CHANGED)?,
         parked_expired: counters(&PARKED_EXPIRED)?,
+        alerts: counters(&ALERTS)?,
         sink_failures: counters(&SINK_FAILURES)?,
         lost: counters(&LOST)?,
     };
@@ -156,6 +158,14 @@ pub fn list_changed(kind: ListKind, change: Change) {
     if let Some(events) = events() {
         let labels = [kind_word(kind), change.as_str()];
         events.list_changed.with_label_values(&labels).inc();
+    }
+}
+
+/// A sink of alerts was asked.
+pub fn alert_tried(sink: &str, sent: bool) {
+    if let Some(events) = events() {
+        let outcome = if sent { "sent" } else { "failed" };
+        events.alerts.with_label_values(&[sink, outcome]).inc();
     }
 }
 

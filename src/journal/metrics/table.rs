@@ -120,6 +120,8 @@ metrics! {
         "Facts that alerts had no room for.";
     SINK_FAILURES: "onemcp_sink_failures_total", Kind::Counter, ["sink"],
         "How often a log file or a sink of alerts began to take nothing.";
+    ALERTS: "onemcp_alert_tries_total", Kind::Counter, ["sink", "outcome"],
+        "Tries to bring an alert to a sink: sent or failed.";
     LOST: "onemcp_lost_total", Kind::Counter, ["what"],
         "What was to be written or sent, and was not.";
     LOG_LOST: "onemcp_log_lines_lost_total", Kind::Counter, [],
