@@ -97,6 +97,15 @@ impl fmt::Display for Lack {
 type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, Lack>;
 
 impl Failure {
+    /// What is written is right, and may be filled in at another time.
+    pub fn is_lack(&self) -> bool {
+        match self {
+            Failure::Secret(..) | Failure::Unsure(..) | Failure::File(..) => true,
+            Failure::Required(name, _) => name.starts_with("SECRET:") || name.starts_with("FILE:"),
+            _ => false,
+        }
+    }
+
     pub fn message(&self) -> String {
         match self {
             Failure::Unset(name) => format!("environment variable {name} is not set"),
