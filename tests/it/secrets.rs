@@ -447,6 +447,32 @@ fn a_vault_is_read_by_token_and_by_login_and_its_absence_stops_nothing() {
 }
 
 #[test]
+fn a_command_that_hangs_does_not_hold_up_the_end() {
+    let safe = folder("hangs");
+    let note = safe.path("asked");
+    // The first time it answers; from then on it hangs.
+    let script = format!(
+        "if [ -e {note} ]; then echo again >> {note}; exec sleep 300; fi; echo first > {note}; echo v",
+        note = note.display()
+    );
+    let gateway = json!({
+        "refresh": 1000,
+        "providers": [{"command": ["sh", "-c", script], "timeout": 60_000}],
+    });
+    let rig = plan(json!({"user": using("${SECRET:k}")}), gateway).start();
+    eventually("it is asked again", || {
+        fs::read_to_string(&note).is_ok_and(|text| text.contains("again"))
+    });
+    let began = Instant::now();
+    rig.stop();
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
 fn a_vault_that_hangs_delays_a_start_by_its_own_time_limit_only() {
     let vault = Vault::start();
     vault.state().is_hanging = true;
