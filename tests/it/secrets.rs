@@ -452,7 +452,7 @@ fn a_command_that_hangs_does_not_hold_up_the_end() {
     let note = safe.path("asked");
     // The first time it answers; from then on it hangs.
     let script = format!(
-        "if [ -e {note} ]; then echo again >> {note}; exec sleep 300; fi; echo first > {note}; echo v",
+        "[ ! -e {note} ] || {{ echo again >> {note}; exec sleep 300; }}; echo first > {note}; echo v",
         note = note.display()
     );
     let gateway = json!({
