@@ -257,7 +257,11 @@ fn command(members: &[Member<'_>], around: &Around<'_>, notes: &mut Notes) -> Op
     let words = words
         .iter()
         .map(|(word, spot)| around.fill(word, spot, notes));
-    let words: Vec<String> = words.collect();
+    let mut words: Vec<String> = words.collect();
+    // A bare name is found on the PATH; any other path begins where those of the file do.
+    if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
+        *program = around.folder.join(&*program).display().to_string();
+    }
     let mut env = inherited(around.environment, false, &[]);
     if let Some(member) = get(members, "env") {
         let given = member.node.members(notes).unwrap_or_default();

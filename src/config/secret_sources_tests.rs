@@ -102,6 +102,25 @@ fn every_kind_of_provider_is_read_and_filled_in() {
     assert!(matches!(&kubernetes.login, Login::Kubernetes { mount, .. } if mount == "kubernetes"));
 }
 
+/// Whoever starts the gateway from another folder gets the same secrets.
+#[test]
+fn relative_programs_begin_at_the_folder_of_the_file_and_bare_names_do_not() {
+    for (program, expect) in [
+        ("./tell", "/etc/onemcp/./tell"),
+        ("bin/tell", "/etc/onemcp/bin/tell"),
+        ("/bin/tell", "/bin/tell"),
+        ("tell", "tell"),
+    ] {
+        let (sources, problems) = sources(&format!(r#"[{{"command": ["{program}", "./x"]}}]"#));
+        assert_eq!(problems, [""; 0]);
+        let [Source::Command(command)] = sources.as_slice() else {
+            panic!("{sources:?}");
+        };
+        assert_eq!(command.words, [expect, "./x"]);
+        assert_eq!(command.label(), format!("command {expect}"));
+    }
+}
+
 #[test]
 fn mistakes_are_told_with_their_place_and_without_values() {
     let check = |providers: &str, expect: &str| {

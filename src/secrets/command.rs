@@ -42,8 +42,7 @@ impl fmt::Debug for CommandSpec {
 impl CommandSpec {
     pub fn label(&self) -> String {
         let program = self.words.first().map_or("", String::as_str);
-        let file = program.rsplit('/').next().unwrap_or(program);
-        format!("command {file}")
+        format!("command {program}")
     }
 }
 
