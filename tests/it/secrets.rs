@@ -452,8 +452,8 @@ fn a_command_that_hangs_does_not_hold_up_the_end() {
     let note = safe.path("asked");
     // The first time it answers; from then on it hangs.
     let script = format!(
-        "[ ! -e {note} ] || {{ echo again >> {note}; exec sleep 300; }}; echo first > {note}; echo v",
-        note = note.display()
+        "[ ! -e {n} ] || {{ echo again >> {n}; exec sleep 300; }}; echo first > {n}; echo v",
+        n = note.display()
     );
     let gateway = json!({
         "refresh": 1000,
