@@ -408,8 +408,6 @@ pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 /// How often certificates are looked at, and how long one look may take.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
-/// What a server may say before its certificate is complete.
-pub const CERTIFICATE_FLIGHT_BYTES: usize = 64 * KIB;
 
 // HTTP towards others.
 
