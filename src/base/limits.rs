@@ -455,7 +455,7 @@ pub const PAGE_ENTRIES: usize = 1000;
 /// Vanished entries remembered per list of a server, so that cursors keep their place.
 pub const TOMBSTONES: usize = 1024;
 /// Tools and prompts that are measured one by one; all others of a server together.
-pub const METRIC_ENTRIES: usize = 2000;
+pub const METRIC_ENTRIES: usize = 500;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.

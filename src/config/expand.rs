@@ -56,7 +56,13 @@ pub enum Failure {
     /// Any other form that only an editor can fill in.
     Editor(String),
     /// `${VAR:?message}`: what is not there and perhaps why, the message, and what to do.
-    Required(String, String, String),
+    Required {
+        what: String,
+        message: String,
+        remedy: String,
+        /// It is about a secret or a file.
+        may_come: bool,
+    },
     /// `${SECRET:name}`, and why nobody has it.
     Secret(String, String),
     /// Somebody may have it, and cannot say.
@@ -97,6 +103,15 @@ impl fmt::Display for Lack {
 type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, Lack>;
 
 impl Failure {
+    /// What is written is right, and may be filled in at another time.
+    pub fn is_lack(&self) -> bool {
+        match self {
+            Failure::Secret(..) | Failure::Unsure(..) | Failure::File(..) => true,
+            Failure::Required { may_come, .. } => *may_come,
+            _ => false,
+        }
+    }
+
     pub fn message(&self) -> String {
         match self {
             Failure::Unset(name) => format!("environment variable {name} is not set"),
@@ -107,7 +122,7 @@ impl Failure {
             }
             Failure::Input(name) => format!("${{input:{name}}} asks the user of an editor"),
             Failure::Editor(form) => format!("${{{form}}} is known to editors only"),
-            Failure::Required(what, message, _) => format!("{what}: {message}"),
+            Failure::Required { what, message, .. } => format!("{what}: {message}"),
             Failure::Secret(name, why) => format!("secret {name:?} is not there ({why})"),
             Failure::Unsure(name, why) => format!("secret {name:?} cannot be read now ({why})"),
             Failure::File(path, why) => format!("${{FILE:{path}}} cannot be read: {why}"),
@@ -136,7 +151,7 @@ impl Failure {
             Failure::Editor(form) if form == "userHome" => "write ${HOME}".into(),
             Failure::Editor(form) if form == "pathSeparator" || form == "/" => "write /".into(),
             Failure::Editor(_) => "write the value itself or an environment variable".into(),
-            Failure::Required(_, _, remedy) => remedy.clone(),
+            Failure::Required { remedy, .. } => remedy.clone(),
             Failure::Secret(name, _) => {
                 // Not in its braces: health takes what follows "SECRET:" for a credential.
                 let variable = variable_for(name);
@@ -171,7 +186,12 @@ fn required(name: &str, failure: Option<&Failure>, message: &str) -> Failure {
         Some(found @ Failure::File(..)) => (found.message(), found.remedy()),
         _ => (format!("{name} is not there"), "set it".to_owned()),
     };
-    Failure::Required(what, message.trim().to_owned(), remedy)
+    Failure::Required {
+        what,
+        message: message.trim().to_owned(),
+        remedy,
+        may_come: failure.is_some_and(Failure::is_lack),
+    }
 }
 
 pub fn expand(text: &str, lookup: Lookup<'_>) -> Expanded {
@@ -451,8 +471,11 @@ mod tests {
         let unsure = Failure::Unsure("away".into(), "why".into());
         check("${SECRET:away}", std::slice::from_ref(&unsure));
         check("${SECRET:away:-default}", &[unsure]);
-        let required = |what: &str, why: &str, remedy: &str| {
-            Failure::Required(what.into(), why.into(), remedy.into())
+        let required = |what: &str, why: &str, remedy: &str| Failure::Required {
+            what: what.into(),
+            message: why.into(),
+            remedy: remedy.into(),
+            may_come: !remedy.starts_with("set it"),
         };
         check(
             "${NOPE:? ask ${HOME} :-) }",
