@@ -376,7 +376,10 @@ fn covered_word(text: &str, before: Option<&str>) -> Option<String> {
 
 fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.ends_with("key") || SECRET_WORDS.iter().any(|word| name.contains(word))
+    // A personal access token; inside of other words it means nothing ("path").
+    name.ends_with("key")
+        || name.split(['-', '_']).any(|part| part == "pat")
+        || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 fn looks_like_a_key(text: &str) -> bool {
@@ -476,6 +479,8 @@ mod tests {
         check(Some("--api-key"), "abc", Some("********"));
         check(Some("--api-key"), "${KEY}", None);
         check(Some("--token"), "--next", None);
+        check(Some("--pat"), "abc", Some("********"));
+        check(Some("--path"), "abc", None);
         check(None, "--api-key=abc", Some("--api-key=********"));
         check(None, "--api-key=${KEY}", None);
         check(
