@@ -2,6 +2,7 @@
 //! the same tree as a JSON file, with the places of its own text, so that one reader serves both.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jsonc_parser::ast::{
@@ -20,7 +21,8 @@ pub fn read(lines: &Lines<'_>, text: &str, problems: &mut Vec<Problem>) -> FileV
     let mut values = FileValues::default();
     match DeTable::parse(text) {
         Ok(table) => {
-            let root = Value::Object(object(text, table.get_ref(), &table.span()));
+            let decimals = decimals(table.get_ref());
+            let root = Value::Object(object(&decimals, table.get_ref(), &table.span()));
             read_file(&Node::root(lines, &root), &mut values, problems);
         }
         Err(error) => {
@@ -41,15 +43,41 @@ pub fn read(lines: &Lines<'_>, text: &str, problems: &mut Vec<Problem>) -> FileV
 /// That it is no TOML.
 pub fn plain(lines: &Lines<'_>, text: &str) -> Result<serde_json::Value, String> {
     let table = DeTable::parse(text).map_err(|error| error.message().to_owned())?;
-    let root = Value::Object(object(text, table.get_ref(), &table.span()));
+    let decimals = decimals(table.get_ref());
+    let root = Value::Object(object(&decimals, table.get_ref(), &table.span()));
     Ok(Node::root(lines, &root).plain(&mut Notes::new(Scope::File)))
 }
 
-fn object<'d>(text: &'d str, table: &'d DeTable<'_>, span: &Range<usize>) -> Object<'d> {
+/// Integers that are written in another base, by where they begin.
+type Decimals = BTreeMap<usize, String>;
+
+fn decimals(table: &DeTable<'_>) -> Decimals {
+    let mut decimals = Decimals::new();
+    table
+        .iter()
+        .for_each(|(_, value)| gather(value, &mut decimals));
+    decimals
+}
+
+fn gather(value: &Spanned<DeValue<'_>>, decimals: &mut Decimals) {
+    match value.get_ref() {
+        DeValue::Integer(digits) if digits.radix() != 10 => {
+            // One that is too large stays as it is written, and the reader refuses it.
+            let number = i128::from_str_radix(digits.as_str(), digits.radix());
+            let text = number.map_or_else(|_| digits.to_string(), |number| number.to_string());
+            decimals.insert(value.span().start, text);
+        }
+        DeValue::Array(items) => items.iter().for_each(|item| gather(item, decimals)),
+        DeValue::Table(table) => table.iter().for_each(|(_, value)| gather(value, decimals)),
+        _ => {}
+    }
+}
+
+fn object<'d>(decimals: &'d Decimals, table: &'d DeTable<'_>, span: &Range<usize>) -> Object<'d> {
     let properties = table.iter().map(|(name, value)| ObjectProp {
         range: range(&name.span()),
         name: ObjectPropName::String(string(name.get_ref(), &name.span())),
-        value: tree(text, value),
+        value: tree(decimals, value),
     });
     Object {
         properties: properties.collect(),
@@ -57,9 +85,8 @@ fn object<'d>(text: &'d str, table: &'d DeTable<'_>, span: &Range<usize>) -> Obj
     }
 }
 
-/// Numbers are borrowed without their underscores; those that are not decimal as they are
-/// written, and the reader refuses them.
-fn tree<'d>(text: &'d str, value: &'d Spanned<DeValue<'_>>) -> Value<'d> {
+/// Numbers are borrowed without their underscores.
+fn tree<'d>(decimals: &'d Decimals, value: &'d Spanned<DeValue<'_>>) -> Value<'d> {
     let span = value.span();
     let number = |text: &'d str| {
         Value::NumberLit(NumberLit {
@@ -70,7 +97,7 @@ fn tree<'d>(text: &'d str, value: &'d Spanned<DeValue<'_>>) -> Value<'d> {
     match value.get_ref() {
         DeValue::String(value) => Value::StringLit(string(value, &span)),
         DeValue::Integer(digits) if digits.radix() == 10 => number(digits.as_str()),
-        DeValue::Integer(_) => number(text.get(span.clone()).unwrap_or_default()),
+        DeValue::Integer(_) => number(decimals.get(&span.start).map_or("", String::as_str)),
         DeValue::Float(digits) => number(digits.as_str()),
         DeValue::Boolean(on) => Value::BooleanLit(BooleanLit {
             range: range(&span),
@@ -82,9 +109,9 @@ fn tree<'d>(text: &'d str, value: &'d Spanned<DeValue<'_>>) -> Value<'d> {
         }),
         DeValue::Array(items) => Value::Array(Array {
             range: range(&span),
-            elements: items.iter().map(|item| tree(text, item)).collect(),
+            elements: items.iter().map(|item| tree(decimals, item)).collect(),
         }),
-        DeValue::Table(table) => Value::Object(object(text, table, &span)),
+        DeValue::Table(table) => Value::Object(object(decimals, table, &span)),
     }
 }
 
@@ -139,6 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn integers_of_every_base_are_understood() {
+        for written in [
+            "3054",
+            "3_054",
+            "0xBEE",
+            "0xb_ee",
+            "0o5756",
+            "0b1011_1110_1110",
+        ] {
+            let (settings, problems) = settle(&format!("port = {written}"));
+            assert!(problems.is_empty(), "{written}: {problems:?}");
+            assert_eq!(settings.port, 3054, "{written}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_has_its_place() {
         let check = |text: &str, expect: &str| {
             let (_, problems) = settle(text);
@@ -146,7 +189,10 @@ mod tests {
             assert!(problems[0].starts_with(expect), "{problems:?}");
         };
         check("port = \"x\"", "config.toml:1:8: port: expected a number");
-        check("port = 0x10000", "config.toml:1:8: port: ");
+        check(
+            "port = 0x10000",
+            "config.toml:1:8: port: 65536 is out of range",
+        );
         check(
             "\n[logging]\nlevle = 1",
             "config.toml:3:1: logging.levle: unknown key",

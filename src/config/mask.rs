@@ -286,9 +286,51 @@ fn covered(role: Role, text: &str, before: Option<&str>) -> Option<String> {
             let (name, value) = text.split_once('=')?;
             (!tells_nothing(value)).then(|| format!("{name}={MASK}"))
         }
-        Role::Word => covered_word(text, before),
-        Role::Url => covered_url(text),
+        Role::Word | Role::Url => {
+            let plain = covered_defaults(text);
+            let text = plain.as_deref().unwrap_or(text);
+            let shown = match role {
+                Role::Url => covered_url(text),
+                _ => covered_word(text, before),
+            };
+            shown.or(plain)
+        }
     }
+}
+
+/// Templates with what stands behind `:-` covered: a default is a value.
+fn covered_defaults(text: &str) -> Option<String> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find("${") {
+        let (before, template) = rest.split_at(at);
+        out.push_str(before);
+        let (inside, after) = template.split_at(template_end(template));
+        match inside.split_once(":-") {
+            Some((name, default))
+                if !tells_nothing(default.strip_suffix('}').unwrap_or(default)) =>
+            {
+                out.push_str(&format!("{name}:-{MASK}}}"));
+            }
+            _ => out.push_str(inside),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    (out != text).then_some(out)
+}
+
+/// Behind the brace that closes what begins here, or the end.
+fn template_end(text: &str) -> usize {
+    let mut open = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if text[..at].ends_with('$') => open += 1,
+            '}' if open <= 1 => return at + 1,
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// True for a text of `${NAME}` (without a default, which is a value), and what stands around.
@@ -334,7 +376,10 @@ fn covered_word(text: &str, before: Option<&str>) -> Option<String> {
 
 fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.ends_with("key") || SECRET_WORDS.iter().any(|word| name.contains(word))
+    // A personal access token; inside of other words it means nothing ("path").
+    name.ends_with("key")
+        || name.split(['-', '_']).any(|part| part == "pat")
+        || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 fn looks_like_a_key(text: &str) -> bool {
@@ -434,6 +479,8 @@ mod tests {
         check(Some("--api-key"), "abc", Some("********"));
         check(Some("--api-key"), "${KEY}", None);
         check(Some("--token"), "--next", None);
+        check(Some("--pat"), "abc", Some("********"));
+        check(Some("--path"), "abc", None);
         check(None, "--api-key=abc", Some("--api-key=********"));
         check(None, "--api-key=${KEY}", None);
         check(
@@ -480,19 +527,26 @@ mod tests {
     fn entries_and_documents() {
         let given = json!({
             "command": "docker",
-            "args": ["run", "-e", "API_KEY=k", "--token", "t"],
+            "args": ["run", "-e", "API_KEY=k", "--token", "t", "${V:-x}", "--dir=${V:-${W:-x}}/a",
+                "${V:-${W}}", "${V:-}", "${V:-x", "${V:?say so}"],
+            "cwd": "${V:-.}",
             "env": {"A": "plain", "B": "${B}"},
             "headers": {"Authorization": "Bearer x"},
             "unknown": "sk-0123456789",
         });
         let expect = json!({
             "command": "docker",
-            "args": ["run", "-e", "API_KEY=********", "--token", "********"],
+            "args": ["run", "-e", "API_KEY=********", "--token", "********", "${V:-********}",
+                "--dir=${V:-********}/a", "${V:-${W}}", "${V:-}", "${V:-********}",
+                "${V:?say so}"],
+            "cwd": "${V:-.}",
             "env": {"A": "********", "B": "${B}"},
             "headers": {"Authorization": "********"},
             "unknown": "********",
         });
         assert_eq!(entry(&given), expect);
+        let url = json!({"url": "https://${H}/${V:-x}/mcp"});
+        assert_eq!(entry(&url)["url"], json!("https://${H}/${V:-********}/mcp"));
         let list = json!({"env": ["A=plain", "B", "C=${C}"]});
         assert_eq!(entry(&list)["env"], json!(["A=********", "B", "C=${C}"]));
 

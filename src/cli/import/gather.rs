@@ -151,21 +151,25 @@ fn leads_here(entry: &Map<String, Value>, port: u16) -> bool {
         Value::Array(list) => list.iter().map(text).collect(),
         other => vec![text(other)],
     });
-    let is_gateway = |word: String| {
+    let is_gateway = |word: &String| {
         let name = word.rsplit('/').next().unwrap_or_default();
         matches!(name, "onemcp" | "1mcp") || word.starts_with("@1mcp/agent")
     };
-    let mut words = words;
+    let words: Vec<String> = words.collect();
     let url = entry.get("url").map(text).unwrap_or_default();
     let hosts = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"];
-    let begins_here = |scheme: &str, port: u16| {
-        hosts.iter().any(|host| {
-            let start = format!("{scheme}://{host}:{port}");
+    let is_here = |url: &String| {
+        let schemes = ["http", "https"].iter();
+        let mut starts = schemes.flat_map(|scheme| {
+            let start = hosts.iter();
+            start.map(move |host| format!("{scheme}://{host}:{port}"))
+        });
+        starts.any(|start| {
             let rest = url.strip_prefix(&start);
             rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
-    words.any(is_gateway) || begins_here("http", port) || begins_here("https", port)
+    words.iter().any(is_gateway) || words.iter().chain([&url]).any(is_here)
 }
 
 /// What 1MCP says beside the servers, and in the files beside its own.
@@ -289,6 +293,9 @@ mod tests {
             json!({"command": "npx", "args": ["-y", "onemcp-notes"]}),
             false,
         );
+        let bridge = |url: &str| json!({"command": "npx", "args": ["mcp-remote", url]});
+        check(bridge("http://localhost:3050/mcp"), true);
+        check(bridge("http://localhost:3051/mcp"), false);
     }
 
     #[test]

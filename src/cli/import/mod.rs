@@ -1,6 +1,7 @@
 //! `onemcp config import`: the servers of another program in a file of ours. It prints what the
 //! file would be, with what could be secret covered; it writes when it is told to.
 
+pub mod defaults;
 pub mod gather;
 pub mod places;
 pub mod target;
@@ -187,6 +188,13 @@ impl Import<'_> {
             writeln!(
                 err,
                 "note: {name} is in {place} or beside it already and stays as it is"
+            )?;
+        }
+        if merged.spreads_defaults {
+            let why = "those that are there already must not get them";
+            writeln!(
+                err,
+                "note: serverDefaults are written into each server that is added: {why}"
             )?;
         }
         if self.how.write {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::limits;
+use crate::cli::import::defaults::with_defaults;
 use crate::cli::import::gather::Gathered;
 use crate::config::check::decode;
 use crate::config::document::{Lines, Node, Notes, parse};
@@ -36,6 +37,8 @@ pub struct Merged {
     /// There already, and something else: left as they are.
     pub kept: Vec<String>,
     pub settings: Vec<String>,
+    /// The defaults stand in each added server.
+    pub spreads_defaults: bool,
 }
 
 /// What was written.
@@ -70,6 +73,11 @@ impl Target {
         self.root.get(key)?.get(name)
     }
 
+    fn has_servers(&self) -> bool {
+        let servers = self.root.get("mcpServers").and_then(Value::as_object);
+        servers.is_some_and(|servers| !servers.is_empty())
+    }
+
     /// `others` are servers of the files beside this one.
     ///
     /// # Errors
@@ -77,18 +85,29 @@ impl Target {
     pub fn merge(&self, gathered: &Gathered, others: &[String]) -> Result<Merged, String> {
         let mut merged = Merged::default();
         let mut servers = Map::new();
+        let mut defaults = self.missing("serverDefaults", &gathered.defaults);
+        let is_shared = !others.is_empty() || self.has_servers();
         for (name, entry) in &gathered.servers {
+            let whole = match is_shared {
+                true => with_defaults(entry, &defaults),
+                false => entry.clone(),
+            };
             match self.has("mcpServers", name) {
-                Some(known) if known == entry => merged.known.push(name.clone()),
+                Some(known) if *known == *entry || *known == whole => {
+                    merged.known.push(name.clone());
+                }
                 Some(_) => merged.kept.push(name.clone()),
                 None if others.contains(name) => merged.kept.push(name.clone()),
                 None => {
+                    merged.spreads_defaults |= whole != *entry;
                     merged.added.push(name.clone());
-                    servers.insert(name.clone(), entry.clone());
+                    servers.insert(name.clone(), whole);
                 }
             }
         }
-        let defaults = self.missing("serverDefaults", &gathered.defaults);
+        if is_shared {
+            defaults.clear();
+        }
         let settings = self.missing("gateway", &gathered.settings);
         merged
             .settings
@@ -241,5 +260,59 @@ fn parsed(path: &Path, text: &str) -> Result<Value, String> {
     match (plain, notes.first_error()) {
         (Some(plain), None) => Ok(plain),
         (_, error) => Err(error.map_or_else(String::new, ToString::to_string)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+
+    use super::Target;
+    use crate::cli::import::gather::Gathered;
+
+    fn target(root: Value) -> Target {
+        Target {
+            path: PathBuf::new(),
+            old: Some(root.to_string()),
+            root,
+        }
+    }
+
+    #[test]
+    fn defaults_of_others_do_not_reach_servers_that_are_there() {
+        let map = |value: Value| value.as_object().unwrap().clone();
+        let mut gathered = Gathered::default();
+        gathered.servers = map(json!({"own": {"url": "https://own"}}));
+        gathered.defaults = map(json!({"headers": {"Authorization": "x"}}));
+        let whole = json!({"url": "https://own", "headers": {"Authorization": "x"}});
+        let check = |root: Value, others: &[String], expect: Value| {
+            let merged = target(root).merge(&gathered, others).unwrap();
+            let written: Value = serde_json::from_str(&merged.text).unwrap();
+            assert_eq!(written, expect);
+            // Once more changes nothing.
+            let again = target(written).merge(&gathered, others).unwrap();
+            assert_eq!(
+                (again.added.len(), again.known),
+                (0, vec!["own".to_owned()])
+            );
+        };
+        check(
+            json!({}),
+            &[],
+            json!({"serverDefaults": gathered.defaults, "mcpServers": gathered.servers}),
+        );
+        let there = json!({"url": "https://there"});
+        check(
+            json!({"mcpServers": {"there": there}}),
+            &[],
+            json!({"mcpServers": {"there": there, "own": whole}}),
+        );
+        check(
+            json!({}),
+            &["beside".to_owned()],
+            json!({"mcpServers": {"own": whole}}),
+        );
     }
 }
