@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::base::limits;
+use crate::journal::arguments::{cut, shown};
 use crate::journal::log::has_arguments;
 use crate::journal::metrics::outcome::Outcome;
 
@@ -42,7 +42,7 @@ impl Entry {
 
     /// What it says is shown only where that was asked for.
     pub fn says(&mut self, params: Option<&str>) {
-        self.params = params.filter(|_| has_arguments()).map(cut);
+        self.params = params.filter(|_| has_arguments()).map(shown);
     }
 
     pub fn goes_to(&mut self, server: &str, name: &str) {
@@ -76,14 +76,6 @@ impl Entry {
             line.push_str(&format!(" params={params:?}"));
         }
         line
-    }
-}
-
-/// Text of a client, bounded.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(limits::LOG_ARGUMENT_CHARS) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
     }
 }
 
