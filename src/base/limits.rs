@@ -455,7 +455,7 @@ pub const PAGE_ENTRIES: usize = 1000;
 /// Vanished entries remembered per list of a server, so that cursors keep their place.
 pub const TOMBSTONES: usize = 1024;
 /// Tools and prompts that are measured one by one; all others of a server together.
-pub const METRIC_ENTRIES: usize = 2000;
+pub const METRIC_ENTRIES: usize = 500;
 /// Changes are gathered for so long before clients are told.
 pub const LIST_CHANGED_DELAY: Duration = Duration::from_millis(1000);
 /// They are told after so long, whatever delay is asked for.
@@ -597,6 +597,8 @@ pub const VAULT_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// `onemcp secret`: how long it waits for its turn at the file, and between two tries.
 pub const SECRET_LOCK: Duration = Duration::from_secs(10);
 pub const SECRET_LOCK_RETRY: Duration = Duration::from_millis(10);
+/// Symbolic links that are followed from the sealed file or its key to where the bytes are.
+pub const LINKS: usize = 40;
 /// Changed files are read when nothing changed for so long.
 pub const CONFIG_DEBOUNCE: Duration = Duration::from_millis(500);
 /// Servers that one server may wait for.

@@ -549,10 +549,14 @@ fn switch(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
             next.map(unicode).transpose()?
         }
     };
-    match value.as_deref().map(parse_switch) {
-        None => Ok("true".into()),
-        Some(Some(on)) => Ok(on.to_string()),
-        Some(None) => Err(UsageError(format!("--{flag} takes true or false"))),
+    let Some(value) = value else {
+        return Ok("true".into());
+    };
+    match parse_switch(&value) {
+        Some(on) => Ok(on.to_string()),
+        // Told with everything else that is wrong with settings.
+        None if SETTINGS.iter().any(|row| row.flag == flag) => Ok(value),
+        None => Err(UsageError(format!("--{flag} takes true or false"))),
     }
 }
 

@@ -299,7 +299,7 @@ fn usage_errors_say_what_to_write() {
     check("--port", "port");
     check("--no-port", "takes a value");
     check("--no-allow-unauthenticated=true", "takes no value");
-    check("--allow-unauthenticated=maybe", "true or false");
+    check("--pagination=maybe", "true or false");
     check("--help=yes", "help");
     check("srve", "did you mean serve?");
     check("run a/b", "here it is called call");

@@ -156,4 +156,36 @@ mod tests {
         check("broken.json", 78, 1);
         check("not-there.json", 78, 1);
     }
+
+    /// Also of a flag; scripts read the last line.
+    #[test]
+    fn with_json_everything_is_said_in_lines_of_json() {
+        let words = [
+            "config",
+            "check",
+            "mcp.json",
+            "--json",
+            "--enable-sse=maybe",
+        ];
+        let flags = crate::cli::args::parse(words).unwrap().flags;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config/minimal.json");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(
+            Some(&path),
+            true,
+            &flags,
+            &Environment::new(),
+            &mut out,
+            &mut err,
+        );
+        assert_eq!(code.unwrap(), 64);
+        assert!(err.is_empty(), "{err:?}");
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines[0]["keyPath"], "--enable-sse", "{text}");
+        assert_eq!(lines[1]["kind"], "summary", "{text}");
+    }
 }

@@ -435,6 +435,7 @@ fn summary(verb: &Verb, last: &Value, took: Duration) -> String {
                 ("updated", "updated"),
                 ("settings", "settings"),
                 ("needsRestart", "waiting for a restart of the gateway"),
+                ("held", "as before, because a secret or a file is not there"),
             ];
             let parts = parts
                 .iter()

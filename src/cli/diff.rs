@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE};
-use crate::config::plan::{Change, Plan, SettingChange, newly_broken, plan};
+use crate::config::plan::{Change, Plan, SettingChange, hold_lacking, newly_broken, plan};
 use crate::config::settings::{Flags, SETTINGS};
 use crate::config::{Config, Environment, load, load_instead, mask};
 use crate::secrets::store::Store;
@@ -35,6 +35,7 @@ pub fn run(
         }
     };
     new.keep_lost_presets(&old);
+    let held = hold_lacking(&old, &mut new);
     let plan = plan(&old, &new);
     for line in lines(&plan, &old, &new) {
         match as_json {
@@ -54,6 +55,9 @@ pub fn run(
             "error: {names}: not usable any more; a reload would change nothing"
         )?;
         return Ok(EXIT_CONFIGURATION);
+    }
+    for name in held {
+        writeln!(err, "error: {name}: goes on as it is until that is there")?;
     }
     if plan.is_empty() {
         writeln!(err, "no difference")?;

@@ -217,7 +217,7 @@ the systemd credential onemcp-secrets-key.
 Exit codes:
   0   done
   1   there is no such secret
-  64  the command line is wrong
+  64  the command line, the name or the value is wrong
   75  somebody else is changing the file
   78  there is no key, it is another one, or the file cannot be used
 ";

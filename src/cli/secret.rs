@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE, EXIT_TIMEOUT};
+use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE, EXIT_TIMEOUT, EXIT_USAGE};
 use crate::base::{family, limits};
 use crate::cli::args::{SecretFlags, SecretVerb};
 use crate::cli::outcome::Failure;
@@ -50,6 +50,11 @@ impl From<io::Error> for Refused {
 
 fn broken(text: impl Into<String>) -> Refused {
     Refused(EXIT_CONFIGURATION, text.into())
+}
+
+/// What was given, on the command line or as the value, is none.
+fn misused(text: String) -> Refused {
+    Refused(EXIT_USAGE, text)
 }
 
 fn not_there(name: &str, place: &Place) -> Refused {
@@ -124,7 +129,7 @@ fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, LoadEr
 }
 
 fn set(name: &str, place: &Place) -> Result<(), Refused> {
-    name::check(name).map_err(|right| broken(format!("a name is {right}")))?;
+    name::check(name).map_err(|right| misused(format!("a name is {right}")))?;
     // Before anybody types a value in vain.
     let key = place.key()?;
     open(&place.file, &key).map_err(broken)?;
@@ -223,7 +228,7 @@ fn read_value(name: &str) -> Result<String, Refused> {
             bytes
         }
     };
-    directory::value(bytes).map_err(|why| broken(format!("failed to take the value: {why}")))
+    directory::value(bytes).map_err(|why| misused(format!("failed to take the value: {why}")))
 }
 
 /// One line from the terminal, which does not show it.

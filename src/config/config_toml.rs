@@ -167,7 +167,7 @@ mod tests {
         check("port = 1 2", "config.toml:1:8: not valid TOML: ");
         check(
             "logLevel = \"loud\"",
-            "config.toml:1:12: logLevel: \"loud\" cannot be used",
+            "config.toml:1:12: logLevel: the value cannot be used",
         );
     }
 }

@@ -20,6 +20,8 @@ pub const REPEATED: &str = "given twice in the same object";
 pub struct Notes {
     scope: Scope,
     pub problems: Vec<Problem>,
+    /// How many of them say only that a value is not to be had now.
+    lacks: usize,
 }
 
 impl Notes {
@@ -27,7 +29,19 @@ impl Notes {
         Notes {
             scope,
             problems: Vec::new(),
+            lacks: 0,
         }
+    }
+
+    /// One of the errors is about a value that may be there later.
+    pub fn count_lack(&mut self) {
+        self.lacks += 1;
+    }
+
+    /// There are errors, and none is of what is written.
+    pub fn only_lacks(&self) -> bool {
+        let errors = self.problems.iter().filter(|problem| problem.is_error());
+        self.lacks > 0 && errors.count() == self.lacks
     }
 
     fn add(&mut self, severity: Severity, spot: &Spot<'_>, message: String, remedy: String) {

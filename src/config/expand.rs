@@ -55,8 +55,14 @@ pub enum Failure {
     Input(String),
     /// Any other form that only an editor can fill in.
     Editor(String),
-    /// `${VAR:?message}`, with the message.
-    Required(String, String),
+    /// `${VAR:?message}`: what is not there and perhaps why, the message, and what to do.
+    Required {
+        what: String,
+        message: String,
+        remedy: String,
+        /// It is about a secret or a file.
+        may_come: bool,
+    },
     /// `${SECRET:name}`, and why nobody has it.
     Secret(String, String),
     /// Somebody may have it, and cannot say.
@@ -97,6 +103,15 @@ impl fmt::Display for Lack {
 type Lookup<'l> = &'l dyn Fn(Wanted<'_>) -> Result<String, Lack>;
 
 impl Failure {
+    /// What is written is right, and may be filled in at another time.
+    pub fn is_lack(&self) -> bool {
+        match self {
+            Failure::Secret(..) | Failure::Unsure(..) | Failure::File(..) => true,
+            Failure::Required { may_come, .. } => *may_come,
+            _ => false,
+        }
+    }
+
     pub fn message(&self) -> String {
         match self {
             Failure::Unset(name) => format!("environment variable {name} is not set"),
@@ -107,7 +122,7 @@ impl Failure {
             }
             Failure::Input(name) => format!("${{input:{name}}} asks the user of an editor"),
             Failure::Editor(form) => format!("${{{form}}} is known to editors only"),
-            Failure::Required(what, message) => format!("{what} is not there: {message}"),
+            Failure::Required { what, message, .. } => format!("{what}: {message}"),
             Failure::Secret(name, why) => format!("secret {name:?} is not there ({why})"),
             Failure::Unsure(name, why) => format!("secret {name:?} cannot be read now ({why})"),
             Failure::File(path, why) => format!("${{FILE:{path}}} cannot be read: {why}"),
@@ -136,12 +151,13 @@ impl Failure {
             Failure::Editor(form) if form == "userHome" => "write ${HOME}".into(),
             Failure::Editor(form) if form == "pathSeparator" || form == "/" => "write /".into(),
             Failure::Editor(_) => "write the value itself or an environment variable".into(),
-            Failure::Required(..) => "set it".into(),
+            Failure::Required { remedy, .. } => remedy.clone(),
             Failure::Secret(name, _) => {
+                // Not in its braces: health takes what follows "SECRET:" for a credential.
                 let variable = variable_for(name);
                 format!(
-                    "run onemcp secret set {name}, set {variable}, or write \
-                     ${{SECRET:{name}:-default}}"
+                    "run onemcp secret set {name}, set {variable}, or write a default behind \
+                     the name and :-"
                 )
             }
             Failure::Unsure(..) => "repair the last of those that were asked".into(),
@@ -157,6 +173,25 @@ pub fn variable_for(name: &str) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
     upper.collect::<String>().to_ascii_uppercase()
+}
+
+/// What a message behind `:?` is told with; `failure` is none when the value is empty.
+fn required(name: &str, failure: Option<&Failure>, message: &str) -> Failure {
+    let (what, remedy) = match failure {
+        Some(found @ Failure::Secret(secret, _)) => {
+            let variable = variable_for(secret);
+            let remedy = format!("run onemcp secret set {secret}, or set {variable}");
+            (found.message(), remedy)
+        }
+        Some(found @ Failure::File(..)) => (found.message(), found.remedy()),
+        _ => (format!("{name} is not there"), "set it".to_owned()),
+    };
+    Failure::Required {
+        what,
+        message: message.trim().to_owned(),
+        remedy,
+        may_come: failure.is_some_and(Failure::is_lack),
+    }
 }
 
 pub fn expand(text: &str, lookup: Lookup<'_>) -> Expanded {
@@ -233,10 +268,8 @@ fn braced(out: &mut Expanded, inside: &str, lookup: Lookup<'_>, depth: usize) {
     match (otherwise, found) {
         (Otherwise::Default(_), _) if depth + 1 >= DEPTH => out.failures.push(Failure::TooDeep),
         (Otherwise::Default(default), _) => expand_into(out, default, lookup, depth + 1),
-        (Otherwise::Message(message), _) => {
-            let message = message.trim().to_owned();
-            out.failures
-                .push(Failure::Required(name.to_owned(), message));
+        (Otherwise::Message(message), failure) => {
+            out.failures.push(required(name, failure.as_ref(), message));
         }
         (Otherwise::Fail, failure) => out.failures.extend(failure),
     }
@@ -249,11 +282,9 @@ fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure
         Some(("env", variable)) => variable.trim(),
         Some(("SECRET", written)) => {
             let inner = argument(written.trim(), lookup, depth)?;
-            let found = lookup(Wanted::Secret(&inner));
-            let written = written.trim().to_owned();
-            return found.map_err(|lack| match lack {
-                Lack::Absent(why) => Failure::Secret(written, why),
-                Lack::Unsure(why) => Failure::Unsure(written, why),
+            return lookup(Wanted::Secret(&inner)).map_err(|lack| match lack {
+                Lack::Absent(why) => Failure::Secret(inner, why),
+                Lack::Unsure(why) => Failure::Unsure(inner, why),
                 Lack::BadName(right) => Failure::BadSecretName(right),
             });
         }
@@ -440,13 +471,24 @@ mod tests {
         let unsure = Failure::Unsure("away".into(), "why".into());
         check("${SECRET:away}", std::slice::from_ref(&unsure));
         check("${SECRET:away:-default}", &[unsure]);
-        let required = |name: &str, why: &str| Failure::Required(name.into(), why.into());
+        let required = |what: &str, why: &str, remedy: &str| Failure::Required {
+            what: what.into(),
+            message: why.into(),
+            remedy: remedy.into(),
+            may_come: !remedy.starts_with("set it"),
+        };
         check(
             "${NOPE:? ask ${HOME} :-) }",
-            &[required("NOPE", "ask ${HOME} :-)")],
+            &[required("NOPE is not there", "ask ${HOME} :-)", "set it")],
         );
-        check("${EMPTY:?x}", &[required("EMPTY", "x")]);
-        check("${SECRET:s:?x}", &[required("SECRET:s", "x")]);
+        check(
+            "${EMPTY:?x}",
+            &[required("EMPTY is not there", "x", "set it")],
+        );
+        let asked = "secret \"s\" is not there (why)";
+        let remedy = "run onemcp secret set s, or set S";
+        check("${SECRET:s:?x}", &[required(asked, "x", remedy)]);
+        check("${SECRET:$A1}", &[secret("one")]);
         check("${FILE:$A1}", &[Failure::File("$A1".into(), "why".into())]);
         check("${FILE:${NOPE}/a:-x}", &[]);
         check("${SECRET:}", &[Failure::BadName]);
@@ -471,7 +513,8 @@ mod tests {
         let remedy = |text: &str| expand(text, &lookup).failures[0].remedy();
         assert!(remedy("${input:api-key}").contains("${API_KEY}"));
         assert!(remedy("${userHome}").contains("${HOME}"));
-        assert!(remedy("${SECRET:db}").contains("${SECRET:db:-default}"));
+        assert!(remedy("${SECRET:db}").contains("secret set db, set DB, or write a default"));
+        assert!(remedy("${SECRET:${A1}}").contains("secret set one, set ONE,"));
         assert!(remedy("${NOPE}").contains("${NOPE:-default}"));
     }
 }

@@ -99,7 +99,8 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
 
 /// Servers that `new` cannot use and `old` did not have like that: a reload refuses them.
 pub fn newly_broken<'c>(old: &Config, new: &'c Config) -> Vec<&'c str> {
-    let is_broken = |server: &&ServerConfig| matches!(server.state, ServerState::Invalid(_));
+    let is_invalid = |server: &ServerConfig| matches!(server.state, ServerState::Invalid(_));
+    let is_broken = |server: &&ServerConfig| is_invalid(server) && !server.is_lacking;
     let was_broken = |name: &str| {
         let mut before = old.servers.iter().filter(is_broken);
         before.any(|server| server.name == name)
@@ -107,6 +108,21 @@ pub fn newly_broken<'c>(old: &Config, new: &'c Config) -> Vec<&'c str> {
     let broken = new.servers.iter().filter(is_broken);
     let names = broken.map(|server| server.name.as_str());
     names.filter(|name| !was_broken(name)).collect()
+}
+
+/// An entry that lacks a secret or a file and ran before goes on as it was: what is missing
+/// stops no other change. Gives the names of those.
+pub fn hold_lacking(old: &Config, new: &mut Config) -> Vec<String> {
+    let mut held = Vec::new();
+    for server in new.servers.iter_mut().filter(|server| server.is_lacking) {
+        let mut before = old.servers.iter();
+        let before = before.find(|old| old.name == server.name);
+        if let Some(before) = before.filter(|old| old.state == ServerState::Enabled) {
+            held.push(server.name.clone());
+            *server = before.clone();
+        }
+    }
+    held
 }
 
 fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {

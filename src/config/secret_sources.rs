@@ -14,7 +14,7 @@ use crate::config::expand::{Lack, Wanted, expand};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Problem, Scope};
 use crate::config::server::note_expanded;
-use crate::config::settings::Settings;
+use crate::config::settings::{Origin, Settings};
 use crate::net::url::Url;
 use crate::secrets::command::CommandSpec;
 use crate::secrets::key::{self, KeySource};
@@ -101,11 +101,28 @@ pub fn spec(
 /// The sealed file that `onemcp secret` writes, and its key. `None` when no folder is known.
 pub fn sealed(settings: &Settings, environment: &Environment) -> Option<(PathBuf, KeySource)> {
     let file = match &settings.secrets_file {
-        Some(file) => file.clone(),
+        Some(file) => placed(settings, "secrets.file", file),
         None => state_folder(settings, environment)?.join("secrets.sealed"),
     };
-    let key = KeySource::new(settings.secrets_key_file.clone(), environment);
+    let key = KeySource::new(key_file(settings), environment);
     Some((file, key))
+}
+
+fn key_file(settings: &Settings) -> Option<PathBuf> {
+    let file = settings.secrets_key_file.as_deref()?;
+    Some(placed(settings, "secrets.keyFile", file))
+}
+
+/// A relative path begins at the folder of the file that says it, as those of providers do; one
+/// of a flag or a variable where the gateway was started.
+fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
+    let said_in = match settings.origin(key) {
+        Origin::File(place) => Path::new(&place.file).parent(),
+        _ => None,
+    };
+    let path = said_in.map_or_else(|| path.to_owned(), |folder| folder.join(path));
+    // What is not there is told with its whole path.
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// The first that is known, whether it is there or not: what is written must be found again.
@@ -129,7 +146,9 @@ impl Around<'_> {
     }
 
     fn directories(&self) -> Vec<Source> {
-        folders(self.environment, self.settings.secrets_dir.as_deref())
+        let own = self.settings.secrets_dir.as_deref();
+        let own = own.map(|path| placed(self.settings, "secrets.directory", path));
+        folders(self.environment, own.as_deref())
     }
 
     fn sealed(&self) -> Option<Source> {
@@ -239,7 +258,7 @@ fn sealed_source(members: &[Member<'_>], around: &Around<'_>, notes: &mut Notes)
     let file = around.path(&get(members, "sealed")?.node, notes)?;
     let key_file = match get(members, "keyFile") {
         Some(member) => Some(around.path(&member.node, notes)?),
-        None => around.settings.secrets_key_file.clone(),
+        None => key_file(around.settings),
     };
     let key = KeySource::new(key_file, around.environment);
     Some(Source::Sealed { file, key })
@@ -257,7 +276,11 @@ fn command(members: &[Member<'_>], around: &Around<'_>, notes: &mut Notes) -> Op
     let words = words
         .iter()
         .map(|(word, spot)| around.fill(word, spot, notes));
-    let words: Vec<String> = words.collect();
+    let mut words: Vec<String> = words.collect();
+    // A bare name is found on the PATH; any other path begins where those of the file do.
+    if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
+        *program = around.folder.join(&*program).display().to_string();
+    }
     let mut env = inherited(around.environment, false, &[]);
     if let Some(member) = get(members, "env") {
         let given = member.node.members(notes).unwrap_or_default();

@@ -1,7 +1,9 @@
 use std::path::Path;
 
-use super::spec;
+use super::{sealed, spec};
 use crate::config::Environment;
+use crate::config::config_toml;
+use crate::config::document::Lines;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
 use crate::secrets::spec::Source;
 use crate::secrets::vault::Login;
@@ -100,6 +102,61 @@ fn every_kind_of_provider_is_read_and_filled_in() {
         panic!("{kubernetes:?}");
     };
     assert!(matches!(&kubernetes.login, Login::Kubernetes { mount, .. } if mount == "kubernetes"));
+}
+
+/// Whoever starts the gateway from another folder gets the same secrets.
+#[test]
+fn relative_programs_begin_at_the_folder_of_the_file_and_bare_names_do_not() {
+    for (program, expect) in [
+        ("./tell", "/etc/onemcp/./tell"),
+        ("bin/tell", "/etc/onemcp/bin/tell"),
+        ("/bin/tell", "/bin/tell"),
+        ("tell", "tell"),
+    ] {
+        let (sources, problems) = sources(&format!(r#"[{{"command": ["{program}", "./x"]}}]"#));
+        assert_eq!(problems, [""; 0]);
+        let [Source::Command(command)] = sources.as_slice() else {
+            panic!("{sources:?}");
+        };
+        assert_eq!(command.words, [expect, "./x"]);
+        assert_eq!(command.label(), format!("command {expect}"));
+    }
+}
+
+#[test]
+fn relative_paths_of_settings_begin_at_the_file_that_says_them() {
+    let text = "[secrets]\ndirectory = \"sec\"\nfile = \"sealed\"\nkeyFile = \"key\"\n";
+    let lines = Lines::new("/etc/onemcp/config.toml", text);
+    let file = config_toml::read(&lines, text, &mut Vec::new());
+    let here = std::env::current_dir().unwrap();
+    let check = |flags: &Flags, folder: &Path| {
+        let environment = environment();
+        let mut problems = Vec::new();
+        let settings = resolve(&file, flags, &environment, &mut problems);
+        let elsewhere = Path::new("/srv");
+        let spec = spec(
+            &settings,
+            &environment,
+            &environment,
+            elsewhere,
+            &mut problems,
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(spec.sources[0], Source::Directory(folder.join("sec")));
+        let (file, key) = sealed(&settings, &environment).unwrap();
+        assert_eq!(file, folder.join("sealed"));
+        assert_eq!(key.file, Some(folder.join("key")));
+    };
+    let mut flags = Flags::default();
+    check(&flags, Path::new("/etc/onemcp"));
+    for (flag, path) in [
+        ("secrets-dir", "sec"),
+        ("secrets-file", "sealed"),
+        ("secrets-key-file", "key"),
+    ] {
+        flags.set(flag, path.to_owned());
+    }
+    check(&flags, &here);
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub struct ServerConfig {
     pub restart: RestartPolicy,
     /// Names of the secrets that its values were made with.
     pub secrets: BTreeSet<String>,
+    /// It is `Invalid` only because a secret or a file is not there now.
+    pub is_lacking: bool,
 }
 
 impl ServerConfig {
@@ -69,6 +71,7 @@ impl ServerConfig {
             depends_on: Vec::new(),
             restart: RestartPolicy::default(),
             secrets: BTreeSet::new(),
+            is_lacking: false,
         }
     }
 }
@@ -180,12 +183,15 @@ pub fn read_server<'d>(
         (false, Some(problem)) => ServerState::Invalid(problem.reason()),
         (false, None) => ServerState::Enabled,
     };
-    let means = means.filter(|_| !matches!(state, ServerState::Invalid(_)));
+    let is_invalid = matches!(state, ServerState::Invalid(_));
+    let is_lacking = is_invalid && notes.only_lacks();
+    let means = means.filter(|_| !is_invalid);
     problems.append(&mut notes.problems);
     let depends_on = entry.depends_on.clone();
     let used = around.lookups.take_used();
     let mut server = assemble(member.name, entry, around.defaults, state);
     server.secrets = used.secrets;
+    server.is_lacking = is_lacking;
     match means {
         Some(Means::Process(spec)) => server.process = Some(spec),
         Some(Means::Remote(spec)) => server.remote = Some(spec),
@@ -258,6 +264,7 @@ fn assemble(
         depends_on: entry.depends_on.iter().map(|one| one.text.into()).collect(),
         restart,
         secrets: BTreeSet::new(),
+        is_lacking: false,
     }
 }
 
@@ -516,6 +523,9 @@ pub fn note_expanded(
 ) -> String {
     for failure in &expanded.failures {
         spot.error(notes, failure.message(), failure.remedy());
+        if failure.is_lack() {
+            notes.count_lack();
+        }
     }
     for name in &expanded.kept {
         let message = match private {

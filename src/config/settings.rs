@@ -23,6 +23,7 @@ use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
 use crate::net::egress::Allowed;
+use crate::net::url::Url;
 use crate::secrets::key;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -642,11 +643,10 @@ fn checked(
         Ok(value) => return Some(value),
         Err(remedy) => remedy,
     };
-    let shown: String = text.chars().take(60).collect();
-    let message = if row.secret || matches!(row.kind, Kind::Table(_)) {
-        "the value cannot be used".to_owned()
-    } else {
-        format!("{shown:?} cannot be used")
+    // Never what was written: a password may stand in it, and problems are told to third parties.
+    let message = match (row.kind, Url::parse(text.trim())) {
+        (Kind::Url, Err(error)) => error.to_string(),
+        _ => "the value cannot be used".to_owned(),
     };
     problems.push(Problem {
         severity: Severity::Error,

@@ -5,7 +5,7 @@ use log::LevelFilter;
 
 use super::{
     ControlSocket, FileValues, Flags, HealthInfoLevel, LogFormat, Origin, ReadyPolicy, SETTINGS,
-    Settings, Transport, parse, read_file, resolve,
+    Setting, Settings, Transport, parse, read_file, resolve,
 };
 use crate::base::limits;
 use crate::config::Environment;
@@ -288,9 +288,9 @@ fn bad_values_name_their_origin() {
         "ONE_MCP_PORT=x",
         "",
         "{}",
-        "ONE_MCP_PORT: \"x\" cannot be used; write a whole number",
+        "ONE_MCP_PORT: the value cannot be used; write a whole number",
     );
-    check("", "port=70000", "{}", "--port: \"70000\" cannot be used; ");
+    check("", "port=70000", "{}", "--port: the value cannot be used; ");
     check("", "port=-1", "{}", "from 0 to 65535");
     check(
         "",
@@ -346,7 +346,7 @@ fn bad_values_name_their_origin() {
     check("", "", "{\"page-size\": 1, \"pageSize\": 2}", "twice");
     check("", "", "{\"port\": 1, \"port\": 2}", "given twice");
     check("ONE_MCP_PORT=1", "port=x", "{}", "--port");
-    check("", "log-max-size=10x", "{}", "10x");
+    check("", "log-max-size=10x", "{}", "a number with k, m or g");
     check("", "log-max-size=1", "{}", "from 4096");
     check("", "", "{\"logging\": {\"maxSize\": 1}}", "from 4096");
     check(
@@ -362,6 +362,7 @@ fn bad_values_name_their_origin() {
         "logging.modules.a: expected",
     );
     check("", "otlp-endpoint=collector:4318", "{}", "http");
+    check("", "otlp-endpoint=http://u:p@h", "{}", "a user name or a");
     check(
         "",
         "otlp-headers=hunter2",
@@ -387,6 +388,37 @@ fn bad_values_name_their_origin() {
         "{\"alerts\": 1}",
         "mcp.json:1:12: alerts: expected an object",
     );
+}
+
+/// A rejected configuration is told to sinks of alerts, too.
+#[test]
+fn no_rejected_value_is_quoted_wherever_it_comes_from() {
+    let canary = "http://u:hunter2@h/hunter2?hunter2";
+    let mut quoted = Vec::new();
+    let mut check = |row: &Setting, env: &str, flags: &str, file: &str| {
+        let (settings, problems) = settle(env, flags, file);
+        let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        if texts.iter().any(|text| text.contains("hunter2")) {
+            quoted.push(texts);
+        }
+        settings.origin(row.key) == &Origin::Default
+    };
+    let mut refused = 0;
+    for row in SETTINGS {
+        refused += usize::from(check(row, &format!("{}={canary}", row.env), "", "{}"));
+        check(row, "", &format!("{}={canary}", row.flag), "{}");
+        if row.in_file {
+            let names: Vec<&str> = row.key.split('.').collect();
+            let value = serde_json::Value::from(canary);
+            let nested = names
+                .iter()
+                .rev()
+                .fold(value, |value, name| serde_json::json!({ *name: value }));
+            check(row, "", "", &nested.to_string());
+        }
+    }
+    assert!(refused > 20, "{refused}");
+    assert_eq!(quoted, Vec::<Vec<String>>::new());
 }
 
 #[test]

@@ -232,6 +232,12 @@ mod tests {
                 "sent Bearer abcdef12 twice",
                 "sent [REDACTED_CREDENTIAL] twice",
             ),
+            (
+                "env.V: secret \"api-key\" is not there (environment: neither API_KEY nor \
+                 API_KEY_FILE is set): ask Ann; run onemcp secret set api-key, or set API_KEY",
+                "env.V: secret \"api-key\" is not there (environment: neither API_KEY nor \
+                 API_KEY_FILE is set): ask Ann; run onemcp secret set api-key, or set API_KEY",
+            ),
             ("invalid sk-1234567890", "invalid [REDACTED_CREDENTIAL]"),
             ("accessToken=1", "[REDACTED_CREDENTIAL]"),
             ("mcpServers.a.env.TOKEN=abc", "[REDACTED_CREDENTIAL]"),

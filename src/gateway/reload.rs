@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
-use crate::config::plan::{Change, Plan, newly_broken, plan};
+use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
+use crate::config::problem::{Problem, Scope};
 use crate::config::server::{ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
@@ -55,6 +56,11 @@ pub struct Report {
     pub updated: Vec<String>,
     pub settings: Vec<String>,
     pub needs_restart: Vec<String>,
+    /// Servers that go on as they were, because a secret or a file is not there.
+    pub held: Vec<String>,
+    /// Why, one text for each thing that is missing.
+    #[serde(skip)]
+    pub lacks: Vec<String>,
 }
 
 /// Why nothing changed, one line each.
@@ -332,11 +338,7 @@ impl Keeper {
         let loaded = look.read(loader);
         let outcome = match loaded {
             Ok(config) => match self.broken_anew(&config) {
-                problems if problems.is_empty() => {
-                    let mut config = self.switched_by_hand(config);
-                    config.keep_lost_presets(&self.config);
-                    self.take(config)
-                }
+                problems if problems.is_empty() => self.take_what_is_there(config),
                 problems => Err(problems),
             },
             Err(error) => Err(error.to_string().lines().map(str::to_owned).collect()),
@@ -357,6 +359,25 @@ impl Keeper {
         }
         let problems = config.problems.iter().filter(|problem| problem.is_error());
         problems.map(ToString::to_string).collect()
+    }
+
+    /// What lacks a secret or a file goes on as it was, and all else is carried out.
+    fn take_what_is_there(&mut self, mut config: Config) -> Outcome {
+        let held = hold_lacking(&self.config, &mut config);
+        let is_of_held = |problem: &&Problem| match &problem.scope {
+            Scope::Server(name) => problem.is_error() && held.contains(name),
+            _ => false,
+        };
+        let lacks = config.problems.iter().filter(is_of_held);
+        let lacks = lacks.map(ToString::to_string).collect();
+        let mut config = self.switched_by_hand(config);
+        config.keep_lost_presets(&self.config);
+        let report = self.take(config)?;
+        Ok(Report {
+            held,
+            lacks,
+            ..report
+        })
     }
 
     /// What was switched by hand stays so, until the files say something new of it.
@@ -485,29 +506,36 @@ impl Keeper {
     }
 
     fn tell(&self, outcome: &Outcome, is_asked: bool) {
-        let problems = match outcome {
-            Ok(report) => {
-                if is_asked || !report.is_unchanged() {
-                    report.log();
-                    note(Fact::ConfigApplied {
-                        version: report.version,
-                    });
-                }
-                Vec::new()
-            }
-            Err(problems) => {
-                for problem in problems {
-                    log::error!("configuration not changed: {problem}");
-                }
-                note(Fact::ConfigRejected {
-                    problems: problems.clone(),
-                });
-                problems.clone()
-            }
+        let last = self.configured.standing().last_attempt;
+        let was_refused = last.is_some_and(|attempt| !attempt.ok);
+        let (lead, problems) = match outcome {
+            Ok(report) => (
+                "goes on as it was, something is not there",
+                report.lacks.clone(),
+            ),
+            Err(problems) => ("configuration not changed", problems.clone()),
         };
+        for problem in &problems {
+            log::error!("{lead}: {problem}");
+        }
+        let is_whole = outcome.is_ok() && problems.is_empty();
+        if !is_whole {
+            note(Fact::ConfigRejected {
+                problems: problems.clone(),
+            });
+        }
+        if let Ok(report) = outcome
+            && (is_asked || was_refused || !report.is_unchanged())
+        {
+            report.log();
+            if is_whole {
+                let version = report.version;
+                note(Fact::ConfigApplied { version });
+            }
+        }
         let attempt = Attempt {
             at: time::now_rfc3339(),
-            ok: outcome.is_ok(),
+            ok: is_whole,
             problems,
         };
         self.configured
@@ -601,6 +629,7 @@ impl Report {
             updated,
             settings,
             needs_restart,
+            ..
         } = self;
         log::info!(
             "configuration in force version={version} added={added:?} removed={removed:?} \

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use crate::base::family::{self, Family};
 use crate::base::{limits, reaper, sys};
+use crate::net::stop::Stop;
 use crate::secrets::answer::Answer;
 use crate::secrets::directory;
 
@@ -41,17 +42,16 @@ impl fmt::Debug for CommandSpec {
 impl CommandSpec {
     pub fn label(&self) -> String {
         let program = self.words.first().map_or("", String::as_str);
-        let file = program.rsplit('/').next().unwrap_or(program);
-        format!("command {file}")
+        format!("command {program}")
     }
 }
 
-/// Only from a thread that lives as long as the program runs.
-pub fn ask(spec: &CommandSpec, name: &str) -> Answer {
-    run(spec, name).unwrap_or_else(|trouble| trouble)
+/// Only from a thread that lives as long as the program runs. `stop` ends the program.
+pub fn ask(spec: &CommandSpec, name: &str, stop: &Stop) -> Answer {
+    run(spec, name, stop).unwrap_or_else(|trouble| trouble)
 }
 
-fn run(spec: &CommandSpec, name: &str) -> Result<Answer, Answer> {
+fn run(spec: &CommandSpec, name: &str, stop: &Stop) -> Result<Answer, Answer> {
     let deadline = Instant::now() + spec.timeout;
     let mut words = spec.words.iter().map(|word| word.replace(NAME, name));
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -70,7 +70,7 @@ fn run(spec: &CommandSpec, name: &str) -> Result<Answer, Answer> {
     sys::prepare_child(&mut command, announced);
     // Let go of the claim only after waiting for the child.
     let (child, _owned) = reaper::spawn(&mut command).map_err(cannot)?;
-    let mut running = Running::new(child);
+    let mut running = Running::new(child, stop);
     let output = running.output(deadline);
     let status = running.end(deadline);
     let output = output?;
@@ -95,19 +95,29 @@ fn ended(status: ExitStatus) -> String {
 }
 
 /// The program and everybody it started.
-struct Running {
+struct Running<'s> {
     child: Child,
     family: Family,
     group: i32,
+    stop: &'s Stop,
 }
 
-impl Running {
-    fn new(child: Child) -> Running {
+impl Running<'_> {
+    fn new(child: Child, stop: &Stop) -> Running<'_> {
         let group = i32::try_from(child.id()).unwrap_or(0);
         Running {
             child,
             family: Family::of_group(group),
             group,
+            stop,
+        }
+    }
+
+    /// What is left until `deadline`; nothing when it is to be ended now.
+    fn left(&self, deadline: Instant) -> Duration {
+        match self.stop.is_stopped() {
+            true => Duration::ZERO,
+            false => deadline.saturating_duration_since(Instant::now()),
         }
     }
 
@@ -119,12 +129,12 @@ impl Running {
         };
         let mut buffer = [0; 4096];
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.left(deadline);
             if left.is_zero() {
                 let why = "did not end its output in time";
                 return Err(Answer::Away(why.into()));
             }
-            if !family::poll_in(&stdout, left) {
+            if !family::poll_in(&stdout, left.min(limits::SECRET_LOOK)) {
                 continue;
             }
             match stdout.read(&mut buffer) {
@@ -147,10 +157,14 @@ impl Running {
     fn end(&mut self, deadline: Instant) -> Option<ExitStatus> {
         let pidfd = family::open_pidfd(self.group);
         let mut status = None;
-        while status.is_none() && Instant::now() < deadline {
+        loop {
+            let left = self.left(deadline).min(limits::SECRET_LOOK);
+            if status.is_some() || left.is_zero() {
+                break;
+            }
             match self.child.try_wait() {
                 Ok(None) => {
-                    family::wait_readable(pidfd.as_ref(), deadline);
+                    family::wait_readable(pidfd.as_ref(), Instant::now() + left);
                 }
                 Ok(ended) => status = ended,
                 Err(_) => break,
@@ -180,6 +194,7 @@ impl Running {
 mod tests {
     use super::{CommandSpec, ask};
     use crate::base::limits;
+    use crate::net::stop::Stop;
     use crate::secrets::answer::Answer;
     use crate::secrets::store::testing::Folder;
     use std::time::{Duration, Instant};
@@ -195,13 +210,17 @@ mod tests {
     }
 
     fn why(spec: &CommandSpec) -> String {
-        let answer = ask(spec, "api-key");
+        let answer = ask(spec, "api-key", &Stop::default());
         answer.trouble().expect("trouble").to_owned()
     }
 
     #[test]
     fn the_output_is_the_secret_and_the_name_a_word() {
-        let answer = ask(&shell("echo \"of $1\"", 20_000), "api-key");
+        let answer = ask(
+            &shell("echo \"of $1\"", 20_000),
+            "api-key",
+            &Stop::default(),
+        );
         assert_eq!(answer, Answer::Found("of api-key".into()));
     }
 
@@ -217,6 +236,22 @@ mod tests {
         let mut none = shell("", 20_000);
         none.words[0] = "/no/such/program".into();
         assert!(why(&none).contains("cannot be started"));
+    }
+
+    #[test]
+    fn the_end_of_the_gateway_ends_it() {
+        for script in ["exec sleep 300", "exec >&-; exec sleep 300"] {
+            let stop = Stop::default();
+            let other = stop.clone();
+            let began = Instant::now();
+            let asked = std::thread::scope(|scope| {
+                let asked = scope.spawn(|| ask(&shell(script, 60_000), "k", &stop));
+                other.stop();
+                asked.join().unwrap()
+            });
+            assert!(matches!(asked, Answer::Away(_)), "{asked:?}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{script}");
+        }
     }
 
     #[test]

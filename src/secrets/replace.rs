@@ -64,6 +64,18 @@ pub fn replace(place: &Path, bytes: &[u8]) -> io::Result<()> {
     Prepared::new(place, bytes)?.put()
 }
 
+/// Where the bytes are: a link is followed, also one that leads to nothing yet, so that it stays.
+pub fn followed(place: &Path) -> PathBuf {
+    let mut at = place.to_owned();
+    for _ in 0..limits::LINKS {
+        let Ok(target) = std::fs::read_link(&at) else {
+            break;
+        };
+        at = parent(&at).join(target);
+    }
+    at
+}
+
 /// Creates a file that is not there yet, for this user alone.
 ///
 /// # Errors
@@ -128,10 +140,10 @@ fn parent(place: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use super::{Prepared, Turn, create, replace};
+    use super::{Prepared, Turn, create, followed, replace};
     use crate::secrets::store::testing::Folder;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -148,6 +160,24 @@ mod tests {
         assert_eq!(fs::read(&place).unwrap(), b"two");
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
         assert!(create(&place, b"four").is_err());
+    }
+
+    #[test]
+    fn links_lead_to_where_the_bytes_are() {
+        let folder = Folder::new("followed");
+        let check = |name: &str, expect: &str| {
+            assert_eq!(followed(&folder.path(name)), folder.path(expect), "{name}");
+        };
+        fs::create_dir(folder.path("sub")).unwrap();
+        fs::write(folder.path("file"), "").unwrap();
+        symlink("sub/second", folder.path("first")).unwrap();
+        check("first", "sub/second");
+        symlink(folder.path("file"), folder.path("sub/second")).unwrap();
+        check("first", "file");
+        check("file", "file");
+        check("none", "none");
+        symlink("round", folder.path("round")).unwrap();
+        check("round", "round");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{limits, sys, time};
 use crate::model::seal::SealKey;
 use crate::secrets::key::{KEY_BYTES, Key};
-use crate::secrets::replace::{Prepared, Turn, replace};
+use crate::secrets::replace::{Prepared, Turn, followed, replace};
 
 const FORMAT: &str = "onemcp-sealed-1";
 const BOUND_SECRETS: &[u8] = b"onemcp-sealed-1 secrets";
@@ -232,6 +232,7 @@ pub fn edit<T>(
     deadline: Instant,
     change: impl FnOnce(&mut Contents) -> Result<T, String>,
 ) -> Result<T, SealedError> {
+    let path = &followed(path);
     let _turn = turn(path, deadline)?;
     let opened = open(path, key).map_err(SealedError::Broken)?;
     let mut contents = opened.unwrap_or_default();
@@ -294,12 +295,14 @@ pub fn rotate(
     old: &Key,
     deadline: Instant,
 ) -> Result<Key, SealedError> {
+    let path = &followed(path);
     let _turn = turn(path, deadline)?;
     let opened = open(path, old).map_err(SealedError::Broken)?;
     let mut contents = opened.unwrap_or_default();
     let new = Key::random();
     // First of all: where the key file cannot be replaced, nothing is begun.
     let text = format!("{}\n", new.text());
+    let key_file = &followed(key_file);
     let prepared = Prepared::new(key_file, text.as_bytes());
     let prepared = prepared.map_err(|error| unwritten(key_file, &error))?;
     put(path, contents.seal_for_two(old, &new))?;
@@ -317,6 +320,7 @@ pub fn rotate(
 /// # Errors
 /// What went wrong; then the file is as it was.
 pub fn admit(path: &Path, old: &Key, new: &Key, deadline: Instant) -> Result<(), SealedError> {
+    let path = &followed(path);
     let _turn = turn(path, deadline)?;
     let opened = open(path, old).map_err(SealedError::Broken)?;
     put(path, opened.unwrap_or_default().seal_for_two(old, new))

@@ -53,6 +53,22 @@ fn what_was_set_is_there_and_the_file_shows_nothing() {
 }
 
 #[test]
+fn a_link_stays_a_link() {
+    let folder = Folder::new("sealed-link");
+    let (path, real) = (folder.path("secrets.sealed"), folder.path("real"));
+    let (key_file, real_key) = (folder.path("key"), folder.path("real-key"));
+    std::os::unix::fs::symlink("real", &path).unwrap();
+    std::os::unix::fs::symlink("real-key", &key_file).unwrap();
+    let key = Key::random();
+    set(&path, &key, "a", "one");
+    set(&path, &key, "a", "two");
+    assert_eq!(value(&real, &key, "a").as_deref(), Some("two"));
+    let new = rotate(&path, &key_file, &key, soon()).unwrap();
+    assert_eq!(value(&real, &new, "a").as_deref(), Some("two"));
+    assert!(path.is_symlink() && key_file.is_symlink() && real_key.is_file());
+}
+
+#[test]
 fn another_key_or_a_changed_byte_opens_nothing_and_a_failed_change_writes_nothing() {
     let folder = Folder::new("sealed-wrong");
     let path = folder.path("secrets.sealed");

@@ -12,7 +12,7 @@ use crate::secrets::command::{self, CommandSpec};
 use crate::secrets::vault::{Vault, VaultSpec};
 
 enum Provider {
-    Command(CommandSpec),
+    Command(CommandSpec, Stop),
     Vault(Box<Vault>),
 }
 
@@ -37,9 +37,9 @@ struct Said {
 }
 
 impl Slow {
-    pub fn command(spec: CommandSpec) -> Slow {
+    pub fn command(spec: CommandSpec, stop: Stop) -> Slow {
         Slow {
-            provider: Provider::Command(spec),
+            provider: Provider::Command(spec, stop),
             kept: Mutex::default(),
         }
     }
@@ -52,7 +52,7 @@ impl Slow {
     }
 
     pub fn is_command(&self, spec: &CommandSpec) -> bool {
-        matches!(&self.provider, Provider::Command(own) if own == spec)
+        matches!(&self.provider, Provider::Command(own, _) if own == spec)
     }
 
     pub fn is_vault(&self, spec: &VaultSpec) -> bool {
@@ -61,7 +61,7 @@ impl Slow {
 
     pub fn label(&self) -> String {
         match &self.provider {
-            Provider::Command(spec) => spec.label(),
+            Provider::Command(spec, _) => spec.label(),
             Provider::Vault(vault) => vault.spec().label(),
         }
     }
@@ -130,7 +130,7 @@ impl Slow {
 
     fn ask(&self, name: &str) -> Answer {
         match &self.provider {
-            Provider::Command(spec) => command::ask(spec, name),
+            Provider::Command(spec, stop) => command::ask(spec, name, stop),
             Provider::Vault(vault) => vault.ask(name),
         }
     }

@@ -59,7 +59,7 @@ impl Store {
         match source {
             Source::Command(spec) => Some(
                 same(&|slow| slow.is_command(spec))
-                    .unwrap_or_else(|| Arc::new(Slow::command(spec.clone()))),
+                    .unwrap_or_else(|| Arc::new(Slow::command(spec.clone(), self.stop.clone()))),
             ),
             Source::Vault(spec) => Some(
                 same(&|slow| slow.is_vault(spec))
