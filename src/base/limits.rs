@@ -729,5 +729,7 @@ pub const OTLP_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// So many requests in a row that were given up, and the receiver is left alone for so long.
 pub const OTLP_BREAKER: u32 = 3;
 pub const OTLP_REST: Duration = Duration::from_secs(60);
+/// Between two warnings that the receiver takes only a part.
+pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
