@@ -32,7 +32,11 @@ pub(super) fn shape(key: &str) -> Value {
 
 fn table(properties: Value) -> Value {
     filled(
-        r#"{"type": ["object", "null"], "properties": "$properties", "additionalProperties": false}"#,
+        r#"{
+            "type": ["object", "null"],
+            "properties": "$properties",
+            "additionalProperties": false
+        }"#,
         &[("properties", properties)],
     )
 }
