@@ -154,6 +154,7 @@ impl Cage {
 
     fn servers(&self) -> Value {
         let talker = format!("echo \"$A $B $C $D $E\" >&2; exec {}", everything_path());
+        let crash = "echo \"dying of $V\" >&2; exit 3";
         let shake = r#"IFS= read -r line
             printf '{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"bad %s"}}\n' "$VALUE"
             exit 9"#;
@@ -172,7 +173,7 @@ impl Cage {
                 "C": format!("${{FILE:{}}}", self.folder.join("text").display()),
                 "D": "${DOTENV_TOKEN:-none}", "E": "", "API_TOKEN": canary("literal"),
             })),
-            "crash": shell("crash.sh", "echo \"dying of $V\" >&2; exit 3", json!({"V": "${SECRET:sealed}"})),
+            "crash": shell("crash.sh", crash, json!({"V": "${SECRET:sealed}"})),
             "shake": shell("shake.sh", shake, json!({"VALUE": "${SECRET:from-vault}"})),
             "noise": shell("noise.sh", &noise, json!({"VALUE": "${SECRET:from-command}"})),
             "gone": {"command": "/no/such/program", "args": ["--key=${SECRET:from-word}"]},
