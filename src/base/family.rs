@@ -29,6 +29,7 @@ use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
 use crate::base::limits;
+use crate::base::ordered;
 
 /// One row of the process table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,10 +202,8 @@ impl Family {
     }
 
     fn remember(&mut self, living: &[Member]) {
-        self.known = living
-            .iter()
-            .map(|member| (member.pid, member.started))
-            .collect();
+        let known = living.iter();
+        self.known = ordered::set(known.map(|member| (member.pid, member.started)));
         self.escaped
             .retain(|group, _| living.iter().any(|member| member.group == *group));
         for leader in living.iter().filter(|member| member.pid == member.group) {
@@ -225,11 +224,8 @@ impl Family {
                 .get(&member.pid)
                 .is_some_and(|started| *started != member.started)
         };
-        let reused: BTreeSet<i32> = table
-            .iter()
-            .filter(reused)
-            .map(|member| member.pid)
-            .collect();
+        let reused = table.iter().filter(reused);
+        let reused: BTreeSet<i32> = ordered::set(reused.map(|member| member.pid));
         let is_root = |member: &&Member| {
             self.groups.contains(&member.group)
                 || self.known.contains(&(member.pid, member.started))

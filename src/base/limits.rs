@@ -408,8 +408,6 @@ pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 /// How often certificates are looked at, and how long one look may take.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
-/// What a server may say before its certificate is complete.
-pub const CERTIFICATE_FLIGHT_BYTES: usize = 64 * KIB;
 
 // HTTP towards others.
 
@@ -731,5 +729,7 @@ pub const OTLP_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// So many requests in a row that were given up, and the receiver is left alone for so long.
 pub const OTLP_BREAKER: u32 = 3;
 pub const OTLP_REST: Duration = Duration::from_secs(60);
+/// Between two warnings that the receiver takes only a part.
+pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);

@@ -28,21 +28,25 @@ pub fn rfc3339_after(wait: std::time::Duration) -> String {
     format!("{then:.3}")
 }
 
-/// A limit as people write it: `300 ms`, `3 s`, `45 s`.
+/// A limit as people write it: `300 ms`, `1.5 s`, `45 s`.
 pub fn rounded(time: std::time::Duration) -> String {
     match time.as_millis() {
         ms @ 0..1000 => format!("{ms} ms"),
-        ms => format!("{} s", (ms + 500) / 1000),
+        ms => match (ms + 50) / 100 {
+            tenths @ 0..100 if tenths % 10 > 0 => format!("{}.{} s", tenths / 10, tenths % 10),
+            _ => format!("{} s", (ms + 500) / 1000),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn limits_have_no_fractions() {
+    fn limits_are_short() {
         let text = |ms| super::rounded(std::time::Duration::from_millis(ms));
         assert_eq!(text(300), "300 ms");
         assert_eq!((text(1000), text(44_998)), ("1 s".into(), "45 s".into()));
+        assert_eq!((text(1500), text(2998)), ("1.5 s".into(), "3 s".into()));
     }
 
     #[test]

@@ -13,10 +13,11 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::exit::EXIT_USAGE;
 use crate::base::limits;
+use crate::base::template::{filled, fixed};
 use crate::base::thread;
 
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -160,17 +161,21 @@ impl Problem {
     fn no_resource(uri: &str) -> Problem {
         let problem = Problem::new(RESOURCE_NOT_FOUND, format!("no resource {uri:?}"));
         Problem {
-            data: Some(json!({ "uri": uri })),
+            data: Some(filled(r#"{ "uri": "$uri" }"#, &[("uri", uri.into())])),
             ..problem
         }
     }
 
     fn response(self, id: Value) -> Value {
-        let mut error = json!({ "code": self.code, "message": self.message });
+        let holes = [("code", self.code.into()), ("message", self.message.into())];
+        let mut error = filled(r#"{ "code": "$code", "message": "$message" }"#, &holes);
         if let Some(data) = self.data {
             error["data"] = data;
         }
-        json!({ "jsonrpc": "2.0", "id": id, "error": error })
+        filled(
+            r#"{ "jsonrpc": "2.0", "id": "$id", "error": "$error" }"#,
+            &[("id", id), ("error", error)],
+        )
     }
 }
 
@@ -301,7 +306,7 @@ impl Server {
     ) -> Result<Answer, Problem> {
         match (method, &mut self.demo) {
             ("initialize", _) => Ok(Answer::Now(self.initialize(request))),
-            ("ping", _) => Ok(Answer::Now(json!({}))),
+            ("ping", _) => Ok(Answer::Now(nothing())),
             ("tools/call", Demo::Clock(clock)) => clock.call(request),
             (_, Demo::Clock(clock)) => clock.request(method, request).map(Answer::Now),
             (_, Demo::Notes(notes)) => notes.request(method, request, out).map(Answer::Now),
@@ -314,33 +319,16 @@ impl Server {
             .into_iter()
             .find(|r| Some(*r) == asked)
             .unwrap_or(NEWEST);
-        let (name, title, capabilities, instructions) = match self.demo {
-            Demo::Clock(_) => (
-                "onemcp-demo-clock",
-                "Clock",
-                json!({ "tools": {}, "resources": {}, "prompts": {} }),
-                "Tells the time and counts down. Times are ISO 8601; zones are UTC offsets \
-                 such as +02:00.",
-            ),
-            Demo::Notes(_) => (
-                "onemcp-demo-notes",
-                "Notes",
-                json!({
-                    "tools": {},
-                    "resources": { "subscribe": true, "listChanged": true },
-                    "prompts": {},
-                    "completions": {},
-                }),
-                "Keeps short notes until it ends. Each note is also the resource note://{title}; \
-                 subscribe to it to hear of changes.",
-            ),
+        let (about, instructions) = match self.demo {
+            Demo::Clock(_) => (CLOCK, CLOCK_INSTRUCTIONS),
+            Demo::Notes(_) => (NOTES, NOTES_INSTRUCTIONS),
         };
-        json!({
-            "protocolVersion": self.revision,
-            "capabilities": capabilities,
-            "serverInfo": { "name": name, "title": title, "version": env!("CARGO_PKG_VERSION") },
-            "instructions": instructions,
-        })
+        let holes = [
+            ("revision", self.revision.into()),
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("instructions", instructions.into()),
+        ];
+        filled(about, &holes)
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -363,32 +351,91 @@ impl Server {
     }
 }
 
+const CLOCK: &str = r#"{
+    "protocolVersion": "$revision",
+    "capabilities": { "tools": {}, "resources": {}, "prompts": {} },
+    "serverInfo": { "name": "onemcp-demo-clock", "title": "Clock", "version": "$version" },
+    "instructions": "$instructions"
+}"#;
+
+const CLOCK_INSTRUCTIONS: &str = "Tells the time and counts down. Times are ISO 8601; zones are \
+    UTC offsets such as +02:00.";
+
+const NOTES: &str = r#"{
+    "protocolVersion": "$revision",
+    "capabilities": {
+        "tools": {},
+        "resources": { "subscribe": true, "listChanged": true },
+        "prompts": {},
+        "completions": {}
+    },
+    "serverInfo": { "name": "onemcp-demo-notes", "title": "Notes", "version": "$version" },
+    "instructions": "$instructions"
+}"#;
+
+const NOTES_INSTRUCTIONS: &str = "Keeps short notes until it ends. Each note is also the resource \
+    note://{title}; subscribe to it to hear of changes.";
+
+fn nothing() -> Value {
+    fixed("{}")
+}
+
 fn response(id: &Value, result: &Value) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "result": result })
+    filled(
+        r#"{ "jsonrpc": "2.0", "id": "$id", "result": "$result" }"#,
+        &[("id", id.clone()), ("result", result.clone())],
+    )
 }
 
 fn notification(method: &str, params: &Value) -> Value {
-    json!({ "jsonrpc": "2.0", "method": method, "params": params })
+    filled(
+        r#"{ "jsonrpc": "2.0", "method": "$method", "params": "$params" }"#,
+        &[("method", method.into()), ("params", params.clone())],
+    )
 }
 
 /// A result for programs, and the same as text for clients that know only text.
 fn tool_result(structured: &Value) -> Value {
-    json!({
-        "content": [{ "type": "text", "text": structured.to_string() }],
-        "structuredContent": structured,
-    })
+    let text = r#"{
+        "content": [{ "type": "text", "text": "$text" }],
+        "structuredContent": "$structured"
+    }"#;
+    let holes = [
+        ("text", structured.to_string().into()),
+        ("structured", structured.clone()),
+    ];
+    filled(text, &holes)
 }
 
 /// For the model to read and do better: not an error of the protocol.
 fn tool_error(problem: &str) -> Value {
-    json!({ "content": [{ "type": "text", "text": problem }], "isError": true })
+    filled(
+        r#"{ "content": [{ "type": "text", "text": "$problem" }], "isError": true }"#,
+        &[("problem", problem.into())],
+    )
+}
+
+fn contents(uri: &str, media_type: &str, text: &str) -> Value {
+    let holes = [
+        ("uri", uri.into()),
+        ("type", media_type.into()),
+        ("text", text.into()),
+    ];
+    filled(
+        r#"{ "contents": [{ "uri": "$uri", "mimeType": "$type", "text": "$text" }] }"#,
+        &holes,
+    )
 }
 
 fn prompt_result(description: &str, text: &str) -> Value {
-    json!({
-        "description": description,
-        "messages": [{ "role": "user", "content": { "type": "text", "text": text } }],
-    })
+    let result = r#"{
+        "description": "$description",
+        "messages": [{ "role": "user", "content": { "type": "text", "text": "$text" } }]
+    }"#;
+    filled(
+        result,
+        &[("description", description.into()), ("text", text.into())],
+    )
 }
 
 #[derive(Default)]
@@ -412,24 +459,30 @@ impl Countdown {
             self.next += Duration::from_secs(1);
             if let Some(token) = &self.token {
                 let left = self.seconds - self.elapsed;
-                out.push(notification(
-                    "notifications/progress",
-                    &json!({
-                        "progressToken": token,
-                        "progress": self.elapsed,
-                        "total": self.seconds,
-                        "message": format!("{left} s left"),
-                    }),
-                ));
+                let params = r#"{
+                    "progressToken": "$token",
+                    "progress": "$elapsed",
+                    "total": "$seconds",
+                    "message": "$message"
+                }"#;
+                let holes = [
+                    ("token", token.clone()),
+                    ("elapsed", self.elapsed.into()),
+                    ("seconds", self.seconds.into()),
+                    ("message", format!("{left} s left").into()),
+                ];
+                let params = filled(params, &holes);
+                out.push(notification("notifications/progress", &params));
             }
         }
         if self.elapsed < self.seconds {
             return true;
         }
-        out.push(response(
-            &self.id,
-            &tool_result(&json!({ "seconds": self.seconds })),
-        ));
+        let seconds = filled(
+            r#"{ "seconds": "$seconds" }"#,
+            &[("seconds", self.seconds.into())],
+        );
+        out.push(response(&self.id, &tool_result(&seconds)));
         false
     }
 }
@@ -437,34 +490,21 @@ impl Countdown {
 impl Clock {
     fn request(&self, method: &str, request: &Request<'_>) -> Result<Value, Problem> {
         match method {
-            "tools/list" => Ok(json!({ "tools": clock_tools() })),
-            "resources/list" => Ok(json!({ "resources": [{
-                "uri": "clock://now",
-                "name": "now",
-                "title": "Current time",
-                "description": "The time at the moment of reading, in UTC.",
-                "mimeType": "application/json",
-            }] })),
-            "resources/templates/list" => Ok(json!({ "resourceTemplates": [] })),
+            "tools/list" => {
+                let most = limits::DEMO_COUNTDOWN_S;
+                Ok(filled(CLOCK_TOOLS, &[("most", most.into())]))
+            }
+            "resources/list" => Ok(fixed(CLOCK_RESOURCES)),
+            "resources/templates/list" => Ok(fixed(r#"{ "resourceTemplates": [] }"#)),
             "resources/read" => {
                 let uri = request.text("uri")?;
                 if uri != "clock://now" {
                     return Err(Problem::no_resource(uri));
                 }
                 let text = reading(request.now.unix_ms, 0).to_string();
-                let content = json!({ "uri": uri, "mimeType": "application/json", "text": text });
-                Ok(json!({ "contents": [content] }))
+                Ok(contents(uri, "application/json", &text))
             }
-            "prompts/list" => Ok(json!({ "prompts": [{
-                "name": "plan_my_day",
-                "title": "Plan my day",
-                "description": "Plans the rest of today around one goal.",
-                "arguments": [{
-                    "name": "goal",
-                    "description": "What should be done by this evening",
-                    "required": true,
-                }],
-            }] })),
+            "prompts/list" => Ok(fixed(CLOCK_PROMPTS)),
             "prompts/get" => plan_my_day(request),
             _ => Err(Problem::no_method(method)),
         }
@@ -508,56 +548,72 @@ impl Clock {
     }
 }
 
-fn clock_tools() -> Value {
-    let annotations = json!({ "readOnlyHint": true, "openWorldHint": false });
-    json!([
-        {
-            "name": "now",
-            "title": "Current time",
-            "description": "Tells the current date, time and weekday.",
-            "inputSchema": {
-                "type": "object",
-                "properties": { "zone": {
-                    "type": "string",
-                    "description": "UTC offset such as +02:00 or -05:30; UTC if left out",
-                } },
-                "additionalProperties": false,
-            },
-            "outputSchema": {
-                "type": "object",
-                "properties": {
-                    "time": { "type": "string", "description": "ISO 8601" },
-                    "weekday": { "type": "string" },
-                    "unix_ms": { "type": "integer" },
-                },
-                "required": ["time", "weekday", "unix_ms"],
-            },
-            "annotations": annotations,
+const CLOCK_RESOURCES: &str = r#"{ "resources": [{
+    "uri": "clock://now",
+    "name": "now",
+    "title": "Current time",
+    "description": "The time at the moment of reading, in UTC.",
+    "mimeType": "application/json"
+}] }"#;
+
+const CLOCK_PROMPTS: &str = r#"{ "prompts": [{
+    "name": "plan_my_day",
+    "title": "Plan my day",
+    "description": "Plans the rest of today around one goal.",
+    "arguments": [{
+        "name": "goal",
+        "description": "What should be done by this evening",
+        "required": true
+    }]
+}] }"#;
+
+const CLOCK_TOOLS: &str = r#"{ "tools": [
+    {
+        "name": "now",
+        "title": "Current time",
+        "description": "Tells the current date, time and weekday.",
+        "inputSchema": {
+            "type": "object",
+            "properties": { "zone": {
+                "type": "string",
+                "description": "UTC offset such as +02:00 or -05:30; UTC if left out"
+            } },
+            "additionalProperties": false
         },
-        {
-            "name": "countdown",
-            "title": "Countdown",
-            "description": "Waits for some seconds, reports its progress once a second, and can \
-                            be cancelled.",
-            "inputSchema": {
-                "type": "object",
-                "properties": { "seconds": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": limits::DEMO_COUNTDOWN_S,
-                } },
-                "required": ["seconds"],
-                "additionalProperties": false,
+        "outputSchema": {
+            "type": "object",
+            "properties": {
+                "time": { "type": "string", "description": "ISO 8601" },
+                "weekday": { "type": "string" },
+                "unix_ms": { "type": "integer" }
             },
-            "outputSchema": {
-                "type": "object",
-                "properties": { "seconds": { "type": "integer" } },
-                "required": ["seconds"],
-            },
-            "annotations": annotations,
+            "required": ["time", "weekday", "unix_ms"]
         },
-    ])
-}
+        "annotations": { "readOnlyHint": true, "openWorldHint": false }
+    },
+    {
+        "name": "countdown",
+        "title": "Countdown",
+        "description":
+            "Waits for some seconds, reports its progress once a second, and can be cancelled.",
+        "inputSchema": {
+            "type": "object",
+            "properties": { "seconds": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": "$most"
+            } },
+            "required": ["seconds"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": { "seconds": { "type": "integer" } },
+            "required": ["seconds"]
+        },
+        "annotations": { "readOnlyHint": true, "openWorldHint": false }
+    }
+] }"#;
 
 fn now_tool(request: &Request<'_>) -> Value {
     let zone = match &request.params["arguments"]["zone"] {
@@ -599,7 +655,15 @@ fn reading(unix_ms: i64, offset_min: i64) -> Value {
     ];
     let day = (unix_ms + offset_min * 60_000).div_euclid(86_400_000);
     let weekday = WEEKDAYS[day.rem_euclid(7) as usize];
-    json!({ "time": time_text(unix_ms, offset_min), "weekday": weekday, "unix_ms": unix_ms })
+    let holes = [
+        ("time", time_text(unix_ms, offset_min).into()),
+        ("weekday", weekday.into()),
+        ("unix_ms", unix_ms.into()),
+    ];
+    filled(
+        r#"{ "time": "$time", "weekday": "$weekday", "unix_ms": "$unix_ms" }"#,
+        &holes,
+    )
 }
 
 /// `+02:00`, `-05:30`, `Z` or `UTC` in minutes; offsets beyond 14 hours exist nowhere.
@@ -692,33 +756,18 @@ impl Notes {
         out: &mut Vec<Value>,
     ) -> Result<Value, Problem> {
         match method {
-            "tools/list" => Ok(json!({ "tools": note_tools() })),
+            "tools/list" => Ok(filled(NOTE_TOOLS, &note_schemas())),
             "tools/call" => self.call(request, out),
             "resources/list" => self.list(request),
-            "resources/templates/list" => Ok(json!({ "resourceTemplates": [{
-                "uriTemplate": "note://{title}",
-                "name": "note",
-                "title": "Note",
-                "description": "The text of one note, by its title.",
-                "mimeType": "text/plain",
-            }] })),
+            "resources/templates/list" => Ok(fixed(NOTE_TEMPLATES)),
             "resources/read" => self.read(request),
             "resources/subscribe" => self.subscribe(request),
             "resources/unsubscribe" => {
                 let title = title_of(request.text("uri")?);
                 self.subscriptions.remove(&title.unwrap_or_default());
-                Ok(json!({}))
+                Ok(nothing())
             }
-            "prompts/list" => Ok(json!({ "prompts": [{
-                "name": "summarise_notes",
-                "title": "Summarise notes",
-                "description": "Summarises all notes, or one of them.",
-                "arguments": [{
-                    "name": "title",
-                    "description": "Only the note with this title",
-                    "required": false,
-                }],
-            }] })),
+            "prompts/list" => Ok(fixed(NOTE_PROMPTS)),
             "prompts/get" => self.summarise(request),
             "completion/complete" => self.complete(request),
             _ => Err(Problem::no_method(method)),
@@ -751,7 +800,15 @@ impl Notes {
         self.notes.insert(title.to_owned(), text.to_owned());
         self.tell(title, !known, out);
         let count = self.notes.len();
-        Ok(json!({ "uri": uri_of(title), "replaced": known, "count": count }))
+        let holes = [
+            ("uri", uri_of(title).into()),
+            ("replaced", known.into()),
+            ("count", count.into()),
+        ];
+        Ok(filled(
+            r#"{ "uri": "$uri", "replaced": "$replaced", "count": "$count" }"#,
+            &holes,
+        ))
     }
 
     fn delete(&mut self, request: &Request<'_>, out: &mut Vec<Value>) -> Result<Value, String> {
@@ -762,7 +819,11 @@ impl Notes {
             ));
         }
         self.tell(title, true, out);
-        Ok(json!({ "uri": uri_of(title), "count": self.notes.len() }))
+        let count = self.notes.len();
+        Ok(filled(
+            r#"{ "uri": "$uri", "count": "$count" }"#,
+            &[("uri", uri_of(title).into()), ("count", count.into())],
+        ))
     }
 
     /// Who listens hears of a change before the caller does.
@@ -770,11 +831,11 @@ impl Notes {
         if list_changed {
             out.push(notification(
                 "notifications/resources/list_changed",
-                &json!({}),
+                &nothing(),
             ));
         }
         if self.subscriptions.contains(title) {
-            let params = json!({ "uri": uri_of(title) });
+            let params = filled(r#"{ "uri": "$uri" }"#, &[("uri", uri_of(title).into())]);
             out.push(notification("notifications/resources/updated", &params));
         }
     }
@@ -794,10 +855,20 @@ impl Notes {
             if matches.len() < limits::DEMO_MATCHES {
                 let line = line.or_else(|| text.lines().next()).unwrap_or_default();
                 let excerpt: String = line.chars().take(120).collect();
-                matches.push(json!({ "title": title, "uri": uri_of(title), "excerpt": excerpt }));
+                matches.push(filled(
+                    r#"{ "title": "$title", "uri": "$uri", "excerpt": "$excerpt" }"#,
+                    &[
+                        ("title", title.as_str().into()),
+                        ("uri", uri_of(title).into()),
+                        ("excerpt", excerpt.into()),
+                    ],
+                ));
             }
         }
-        Ok(json!({ "matches": matches, "total": total }))
+        Ok(filled(
+            r#"{ "matches": "$matches", "total": "$total" }"#,
+            &[("matches", Value::Array(matches)), ("total", total.into())],
+        ))
     }
 
     /// A page; the cursor is the last title of the page before, so it outlives changes.
@@ -817,9 +888,10 @@ impl Notes {
             .map(|(title, _)| title);
         let page: Vec<&String> = titles.by_ref().take(limits::DEMO_PAGE_ENTRIES).collect();
         let resources: Vec<Value> = page.iter().map(|title| note_entry(title)).collect();
-        let mut result = json!({ "resources": resources });
+        let mut result = nothing();
+        result["resources"] = Value::Array(resources);
         if let (Some(_), Some(last)) = (titles.next(), page.last()) {
-            result["nextCursor"] = json!(uri_of(last));
+            result["nextCursor"] = uri_of(last).into();
         }
         Ok(result)
     }
@@ -828,7 +900,7 @@ impl Notes {
         let uri = request.text("uri")?;
         let text = title_of(uri).and_then(|title| self.notes.get(&title));
         let text = text.ok_or_else(|| Problem::no_resource(uri))?;
-        Ok(json!({ "contents": [{ "uri": uri, "mimeType": "text/plain", "text": text }] }))
+        Ok(contents(uri, "text/plain", text))
     }
 
     fn subscribe(&mut self, request: &Request<'_>) -> Result<Value, Problem> {
@@ -840,7 +912,7 @@ impl Notes {
             return Err(Problem::new(INVALID_REQUEST, problem));
         }
         self.subscriptions.insert(title);
-        Ok(json!({}))
+        Ok(nothing())
     }
 
     fn summarise(&self, request: &Request<'_>) -> Result<Value, Problem> {
@@ -896,9 +968,19 @@ impl Notes {
             .filter(|title| title.to_lowercase().starts_with(&start));
         let total = titles.clone().count();
         // The protocol allows so many.
-        let values: Vec<&String> = titles.take(100).collect();
+        let values: Vec<Value> = titles
+            .take(100)
+            .map(|title| title.as_str().into())
+            .collect();
         let has_more = values.len() < total;
-        Ok(json!({ "completion": { "values": values, "total": total, "hasMore": has_more } }))
+        Ok(filled(
+            r#"{ "completion": { "values": "$values", "total": "$total", "hasMore": "$more" } }"#,
+            &[
+                ("values", Value::Array(values)),
+                ("total", total.into()),
+                ("more", has_more.into()),
+            ],
+        ))
     }
 }
 
@@ -921,73 +1003,134 @@ fn check_note(title: &str, text: &str) -> Result<(), String> {
 }
 
 fn note_entry(title: &str) -> Value {
-    json!({ "uri": uri_of(title), "name": title, "title": title, "mimeType": "text/plain" })
+    filled(
+        r#"{ "uri": "$uri", "name": "$title", "title": "$title", "mimeType": "text/plain" }"#,
+        &[("uri", uri_of(title).into()), ("title", title.into())],
+    )
 }
 
-fn note_tools() -> Value {
-    let title = json!({ "type": "string", "minLength": 1, "maxLength": limits::DEMO_TITLE_CHARS });
-    let text = json!({ "type": "string", "description": "At most 64 KiB" });
-    let uri = json!({ "type": "string", "description": "The note as a resource" });
-    let count = json!({ "type": "integer", "description": "Notes that there are now" });
-    let excerpt = json!({ "title": title, "uri": uri, "excerpt": { "type": "string" } });
-    let query =
-        json!({ "type": "string", "description": "Part of a title or a line; \"\" finds all" });
-    json!([
-        {
-            "name": "add_note",
-            "title": "Add a note",
-            "description": "Keeps a note. A note with the same title is replaced.",
-            "inputSchema": object(&json!({ "title": title, "text": text })),
-            "outputSchema": object(
-                &json!({ "uri": uri, "replaced": { "type": "boolean" }, "count": count }),
-            ),
-            "annotations": {
-                "readOnlyHint": false,
-                "destructiveHint": true,
-                "idempotentHint": true,
-                "openWorldHint": false,
-            },
-        },
-        {
-            "name": "search_notes",
-            "title": "Search notes",
-            "description": "Finds notes by words in their title or text, whatever the case.",
-            "inputSchema": object(&json!({ "query": query })),
-            "outputSchema": object(&json!({
-                "matches": { "type": "array", "items": object(&excerpt) },
-                "total": { "type": "integer" },
-            })),
-            "annotations": { "readOnlyHint": true, "openWorldHint": false },
-        },
-        {
-            "name": "delete_note",
-            "title": "Delete a note",
-            "description": "Deletes the note with this title for good.",
-            "inputSchema": object(&json!({ "title": title })),
-            "outputSchema": object(&json!({ "uri": uri, "count": count })),
-            "annotations": {
-                "readOnlyHint": false,
-                "destructiveHint": true,
-                "idempotentHint": false,
-                "openWorldHint": false,
-            },
-        },
-    ])
-}
+const NOTE_TEMPLATES: &str = r#"{ "resourceTemplates": [{
+    "uriTemplate": "note://{title}",
+    "name": "note",
+    "title": "Note",
+    "description": "The text of one note, by its title.",
+    "mimeType": "text/plain"
+}] }"#;
 
-/// The schema of an object that has exactly these members.
-fn object(properties: &Value) -> Value {
-    let names: Vec<&String> = properties
-        .as_object()
-        .into_iter()
-        .flat_map(|o| o.keys())
-        .collect();
-    json!({
-        "type": "object",
-        "properties": properties,
-        "required": names,
-        "additionalProperties": false,
-    })
+const NOTE_PROMPTS: &str = r#"{ "prompts": [{
+    "name": "summarise_notes",
+    "title": "Summarise notes",
+    "description": "Summarises all notes, or one of them.",
+    "arguments": [{
+        "name": "title",
+        "description": "Only the note with this title",
+        "required": false
+    }]
+}] }"#;
+
+const NOTE_TOOLS: &str = r#"{ "tools": [
+    {
+        "name": "add_note",
+        "title": "Add a note",
+        "description": "Keeps a note. A note with the same title is replaced.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "title": "$title",
+                "text": { "type": "string", "description": "At most 64 KiB" }
+            },
+            "required": ["title", "text"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": { "uri": "$uri", "replaced": { "type": "boolean" }, "count": "$count" },
+            "required": ["uri", "replaced", "count"],
+            "additionalProperties": false
+        },
+        "annotations": {
+            "readOnlyHint": false,
+            "destructiveHint": true,
+            "idempotentHint": true,
+            "openWorldHint": false
+        }
+    },
+    {
+        "name": "search_notes",
+        "title": "Search notes",
+        "description": "Finds notes by words in their title or text, whatever the case.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "query": {
+                    "type": "string",
+                    "description": "Part of a title or a line; \"\" finds all"
+                }
+            },
+            "required": ["query"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": {
+                "matches": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "title": "$title",
+                            "uri": "$uri",
+                            "excerpt": { "type": "string" }
+                        },
+                        "required": ["title", "uri", "excerpt"],
+                        "additionalProperties": false
+                    }
+                },
+                "total": { "type": "integer" }
+            },
+            "required": ["matches", "total"],
+            "additionalProperties": false
+        },
+        "annotations": { "readOnlyHint": true, "openWorldHint": false }
+    },
+    {
+        "name": "delete_note",
+        "title": "Delete a note",
+        "description": "Deletes the note with this title for good.",
+        "inputSchema": {
+            "type": "object",
+            "properties": { "title": "$title" },
+            "required": ["title"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": { "uri": "$uri", "count": "$count" },
+            "required": ["uri", "count"],
+            "additionalProperties": false
+        },
+        "annotations": {
+            "readOnlyHint": false,
+            "destructiveHint": true,
+            "idempotentHint": false,
+            "openWorldHint": false
+        }
+    }
+] }"#;
+
+/// What several tools have in common.
+fn note_schemas() -> [(&'static str, Value); 3] {
+    let title = filled(
+        r#"{ "type": "string", "minLength": 1, "maxLength": "$most" }"#,
+        &[("most", limits::DEMO_TITLE_CHARS.into())],
+    );
+    let uri = r#"{ "type": "string", "description": "The note as a resource" }"#;
+    let count = r#"{ "type": "integer", "description": "Notes that there are now" }"#;
+    [
+        ("title", title),
+        ("uri", fixed(uri)),
+        ("count", fixed(count)),
+    ]
 }
 
 const NOTE_SCHEME: &str = "note://";
@@ -1023,6 +1166,8 @@ fn title_of(uri: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// A server, a clock that is moved by hand, and the messages that came back.

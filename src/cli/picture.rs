@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::limits;
+use crate::base::ordered;
 use crate::base::time::from_rfc3339;
 use crate::cli::terminal::{Style, Tone, brief, padded, safe, width, wrapped};
 
@@ -107,9 +108,9 @@ impl Picture {
     }
 
     fn rows(&self) -> Vec<&ServerRow> {
-        let mut rows: Vec<&ServerRow> = self.servers.values().collect();
-        rows.sort_by_key(|row| row.position);
-        rows
+        let rows = self.servers.iter();
+        let rows = rows.map(|(name, row)| ((row.position, name), row));
+        ordered::map(rows).into_values().collect()
     }
 
     /// The whole of `status`.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::notify;
+use crate::base::ordered;
 use crate::config::Environment;
 
 /// What nearly every program needs to run and that tells nothing about its neighbours.
@@ -17,15 +18,15 @@ pub fn inherited(
     everything: bool,
     filter: &[String],
 ) -> BTreeMap<String, String> {
-    environment
+    let passing = environment
         .iter()
         .filter(|(name, _)| !is_ours(name))
         .filter(|(name, _)| everything || SAFE.contains(&name.as_str()))
         // Functions that a shell exported: code, not a value.
         .filter(|(_, value)| !value.starts_with("()"))
         .filter(|(name, _)| passes(filter, name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    ordered::map(passing)
 }
 
 /// Meant for the gateway itself.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::ordered;
 use crate::config::document::Notes;
 use crate::config::entry::Written;
 use crate::config::near::did_you_mean;
@@ -12,11 +13,9 @@ use crate::config::server::{Read, ServerState};
 /// Notes what is wrong, in the order of the servers.
 pub fn check(read: &mut [Read<'_>], problems: &mut Vec<Problem>) {
     let names: Vec<String> = read.iter().map(|one| one.server.name.clone()).collect();
-    let numbers: BTreeMap<&str, usize> = names
-        .iter()
-        .enumerate()
-        .map(|(number, name)| (name.as_str(), number))
-        .collect();
+    let numbers = names.iter().enumerate();
+    let numbers: BTreeMap<&str, usize> =
+        ordered::map(numbers.map(|(number, name)| (name.as_str(), number)));
     let edges: Vec<Vec<usize>> = read
         .iter()
         .map(|one| {

@@ -38,6 +38,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::base::ordered;
 use crate::base::secret::Secret;
 use crate::config::alerts::AlertSpec;
 use crate::config::check::{Given, Written, sort};
@@ -57,7 +58,7 @@ pub fn process_environment() -> Environment {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    std::env::vars_os().filter_map(text).collect()
+    ordered::map(std::env::vars_os().filter_map(text))
 }
 
 #[derive(Debug, Clone, PartialEq)]

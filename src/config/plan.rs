@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::base::ordered;
 use crate::config::Config;
 use crate::config::remote::RemoteSpec;
 use crate::config::server::{ProcessSpec, ServerConfig, ServerState};
@@ -127,7 +128,7 @@ pub fn hold_lacking(old: &Config, new: &mut Config) -> Vec<String> {
 
 fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {
     let pairs = config.servers.iter();
-    pairs.map(|server| (server.name.as_str(), server)).collect()
+    ordered::map(pairs.map(|server| (server.name.as_str(), server)))
 }
 
 fn settings(old: &Config, new: &Config) -> Vec<SettingChange> {
@@ -225,9 +226,9 @@ fn spawned(old: &ProcessSpec, new: &ProcessSpec) -> Vec<&'static str> {
 fn asked(old: &RemoteSpec, new: &RemoteSpec) -> Vec<&'static str> {
     let headers = |spec: &RemoteSpec| -> BTreeMap<String, String> {
         let pairs = spec.headers.iter();
-        pairs
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.expose().to_owned()))
-            .collect()
+        ordered::map(
+            pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.expose().to_owned())),
+        )
     };
     differing(&[
         ("type", old.kind != new.kind),

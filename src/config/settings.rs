@@ -12,6 +12,7 @@ use jsonc_parser::ast::Value as JsonValue;
 use log::LevelFilter;
 
 use crate::base::limits;
+use crate::base::ordered;
 use crate::config::Environment;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
@@ -222,7 +223,7 @@ impl Settings {
             let value = self.value(row)?;
             Some((name, value.on()))
         };
-        SETTINGS.iter().filter_map(named).collect()
+        ordered::map(SETTINGS.iter().filter_map(named))
     }
 
     fn value(&self, row: &Setting) -> Option<Value> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::base::ordered;
 use crate::base::time;
 use crate::front::health::{Detail, json};
 use crate::front::roll::{self, Seen};
@@ -153,7 +154,7 @@ impl Supervision {
             });
         }
         let watched = enabled.map(|seen| (seen.name().to_owned(), watched(seen, detail)));
-        Supervision::Servers(watched.collect())
+        Supervision::Servers(ordered::map(watched))
     }
 }
 

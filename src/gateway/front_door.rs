@@ -51,6 +51,7 @@ impl FrontDoor {
         if access == Access::Scrape
             && let Some(reply) = scrape::refuse(&self.health, head, peer)
         {
+            note_refused(Refused::Metrics, peer);
             return Some(with_cors(reply, cors));
         }
         let answer = match (&endpoint, head.method) {

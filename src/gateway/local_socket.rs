@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::base::limits;
+use crate::base::ordered;
 use crate::config::settings::{ControlSocket, Settings};
 
 const CONTROL: &str = ".control.sock";
@@ -225,7 +226,7 @@ pub fn sockets(folder: &Path) -> Vec<(Owner, PathBuf)> {
         Some((owner, entry.path()))
     });
     let mut found: Vec<_> = named.take(limits::SOCKET_FILES).collect();
-    found.sort_by_key(|(owner, _)| match owner {
+    ordered::sort_by_key(&mut found, |(owner, _)| match owner {
         Owner::Port(port) => (0, u32::from(*port)),
         Owner::Process(pid) => (1, *pid),
     });

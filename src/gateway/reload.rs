@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use serde::Serialize;
 
+use crate::base::ordered;
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
@@ -215,7 +216,7 @@ impl Keeper {
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
-            handles: base.servers.iter().map(named).collect(),
+            handles: ordered::map(base.servers.iter().map(named)),
             files: config.settings.clone(),
             refresh_ms: Arc::new(AtomicU64::new(refresh_ms(&config.settings))),
             started: config.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::ordered;
 use crate::journal::fact::{Fact, Turn};
 use crate::model::listing::Item;
 use crate::upstream::server::{State, Status};
@@ -73,9 +74,7 @@ fn server(name: &str, turn: Turn) -> Fact {
 pub fn tools_changed(server: &str, before: &[Item], now: &[Item]) -> Option<Fact> {
     let by_name = |items: &[Item]| -> BTreeMap<String, String> {
         let pairs = items.iter();
-        pairs
-            .map(|item| (item.key.to_string(), item.raw.to_string()))
-            .collect()
+        ordered::map(pairs.map(|item| (item.key.to_string(), item.raw.to_string())))
     };
     let (before, now) = (by_name(before), by_name(now));
     let only = |here: &BTreeMap<String, String>, there: &BTreeMap<String, String>| {

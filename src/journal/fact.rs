@@ -86,14 +86,24 @@ pub enum Refused {
     Origin,
     /// On the control socket.
     Operator,
+    /// `/metrics`, by who is not on this machine.
+    Metrics,
 }
 
 impl Refused {
+    pub const ALL: [Refused; 4] = [
+        Refused::Host,
+        Refused::Origin,
+        Refused::Operator,
+        Refused::Metrics,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Refused::Host => "host",
             Refused::Origin => "origin",
             Refused::Operator => "operator",
+            Refused::Metrics => "metrics",
         }
     }
 }
@@ -108,13 +118,8 @@ static FAILING: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
 /// Takes what happened to whoever wants to know.
 pub fn note(fact: Fact) {
-    events::fact(&fact);
-    if let Fact::Sink { name, failing } = &fact {
-        let mut known = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
-        match failing {
-            Some(why) => known.insert(name.clone(), why.clone()),
-            None => known.remove(name),
-        };
+    if is_new(&fact) {
+        events::fact(&fact);
     }
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {
@@ -123,6 +128,19 @@ pub fn note(fact: Fact) {
     if queue.try_send(fact).is_err() {
         DROPPED.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// False for a sink of which the same is known already: an outage is one, however often it is told.
+fn is_new(fact: &Fact) -> bool {
+    let Fact::Sink { name, failing } = fact else {
+        return true;
+    };
+    let mut known = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = match failing {
+        Some(why) => known.insert(name.clone(), why.clone()),
+        None => known.remove(name),
+    };
+    before.is_some() != failing.is_some()
 }
 
 /// Facts from now on, and what takes nothing already; an earlier listener hears nothing more.
@@ -146,7 +164,7 @@ pub fn dropped() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fact, dropped, listen, note};
+    use super::{Fact, dropped, is_new, listen, note};
     use crate::base::limits;
 
     #[test]
@@ -159,5 +177,24 @@ mod tests {
         (0..limits::FACTS + 10).for_each(|version| note(applied(version)));
         assert!(dropped() - before >= 10);
         assert_eq!(facts.try_iter().take(limits::FACTS).count(), limits::FACTS);
+    }
+
+    #[test]
+    fn an_outage_is_one_however_often_it_is_told() {
+        let sink = |why: Option<&str>| Fact::Sink {
+            name: "outage".to_owned(),
+            failing: why.map(str::to_owned),
+        };
+        for (why, new) in [
+            (None, false),
+            (Some("full"), true),
+            (Some("full"), false),
+            (Some("gone"), false),
+            (None, true),
+            (Some("full"), true),
+            (None, true),
+        ] {
+            assert_eq!(is_new(&sink(why)), new, "{why:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What happened, for the operator: the log, and facts. (Audit comes here too.)
 
 pub mod alert;
+pub mod arguments;
 pub mod context;
 pub mod fact;
 pub mod file;

@@ -1,13 +1,17 @@
 //! The request log: one line at `debug` for each request of a client, when it has been answered.
 //! While nobody wants these lines, a request has no entry.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use log::Level;
 
-use crate::base::limits;
+use crate::journal::arguments::{cut, shown};
 use crate::journal::log::has_arguments;
 use crate::journal::metrics::outcome::Outcome;
+use crate::wire::json::string_value;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_CLIENT;
 
 /// Where these lines are logged, for `--log-modules`.
 pub const TARGET: &str = "request";
@@ -40,9 +44,11 @@ impl Entry {
         })
     }
 
-    /// What it says is shown only where that was asked for.
+    /// What it says is shown only where that was asked for, but what it is about always, though
+    /// nobody may have it.
     pub fn says(&mut self, params: Option<&str>) {
-        self.params = params.filter(|_| has_arguments()).map(cut);
+        self.params = params.filter(|_| has_arguments()).map(shown);
+        self.name = params.and_then(subject).map(|name| cut(&name));
     }
 
     pub fn goes_to(&mut self, server: &str, name: &str) {
@@ -79,19 +85,23 @@ impl Entry {
     }
 }
 
-/// Text of a client, bounded.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(limits::LOG_ARGUMENT_CHARS) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
-    }
+/// The name or URI that parameters are about.
+fn subject(params: &str) -> Option<Cow<'_, str>> {
+    let members = Members::parse(params, 1, FROM_CLIENT).ok()?;
+    let completed = || Members::parse(members.get("ref")?, 2, FROM_CLIENT).ok();
+    let raw = name_in(&members).or_else(|| name_in(&completed()?));
+    string_value(raw?)
+}
+
+fn name_in<'a>(members: &Members<'a>) -> Option<&'a str> {
+    members.get("name").or_else(|| members.get("uri"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::Entry;
+    use super::{Entry, subject};
     use crate::journal::metrics::outcome::Outcome;
 
     #[test]
@@ -121,5 +131,26 @@ mod tests {
             line.ends_with(" outcome=ok params=\"{\\\"x\\\":1}\""),
             "{line}"
         );
+    }
+
+    #[test]
+    fn says_what_it_was_about_though_nobody_offers_that() {
+        for (params, name) in [
+            (
+                r#"{"name":"no\u0073uch","arguments":{"uri":"x"}}"#,
+                Some("nosuch"),
+            ),
+            (r#"{"uri":"a:b"}"#, Some("a:b")),
+            (r#"{"ref":{"type":"ref/prompt","name":"p"}}"#, Some("p")),
+            (
+                r#"{"ref":{"uri":"a:{b}"},"argument":{"name":"b"}}"#,
+                Some("a:{b}"),
+            ),
+            (r#"{"name":7}"#, None),
+            (r#"{"cursor":"x"}"#, None),
+            ("[]", None),
+        ] {
+            assert_eq!(subject(params).as_deref(), name, "{params}");
+        }
     }
 }

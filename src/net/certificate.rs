@@ -1,19 +1,23 @@
 //! When a certificate ends: read from its DER, from a file of them, or from what a server shows
-//! when it is greeted. Nothing is verified here, and nothing depends on it but a warning: each
+//! when it is greeted. Nothing is trusted here, and nothing depends on it but a warning: each
 //! real request verifies for itself.
-//!
-//! A server shows its certificate in the open up to TLS 1.2, so that is what it is asked for; of
-//! one that speaks only TLS 1.3 nothing is learned.
 
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+};
 
-use crate::base::{limits, sys};
 use crate::net::client::read_certificates;
 use crate::net::connect::dial;
 use crate::net::egress::Egress;
@@ -116,147 +120,138 @@ pub fn server_ends(
     let (stream, wait) = wait::on(wait, || dial(&uri, egress));
     let stream = stream.map_err(|cause| format!("{cause:?}"))?;
     drop(wait);
-    let hello = hello(url);
-    send_all(&stream, &hello, until).map_err(|error| error.to_string())?;
-    let flight = read_flight(&stream, stop, until)?;
-    let der = leaf(&flight)?.ok_or("it showed no certificate")?;
-    ends(der).ok_or_else(|| "its certificate cannot be read".to_owned())
+    let leaf = greet(url, &Wire { stream, until })?;
+    ends(&leaf).ok_or_else(|| "its certificate cannot be read".to_owned())
 }
 
-fn send_all(stream: &TcpStream, mut bytes: &[u8], until: Instant) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match send(stream, bytes, SendFlags::NOSIGNAL) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if poll_until(stream, PollFlags::OUT, Some(until))? => {}
-            Err(Errno::AGAIN) => return Err(std::io::ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error.into()),
+/// The certificate that is shown in answer to a greeting. The handshake goes no further.
+fn greet(url: &Url, mut wire: &Wire) -> Result<Vec<u8>, String> {
+    let reader = Arc::new(LeafReader::new(ring::default_provider()));
+    let config = ClientConfig::builder_with_provider(Arc::clone(&reader.provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::<LeafReader>::clone(&reader))
+        .with_no_client_auth();
+    let name = ServerName::try_from(url.host().to_owned())
+        .map_err(|_| "its host is no name of a certificate")?;
+    let mut greeting =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    while reader.leaf.get().is_none() && greeting.is_handshaking() {
+        if let Err(error) = greeting.complete_io(&mut wire) {
+            // The reader always refuses, so an error is what a certificate ends in.
+            let leaf = reader.leaf.get().cloned();
+            return leaf.ok_or_else(|| error.to_string());
         }
     }
-    Ok(())
+    let leaf = reader.leaf.get().cloned();
+    leaf.ok_or_else(|| "it showed no certificate".to_owned())
 }
 
-/// What it says until its certificate is complete, or it says no more.
-fn read_flight(stream: &TcpStream, stop: &Stop, until: Instant) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    while bytes.len() < limits::CERTIFICATE_FLIGHT_BYTES && !stop.is_stopped() {
-        if leaf(&bytes)?.is_some() {
-            return Ok(bytes);
-        }
-        match recv(stream, &mut buffer[..], RecvFlags::empty()) {
-            Ok((_, 0)) => return Ok(bytes),
-            Ok((_, count)) => bytes.extend_from_slice(&buffer[..count]),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => match poll_until(stream, PollFlags::IN, Some(until)) {
-                Ok(true) => {}
-                Ok(false) => return Err("it does not answer".to_owned()),
-                Err(error) => return Err(std::io::Error::from(error).to_string()),
-            },
-            Err(error) => return Err(std::io::Error::from(error).to_string()),
+/// Keeps the certificate that a server shows and then refuses it, whatever it is: no
+/// connection comes of a handshake with it. It is used for nothing else than reading when
+/// that certificate ends, and must not be.
+#[derive(Debug)]
+struct LeafReader {
+    leaf: OnceLock<Vec<u8>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl LeafReader {
+    fn new(provider: CryptoProvider) -> LeafReader {
+        LeafReader {
+            leaf: OnceLock::new(),
+            provider: Arc::new(provider),
         }
     }
-    Err("it says too much before its certificate".to_owned())
 }
 
-const HANDSHAKE: u8 = 22;
-const ALERT: u8 = 21;
-const CERTIFICATE: u8 = 11;
+fn refusal() -> rustls::Error {
+    CertificateError::ApplicationVerificationFailure.into()
+}
 
-/// The first certificate among the records so far; `None` when more must come.
-fn leaf(mut records: &[u8]) -> Result<Option<&[u8]>, String> {
-    // A message may go on in the next record; the first certificate of the list hardly ever does.
-    while let [kind, _, _, high, low, rest @ ..] = records {
-        let length = usize::from(*high) << 8 | usize::from(*low);
-        if *kind == ALERT {
-            return Err("it does not speak TLS 1.2".to_owned());
-        }
-        if *kind != HANDSHAKE {
-            return Err("it does not speak TLS".to_owned());
-        }
-        let Some((record, after)) = rest.split_at_checked(length) else {
-            return Ok(None);
-        };
-        if let Some(found) = leaf_in(record) {
-            return Ok(Some(found));
-        }
-        records = after;
+impl ServerCertVerifier for LeafReader {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.leaf.get_or_init(|| leaf.to_vec());
+        Err(refusal())
     }
-    Ok(None)
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(refusal())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(refusal())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
 }
 
-/// In the messages of one record.
-fn leaf_in(mut messages: &[u8]) -> Option<&[u8]> {
-    while let [kind, a, b, c, rest @ ..] = messages {
-        let (body, after) = rest
-            .split_at_checked(length(*a, *b, *c))
-            .unwrap_or((rest, &[]));
-        if *kind == CERTIFICATE {
-            // All of them, then the first one.
-            let [_, _, _, d, e, f, list @ ..] = body else {
-                return None;
-            };
-            return list.get(..length(*d, *e, *f));
+/// A connection each of whose waits ends at the same moment. `Stop` shuts it down.
+struct Wire {
+    stream: Arc<TcpStream>,
+    until: Instant,
+}
+
+impl Wire {
+    /// Tries again whenever the socket is ready.
+    fn perform(
+        &self,
+        events: PollFlags,
+        mut attempt: impl FnMut(&TcpStream) -> Result<usize, Errno>,
+    ) -> std::io::Result<usize> {
+        loop {
+            match attempt(&self.stream) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if poll_until(&self.stream, events, Some(self.until))? => {}
+                Err(Errno::AGAIN) => {
+                    return Err(Error::new(ErrorKind::TimedOut, "it does not answer"));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        messages = after;
     }
-    None
 }
 
-fn length(high: u8, middle: u8, low: u8) -> usize {
-    usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
-}
-
-/// A greeting of TLS 1.2 for what is in common use; no more of the handshake ever follows.
-fn hello(url: &Url) -> Vec<u8> {
-    const SUITES: [u16; 12] = [
-        0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc009, 0xc013, 0xc00a, 0xc014, 0x009c,
-        0x002f,
-    ];
-    const GROUPS: [u16; 3] = [29, 23, 24];
-    const SIGNATURES: [u16; 9] = [
-        0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0603, 0x0806, 0x0601,
-    ];
-    let list = |values: &[u16]| -> Vec<u8> {
-        let values: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_be_bytes())
-            .collect();
-        with_length(&values)
-    };
-    let mut extensions = Vec::new();
-    let mut add = |kind: u16, body: &[u8]| {
-        extensions.extend(kind.to_be_bytes());
-        extensions.extend(with_length(body));
-    };
-    if url.address().is_none() {
-        let name = [&[0][..], &with_length(url.host().as_bytes())].concat();
-        add(0, &with_length(&name));
+impl Read for &Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.perform(PollFlags::IN, |stream| {
+            recv(stream, &mut *buffer, RecvFlags::empty()).map(|(_, count)| count)
+        })
     }
-    add(10, &list(&GROUPS));
-    add(11, &[1, 0]);
-    add(13, &list(&SIGNATURES));
-    // Extended master secret and secure renegotiation: some servers insist.
-    add(23, &[]);
-    add(0xff01, &[0]);
-    let mut random = [0; 32];
-    sys::random_bytes(&mut random);
-    let mut body = vec![3, 3];
-    body.extend(random);
-    body.push(0);
-    body.extend(list(&SUITES));
-    body.extend([1, 0]);
-    body.extend(with_length(&extensions));
-    // It is far shorter than 64 KiB.
-    let [high, low] = u16::try_from(body.len()).unwrap_or_default().to_be_bytes();
-    let message = [&[1, 0, high, low][..], &body].concat();
-    [&[HANDSHAKE, 3, 1][..], &with_length(&message)].concat()
 }
 
-/// With its length before it, in two bytes.
-fn with_length(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap_or_default();
-    [&length.to_be_bytes()[..], bytes].concat()
+impl Write for &Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.perform(PollFlags::OUT, |stream| {
+            send(stream, bytes, SendFlags::NOSIGNAL)
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{ends, file_ends, leaf, moment, server_ends};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::{LeafReader, ends, file_ends, moment, server_ends};
 use crate::base::time::rfc3339;
 use crate::net::egress::Egress;
 use crate::net::stop::Stop;
@@ -58,22 +62,6 @@ fn garbage_is_no_certificate() {
     }
 }
 
-#[test]
-fn records_are_read_as_they_come() {
-    let message = [&[11, 0, 0, 10, 0, 0, 7, 0, 0, 4][..], b"leaf"].concat();
-    let hello = [2, 0, 0, 1, 9];
-    let record = |bytes: &[u8]| [&[22, 3, 3, 0, bytes.len() as u8][..], bytes].concat();
-    let two = [record(&hello), record(&message)].concat();
-    assert_eq!(leaf(&two), Ok(Some(&b"leaf"[..])));
-    let one = record(&[&hello[..], &message].concat());
-    assert_eq!(leaf(&one), Ok(Some(&b"leaf"[..])));
-    for end in 0..two.len() {
-        assert_eq!(leaf(&two[..end]), Ok(None), "cut at {end}");
-    }
-    assert!(leaf(&[21, 3, 3, 0, 2, 2, 70]).is_err());
-    assert!(leaf(b"HTTP/1.1 400 Bad Request").is_err());
-}
-
 fn openssl(folder: &Path, arguments: &str) -> Option<()> {
     let mut command = Command::new("openssl");
     command
@@ -113,6 +101,12 @@ fn serve(folder: &Path, more: &str) -> (Server, Url) {
     (server, Url::parse(&url).unwrap())
 }
 
+fn look(url: &Url, stop: &Stop, time: Duration) -> Result<SystemTime, String> {
+    server_ends(url, &Egress::default(), stop, Instant::now() + time)
+}
+
+const LONG: Duration = Duration::from_secs(10);
+
 #[test]
 fn a_real_server_shows_when_its_certificate_ends() {
     let folder = std::env::temp_dir().join(format!("onemcp-certificate-{}", std::process::id()));
@@ -125,14 +119,68 @@ fn a_real_server_shows_when_its_certificate_ends() {
         let in_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400);
         let fits = |ends: SystemTime| in_days(8) < ends && ends < in_days(10);
         assert!(fits(file_ends(&folder.join("leaf.pem")).unwrap()));
-        let (_server, url) = serve(&folder, "");
-        let look = |url: &Url| {
-            let until = Instant::now() + Duration::from_secs(10);
-            server_ends(url, &Egress::default(), &Stop::default(), until)
-        };
-        assert!(fits(look(&url).unwrap()), "{key}");
-        let (_newer, url) = serve(&folder, "-tls1_3");
-        assert!(look(&url).is_err());
+        // Only the old, only the new, and one that wants to see a certificate of ours.
+        for only in [
+            "-tls1_2",
+            "-tls1_3",
+            "-tls1_2 -Verify 1",
+            "-tls1_3 -Verify 1",
+        ] {
+            let (_server, url) = serve(&folder, only);
+            let found = look(&url, &Stop::default(), LONG);
+            assert!(found.clone().is_ok_and(fits), "{key} {only}: {found:?}");
+        }
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Whatever the server shows, nothing of a request can follow.
+#[test]
+fn no_handshake_with_the_reader_succeeds() {
+    let reader = LeafReader::new(rustls::crypto::ring::default_provider());
+    let name = ServerName::try_from("localhost").unwrap();
+    let leaf = CertificateDer::from(b"leaf".to_vec());
+    let verdict = reader.verify_server_cert(&leaf, &[], &name, &[], UnixTime::now());
+    assert!(verdict.is_err());
+    assert_eq!(reader.leaf.get().map(Vec::as_slice), Some(&b"leaf"[..]));
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_told_of() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = Url::parse(&format!("https://127.0.0.1:{port}/")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+            // Until the other side has gone, however it goes.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert!(look(&url, &Stop::default(), LONG).is_err());
+    });
+}
+
+#[test]
+fn a_silent_server_is_left_at_the_deadline_and_at_a_stop() {
+    // Its backlog takes the connection; nobody ever answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = Url::parse(&format!("https://127.0.0.1:{port}/")).unwrap();
+    let late = look(&url, &Stop::default(), Duration::from_millis(100));
+    assert_eq!(late, Err("it does not answer".to_owned()));
+    let stop = Stop::default();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| look(&url, &stop, LONG));
+        // The first look's connection, then this one's: it is greeted, so it waits.
+        listener.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stop.stop();
+        assert!(looking.join().unwrap().is_err());
+    });
+    assert!(begun.elapsed() < LONG / 2);
 }

@@ -1,9 +1,11 @@
 //! Secrets in every place that takes one, each a text that stands nowhere else, driven through
 //! whatever goes wrong: nobody who looks at the gateway finds a single one of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -54,6 +56,8 @@ struct Cage {
     refuser: Script,
     /// Takes alerts.
     receiver: Script,
+    /// Takes traces and metrics, after it refused once; repeats the key that it was sent.
+    collector: Script,
 }
 
 impl Cage {
@@ -85,11 +89,23 @@ impl Cage {
             wire.reply(500, "", "later");
             true
         });
+        let is_first = AtomicBool::new(true);
+        let collector = Script::start(move |seen, wire| {
+            let sent = seen.header("Authorization").unwrap_or_default();
+            let status = if is_first.swap(false, Ordering::SeqCst) {
+                400
+            } else {
+                200
+            };
+            wire.reply(status, "", &format!("for {sent}"));
+            true
+        });
         Cage {
             folder,
             vault,
             refuser,
             receiver,
+            collector,
         }
     }
 
@@ -143,20 +159,22 @@ impl Cage {
             exit 9"#;
         let noise = format!("echo \"noise $VALUE\"; exec {}", everything_path());
         let said = format!("echo \"$1\" >&2; exec {}", everything_path());
-        let shell = |script: &str, env: Value| {
-            let script = script.replace("${", "$${");
-            json!({"command": "sh", "args": ["-c", script], "env": env})
+        // Scripts are files: in `args` the gateway itself would fill in `$V`, for all to read.
+        let shell = |name: &str, script: &str, env: Value| {
+            let file = self.folder.join(name);
+            fs::write(&file, script).unwrap();
+            json!({"command": "sh", "args": [file], "env": env})
         };
         json!({
             "plain": everything(&[]),
-            "talker": shell(&talker, json!({
+            "talker": shell("talker.sh", &talker, json!({
                 "A": "${SECRET:from-folder}", "B": "${SECRET:from-variable}",
                 "C": format!("${{FILE:{}}}", self.folder.join("text").display()),
                 "D": "${DOTENV_TOKEN:-none}", "E": "", "API_TOKEN": canary("literal"),
             })),
-            "crash": shell("echo \"dying of $V\" >&2; exit 3", json!({"V": "${SECRET:sealed}"})),
-            "shake": shell(shake, json!({"VALUE": "${SECRET:from-vault}"})),
-            "noise": shell(&noise, json!({"VALUE": "${SECRET:from-command}"})),
+            "crash": shell("crash.sh", "echo \"dying of $V\" >&2; exit 3", json!({"V": "${SECRET:sealed}"})),
+            "shake": shell("shake.sh", shake, json!({"VALUE": "${SECRET:from-vault}"})),
+            "noise": shell("noise.sh", &noise, json!({"VALUE": "${SECRET:from-command}"})),
             "gone": {"command": "/no/such/program", "args": ["--key=${SECRET:from-word}"]},
             "words": {"command": "sh",
                 "args": ["-c", said, "sh", "--quiet=${SECRET:from-word}"]},
@@ -195,7 +213,7 @@ impl Cage {
             .set("alerts", json!({"sinks": {"ops": sink}}))
             .set(
                 "otlp",
-                json!({"endpoint": "http://127.0.0.1:1", "interval": 200,
+                json!({"endpoint": self.collector.url(""), "interval": 200,
                 "headers": {"authorization": "${SECRET:otlp}"}}),
             )
             .arg("--log-level=debug");
@@ -411,23 +429,79 @@ fn spoil(cage: &Cage, rig: &Rig, catch: &mut Catch) {
     fs::write(&path, good).unwrap();
 }
 
-/// Who is called with what, and which variables servers have.
-fn processes(rig: &Rig, catch: &mut Catch) {
-    for pid in rig.bearers() {
-        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-        let is_words = words.contains("--quiet=");
-        // What an entry puts into its own words is there for everybody to see.
-        if !is_words {
-            catch.add(format!("ps {pid}"), words);
+/// With what words each process of a gateway was called, as everybody on the machine may read.
+#[derive(Default)]
+struct Called(BTreeSet<String>);
+
+impl Called {
+    fn look(&mut self, rig: &Rig) {
+        for pid in rig.bearers() {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            self.0
+                .insert(String::from_utf8_lossy(&words).replace('\0', " "));
         }
     }
+
+    /// One entry puts a secret into its own `args`, which is then there for everybody: that
+    /// word, of that secret, and no other.
+    fn caught(self, catch: &mut Catch) {
+        let word = format!("--quiet={}", canary("word"));
+        for known in ["--log-level=debug", "everything"] {
+            let is_seen = self.0.iter().any(|words| words.contains(known));
+            assert!(is_seen, "{known} in {:?}", self.0);
+        }
+        for words in self.0 {
+            catch.add("ps", words.replace(&word, ""));
+        }
+    }
+}
+
+/// Which variables servers have that name no secret.
+fn environments(rig: &Rig, catch: &mut Catch) {
     for name in ["plain", "words"] {
         let environ = fs::read(format!("/proc/{}/environ", rig.pid_of(name))).unwrap();
-        catch.add(
-            format!("environment of {name}"),
-            String::from_utf8_lossy(&environ),
-        );
+        let environ = String::from_utf8_lossy(&environ);
+        catch.add(format!("environment of {name}"), environ);
+    }
+}
+
+/// What is told at the other levels of health, each brought in by a reload.
+fn levels(cage: &Cage, rig: &Rig, catch: &mut Catch) {
+    let path = rig.folder().join("mcp.json");
+    let good = fs::read_to_string(&path).unwrap();
+    for level in ["basic", "minimal"] {
+        let mut whole: Value = serde_json::from_str(&good).unwrap();
+        whole["gateway"]["healthInfoLevel"] = level.into();
+        fs::write(&path, whole.to_string()).unwrap();
+        catch.output(level, &cage.run(rig, &["reload"]));
+        eventually("the level holds", || {
+            let health = rig.health();
+            let is_basic = health["servers"]["details"][0].is_object();
+            let is_full = health["system"]["process"]["pid"] == rig.pid;
+            !is_full && is_basic == (level == "basic")
+        });
+        look(rig, catch);
+    }
+    fs::write(&path, good).unwrap();
+    catch.output("reload", &cage.run(rig, &["reload"]));
+}
+
+/// What was sent to those who are told without asking.
+fn pushed(cage: &Cage, catch: &mut Catch) {
+    eventually("an alert was tried", || !cage.receiver.seen().is_empty());
+    for seen in cage.receiver.seen() {
+        catch.add("an alert", seen.body.to_string());
+    }
+    eventually("traces and metrics were pushed", || {
+        let seen = cage.collector.seen();
+        let has = |what: &str| seen.iter().any(|one| one.body[what].is_array());
+        has("resourceSpans") && has("resourceMetrics")
+    });
+    for seen in cage.collector.seen() {
+        // Its header is where this secret belongs.
+        let key = canary("otlp-header");
+        assert_eq!(seen.header("Authorization"), Some(key.as_str()));
+        catch.add("OTLP", seen.body.to_string());
     }
 }
 
@@ -435,7 +509,9 @@ fn nothing_is_found(name: &str, json_log: bool) {
     let cage = Cage::new(name);
     let rig = cage.start(json_log);
     let state = |name: &str| rig.server(name)["status"].as_str().unwrap_or("").to_owned();
+    let mut called = Called::default();
     eventually("everything has gone its way", || {
+        called.look(&rig);
         let up = ["plain", "talker", "noise", "words"]
             .iter()
             .all(|name| state(name) == "connected");
@@ -454,6 +530,7 @@ fn nothing_is_found(name: &str, json_log: bool) {
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     };
     eventually("it has the variable", || {
+        called.look(&rig);
         talker().contains(&canary("dotenv"))
     });
     let talker = talker();
@@ -484,16 +561,17 @@ fn nothing_is_found(name: &str, json_log: bool) {
     ] {
         catch.output(&words.join(" "), &cage.run(&rig, words));
     }
-    processes(&rig, &mut catch);
+    called.look(&rig);
+    environments(&rig, &mut catch);
+    levels(&cage, &rig, &mut catch);
     spoil(&cage, &rig, &mut catch);
     cage.vault.state().is_sealed = true;
     fs::write(cage.folder.join("run/from-folder"), "").unwrap();
     catch.output("reload without stores", &cage.run(&rig, &["reload"]));
     look(&rig, &mut catch);
-    eventually("an alert was tried", || !cage.receiver.seen().is_empty());
-    for seen in cage.receiver.seen() {
-        catch.add("an alert", seen.body.to_string());
-    }
+    called.look(&rig);
+    called.caught(&mut catch);
+    pushed(&cage, &mut catch);
     catch.add("stderr", rig.stderr());
     catch.files(rig.folder(), &["mcp.json", "other.json", ".env", "stderr"]);
     catch.files(&cage.folder, &["run", "key", "text", "ask"]);

@@ -191,7 +191,9 @@ fn arguments_are_logged_where_that_is_asked_for_without_secrets() {
         ])
         .start();
     let said = format!("shown \"{secret}\" shown");
-    let text = rig.session().text("ev_1mcp_echo", json!({"text": said}));
+    let arguments = json!({"text": said, "more": [{"password": "hunter2"}]});
+    let mut session = rig.session();
+    let text = session.text("ev_1mcp_echo", arguments);
     assert_eq!(text, said);
     let own = rig.folder().join("stderr");
     eventually("it is logged", || whole_lines(&own).contains("tools/call"));
@@ -204,6 +206,7 @@ fn arguments_are_logged_where_that_is_asked_for_without_secrets() {
         .unwrap();
     let params: Value = serde_json::from_str(call["params"].as_str().unwrap()).unwrap();
     assert_eq!(params["arguments"]["text"], "shown \"***\" shown");
+    assert_eq!(params["arguments"]["more"][0]["password"], "***");
     rig.stop();
 }
 

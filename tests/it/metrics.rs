@@ -488,6 +488,11 @@ fn only_programs_of_this_machine_may_ask() {
         assert_eq!(reply.status(), 403, "{headers:?}");
         assert!(!reply.text.contains("onemcp_"), "{headers:?}");
     }
+    let now = scrape(&rig);
+    for (reason, count) in [("metrics", 3.0), ("origin", 1.0), ("host", 0.0)] {
+        let labels = [("reason", reason)];
+        assert_eq!(now.sum("onemcp_refusals_total", &labels), count, "{reason}");
+    }
     // Whoever reaches the listener for health may ask, but no page.
     for headers in &strange[..3] {
         assert_eq!(asked(rig.health_port, headers).status(), 200, "{headers:?}");

@@ -408,6 +408,28 @@ fn a_reload_switches_traces_off_and_brings_another_key() {
 }
 
 #[test]
+fn spans_that_the_receiver_refuses_are_counted() {
+    let script = Script::start(|_, wire: &mut Wire| {
+        let refused = json!({"rejectedSpans": "1", "errorMessage": "too old"});
+        wire.json(200, "", &json!({"partialSuccess": refused}));
+        true
+    });
+    let plan = Plan::new(json!({"ev": everything(&[])}));
+    let otlp = json!({"endpoint": script.url(""), "interval": 200});
+    let rig = plan.set("otlp", otlp).start();
+    rig.session().text("ev_1mcp_echo", json!({"text": "x"}));
+    eventually("it is counted", || {
+        let text = rig.get("/metrics").text;
+        let mut lines = text.lines();
+        lines.any(|line| {
+            line.strip_prefix("onemcp_spans_dropped_total ")
+                .is_some_and(|count| count != "0")
+        })
+    });
+    rig.stop();
+}
+
+#[test]
 fn what_is_left_is_sent_at_the_end() {
     let receiver = Receiver::start();
     let plan = receiver.plan(json!({"ev": everything(&[])}));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::base::mask;
+use crate::base::ordered;
 use crate::base::secret::Secret;
 use crate::config::alerts::sink::{Shape, Target};
 use crate::config::alerts::{AlertSpec, plain, read};
@@ -57,9 +58,8 @@ pub fn filled(
         }
     }
     let known = known.problems.iter();
-    let known: BTreeSet<(&str, &str)> = known
-        .map(|problem| (problem.key_path.as_str(), problem.message.as_str()))
-        .collect();
+    let known: BTreeSet<(&str, &str)> =
+        ordered::set(known.map(|problem| (problem.key_path.as_str(), problem.message.as_str())));
     notes.soften();
     let new = notes.problems.iter();
     let new = new.filter(|one| !known.contains(&(one.key_path.as_str(), one.message.as_str())));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::base::ordered;
 use crate::base::secret::Secret;
 use crate::config::alerts::AlertSpec;
 use crate::config::alerts::rule::{Knob, RULES, Rule, RuleSpec, Severity};
@@ -367,7 +368,7 @@ fn read_rules(node: &Node<'_>, notes: &mut Notes) -> Vec<(Rule, RuleSpec)> {
             }
         }
     }
-    rules.sort_by_key(|(rule, _)| *rule);
+    ordered::sort_by_key(&mut rules, |(rule, _)| *rule);
     rules
 }
 

@@ -6,14 +6,13 @@
 
 mod tables;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::limits;
+use crate::base::template::{filled, fixed};
 use crate::config::entry::{DEFAULT_KEYS, NOT_CARRIED_OUT};
 use crate::config::foreign::{FOREIGN, FOREIGN_FILE_KEYS};
 use crate::config::settings::{Kind, SETTINGS, Setting};
-
-const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// How the value of a key of an entry is written.
 #[derive(Clone, Copy)]
@@ -171,82 +170,94 @@ pub fn text() -> String {
 
 /// The whole schema.
 pub fn schema() -> Value {
-    json!({
-        "$schema": DIALECT,
+    let text = r#"{
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mcp.json of onemcp",
         "description": "MCP servers, and the gateway in front of them",
         "type": "object",
-        "properties": root(),
+        "properties": "$root",
         "additionalProperties": false,
         "$defs": {
             "server": {
                 "type": ["object", "null"],
-                "properties": entry(|_| true),
-                "additionalProperties": false,
+                "properties": "$server",
+                "additionalProperties": false
             },
             "defaults": {
                 "type": ["object", "null"],
-                "properties": entry(|key| DEFAULT_KEYS.contains(&key)),
-                "additionalProperties": false,
+                "properties": "$defaults",
+                "additionalProperties": false
             },
-            "gateway": gateway(),
+            "gateway": "$gateway",
             "switch": {
                 "enum": [
                     true, false, "true", "false", "yes", "no", "on", "off", "1", "0", "", null
-                ],
-            },
-        },
-    })
+                ]
+            }
+        }
+    }"#;
+    let holes = [
+        ("root", root().into()),
+        ("server", entry(&|_| true).into()),
+        ("defaults", entry(&|key| DEFAULT_KEYS.contains(&key)).into()),
+        ("gateway", gateway()),
+    ];
+    filled(text, &holes)
 }
 
 fn root() -> Map<String, Value> {
-    let names = json!({"minLength": 1, "maxLength": limits::SERVER_NAME_BYTES});
-    let servers = json!({
-        "description": "Each server under its name",
-        "type": ["object", "null"],
-        "propertyNames": names,
-        "maxProperties": limits::CONFIG_SERVERS,
-        "additionalProperties": reference("server", ""),
-    });
-    let mut all = Map::new();
-    all.insert("$schema".into(), json!({"type": ["string", "null"]}));
-    all.insert(
-        "version".into(),
-        json!({"description": "Of the file, for people"}),
-    );
-    let defaults = reference("defaults", "What all servers of the file share");
-    all.insert("serverDefaults".into(), defaults);
-    all.insert("mcpServers".into(), servers);
-    all.insert(
-        "gateway".into(),
-        reference("gateway", "Settings of the gateway itself"),
-    );
+    let text = r##"{
+        "$schema": {"type": ["string", "null"]},
+        "version": {"description": "Of the file, for people"},
+        "serverDefaults": {
+            "description": "What all servers of the file share",
+            "$ref": "#/$defs/defaults"
+        },
+        "mcpServers": {
+            "description": "Each server under its name",
+            "type": ["object", "null"],
+            "propertyNames": {"minLength": 1, "maxLength": "$name"},
+            "maxProperties": "$servers",
+            "additionalProperties": {"$ref": "#/$defs/server"}
+        },
+        "gateway": {
+            "description": "Settings of the gateway itself",
+            "$ref": "#/$defs/gateway"
+        }
+    }"##;
+    let holes = [
+        ("name", limits::SERVER_NAME_BYTES.into()),
+        ("servers", limits::CONFIG_SERVERS.into()),
+    ];
+    let mut all = match filled(text, &holes) {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    };
     for (key, missing) in FOREIGN_FILE_KEYS {
         all.insert((*key).into(), not_carried_out(missing));
     }
     all
 }
 
-fn reference(name: &str, description: &str) -> Value {
-    let target = format!("#/$defs/{name}");
-    match description {
-        "" => json!({"$ref": target}),
-        _ => json!({"description": description, "$ref": target}),
-    }
+fn switch() -> Value {
+    fixed(r##"{"$ref": "#/$defs/switch"}"##)
 }
 
 fn not_carried_out(missing: &str) -> Value {
     let description = format!("Known but not carried out: {missing}");
-    json!({"description": description, "deprecated": true})
+    filled(
+        r#"{"description": "$description", "deprecated": true}"#,
+        &[("description", description.into())],
+    )
 }
 
-fn entry(is_known: impl Fn(&str) -> bool) -> Map<String, Value> {
+fn entry(is_known: &dyn Fn(&str) -> bool) -> Map<String, Value> {
     let mut all = Map::new();
     for (key, shape, description) in ENTRY.iter().filter(|(key, ..)| is_known(key)) {
         let mut value = shape.schema();
-        value["description"] = json!(description);
+        value["description"] = (*description).into();
         if *key == "timeout" {
-            value["deprecated"] = json!(true);
+            value["deprecated"] = true.into();
         }
         all.insert((*key).into(), value);
     }
@@ -259,42 +270,52 @@ fn entry(is_known: impl Fn(&str) -> bool) -> Map<String, Value> {
 impl Shape {
     /// `null` means "not given" everywhere.
     fn schema(self) -> Value {
-        let text = json!({"type": "string"});
-        let filled = json!({"type": "string", "pattern": "\\S"});
-        match self {
-            Shape::Switch => reference("switch", ""),
-            Shape::Text => json!({"type": ["string", "null"], "pattern": "\\S"}),
-            Shape::AnyText => json!({"type": ["string", "null"]}),
-            Shape::Texts => json!({"type": ["array", "null"], "items": text}),
-            Shape::Words => json!({"type": ["array", "null"], "items": filled}),
-            Shape::Command => json!({
-                "type": ["string", "array", "null"],
-                "pattern": "\\S",
-                "items": text,
-                "minItems": 1,
-            }),
-            Shape::Env => json!({
-                "type": ["object", "array", "null"],
-                "additionalProperties": {"type": ["string", "null"]},
-                "items": text,
-            }),
-            Shape::ObjectOfTexts => json!({
-                "type": ["object", "null"],
-                "additionalProperties": {"type": ["string", "null"]},
-            }),
-            Shape::Choice(words) => choice(words, None),
-            Shape::Number(least, most) => number(least, most),
-        }
+        fixed(match self {
+            Shape::Switch => return switch(),
+            Shape::Choice(words) => return choice(words, None),
+            Shape::Number(least, most) => return number(least, most),
+            Shape::Text => TEXT,
+            Shape::AnyText => r#"{"type": ["string", "null"]}"#,
+            Shape::Texts => TEXTS,
+            Shape::Words => {
+                r#"{"type": ["array", "null"], "items": {"type": "string", "pattern": "\\S"}}"#
+            }
+            Shape::Command => {
+                r#"{
+                    "type": ["string", "array", "null"],
+                    "pattern": "\\S",
+                    "items": {"type": "string"},
+                    "minItems": 1
+                }"#
+            }
+            Shape::Env => {
+                r#"{
+                    "type": ["object", "array", "null"],
+                    "additionalProperties": {"type": ["string", "null"]},
+                    "items": {"type": "string"}
+                }"#
+            }
+            Shape::ObjectOfTexts => TEXTS_BY_NAME,
+        })
     }
 }
 
+const TEXT: &str = r#"{"type": ["string", "null"], "pattern": "\\S"}"#;
+const TEXTS: &str = r#"{"type": ["array", "null"], "items": {"type": "string"}}"#;
+const TEXTS_BY_NAME: &str =
+    r#"{"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}}"#;
+
 fn number(least: u64, most: u64) -> Value {
-    json!({"type": ["integer", "null"], "minimum": least, "maximum": most})
+    filled(
+        r#"{"type": ["integer", "null"], "minimum": "$least", "maximum": "$most"}"#,
+        &[("least", least.into()), ("most", most.into())],
+    )
 }
 
 fn choice(words: &[&str], also: Option<&str>) -> Value {
     let words = words.iter().copied().chain(also).map(Value::from);
-    json!({"enum": words.chain([Value::Null]).collect::<Vec<_>>()})
+    let words = Value::Array(words.chain([Value::Null]).collect());
+    filled(r#"{"enum": "$words"}"#, &[("words", words)])
 }
 
 /// The tree of keys that SETTINGS has.
@@ -304,8 +325,8 @@ fn gateway() -> Value {
         insert(&mut root, row.key, setting(row));
         for alias in row.aliases {
             let mut other = setting(row);
-            other["description"] = json!(format!("{}; better write {}", row.help, row.key));
-            other["deprecated"] = json!(true);
+            other["description"] = format!("{}; better write {}", row.help, row.key).into();
+            other["deprecated"] = true.into();
             insert(&mut root, alias, other);
         }
     }
@@ -318,7 +339,7 @@ fn gateway() -> Value {
 }
 
 fn table() -> Value {
-    json!({"type": ["object", "null"], "properties": {}, "additionalProperties": false})
+    fixed(r#"{"type": ["object", "null"], "properties": {}, "additionalProperties": false}"#)
 }
 
 /// What is there already stays.
@@ -338,7 +359,7 @@ fn insert(root: &mut Value, key: &str, schema: Value) {
 
 fn setting(row: &Setting) -> Value {
     let mut schema = of_kind(row);
-    schema["description"] = json!(row.help);
+    schema["description"] = row.help.into();
     if let Some(default) = row.default {
         schema["default"] = plain_default(row.kind, default);
     }
@@ -346,28 +367,37 @@ fn setting(row: &Setting) -> Value {
 }
 
 fn of_kind(row: &Setting) -> Value {
-    let text = json!({"type": "string", "pattern": "\\S"});
     match row.kind {
-        Kind::Switch => reference("switch", ""),
+        Kind::Switch => switch(),
         Kind::Number(least, most) | Kind::Millis(least, most) => number(least, most),
         Kind::Choice(words) => choice(words, row.deprecated.map(|(word, _)| word)),
-        Kind::Size(least, most) => json!({
-            "type": ["integer", "string", "null"],
-            "minimum": least,
-            "maximum": most,
-            "pattern": "^\\s*[0-9]+\\s*([kKmMgG][bB]?)?\\s*$",
-        }),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-            json!({"type": ["array", "string", "null"], "items": text})
-        }
-        Kind::Levels => json!({
-            "type": ["object", "string", "null"],
-            "additionalProperties": choice(&["off", "error", "warn", "info", "debug"], None),
-        }),
-        Kind::Headers => json!({
-            "type": ["object", "string", "null"],
-            "additionalProperties": {"type": ["string", "null"]},
-        }),
+        Kind::Size(least, most) => filled(
+            r#"{
+                "type": ["integer", "string", "null"],
+                "minimum": "$least",
+                "maximum": "$most",
+                "pattern": "^\\s*[0-9]+\\s*([kKmMgG][bB]?)?\\s*$"
+            }"#,
+            &[("least", least.into()), ("most", most.into())],
+        ),
+        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+            r#"{
+                "type": ["array", "string", "null"],
+                "items": {"type": "string", "pattern": "\\S"}
+            }"#,
+        ),
+        Kind::Levels => fixed(
+            r#"{
+                "type": ["object", "string", "null"],
+                "additionalProperties": {"enum": ["off", "error", "warn", "info", "debug", null]}
+            }"#,
+        ),
+        Kind::Headers => fixed(
+            r#"{
+                "type": ["object", "string", "null"],
+                "additionalProperties": {"type": ["string", "null"]}
+            }"#,
+        ),
         Kind::Table(_) => tables::shape(row.key),
         Kind::Path
         | Kind::PathOr(_)
@@ -378,16 +408,16 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
-        | Kind::Url => json!({"type": ["string", "null"], "pattern": "\\S"}),
+        | Kind::Url => fixed(TEXT),
     }
 }
 
 /// The default as it would stand in the file.
 fn plain_default(kind: Kind, text: &str) -> Value {
     match kind {
-        Kind::Switch => json!(text == "true"),
+        Kind::Switch => (text == "true").into(),
         Kind::Number(..) | Kind::Millis(..) => text.parse::<u64>().map_or(Value::Null, Value::from),
-        _ => json!(text),
+        _ => text.into(),
     }
 }
 

@@ -3,9 +3,10 @@
 //! Where a service reads marks in a text (links, mentions), what others wrote goes into a field
 //! that it shows as it is.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::limits;
+use crate::base::template::filled;
 use crate::base::time::rfc3339;
 use crate::config::alerts::rule::Severity;
 use crate::config::alerts::sink::Shape;
@@ -32,22 +33,50 @@ pub fn body(shape: &Shape, alert: &Alert, speaker: &Speaker) -> Vec<u8> {
 
 /// Our own: also what a command reads from its stdin.
 pub fn webhook(alert: &Alert, speaker: &Speaker) -> Value {
-    json!({
-        "schema": "onemcp.alert/1",
-        "id": alert.id,
-        "key": alert.key,
-        "rule": alert.rule,
-        "state": alert.state.as_str(),
-        "severity": alert.severity.as_str(),
-        "server": alert.server(),
-        "subject": alert.subject,
-        "title": alert.title,
-        "detail": alert.detail,
-        "count": alert.count,
-        "since": rfc3339(alert.since),
-        "at": rfc3339(alert.at),
-        "gateway": {"host": speaker.host, "version": speaker.version},
-    })
+    of_alert(
+        r#"{
+            "schema": "onemcp.alert/1",
+            "id": "$id",
+            "key": "$key",
+            "rule": "$rule",
+            "state": "$state",
+            "severity": "$severity",
+            "server": "$server",
+            "subject": "$subject",
+            "title": "$title",
+            "detail": "$detail",
+            "count": "$count",
+            "since": "$since",
+            "at": "$at",
+            "gateway": {"host": "$host", "version": "$version"}
+        }"#,
+        alert,
+        speaker,
+        &[],
+    )
+}
+
+/// The text with what is known of the alert and its gateway filled in, and `also`.
+fn of_alert(text: &str, alert: &Alert, speaker: &Speaker, also: &[(&str, Value)]) -> Value {
+    let words = [
+        ("id", alert.id.as_str()),
+        ("key", &alert.key),
+        ("rule", alert.rule),
+        ("state", alert.state.as_str()),
+        ("severity", alert.severity.as_str()),
+        ("subject", &alert.subject),
+        ("title", &alert.title),
+        ("detail", &alert.detail),
+        ("since", &rfc3339(alert.since)),
+        ("at", &rfc3339(alert.at)),
+        ("host", &speaker.host),
+        ("version", speaker.version),
+    ];
+    let mut holes: Vec<(&str, Value)> = also.to_vec();
+    holes.extend(words.map(|(name, word)| (name, word.into())));
+    holes.push(("server", alert.server().into()));
+    holes.push(("count", alert.count.into()));
+    filled(text, &holes)
 }
 
 /// What stands behind the title, in words.
@@ -76,25 +105,40 @@ fn slack(alert: &Alert, speaker: &Speaker) -> Value {
     };
     let plain = |text: &str, most: usize| {
         let text = one_line(text, most);
-        json!({"type": "plain_text", "text": text, "emoji": false})
+        filled(
+            r#"{"type": "plain_text", "text": "$text", "emoji": false}"#,
+            &[("text", text.into())],
+        )
     };
     let facts = circumstances(alert, speaker);
     let facts = facts.iter().map(|(name, value)| format!("{name}: {value}"));
     let facts = facts.collect::<Vec<_>>().join("  |  ");
-    let mut blocks = vec![json!({
-        "type": "section",
-        "text": plain(&alert.title, SLACK_TEXT),
-    })];
+    let section = |text: &str| {
+        filled(
+            r#"{"type": "section", "text": "$text"}"#,
+            &[("text", plain(text, SLACK_TEXT))],
+        )
+    };
+    let mut blocks = vec![section(&alert.title)];
     if !alert.detail.is_empty() {
-        blocks.push(json!({"type": "section", "text": plain(&alert.detail, SLACK_TEXT)}));
+        blocks.push(section(&alert.detail));
     }
-    blocks.push(json!({"type": "context", "elements": [plain(&facts, SLACK_TEXT)]}));
+    blocks.push(filled(
+        r#"{"type": "context", "elements": ["$facts"]}"#,
+        &[("facts", plain(&facts, SLACK_TEXT))],
+    ));
     let escaped = one_line(&alert.title, SLACK_TEXT / 5);
     let escaped = escaped
         .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;");
-    json!({"text": format!("{sign} {escaped}"), "blocks": blocks})
+    filled(
+        r#"{"text": "$text", "blocks": "$blocks"}"#,
+        &[
+            ("text", format!("{sign} {escaped}").into()),
+            ("blocks", blocks.into()),
+        ],
+    )
 }
 
 /// The service refuses longer ones.
@@ -109,26 +153,39 @@ fn teams(alert: &Alert, speaker: &Speaker) -> Value {
         (_, Severity::Warning) => "warning",
         (_, Severity::Info) => "accent",
     };
-    let mut blocks = vec![json!({
+    let title = r#"{
         "type": "RichTextBlock",
         "inlines": [{
             "type": "TextRun",
-            "text": alert.title,
+            "text": "$title",
             "size": "medium",
             "weight": "bolder",
-            "color": colour,
-        }],
-    })];
+            "color": "$colour"
+        }]
+    }"#;
+    let title_holes = [
+        ("title", alert.title.as_str().into()),
+        ("colour", colour.into()),
+    ];
+    let mut blocks = vec![filled(title, &title_holes)];
     if !alert.detail.is_empty() {
-        let run = json!({"type": "TextRun", "text": alert.detail});
-        blocks.push(json!({"type": "RichTextBlock", "inlines": [run]}));
+        blocks.push(filled(
+            r#"{"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": "$detail"}]}"#,
+            &[("detail", alert.detail.as_str().into())],
+        ));
     }
-    let facts = circumstances(alert, speaker).into_iter();
-    let facts: Vec<Value> = facts
-        .map(|(title, value)| json!({"title": title, "value": value}))
-        .collect();
-    blocks.push(json!({"type": "FactSet", "facts": facts}));
-    json!({
+    let fact = |(title, value): (&str, String)| {
+        filled(
+            r#"{"title": "$title", "value": "$value"}"#,
+            &[("title", title.into()), ("value", value.into())],
+        )
+    };
+    let facts = circumstances(alert, speaker).into_iter().map(fact);
+    blocks.push(filled(
+        r#"{"type": "FactSet", "facts": "$facts"}"#,
+        &[("facts", Value::Array(facts.collect()))],
+    ));
+    let message = r#"{
         "type": "message",
         "attachments": [{
             "contentType": "application/vnd.microsoft.card.adaptive",
@@ -137,43 +194,54 @@ fn teams(alert: &Alert, speaker: &Speaker) -> Value {
                 "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
                 "type": "AdaptiveCard",
                 "version": "1.4",
-                "body": blocks,
-            },
-        }],
-    })
+                "body": "$blocks"
+            }
+        }]
+    }"#;
+    filled(message, &[("blocks", blocks.into())])
 }
 
 /// Events API v2. An incident is the key of the trouble at this host.
 fn pagerduty(alert: &Alert, speaker: &Speaker, routing_key: &str) -> Value {
     let dedup_key = dedup_key(&format!("onemcp/{}/{}", speaker.host, alert.key));
-    if alert.state == State::Resolved {
-        return json!({
-            "routing_key": routing_key,
-            "event_action": "resolve",
-            "dedup_key": dedup_key,
-        });
-    }
-    json!({
-        "routing_key": routing_key,
-        "event_action": "trigger",
-        "dedup_key": dedup_key,
-        "client": "onemcp",
-        "payload": {
-            "summary": one_line(&alert.title, PAGERDUTY_SUMMARY),
-            "source": speaker.host,
-            "severity": alert.severity.as_str(),
-            "timestamp": rfc3339(alert.at),
-            "component": alert.subject,
-            "class": alert.rule,
-            "custom_details": {
-                "detail": alert.detail,
-                "count": alert.count,
-                "since": rfc3339(alert.since),
-                "version": speaker.version,
-            },
-        },
-    })
+    let also = [
+        ("routing_key", routing_key.into()),
+        ("dedup_key", dedup_key.into()),
+        ("summary", one_line(&alert.title, PAGERDUTY_SUMMARY).into()),
+    ];
+    let text = match alert.state {
+        State::Resolved => PAGERDUTY_RESOLVE,
+        _ => PAGERDUTY_TRIGGER,
+    };
+    of_alert(text, alert, speaker, &also)
 }
+
+const PAGERDUTY_RESOLVE: &str = r#"{
+    "routing_key": "$routing_key",
+    "event_action": "resolve",
+    "dedup_key": "$dedup_key"
+}"#;
+
+const PAGERDUTY_TRIGGER: &str = r#"{
+    "routing_key": "$routing_key",
+    "event_action": "trigger",
+    "dedup_key": "$dedup_key",
+    "client": "onemcp",
+    "payload": {
+        "summary": "$summary",
+        "source": "$host",
+        "severity": "$severity",
+        "timestamp": "$at",
+        "component": "$subject",
+        "class": "$rule",
+        "custom_details": {
+            "detail": "$detail",
+            "count": "$count",
+            "since": "$since",
+            "version": "$version"
+        }
+    }
+}"#;
 
 const PAGERDUTY_SUMMARY: usize = 1024;
 const PAGERDUTY_KEY: usize = 255;

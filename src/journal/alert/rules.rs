@@ -146,7 +146,7 @@ impl Rules {
             }
             Fact::Refused { what, whom } => {
                 let title = "requests are refused for who sent them".to_owned();
-                let detail = format!("the last one from {whom} because of its {}", what.as_str());
+                let detail = format!("the last one from {whom}, reason {}", what.as_str());
                 self.burst(Rule::AuthFailures, "", 1, (title, detail), clock);
             }
             Fact::Certificate { whose, ends } => self.certificate(whose, *ends, clock),

@@ -103,7 +103,7 @@ impl Events {
         for outcome in ["applied", "rejected"] {
             self.reloads.with_label_values(&[outcome]);
         }
-        for what in [Refused::Host, Refused::Origin, Refused::Operator] {
+        for what in Refused::ALL {
             self.refusals.with_label_values(&[what.as_str()]);
         }
         self.parked_expired.with_label_values::<&str>(&[]);

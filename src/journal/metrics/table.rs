@@ -113,7 +113,7 @@ metrics! {
         "Such calls whose client did not come back in time.";
 
     REFUSALS: "onemcp_refusals_total", Kind::Counter, ["reason"],
-        "Who asked for what he may not have: a foreign Host or Origin, or no operator.";
+        "Who asked for what he may not have: by Host, by Origin, as an operator, or for /metrics.";
     HTTP_REFUSED: "onemcp_http_refused_total", Kind::Counter, ["status"],
         "Requests that the listener refused for their framing, size or time.";
     FACTS_DROPPED: "onemcp_facts_dropped_total", Kind::Counter, [],
@@ -127,7 +127,7 @@ metrics! {
     LOG_LOST: "onemcp_log_lines_lost_total", Kind::Counter, [],
         "Log lines that no destination took.";
     SPANS_DROPPED: "onemcp_spans_dropped_total", Kind::Counter, [],
-        "Finished spans that did not reach the receiver of OTLP.";
+        "Finished spans that the receiver of OTLP did not get, or refused.";
     PUSHES: "onemcp_otlp_pushes_total", Kind::Counter, ["signal", "outcome"],
         "Requests to the receiver of OTLP: taken, or given up after all tries.";
 

@@ -196,9 +196,9 @@ impl Pusher {
 
     fn push_spans(&mut self, time: Option<Duration>) {
         let body = spans::body(&self.resource, &self.batch);
-        if !self.push(Signal::Traces, &body, time) {
-            span::count_dropped(self.batch.len());
-        }
+        let sent = self.batch.len();
+        let refused = self.push(Signal::Traces, &body, time);
+        span::count_dropped(refused.map_or(sent, |refused| refused.min(sent)));
         self.batch.clear();
     }
 
@@ -214,15 +214,19 @@ impl Pusher {
         self.push(Signal::Metrics, &body, time);
     }
 
-    fn push(&mut self, signal: Signal, body: &[u8], time: Option<Duration>) -> bool {
+    /// How much of it the receiver refused; `None` when it took nothing.
+    fn push(&mut self, signal: Signal, body: &[u8], time: Option<Duration>) -> Option<usize> {
         let url = match signal {
             Signal::Traces => &self.traces_url,
             Signal::Metrics => &self.metrics_url,
         };
-        let is_taken = self.road.push(url, body, time);
-        let counts = if is_taken { &TAKEN } else { &GIVEN_UP };
+        let refused = self.road.push(url, body, time);
+        let counts = match refused {
+            Some(_) => &TAKEN,
+            None => &GIVEN_UP,
+        };
         counts[signal as usize].fetch_add(1, Ordering::Relaxed);
-        is_taken
+        refused
     }
 
     /// The last words, if the receiver takes any.

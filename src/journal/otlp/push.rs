@@ -27,6 +27,8 @@ pub struct Road {
     /// For the log: no secret is in it.
     pub receiver: String,
     health: Health,
+    /// It takes only a part: not said again before that.
+    partly_said_until: Option<Instant>,
 }
 
 /// How the receiver is, judged by the last requests.
@@ -45,6 +47,13 @@ struct Failure {
     later: Option<Option<Duration>>,
 }
 
+/// What it took was refused in part.
+#[derive(Debug, PartialEq, Eq)]
+struct Partial {
+    refused: usize,
+    why: String,
+}
+
 impl Road {
     pub fn new(client: Client, headers: Headers, end: Receiver<()>, receiver: String) -> Road {
         Road {
@@ -54,6 +63,7 @@ impl Road {
             end,
             receiver,
             health: Health::default(),
+            partly_said_until: None,
         }
     }
 
@@ -64,14 +74,15 @@ impl Road {
             .filter(|until| *until > Instant::now())
     }
 
-    /// Whether the receiver took it. `time`: set when the gateway ends; then it is tried once.
-    pub fn push(&mut self, url: &str, body: &[u8], time: Option<Duration>) -> bool {
+    /// How much of it the receiver refused; `None` when it took nothing. `time`: set when the
+    /// gateway ends; then it is tried once.
+    pub fn push(&mut self, url: &str, body: &[u8], time: Option<Duration>) -> Option<usize> {
         let mut pause = limits::OTLP_PAUSE;
         for left in (0..self.tries(time)).rev() {
             let failure = match self.post(url, body, time.unwrap_or(limits::OTLP_REQUEST)) {
-                Ok(()) => {
+                Ok(partial) => {
                     self.taken();
-                    return true;
+                    return Some(partial.map_or(0, |partial| self.partly(&partial)));
                 }
                 Err(failure) => failure,
             };
@@ -79,7 +90,7 @@ impl Road {
                 Some(wanted) if left > 0 => wanted,
                 _ => {
                     self.given_up(&failure.why);
-                    return false;
+                    return None;
                 }
             };
             log::debug!(
@@ -89,11 +100,11 @@ impl Road {
             );
             let wait = wanted.unwrap_or_else(|| shortened(pause));
             if self.waits(wait.min(limits::OTLP_PAUSE_MAX)) {
-                return false;
+                return None;
             }
             pause *= 2;
         }
-        false
+        None
     }
 
     fn tries(&self, time: Option<Duration>) -> u32 {
@@ -129,7 +140,7 @@ impl Road {
         }
     }
 
-    fn post(&self, url: &str, body: &[u8], time: Duration) -> Result<(), Failure> {
+    fn post(&self, url: &str, body: &[u8], time: Duration) -> Result<Option<Partial>, Failure> {
         let own = [
             ("Content-Type", "application/json"),
             ("Accept", "application/json"),
@@ -162,8 +173,7 @@ impl Road {
         let answer = response.read_to_end(limits::OTLP_ANSWER_BYTES);
         let answer = answer.unwrap_or_default();
         if (200..300).contains(&status) {
-            self.partly(&answer);
-            return Ok(());
+            return Ok(partial(&answer));
         }
         let is_for_later = matches!(status, 429 | 502 | 503 | 504);
         Err(Failure {
@@ -172,15 +182,16 @@ impl Road {
         })
     }
 
-    /// What was taken may have been refused in part.
-    fn partly(&self, answer: &[u8]) {
-        let Some(refusal) = partial(answer) else {
-            return;
-        };
-        log::debug!(
-            "telemetry taken in part receiver={}: {refusal}",
-            self.receiver
-        );
+    /// What was taken was refused in part: how much of it. It would be said often.
+    fn partly(&mut self, partial: &Partial) -> usize {
+        let Partial { refused, why } = partial;
+        let now = Instant::now();
+        if self.partly_said_until.is_none_or(|until| until <= now) {
+            self.partly_said_until = Some(now + limits::OTLP_PARTLY);
+            let receiver = &self.receiver;
+            log::warn!("telemetry taken in part receiver={receiver} refused={refused}: {why}");
+        }
+        *refused
     }
 }
 
@@ -190,16 +201,21 @@ fn retry_in(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The words of `partialSuccess`, if there are any.
-fn partial(answer: &[u8]) -> Option<String> {
+/// `partialSuccess`, if it says anything.
+fn partial(answer: &[u8]) -> Option<Partial> {
     let text = str::from_utf8(answer).ok()?;
     let members = Members::parse(text, 0, FROM_SERVER).ok()?;
     let partly = Members::parse(members.get("partialSuccess")?, 1, FROM_SERVER).ok()?;
     let why = partly.string("errorMessage").unwrap_or_default();
-    let refused = ["rejectedSpans", "rejectedDataPoints"];
-    let count = refused.iter().find_map(|key| partly.get(key));
-    let count = count.unwrap_or("0").trim_matches('"');
-    (count != "0" || !why.is_empty()).then(|| format!("{count} refused: {why}"))
+    let counts = ["rejectedSpans", "rejectedDataPoints"];
+    // JSON of protobuf writes such numbers as strings.
+    let count = counts.iter().find_map(|key| partly.get(key));
+    let refused = count.and_then(|count| count.trim_matches('"').parse().ok());
+    let refused: usize = refused.unwrap_or_default();
+    (refused > 0 || !why.is_empty()).then(|| Partial {
+        refused,
+        why: why.into_owned(),
+    })
 }
 
 /// By up to all of it: many gateways must not come back together.
@@ -254,11 +270,13 @@ mod tests {
         for nothing in ["", "{}", "[]", r#"{"partialSuccess":{}}"#, "nonsense"] {
             assert_eq!(partial(nothing.as_bytes()), None, "{nothing}");
         }
+        let told = |text: &str| partial(text.as_bytes()).map(|some| (some.refused, some.why));
         let some = r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old"}}"#;
-        assert_eq!(
-            partial(some.as_bytes()).as_deref(),
-            Some("3 refused: too old")
-        );
+        assert_eq!(told(some), Some((3, "too old".to_owned())));
+        let some = r#"{"partialSuccess":{"rejectedDataPoints":4}}"#;
+        assert_eq!(told(some), Some((4, String::new())));
+        let warning = r#"{"partialSuccess":{"errorMessage":"mind"}}"#;
+        assert_eq!(told(warning), Some((0, "mind".to_owned())));
         let none = r#"{"partialSuccess":{"rejectedDataPoints":"0"}}"#;
         assert_eq!(partial(none.as_bytes()), None);
     }
