@@ -532,7 +532,7 @@ pub const FOREIGN_FILES: usize = 1024;
 /// Process groups the watcher keeps in mind: every instance of every server.
 pub const WATCHED_GROUPS: usize = CONFIG_SERVERS * INSTANCES_PER_SERVER;
 /// How long the gateway waits at its end for the watcher's end.
-pub const WATCHER_EXIT: Duration = Duration::from_secs(1);
+pub const WATCHER_EXIT: Duration = Duration::from_secs(3);
 /// How often the watcher looks for those who were born while the others were told to end.
 pub const WATCHER_ROUNDS: usize = 4;
 /// The reaper looks so often even without a signal: signals of the same kind are merged.
