@@ -4,7 +4,7 @@
 #
 #   scripts/cost.sh [--quick] [--binary PATH] [--base PATH]
 #
-#   --quick        3 rounds of half a second, a report only
+#   --quick        3 short rounds, a report only
 #   --binary PATH  measure this executable instead of building one
 #   --base PATH    and this one beside it: an earlier build of the same profile
 #
@@ -13,10 +13,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-limit_us=0.7 rounds=9 duration=3 warmup=0.5 binary='' base='' judge=true
+# A round is many short turns: what else the machine does then counts for both alike.
+limit_us=0.7 rounds=9 turns=12 duration=0.4 warmup=0.1 binary='' base='' judge=true
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) rounds=3 duration=0.5 warmup=0.2 judge=false ;;
+        --quick) rounds=3 turns=2 judge=false ;;
         --binary) binary=${2:?--binary needs a path}; shift ;;
         --base) base=${2:?--base needs a path}; shift ;;
         *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
@@ -74,15 +75,18 @@ start off "$binary" --log-level error --no-enable-metrics
 
 for round in $(seq "$rounds"); do
     echo "cost: round $round of $rounds" >&2
-    # Whoever is first must not always be first.
-    mapfile -t names < <(printf '%s\n' "${names[@]:1}" "${names[0]}")
-    for name in "${names[@]}"; do
-        "$load" http --label "$name" --row cost --url "${urls[$name]}" --pid "${ids[$name]}" \
-            --clients 8 --payload 100 --duration "$duration" --warmup "$warmup" >>"$lines"
+    for _ in $(seq "$turns"); do
+        # Whoever is first must not always be first.
+        mapfile -t names < <(printf '%s\n' "${names[@]:1}" "${names[0]}")
+        for name in "${names[@]}"; do
+            "$load" http --label "$name" --row cost --url "${urls[$name]}" \
+                --pid "${ids[$name]}" --clients 8 --payload 100 \
+                --duration "$duration" --warmup "$warmup" >>"$lines"
+        done
     done
 done
 
-python3 - "$lines" "$limit_us" "$judge" <<'PYTHON'
+python3 - "$lines" "$limit_us" "$judge" "$turns" <<'PYTHON'
 import json
 import statistics
 import sys
@@ -91,6 +95,10 @@ figures = {}
 for line in open(sys.argv[1], encoding="utf-8"):
     run = json.loads(line)
     figures.setdefault(run["label"], []).append(run["cpu_us_per_call"])
+turns = int(sys.argv[4])
+for label, all in figures.items():
+    rounds = range(0, len(all), turns)
+    figures[label] = [statistics.mean(all[at : at + turns]) for at in rounds]
 medians = {label: statistics.median(all) for label, all in figures.items()}
 for label, all in figures.items():
     print(f"{label}: {medians[label]:.2f} us of CPU per call (from {min(all):.2f} to {max(all):.2f})")
