@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::config::Environment;
 use crate::config::LoadError;
+use crate::config::load_named;
 use crate::config::problem::{Problem, Severity};
 use crate::config::server::ServerState;
 use crate::config::settings::Flags;
-use crate::config::{load, load_file};
 use crate::secrets::store::Store;
 
 /// Problems as JSON lines to `out`, and as text to `err`, which is for people: with `json` a last
@@ -24,11 +24,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let store = Store::default();
-    let loaded = match file {
-        Some(file) => load_file(file, flags, environment, &store),
-        None => load(flags, environment, &store),
-    };
+    let loaded = load_named(file, flags, environment, &Store::default());
     let problems = match &loaded {
         Ok(config) => &config.problems,
         Err(error) => error.problems(),

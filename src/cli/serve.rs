@@ -12,7 +12,7 @@ use crate::base::{limits, sys, thread};
 use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
-use crate::config::{Config, LoadError, load, load_file, process_environment};
+use crate::config::{Config, LoadError, load, load_named, process_environment};
 use crate::gateway::drain::LastMoment;
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
@@ -51,10 +51,7 @@ pub fn refused(error: &LoadError) -> ExitCode {
 fn loader(path: Option<PathBuf>, flags: &Flags, store: Arc<Store>) -> Loader {
     let (flags, environment) = (flags.clone(), process_environment());
     let secrets = store.clone();
-    let load = move || match &path {
-        Some(path) => load_file(path, &flags, &environment, &store),
-        None => load(&flags, &environment, &store),
-    };
+    let load = move || load_named(path.as_deref(), &flags, &environment, &store);
     Loader {
         load: Box::new(load),
         secrets,

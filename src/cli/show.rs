@@ -12,7 +12,7 @@ use crate::config::check::Written;
 use crate::config::problem::Place;
 use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::config::settings::{Flags, Origin, SETTINGS, Setting};
-use crate::config::{Config, Environment, load, load_file, load_written, mask};
+use crate::config::{Config, Environment, load_named, load_written, mask};
 use crate::secrets::store::Store;
 
 #[derive(Clone, Copy)]
@@ -31,11 +31,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let store = Store::default();
-    let loaded = match file {
-        Some(file) => load_file(file, flags, environment, &store),
-        None => load(flags, environment, &store),
-    };
+    let loaded = load_named(file, flags, environment, &Store::default());
     let config = match loaded {
         Ok(config) => config,
         Err(error) => {

@@ -153,6 +153,19 @@ pub fn load(flags: &Flags, environment: &Environment, store: &Store) -> Result<C
     read(&found(flags, environment)?, flags, environment, Some(store))
 }
 
+/// Reads and checks `file`, or without one what is found.
+pub fn load_named(
+    file: Option<&Path>,
+    flags: &Flags,
+    environment: &Environment,
+    store: &Store,
+) -> Result<Config, LoadError> {
+    match file {
+        Some(file) => load_file(file, flags, environment, store),
+        None => load(flags, environment, store),
+    }
+}
+
 /// Reads and checks this file, whatever the flags and the environment say about its place.
 pub fn load_file(
     path: &Path,
