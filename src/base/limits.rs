@@ -109,9 +109,20 @@ pub const ID_BYTES: usize = 256;
 /// Messages in one batch (revision 2025-03-26 only).
 pub const BATCH_MESSAGES: usize = 64;
 
+// Scopes.
+
+/// In one token or request.
+pub const SCOPES: usize = 50;
+/// One tag in a scope.
+pub const SCOPE_TAG_BYTES: usize = 64;
+/// One scope of a tool.
+pub const SCOPE_BYTES: usize = 256;
+
 // Sessions and streams.
 
 pub const SESSIONS: usize = 4096;
+/// Sessions of one principal.
+pub const SESSIONS_PER_PRINCIPAL: usize = 32;
 /// Anonymous sessions of one address (loopback is exempt).
 pub const SESSIONS_PER_ADDRESS: usize = 256;
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
