@@ -4,6 +4,7 @@
 //! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > auth > relay >
 //! upstream > journal > config > secrets > model > mcp > http > net > wire > base`.
 
+pub mod auth;
 pub mod base;
 pub mod cli;
 pub mod config;
