@@ -19,6 +19,7 @@ use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 pub use crate::config::table::{SETTINGS, Setting};
+use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
@@ -100,6 +101,9 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allow_unauthenticated: bool,
+    pub tls: TlsSettings,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
     pub max_body_bytes: usize,
     pub naming: Naming,
     pub page_size: usize,
@@ -253,6 +257,8 @@ impl Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
+            tls: TlsSettings::default(),
+            external_url: None,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
