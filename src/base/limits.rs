@@ -32,7 +32,11 @@ pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
 pub const HEALTH_BODY_BYTES: usize = 16 * MIB;
 /// Open connections of `--health-listen`.
 pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
-/// From the first byte of a head to its last.
+/// The files of certificate and key are looked at so often, if somebody comes.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
+/// Characters of the name of a client certificate.
+pub const SUBJECT_BYTES: usize = 512;
+/// From the first byte of a head to its last; a TLS handshake has as long.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);

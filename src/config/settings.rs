@@ -20,6 +20,7 @@ use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 pub use crate::config::table::{SETTINGS, Setting};
+use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
@@ -103,6 +104,9 @@ pub struct Settings {
     pub allow_unauthenticated: bool,
     /// Who may come in.
     pub auth: AuthSettings,
+    pub tls: TlsSettings,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
     pub max_body_bytes: usize,
     pub naming: Naming,
     pub page_size: usize,
@@ -257,6 +261,8 @@ impl Settings {
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
             auth: AuthSettings::default(),
+            tls: TlsSettings::default(),
+            external_url: None,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),

@@ -409,6 +409,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Preset
         | Kind::Separator
         | Kind::Scopes
+        | Kind::Site
         | Kind::Url => fixed(TEXT),
     }
 }
