@@ -9,6 +9,8 @@ pub mod listing;
 pub mod mirror;
 pub mod naming;
 pub mod order;
+pub mod pin;
 pub mod seal;
 pub mod task_id;
 pub mod uri_template;
+pub mod visible_text;
