@@ -10,6 +10,8 @@ pub mod mirror;
 pub mod naming;
 pub mod order;
 pub mod pin;
+pub mod principal;
+pub mod scope;
 pub mod seal;
 pub mod task_id;
 pub mod uri_template;
