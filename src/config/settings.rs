@@ -25,6 +25,8 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::secrets::key;
@@ -109,6 +111,9 @@ pub struct Settings {
     pub external_url: Option<String>,
     pub max_body_bytes: usize,
     pub naming: Naming,
+    /// For servers whose entries do not say.
+    pub tool_pins: Pinning,
+    pub strip_invisible: Invisible,
     pub page_size: usize,
     pub health_info_level: HealthInfoLevel,
     pub health_listen: Option<SocketAddr>,
@@ -266,6 +271,8 @@ impl Settings {
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
+            tool_pins: Pinning::default(),
+            strip_invisible: Invisible::default(),
             page_size: limits::PAGE_ENTRIES,
             health_info_level: HealthInfoLevel::Auto,
             health_listen: None,

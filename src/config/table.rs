@@ -15,6 +15,8 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 
 /// One row of the table.
@@ -543,6 +545,30 @@ pub static SETTINGS: &[Setting] = &[
             ),
             Some("64"),
             |to, value| to.naming_parts.max_length = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Tools that changed since they were first seen: pass, be told of, or be held back",
+        ..row(
+            "toolPins",
+            "ONE_MCP_TOOL_PINS",
+            "tool-pins",
+            Kind::Choice(Pinning::WORDS),
+            Some("off"),
+            |to, value| to.tool_pins = Pinning::parse(value.text()).unwrap_or_default(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Invisible characters in what servers offer: pass, be told of, or be taken out",
+        ..row(
+            "stripInvisible",
+            "ONE_MCP_STRIP_INVISIBLE",
+            "strip-invisible",
+            Kind::Choice(Invisible::WORDS),
+            Some("flag"),
+            |to, value| to.strip_invisible = Invisible::parse(value.text()).unwrap_or_default(),
         )
     },
     Setting {
