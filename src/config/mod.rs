@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod alerts;
+pub mod audit;
 pub mod check;
 pub mod child;
 pub mod client_file;

@@ -380,7 +380,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
             &[("least", least.into()), ("most", most.into())],
         ),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+        list if list.is_list() => fixed(
             r#"{
                 "type": ["array", "string", "null"],
                 "items": {"type": "string", "pattern": "\\S"}
@@ -399,16 +399,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
         ),
         Kind::Table(_) => tables::shape(row.key),
-        Kind::Path
-        | Kind::PathOr(_)
-        | Kind::Host
-        | Kind::Address
-        | Kind::Word
-        | Kind::Document
-        | Kind::Filter
-        | Kind::Preset
-        | Kind::Separator
-        | Kind::Url => fixed(TEXT),
+        _ => fixed(TEXT),
     }
 }
 
