@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod alerts;
 pub mod auth;
+pub mod audit;
 pub mod check;
 pub mod child;
 pub mod client_file;

@@ -392,7 +392,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
             &[("least", least.into()), ("most", most.into())],
         ),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+        list if list.is_list() => fixed(
             r#"{
                 "type": ["array", "string", "null"],
                 "items": {"type": "string", "pattern": "\\S"}
@@ -423,6 +423,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Scopes
         | Kind::Site
         | Kind::Url => fixed(TEXT),
+        _ => fixed(TEXT),
     }
 }
 
