@@ -733,3 +733,5 @@ pub const OTLP_REST: Duration = Duration::from_secs(60);
 pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
+/// Scopes that one authorization at a server is asked for.
+pub const OAUTH_SCOPES: usize = 64;
