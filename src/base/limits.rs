@@ -793,3 +793,5 @@ pub const REVOKED: usize = 50_000;
 pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
+/// Scopes that one authorization at a server is asked for.
+pub const OAUTH_SCOPES: usize = 64;
