@@ -704,6 +704,9 @@ pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// Log lines that wait for one destination, and their bytes.
+pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;
+pub const AUDIT_FILES: usize = 10;
+
 pub const LOG_LINES: usize = 8192;
 pub const LOG_BYTES: usize = 2 * MIB;
 /// Of one line; what is longer is cut.
@@ -790,3 +793,5 @@ pub const REVOKED: usize = 50_000;
 pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
+/// Scopes that one authorization at a server is asked for.
+pub const OAUTH_SCOPES: usize = 64;

@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod alerts;
 pub mod auth;
+pub mod audit;
 pub mod check;
 pub mod child;
 pub mod client_file;
@@ -21,6 +22,7 @@ pub mod locate;
 pub mod lookups;
 pub mod mask;
 pub mod near;
+pub mod oauth;
 pub mod otlp;
 pub mod plan;
 pub mod preset;

@@ -15,6 +15,7 @@ use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
 use crate::config::auth::AuthSettings;
+use crate::config::audit::AuditSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -155,6 +156,7 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
+    pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -302,6 +304,7 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
+            audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::config::audit;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
@@ -40,6 +41,10 @@ pub enum Kind {
     Proxies,
     Egress,
     Roots,
+    /// Words of `config::audit::SINKS`.
+    AuditSinks,
+    /// `SERVER/TOOL`.
+    Tools,
     /// Bytes, or a number with `k`, `m` or `g`; both ends included.
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
@@ -80,17 +85,21 @@ impl Kind {
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
-            Kind::Switch => String::new(),
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-                "LIST".into()
-            }
+            list if list.is_list() => "LIST".into(),
+            _ => String::new(),
         }
     }
 
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots
+            Kind::Hosts
+                | Kind::Origins
+                | Kind::Proxies
+                | Kind::Egress
+                | Kind::Roots
+                | Kind::AuditSinks
+                | Kind::Tools
         )
     }
 }
@@ -196,6 +205,16 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             text,
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
+        ),
+        Kind::AuditSinks => parse_list(
+            text,
+            audit::is_sink,
+            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
+        ),
+        Kind::Tools => parse_list(
+            text,
+            audit::is_tool,
+            "write SERVER/TOOL or SERVER/* separated by commas",
         ),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {

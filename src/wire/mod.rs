@@ -4,6 +4,7 @@
 
 pub mod base64;
 pub mod jose;
+pub mod challenge;
 pub mod json;
 pub mod lines;
 pub mod members;
