@@ -21,6 +21,8 @@ use crate::wire::json::{quoted, string_value};
 pub enum Kind {
     /// Everything with this `sid`.
     Family,
+    /// One token, by its `jti`.
+    Token,
     /// What was issued to this client before.
     Client,
     /// What was issued for this subject before.
@@ -29,16 +31,25 @@ pub enum Kind {
     All,
 }
 
-const KINDS: [(Kind, &str); 4] = [
+const KINDS: [(Kind, &str); 5] = [
     (Kind::Family, "family"),
+    (Kind::Token, "token"),
     (Kind::Client, "client"),
     (Kind::Subject, "subject"),
     (Kind::All, "all"),
 ];
 
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        let row = KINDS.iter().find(|(known, _)| *known == self);
+        row.map_or("", |(_, word)| word)
+    }
+}
+
 /// What a token says that may be over.
 pub struct Asked<'a> {
     pub family: Option<&'a str>,
+    pub id: &'a str,
     pub client: &'a str,
     pub subject: &'a str,
     pub issued_s: u64,
@@ -83,7 +94,10 @@ impl Revoked {
         }
         let at = |kind, value| before.get(&kind).and_then(|all| all.get(value));
         let is_old = |moment: &u64| asked.issued_s <= *moment;
-        asked.family.is_some_and(|sid| at(Kind::Family, sid).is_some())
+        asked
+            .family
+            .is_some_and(|sid| at(Kind::Family, sid).is_some())
+            || at(Kind::Token, asked.id).is_some()
             || at(Kind::Client, asked.client).is_some_and(is_old)
             || at(Kind::Subject, asked.subject).is_some_and(is_old)
             || at(Kind::All, "").is_some_and(is_old)
@@ -101,9 +115,15 @@ impl Revoked {
             let is_full = count >= limits::REVOKED;
             if is_full {
                 before.clear();
-                before.entry(Kind::All).or_default().insert(String::new(), now_s);
+                before
+                    .entry(Kind::All)
+                    .or_default()
+                    .insert(String::new(), now_s);
             }
-            before.entry(kind).or_default().insert(value.to_owned(), now_s);
+            before
+                .entry(kind)
+                .or_default()
+                .insert(value.to_owned(), now_s);
             is_full
         };
         let Some(place) = &self.place else {
@@ -119,7 +139,11 @@ impl Revoked {
             return replace::replace(&place.path, self.text().as_bytes()).map_err(failed);
         }
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(&place.path);
+        let file = options
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&place.path);
         let line = line(kind, value, now_s);
         let written = file.and_then(|mut file| {
             file.write_all(line.as_bytes())?;
@@ -160,9 +184,7 @@ fn forget_old(before: &mut HashMap<Kind, HashMap<String, u64>>, now_s: u64) {
 }
 
 fn line(kind: Kind, value: &str, moment_s: u64) -> String {
-    let word = KINDS.iter().find(|(known, _)| *known == kind);
-    let word = word.map_or("", |(_, word)| word);
-    format!("{word} {moment_s} {}\n", quoted(value))
+    format!("{} {moment_s} {}\n", kind.as_str(), quoted(value))
 }
 
 /// `family 1790000000 "value"`; half a line of a writer that was killed is none.
@@ -170,7 +192,11 @@ fn parse(line: &str) -> Option<(Kind, String, u64)> {
     let (word, rest) = line.split_once(' ')?;
     let (moment, value) = rest.split_once(' ')?;
     let (kind, _) = KINDS.iter().find(|(_, known)| *known == word)?;
-    Some((*kind, string_value(value)?.into_owned(), moment.parse().ok()?))
+    Some((
+        *kind,
+        string_value(value)?.into_owned(),
+        moment.parse().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -184,6 +210,7 @@ mod tests {
     fn asked<'a>(family: &'a str, client: &'a str, subject: &'a str, issued_s: u64) -> Asked<'a> {
         Asked {
             family: Some(family),
+            id: "jti",
             client,
             subject,
             issued_s,
@@ -202,6 +229,10 @@ mod tests {
         assert!(!revoked.covers(&asked("x", "c", "x", NOW + 1)));
         assert!(revoked.covers(&asked("x", "x", "s", NOW - 1)));
         assert!(!revoked.covers(&asked("c", "s", "f", NOW)));
+        revoked.add(Kind::Token, "other", NOW).unwrap();
+        assert!(!revoked.covers(&asked("x", "x", "x", NOW + 1)));
+        revoked.add(Kind::Token, "jti", NOW).unwrap();
+        assert!(revoked.covers(&asked("x", "x", "x", NOW + 1)));
         let late = NOW + limits::ACCESS_TOKEN_MINUTES * 60 + limits::TOKEN_FUTURE_S;
         revoked.add(Kind::Family, "other", late).unwrap();
         assert!(!revoked.covers(&asked("f", "x", "x", NOW)), "forgotten");
