@@ -23,6 +23,7 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::password::PasswordHash;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::secrets::key;
@@ -100,6 +101,10 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allow_unauthenticated: bool,
+    /// Of the operator, who lets clients in.
+    pub operator_password: Option<PasswordHash>,
+    /// Whether a code from the log lets the operator in, too.
+    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
     pub page_size: usize,
@@ -253,6 +258,8 @@ impl Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
+            operator_password: None,
+            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),

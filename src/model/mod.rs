@@ -9,6 +9,7 @@ pub mod listing;
 pub mod mirror;
 pub mod naming;
 pub mod order;
+pub mod password;
 pub mod seal;
 pub mod task_id;
 pub mod uri_template;

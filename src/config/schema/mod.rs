@@ -408,6 +408,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
+        | Kind::PasswordHash
         | Kind::Url => fixed(TEXT),
     }
 }
