@@ -456,6 +456,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Separator
         | Kind::Scopes
         | Kind::Site
+        | Kind::PasswordHash
         | Kind::Url => fixed(TEXT),
         _ => fixed(TEXT),
     }
