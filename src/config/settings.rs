@@ -14,6 +14,7 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -143,6 +144,7 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
+    pub auth_server: AuthServerSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -285,6 +287,7 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
+            auth_server: AuthServerSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

@@ -45,6 +45,8 @@ pub enum Kind {
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// Any text.
+    Text,
     /// A whole configuration file as text.
     Document,
     /// JSON of any shape, read by its owner.
@@ -68,7 +70,7 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
-            Kind::Separator => "TEXT".into(),
+            Kind::Separator | Kind::Text => "TEXT".into(),
             Kind::Size(..) => "BYTES".into(),
             Kind::Url => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
@@ -171,7 +173,8 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Text if text.is_empty() => Err("write a text".into()),
+        Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(

@@ -3,6 +3,7 @@
 //! text and are spliced by offset, so that numbers, key order and unknown members survive.
 
 pub mod base64;
+pub mod form;
 pub mod json;
 pub mod lines;
 pub mod members;
