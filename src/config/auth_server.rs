@@ -98,7 +98,9 @@ fn read(node: &Node<'_>, fill: &Fill<'_>, notes: &mut Notes) -> Vec<KnownClient>
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if member.name.is_empty() || member.name.len() > 128 || !member.name.chars().all(fits) {
             let remedy = "write 1 to 128 characters of A-Z a-z 0-9 - _ .";
-            member.spot.error(notes, "cannot be the id of a client", remedy);
+            member
+                .spot
+                .error(notes, "cannot be the id of a client", remedy);
             continue;
         }
         let mut client = KnownClient {

@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod alerts;
+pub mod auth;
 pub mod auth_server;
 pub mod check;
 pub mod child;
@@ -295,6 +296,7 @@ fn read(
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
         alerts: checked.alerts,
+        auth_server: checked.auth_server,
         auth_server: checked.auth_server,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),

@@ -14,6 +14,7 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
+use crate::config::auth::AuthSettings;
 use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
@@ -101,6 +102,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allow_unauthenticated: bool,
+    /// Who may come in.
+    pub auth: AuthSettings,
     pub max_body_bytes: usize,
     pub naming: Naming,
     pub page_size: usize,
@@ -255,6 +258,7 @@ impl Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
+            auth: AuthSettings::default(),
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),

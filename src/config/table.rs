@@ -7,6 +7,7 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::config::alerts;
+use crate::config::auth;
 use crate::config::auth_server::{self, Registration};
 use crate::config::secret_sources;
 use crate::config::settings::{
@@ -271,6 +272,164 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("false"),
             |to, value| to.allow_unauthenticated = value.on(),
+        )
+    },
+    Setting {
+        aliases: &["features.auth"],
+        security: true,
+        help: "Let only clients in that show a token; see docs/auth.md",
+        ..row(
+            "auth.enabled",
+            "ONE_MCP_ENABLE_AUTH",
+            "enable-auth",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Another name for enable-auth; either of them is enough",
+        ..row(
+            "auth.on",
+            "ONE_MCP_AUTH",
+            "auth",
+            Kind::Switch,
+            None,
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        aliases: &["auth.enableScopeValidation", "features.scopeValidation"],
+        security: true,
+        help: "A token reaches only what its scopes name; false lets each reach everything",
+        ..row(
+            "auth.scopeValidation",
+            "ONE_MCP_ENABLE_SCOPE_VALIDATION",
+            "enable-scope-validation",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.auth.scope_validation = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Whose JWTs are taken besides our own, see docs/auth.md",
+        ..row(
+            "auth.issuers",
+            "ONE_MCP_AUTH_ISSUERS",
+            "auth-issuers",
+            Kind::Table(auth::check_issuers),
+            None,
+            |to, value| to.auth.issuers = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Scopes that are named to who asks for none, such as \"tag:web tag:docs\"",
+        ..row(
+            "auth.baselineScopes",
+            "ONE_MCP_AUTH_BASELINE_SCOPES",
+            "auth-baseline-scopes",
+            Kind::Scopes,
+            None,
+            |to, value| to.auth.baseline_scopes = value.text().to_owned(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Servers without tags count as tagged so; without it they need tag:*",
+        ..row(
+            "auth.untaggedTag",
+            "ONE_MCP_AUTH_UNTAGGED_TAG",
+            "auth-untagged-tag",
+            Kind::Word,
+            None,
+            |to, value| to.auth.untagged_tag = Some(value.text().to_ascii_lowercase()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The keys that sign our tokens: a file, or a folder of files by name",
+        ..row(
+            "auth.keys",
+            "ONE_MCP_AUTH_KEYS",
+            "auth-keys",
+            Kind::Path,
+            None,
+            |to, value| to.auth.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of onemcp key, when it is not in the state directory",
+        ..row(
+            "auth.apiKeyFile",
+            "ONE_MCP_AUTH_API_KEY_FILE",
+            "auth-api-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.auth.api_key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes that an access token of ours is good for",
+        ..row(
+            "auth.sessionTtl",
+            "ONE_MCP_SESSION_TTL",
+            "session-ttl",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("60"),
+            |to, value| to.auth.session_ttl_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests that one principal may make in a minute; 0 is any number",
+        ..row(
+            "auth.rateLimit",
+            "ONE_MCP_AUTH_RATE_LIMIT",
+            "auth-rate-limit",
+            Kind::Number(0, limits::PRINCIPAL_RATE_MOST),
+            Some("12000"),
+            |to, value| to.auth.rate_per_minute = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one principal that may be in work at the same time; 0 is any number",
+        ..row(
+            "auth.concurrency",
+            "ONE_MCP_AUTH_CONCURRENCY",
+            "auth-concurrency",
+            Kind::Number(0, limits::CONNECTIONS as u64),
+            Some("256"),
+            |to, value| to.auth.concurrency = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes over which rate-limit-max counts",
+        ..row(
+            "auth.rateLimitWindow",
+            "ONE_MCP_RATE_LIMIT_WINDOW",
+            "rate-limit-window",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("15"),
+            |to, value| to.auth.window_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one address at the OAuth endpoints within rate-limit-window",
+        ..row(
+            "auth.rateLimitMax",
+            "ONE_MCP_RATE_LIMIT_MAX",
+            "rate-limit-max",
+            Kind::Number(1, limits::PRINCIPAL_RATE_MOST),
+            Some("100"),
+            |to, value| to.auth.window_requests = value.number(),
         )
     },
     Setting {

@@ -31,6 +31,8 @@ pub enum Kind {
     Word,
     Filter,
     Preset,
+    /// Of tokens, with spaces between them.
+    Scopes,
     Separator,
     Hosts,
     Origins,
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
             Kind::Separator | Kind::Text => "TEXT".into(),
+            Kind::Scopes => "SCOPES".into(),
             Kind::Size(..) => "BYTES".into(),
             Kind::Url => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
@@ -175,6 +178,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
         Kind::Text if text.is_empty() => Err("write a text".into()),
         Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(
@@ -322,6 +326,16 @@ fn parse_word(text: &str) -> Result<Value, String> {
         "write 1 to {} characters of A-Z a-z 0-9 _ -",
         limits::ENVIRONMENT_BYTES
     ))
+}
+
+/// What each of them means is judged by `model::scope`.
+fn parse_scopes(text: &str) -> Result<Value, String> {
+    let fits = |word: &str| word.starts_with("tag:") || word.starts_with("tool:") || word == "read";
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    if words.len() <= limits::SETTING_ITEMS && words.iter().all(|word| fits(word)) {
+        return Ok(Value::Text(words.join(" ")));
+    }
+    Err("write scopes such as tag:web with spaces between them".into())
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

@@ -157,7 +157,11 @@ mod tests {
     fn twice_is_not_at_all() {
         for text in ["a=1&a=2", "a=1&a=1", "a=1&a", "a&a=1", "a=1&%61=2"] {
             let form = Form::parse(text.as_bytes()).unwrap();
-            assert_eq!((form.get("a"), form.repeated()), (None, Some("a")), "{text}");
+            assert_eq!(
+                (form.get("a"), form.repeated()),
+                (None, Some("a")),
+                "{text}"
+            );
         }
     }
 
@@ -188,6 +192,9 @@ mod tests {
         let text = encode(&[("a b", "1&2=3"), ("none", ""), ("é", "%+~")]);
         assert_eq!(text, "a%20b=1%262%3D3&%C3%A9=%25%2B~");
         let form = Form::parse(text.as_bytes()).unwrap();
-        assert_eq!((form.get("a b"), form.get("é")), (Some("1&2=3"), Some("%+~")));
+        assert_eq!(
+            (form.get("a b"), form.get("é")),
+            (Some("1&2=3"), Some("%+~"))
+        );
     }
 }

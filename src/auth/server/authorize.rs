@@ -137,7 +137,10 @@ impl Server {
             Some(_) => return Err(["unsupported_response_type", "response_type must be code"]),
             None => return Err(["invalid_request", "response_type is missing"]),
         }
-        if form.get("response_mode").is_some_and(|mode| mode != "query") {
+        if form
+            .get("response_mode")
+            .is_some_and(|mode| mode != "query")
+        {
             return Err(["invalid_request", "response_mode must be query"]);
         }
         let challenge = read_challenge(form)?;
@@ -160,10 +163,8 @@ impl Server {
         match asked {
             None if self.spec.require_resource => Err(["invalid_target", "resource is missing"]),
             None => Ok(format!("{}/mcp", self.issuer)),
-            Some(asked) => is_ours(&self.issuer, asked).ok_or([
-                "invalid_target",
-                "resource is not one of this server",
-            ]),
+            Some(asked) => is_ours(&self.issuer, asked)
+                .ok_or(["invalid_target", "resource is not one of this server"]),
         }
     }
 

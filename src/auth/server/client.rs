@@ -5,9 +5,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::auth::server::redirect_uri;
 use crate::auth::store::{Space, Store, StoreError, hex};
-use crate::base::limits::{
-    UNUSED_CLIENT_LIFE, UNUSED_CLIENTS, USED_CLIENT_LIFE, USED_CLIENTS,
-};
+use crate::base::limits::{UNUSED_CLIENT_LIFE, UNUSED_CLIENTS, USED_CLIENT_LIFE, USED_CLIENTS};
 use crate::config::auth_server::KnownClient;
 use crate::model::scope::Scopes;
 use crate::wire::form::{Form, encode};
@@ -52,7 +50,10 @@ impl Client {
     pub fn configured(known: &KnownClient) -> Result<Client, String> {
         let usable = |uri: &&String| !redirect_uri::is_usable(uri, redirect_uri::Author::Operator);
         if let Some(uri) = known.redirect_uris.iter().find(usable) {
-            return Err(format!("use the redirect URI {uri:?} of the client {}", known.id));
+            return Err(format!(
+                "use the redirect URI {uri:?} of the client {}",
+                known.id
+            ));
         }
         let scopes = known.scopes.as_deref().map(Scopes::parse).transpose();
         let most = scopes.map_err(|_| format!("read the scopes of the client {}", known.id))?;
@@ -82,7 +83,10 @@ impl Client {
             ("id", &self.id),
             ("name", &self.name),
             ("redirect_uris", &self.redirect_uris.join(" ")),
-            ("secret_hash", self.secret_hash.as_deref().unwrap_or_default()),
+            (
+                "secret_hash",
+                self.secret_hash.as_deref().unwrap_or_default(),
+            ),
             ("refresh", if self.may_refresh { "1" } else { "" }),
             ("created", &self.created_s.to_string()),
         ])

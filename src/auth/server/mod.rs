@@ -37,7 +37,11 @@ impl Server {
     /// # Errors
     /// When a client of the configuration cannot be used, after "failed to".
     pub fn new(issuer: String, spec: AuthServerSpec, store: Arc<Store>) -> Result<Server, String> {
-        let clients = spec.clients.iter().map(Client::configured).collect::<Result<_, _>>()?;
+        let clients = spec
+            .clients
+            .iter()
+            .map(Client::configured)
+            .collect::<Result<_, _>>()?;
         Ok(Server {
             issuer,
             spec,
@@ -48,13 +52,18 @@ impl Server {
     }
 
     fn baseline(&self) -> Scopes {
-        self.baseline.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.baseline
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The client that a person is asked about.
     fn client_for_consent(&self, id: &str, _is_operator: bool) -> Result<Client, Refused> {
         let known = self.clients.iter().find(|client| client.id == id);
-        let found = known.cloned().or_else(|| client::registered(&self.store, id));
+        let found = known
+            .cloned()
+            .or_else(|| client::registered(&self.store, id));
         found.ok_or_else(|| Refused::Page {
             status: 400,
             text: "client_id is not known here; the program must register again".to_owned(),

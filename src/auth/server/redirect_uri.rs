@@ -6,8 +6,21 @@ use crate::net::url::Url;
 
 /// Schemes that run or read something in place of handing it to a program.
 const UNSAFE: &[&str] = &[
-    "about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "intent",
-    "javascript", "mailto", "vbscript", "view-source", "ws", "wss",
+    "about",
+    "blob",
+    "data",
+    "file",
+    "filesystem",
+    "ftp",
+    "http",
+    "https",
+    "intent",
+    "javascript",
+    "mailto",
+    "vbscript",
+    "view-source",
+    "ws",
+    "wss",
 ];
 
 /// Who wrote a URI.
@@ -74,7 +87,10 @@ fn without_port(uri: &str) -> Option<(&str, &str)> {
             let end = port.find(['/', '?']).unwrap_or(port.len());
             let (digits, rest) = port.split_at(end);
             let fits = digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse::<u16>().ok().filter(|port| fits && *port > 0)?;
+            digits
+                .parse::<u16>()
+                .ok()
+                .filter(|port| fits && *port > 0)?;
             rest
         }
     };

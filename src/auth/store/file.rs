@@ -59,7 +59,10 @@ impl Files {
     pub(super) fn put(&self, entry: &Entry<'_>, only_new: bool) -> Result<bool, StoreError> {
         self.make_room(entry.space, entry.now_s)?;
         self.write(entry, only_new).map_err(|error| {
-            log::warn!("event=auth_store_failed space={} error=\"{error}\"", entry.space.name);
+            log::warn!(
+                "event=auth_store_failed space={} error=\"{error}\"",
+                entry.space.name
+            );
             StoreError::Io(error.to_string())
         })
     }
@@ -193,7 +196,11 @@ impl Files {
     /// Removes what has ended; how many are left.
     fn sweep(&self, space: Space, now_s: u64) -> usize {
         let mut left = 0;
-        for entry in fs::read_dir(self.space(space)).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.space(space))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
             let ended = match is_passing(&entry) {
                 true => is_old(&entry, now_s),

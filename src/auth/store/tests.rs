@@ -37,7 +37,10 @@ fn values_are_put_found_and_taken() {
         assert_eq!(store.count(THINGS), 2);
         assert_eq!(store.values(THINGS).len(), 2);
         assert_eq!(store.take(THINGS, "a").as_deref(), Some("two\nlines"));
-        assert_eq!((store.take(THINGS, "a"), store.get(THINGS, "a")), (None, None));
+        assert_eq!(
+            (store.take(THINGS, "a"), store.get(THINGS, "a")),
+            (None, None)
+        );
         store.put(THINGS, "ended", "5", Duration::ZERO).unwrap();
         assert_eq!(store.get(THINGS, "ended"), None);
         assert_eq!(store.put_new(THINGS, "ended", "6", LONG), Ok(true));
@@ -88,7 +91,10 @@ fn what_is_no_value_is_not_there() {
     let store = Store::open(&place).unwrap();
     for broken in ["", "x", "12", "x\ny", "\n", "-1\nvalue"] {
         store.put(OTHERS, "a", "value", LONG).unwrap();
-        let file = std::fs::read_dir(place.join("others")).unwrap().flatten().next();
+        let file = std::fs::read_dir(place.join("others"))
+            .unwrap()
+            .flatten()
+            .next();
         std::fs::write(file.unwrap().path(), broken).unwrap();
         assert_eq!(store.get(OTHERS, "a"), None, "{broken:?}");
     }
@@ -113,7 +119,10 @@ fn of_twenty_at_once_one_succeeds() {
                 })
             };
             assert_eq!(count(&|| store.take(OTHERS, &key).is_some()), 1);
-            assert_eq!(count(&|| store.put_new(OTHERS, &key, "w", LONG).unwrap()), 1);
+            assert_eq!(
+                count(&|| store.put_new(OTHERS, &key, "w", LONG).unwrap()),
+                1
+            );
         }
     }
 }

@@ -409,6 +409,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
+        | Kind::Scopes
         | Kind::Url => fixed(TEXT),
     }
 }
