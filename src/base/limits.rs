@@ -32,7 +32,11 @@ pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
 pub const HEALTH_BODY_BYTES: usize = 16 * MIB;
 /// Open connections of `--health-listen`.
 pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
-/// From the first byte of a head to its last.
+/// The files of certificate and key are looked at so often, if somebody comes.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
+/// Characters of the name of a client certificate.
+pub const SUBJECT_BYTES: usize = 512;
+/// From the first byte of a head to its last; a TLS handshake has as long.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -109,9 +113,20 @@ pub const ID_BYTES: usize = 256;
 /// Messages in one batch (revision 2025-03-26 only).
 pub const BATCH_MESSAGES: usize = 64;
 
+// Scopes.
+
+/// In one token or request.
+pub const SCOPES: usize = 50;
+/// One tag in a scope.
+pub const SCOPE_TAG_BYTES: usize = 64;
+/// One scope of a tool.
+pub const SCOPE_BYTES: usize = 256;
+
 // Sessions and streams.
 
 pub const SESSIONS: usize = 4096;
+/// Sessions of one principal.
+pub const SESSIONS_PER_PRINCIPAL: usize = 32;
 /// Anonymous sessions of one address (loopback is exempt).
 pub const SESSIONS_PER_ADDRESS: usize = 256;
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);

@@ -34,6 +34,7 @@ pub mod settings;
 pub mod sources;
 pub mod splice;
 pub mod table;
+pub mod tls;
 pub mod value;
 
 use std::collections::BTreeMap;

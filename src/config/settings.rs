@@ -21,10 +21,13 @@ use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 pub use crate::config::table::{SETTINGS, Setting};
+use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::secrets::key;
@@ -104,8 +107,14 @@ pub struct Settings {
     pub allow_unauthenticated: bool,
     /// Who may come in.
     pub auth: AuthSettings,
+    pub tls: TlsSettings,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
     pub max_body_bytes: usize,
     pub naming: Naming,
+    /// For servers whose entries do not say.
+    pub tool_pins: Pinning,
+    pub strip_invisible: Invisible,
     pub page_size: usize,
     pub health_info_level: HealthInfoLevel,
     pub health_listen: Option<SocketAddr>,
@@ -259,9 +268,13 @@ impl Settings {
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
             auth: AuthSettings::default(),
+            tls: TlsSettings::default(),
+            external_url: None,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
+            tool_pins: Pinning::default(),
+            strip_invisible: Invisible::default(),
             page_size: limits::PAGE_ENTRIES,
             health_info_level: HealthInfoLevel::Auto,
             health_listen: None,

@@ -16,6 +16,8 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 
 /// One row of the table.
@@ -433,6 +435,67 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        short: Some('u'),
+        security: true,
+        help: "The URL that clients use, if it is not that of the listener: https://mcp.example.com",
+        ..row(
+            "externalUrl",
+            "ONE_MCP_EXTERNAL_URL",
+            "external-url",
+            Kind::Site,
+            None,
+            |to, value| to.external_url = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Speak TLS with this certificate and its chain (PEM)",
+        ..row(
+            "tls.certificate",
+            "ONE_MCP_TLS_CERT",
+            "tls-cert",
+            Kind::Path,
+            None,
+            |to, value| to.tls.certificate = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The private key of tls-cert (PEM)",
+        ..row(
+            "tls.key",
+            "ONE_MCP_TLS_KEY",
+            "tls-key",
+            Kind::Path,
+            None,
+            |to, value| to.tls.key = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Let only clients in whose certificate is of one of these authorities (PEM)",
+        ..row(
+            "tls.clientCa",
+            "ONE_MCP_TLS_CLIENT_CA",
+            "tls-client-ca",
+            Kind::Path,
+            None,
+            |to, value| to.tls.client_ca = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "A proxy in front of the listener speaks TLS with the clients",
+        ..row(
+            "behindTlsProxy",
+            "ONE_MCP_BEHIND_TLS_PROXY",
+            "behind-tls-proxy",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.tls.behind_proxy = value.on(),
+        )
+    },
+    Setting {
         help: "Longest request body",
         ..row(
             "maxBodyBytes",
@@ -483,6 +546,30 @@ pub static SETTINGS: &[Setting] = &[
             ),
             Some("64"),
             |to, value| to.naming_parts.max_length = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Tools that changed since they were first seen: pass, be told of, or be held back",
+        ..row(
+            "toolPins",
+            "ONE_MCP_TOOL_PINS",
+            "tool-pins",
+            Kind::Choice(Pinning::WORDS),
+            Some("off"),
+            |to, value| to.tool_pins = Pinning::parse(value.text()).unwrap_or_default(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Invisible characters in what servers offer: pass, be told of, or be taken out",
+        ..row(
+            "stripInvisible",
+            "ONE_MCP_STRIP_INVISIBLE",
+            "strip-invisible",
+            Kind::Choice(Invisible::WORDS),
+            Some("flag"),
+            |to, value| to.strip_invisible = Invisible::parse(value.text()).unwrap_or_default(),
         )
     },
     Setting {

@@ -8,6 +8,7 @@ use crate::base::limits;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
+use crate::config::tls::site;
 use crate::model::filter::TagExpression;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
@@ -43,6 +44,8 @@ pub enum Kind {
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
     Url,
+    /// `scheme://host[:port]`, kept in its usual form.
+    Site,
     /// `module=level,...`; in a file an object, too.
     Levels,
     /// `name=value,...`; in a file an object, too.
@@ -75,7 +78,7 @@ impl Kind {
             Kind::Separator | Kind::Text => "TEXT".into(),
             Kind::Scopes => "SCOPES".into(),
             Kind::Size(..) => "BYTES".into(),
-            Kind::Url => "URL".into(),
+            Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
@@ -202,6 +205,9 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(error.remedy().to_owned()),
         },
+        Kind::Site => site(text).map(Value::Text).ok_or_else(|| {
+            "write scheme and host alone, such as https://mcp.example.com; a port may follow".into()
+        }),
         Kind::Levels => parse_list(
             text,
             is_level_item,

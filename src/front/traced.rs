@@ -90,6 +90,7 @@ impl Traced {
             request: around.request,
             trace,
             baggage: baggage.map(Cow::into_owned).or(around.baggage),
+            who: around.who,
         };
         Traced { work, span }
     }

@@ -5,9 +5,11 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mcp::trace::TraceContext;
+use crate::model::principal::Principal;
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
@@ -22,6 +24,8 @@ pub struct Context {
     pub trace: Option<TraceContext>,
     /// What the client wants everybody to be told, as it came.
     pub baggage: Option<String>,
+    /// Who asks, where everybody is asked who he is.
+    pub who: Option<Arc<Principal>>,
 }
 
 impl Context {
@@ -32,6 +36,7 @@ impl Context {
             request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             trace: None,
             baggage: None,
+            who: None,
         }
     }
 

@@ -9,4 +9,5 @@ pub mod json;
 pub mod lines;
 pub mod members;
 pub mod message;
+pub mod percent;
 pub mod sse;

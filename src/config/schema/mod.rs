@@ -13,6 +13,8 @@ use crate::base::template::{filled, fixed};
 use crate::config::entry::{DEFAULT_KEYS, NOT_CARRIED_OUT};
 use crate::config::foreign::{FOREIGN, FOREIGN_FILE_KEYS};
 use crate::config::settings::{Kind, SETTINGS, Setting};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 /// How the value of a key of an entry is written.
 #[derive(Clone, Copy)]
@@ -112,6 +114,16 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         "toolDescriptionOverrides",
         Shape::ObjectOfTexts,
         "Descriptions of tools by name",
+    ),
+    (
+        "toolPins",
+        Shape::Choice(Pinning::WORDS),
+        "What happens to tools that changed since they were first seen",
+    ),
+    (
+        "stripInvisible",
+        Shape::Choice(Invisible::WORDS),
+        "What happens to invisible characters in what it offers",
     ),
     (
         "inheritParentEnv",
@@ -410,6 +422,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Preset
         | Kind::Separator
         | Kind::Scopes
+        | Kind::Site
         | Kind::Url => fixed(TEXT),
     }
 }
