@@ -47,7 +47,7 @@ impl Server {
             spec,
             clients,
             store,
-            baseline: RwLock::new(Scopes::parse("").unwrap_or_else(|_| Scopes::everything())),
+            baseline: RwLock::default(),
         })
     }
 
