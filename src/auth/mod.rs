@@ -9,11 +9,15 @@ pub mod gate;
 pub mod issuers;
 pub mod jwks;
 pub mod keys;
+pub mod operator;
 pub mod own_token;
 pub mod pace;
+pub mod pages;
 pub mod resource;
 pub mod revoked;
+pub mod server;
 pub mod standing;
+pub mod store;
 pub mod tokens;
 pub mod watched;
 

@@ -11,6 +11,7 @@ use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
 use crate::config::tls::site;
 use crate::model::filter::TagExpression;
+use crate::model::password::PasswordHash;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -55,8 +56,12 @@ pub enum Kind {
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// Any text.
+    Text,
     /// A whole configuration file as text.
     Document,
+    /// What `onemcp auth password` prints.
+    PasswordHash,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -78,12 +83,13 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
+            Kind::Separator | Kind::Text => "TEXT".into(),
             Kind::Scopes => "SCOPES".into(),
-            Kind::Separator => "TEXT".into(),
             Kind::Size(..) => "BYTES".into(),
             Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
+            Kind::PasswordHash => "HASH".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
             list if list.is_list() => "LIST".into(),
             _ => String::new(),
@@ -186,7 +192,8 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Text if text.is_empty() => Err("write a text".into()),
+        Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
         Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
@@ -230,6 +237,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
         ),
         Kind::Headers => parse_headers(text),
+        Kind::PasswordHash => match PasswordHash::parse(text) {
+            Some(_) => Ok(Value::Text(text.to_owned())),
+            None => Err("write the hash that onemcp auth password prints".into()),
+        },
         Kind::Table(reader) => parse_table(text, reader),
     }
 }

@@ -171,6 +171,11 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         Shape::Switch,
         "The gateway is not ready without it",
     ),
+    (
+        "discoverable",
+        Shape::Switch,
+        "Clients may know of it although their tokens do not reach it",
+    ),
     ("dependsOn", Shape::Words, "Servers that start before it"),
     (
         "restartOnExit",
@@ -450,12 +455,14 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Host
         | Kind::Address
         | Kind::Word
+        | Kind::Text
         | Kind::Document
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
         | Kind::Scopes
         | Kind::Site
+        | Kind::PasswordHash
         | Kind::Url => fixed(TEXT),
         _ => fixed(TEXT),
     }
