@@ -113,9 +113,20 @@ pub const ID_BYTES: usize = 256;
 /// Messages in one batch (revision 2025-03-26 only).
 pub const BATCH_MESSAGES: usize = 64;
 
+// Scopes.
+
+/// In one token or request.
+pub const SCOPES: usize = 50;
+/// One tag in a scope.
+pub const SCOPE_TAG_BYTES: usize = 64;
+/// One scope of a tool.
+pub const SCOPE_BYTES: usize = 256;
+
 // Sessions and streams.
 
 pub const SESSIONS: usize = 4096;
+/// Sessions of one principal.
+pub const SESSIONS_PER_PRINCIPAL: usize = 32;
 /// Anonymous sessions of one address (loopback is exempt).
 pub const SESSIONS_PER_ADDRESS: usize = 256;
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -693,6 +704,9 @@ pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// Log lines that wait for one destination, and their bytes.
+pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;
+pub const AUDIT_FILES: usize = 10;
+
 pub const LOG_LINES: usize = 8192;
 pub const LOG_BYTES: usize = 2 * MIB;
 /// Of one line; what is longer is cut.
@@ -737,3 +751,45 @@ pub const OTLP_REST: Duration = Duration::from_secs(60);
 pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
+
+// Who may come in.
+
+/// Life of an access token of ours at most.
+pub const ACCESS_TOKEN_MINUTES: u64 = 24 * 60;
+/// Requests of one principal in a minute, and of one address in a window, at most.
+pub const PRINCIPAL_RATE_MOST: u64 = 10_000_000;
+/// A token that is longer is not looked at.
+pub const TOKEN_BYTES: usize = 8 * KIB;
+/// How far a clock of others may differ from ours.
+pub const TOKEN_LEEWAY_S: u64 = 60;
+/// A token issued further in the future than this is refused, whoever issued it.
+pub const TOKEN_FUTURE_S: u64 = 300;
+/// Verified tokens that are remembered, and for so long at most.
+pub const VERIFIED_TOKENS: usize = 4096;
+pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
+/// Trusted issuers, and keys of one of them.
+pub const ISSUERS: usize = 16;
+pub const JWKS_KEYS: usize = 64;
+pub const JWKS_BYTES: usize = 256 * KIB;
+/// To fetch the keys of an issuer.
+pub const JWKS_FETCH: Duration = Duration::from_secs(5);
+/// Keys are fetched anew after this, whatever the issuer says, and not more often than that.
+pub const JWKS_FRESH: Duration = Duration::from_secs(60 * 60);
+pub const JWKS_FRESH_LEAST: Duration = Duration::from_secs(5 * 60);
+/// A key that is not known is asked for at most so often.
+pub const JWKS_RETRY: Duration = Duration::from_secs(30);
+/// An issuer that cannot be reached is believed by its old keys for so long.
+pub const JWKS_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Keys that sign or verify our own tokens.
+pub const SIGNING_KEYS: usize = 16;
+pub const SIGNING_FILE_BYTES: u64 = 64 * KIB as u64;
+/// Files of keys and revocations are looked at so often.
+pub const AUTH_LOOK: Duration = Duration::from_secs(1);
+/// API keys in their file, and its bytes.
+pub const API_KEYS: usize = 1000;
+pub const API_KEY_FILE_BYTES: u64 = 2 * MIB as u64;
+/// Revocations that are remembered; beyond that every older token ends.
+pub const REVOKED: usize = 50_000;
+pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
+/// Addresses, accounts or principals whose pace is counted at the same time.
+pub const PACED: usize = 16_384;

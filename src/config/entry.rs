@@ -9,6 +9,8 @@ use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
 use crate::config::remote::{HeaderItem, header_items};
 use crate::config::server::Instances;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 /// Keys of a server entry that are carried out.
 pub const KEYS: &[&str] = &[
@@ -29,6 +31,8 @@ pub const KEYS: &[&str] = &[
     "disabledTools",
     "instructionOverride",
     "toolDescriptionOverrides",
+    "toolPins",
+    "stripInvisible",
     "inheritParentEnv",
     "envFilter",
     "instances",
@@ -114,6 +118,8 @@ pub struct Entry<'d> {
     pub disabled_tools: BTreeSet<String>,
     pub instruction_override: Option<String>,
     pub tool_description_overrides: BTreeMap<String, String>,
+    pub tool_pins: Option<Pinning>,
+    pub strip_invisible: Option<Invisible>,
     pub inherit_parent_env: Option<bool>,
     pub env_filter: Vec<String>,
     pub instances: Option<Instances>,
@@ -193,6 +199,10 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "toolDescriptionOverrides" => {
             entry.tool_description_overrides = descriptions(node, notes);
         }
+        "toolPins" => entry.tool_pins = word(node, Pinning::parse, Pinning::WORDS, notes),
+        "stripInvisible" => {
+            entry.strip_invisible = word(node, Invisible::parse, Invisible::WORDS, notes);
+        }
         "inheritParentEnv" => entry.inherit_parent_env = node.switch(notes),
         "envFilter" => entry.env_filter = env_filter(node, notes),
         "instances" => entry.instances = instances(node, notes),
@@ -223,6 +233,21 @@ fn read_other(member: &Member<'_>, notes: &mut Notes) {
     member
         .spot
         .warn(notes, "is known but not carried out", *instead);
+}
+
+/// One of `words`, as `parse` reads it.
+fn word<T>(
+    node: &Node<'_>,
+    parse: fn(&str) -> Option<T>,
+    words: &[&str],
+    notes: &mut Notes,
+) -> Option<T> {
+    let found = parse(node.text(notes)?);
+    if found.is_none() {
+        let remedy = format!("write one of {}", words.join(", "));
+        node.spot.error(notes, "is no known word", remedy);
+    }
+    found
 }
 
 fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {

@@ -17,6 +17,8 @@ use crate::config::lookups::Lookups;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
 use crate::model::backoff::RestartPolicy;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -34,6 +36,9 @@ pub struct ServerConfig {
     /// Replaces the server's own instructions; empty suppresses them.
     pub instruction_override: Option<String>,
     pub tool_description_overrides: BTreeMap<String, String>,
+    /// `None`: as the gateway says.
+    pub tool_pins: Option<Pinning>,
+    pub strip_invisible: Option<Invisible>,
     pub instances: Instances,
     /// Instances beside the shared one.
     pub max_instances: usize,
@@ -64,6 +69,8 @@ impl ServerConfig {
             disabled_tools: BTreeSet::new(),
             instruction_override: None,
             tool_description_overrides: BTreeMap::new(),
+            tool_pins: None,
+            strip_invisible: None,
             instances: Instances::Shared,
             max_instances: limits::INSTANCES_PER_POOL,
             instance_idle: limits::INSTANCE_IDLE,
@@ -257,6 +264,8 @@ fn assemble(
         disabled_tools: entry.disabled_tools,
         instruction_override: entry.instruction_override,
         tool_description_overrides: entry.tool_description_overrides,
+        tool_pins: entry.tool_pins,
+        strip_invisible: entry.strip_invisible,
         instances,
         max_instances,
         instance_idle,

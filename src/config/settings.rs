@@ -14,6 +14,8 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
+use crate::config::auth::AuthSettings;
+use crate::config::audit::AuditSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -24,6 +26,8 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::secrets::key;
@@ -101,11 +105,16 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allow_unauthenticated: bool,
+    /// Who may come in.
+    pub auth: AuthSettings,
     pub tls: TlsSettings,
     /// `scheme://host[:port]` by which clients reach us.
     pub external_url: Option<String>,
     pub max_body_bytes: usize,
     pub naming: Naming,
+    /// For servers whose entries do not say.
+    pub tool_pins: Pinning,
+    pub strip_invisible: Invisible,
     pub page_size: usize,
     pub health_info_level: HealthInfoLevel,
     pub health_listen: Option<SocketAddr>,
@@ -147,6 +156,7 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
+    pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -257,11 +267,14 @@ impl Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
+            auth: AuthSettings::default(),
             tls: TlsSettings::default(),
             external_url: None,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
+            tool_pins: Pinning::default(),
+            strip_invisible: Invisible::default(),
             page_size: limits::PAGE_ENTRIES,
             health_info_level: HealthInfoLevel::Auto,
             health_listen: None,
@@ -291,6 +304,7 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
+            audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

@@ -7,6 +7,7 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::config::alerts;
+use crate::config::auth;
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -14,6 +15,8 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 
 /// One row of the table.
@@ -273,6 +276,164 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        aliases: &["features.auth"],
+        security: true,
+        help: "Let only clients in that show a token; see docs/auth.md",
+        ..row(
+            "auth.enabled",
+            "ONE_MCP_ENABLE_AUTH",
+            "enable-auth",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Another name for enable-auth; either of them is enough",
+        ..row(
+            "auth.on",
+            "ONE_MCP_AUTH",
+            "auth",
+            Kind::Switch,
+            None,
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        aliases: &["auth.enableScopeValidation", "features.scopeValidation"],
+        security: true,
+        help: "A token reaches only what its scopes name; false lets each reach everything",
+        ..row(
+            "auth.scopeValidation",
+            "ONE_MCP_ENABLE_SCOPE_VALIDATION",
+            "enable-scope-validation",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.auth.scope_validation = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Whose JWTs are taken besides our own, see docs/auth.md",
+        ..row(
+            "auth.issuers",
+            "ONE_MCP_AUTH_ISSUERS",
+            "auth-issuers",
+            Kind::Table(auth::check_issuers),
+            None,
+            |to, value| to.auth.issuers = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Scopes that are named to who asks for none, such as \"tag:web tag:docs\"",
+        ..row(
+            "auth.baselineScopes",
+            "ONE_MCP_AUTH_BASELINE_SCOPES",
+            "auth-baseline-scopes",
+            Kind::Scopes,
+            None,
+            |to, value| to.auth.baseline_scopes = value.text().to_owned(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Servers without tags count as tagged so; without it they need tag:*",
+        ..row(
+            "auth.untaggedTag",
+            "ONE_MCP_AUTH_UNTAGGED_TAG",
+            "auth-untagged-tag",
+            Kind::Word,
+            None,
+            |to, value| to.auth.untagged_tag = Some(value.text().to_ascii_lowercase()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The keys that sign our tokens: a file, or a folder of files by name",
+        ..row(
+            "auth.keys",
+            "ONE_MCP_AUTH_KEYS",
+            "auth-keys",
+            Kind::Path,
+            None,
+            |to, value| to.auth.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of onemcp key, when it is not in the state directory",
+        ..row(
+            "auth.apiKeyFile",
+            "ONE_MCP_AUTH_API_KEY_FILE",
+            "auth-api-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.auth.api_key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes that an access token of ours is good for",
+        ..row(
+            "auth.sessionTtl",
+            "ONE_MCP_SESSION_TTL",
+            "session-ttl",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("60"),
+            |to, value| to.auth.session_ttl_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests that one principal may make in a minute; 0 is any number",
+        ..row(
+            "auth.rateLimit",
+            "ONE_MCP_AUTH_RATE_LIMIT",
+            "auth-rate-limit",
+            Kind::Number(0, limits::PRINCIPAL_RATE_MOST),
+            Some("12000"),
+            |to, value| to.auth.rate_per_minute = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one principal that may be in work at the same time; 0 is any number",
+        ..row(
+            "auth.concurrency",
+            "ONE_MCP_AUTH_CONCURRENCY",
+            "auth-concurrency",
+            Kind::Number(0, limits::CONNECTIONS as u64),
+            Some("256"),
+            |to, value| to.auth.concurrency = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes over which rate-limit-max counts",
+        ..row(
+            "auth.rateLimitWindow",
+            "ONE_MCP_RATE_LIMIT_WINDOW",
+            "rate-limit-window",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("15"),
+            |to, value| to.auth.window_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one address at the OAuth endpoints within rate-limit-window",
+        ..row(
+            "auth.rateLimitMax",
+            "ONE_MCP_RATE_LIMIT_MAX",
+            "rate-limit-max",
+            Kind::Number(1, limits::PRINCIPAL_RATE_MOST),
+            Some("100"),
+            |to, value| to.auth.window_requests = value.number(),
+        )
+    },
+    Setting {
         short: Some('u'),
         security: true,
         help: "The URL that clients use, if it is not that of the listener: https://mcp.example.com",
@@ -384,6 +545,30 @@ pub static SETTINGS: &[Setting] = &[
             ),
             Some("64"),
             |to, value| to.naming_parts.max_length = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Tools that changed since they were first seen: pass, be told of, or be held back",
+        ..row(
+            "toolPins",
+            "ONE_MCP_TOOL_PINS",
+            "tool-pins",
+            Kind::Choice(Pinning::WORDS),
+            Some("off"),
+            |to, value| to.tool_pins = Pinning::parse(value.text()).unwrap_or_default(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Invisible characters in what servers offer: pass, be told of, or be taken out",
+        ..row(
+            "stripInvisible",
+            "ONE_MCP_STRIP_INVISIBLE",
+            "strip-invisible",
+            Kind::Choice(Invisible::WORDS),
+            Some("flag"),
+            |to, value| to.strip_invisible = Invisible::parse(value.text()).unwrap_or_default(),
         )
     },
     Setting {
@@ -958,6 +1143,127 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("true"),
             |to, value| to.enable_sse = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the audit log goes: auto, off, or some of stdout, file, syslog, webhook",
+        ..row(
+            "audit.sinks",
+            "ONE_MCP_AUDIT_SINKS",
+            "audit-sinks",
+            Kind::AuditSinks,
+            Some("auto"),
+            |to, value| to.audit.sinks = value.list(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of the audit log; audit.log in the state directory without it",
+        ..row(
+            "audit.file",
+            "ONE_MCP_AUDIT_FILE",
+            "audit-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "An audit file of this size is put aside and begun anew",
+        ..row(
+            "audit.maxSize",
+            "ONE_MCP_AUDIT_MAX_SIZE",
+            "audit-max-size",
+            Kind::Size(limits::LOG_FILE_BYTES_LEAST, limits::LOG_FILE_BYTES_MOST),
+            Some("100m"),
+            |to, value| to.audit.max_bytes = value.number(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Audit files put aside that are kept",
+        ..row(
+            "audit.maxFiles",
+            "ONE_MCP_AUDIT_MAX_FILES",
+            "audit-max-files",
+            Kind::Number(1, limits::LOG_FILES_MOST as u64),
+            Some("10"),
+            |to, value| to.audit.max_files = value.size(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The secret that chains and signs the audit log; made in the state directory without it",
+        ..row(
+            "audit.keyFile",
+            "ONE_MCP_AUDIT_KEY_FILE",
+            "audit-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "While the audit log cannot be written: drop and count its lines, or block new requests",
+        ..row(
+            "audit.onFailure",
+            "ONE_MCP_AUDIT_ON_FAILURE",
+            "audit-on-failure",
+            Kind::Choice(&["drop", "block"]),
+            Some("drop"),
+            |to, value| to.audit.blocks = value.text() == "block",
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink syslog sends to: the path of a socket, or udp://HOST:PORT",
+        ..row(
+            "audit.syslog",
+            "ONE_MCP_AUDIT_SYSLOG",
+            "audit-syslog",
+            Kind::Path,
+            Some("/dev/log"),
+            |to, value| value.text().clone_into(&mut to.audit.syslog),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink webhook posts lines to",
+        ..row(
+            "audit.webhook",
+            "ONE_MCP_AUDIT_WEBHOOK",
+            "audit-webhook",
+            Kind::Url,
+            None,
+            |to, value| to.audit.webhook = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Headers of these requests; ${SECRET:name} is filled in",
+        ..row(
+            "audit.webhookHeaders",
+            "ONE_MCP_AUDIT_WEBHOOK_HEADERS",
+            "audit-webhook-headers",
+            Kind::Headers,
+            None,
+            |to, value| to.audit.webhook_headers = value.pairs(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Tools whose arguments are told in full, secrets masked: SERVER/TOOL or SERVER/*",
+        ..row(
+            "audit.arguments",
+            "ONE_MCP_AUDIT_ARGUMENTS",
+            "audit-arguments",
+            Kind::Tools,
+            None,
+            |to, value| to.audit.arguments = value.list(),
         )
     },
 ];

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::config::audit;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
@@ -32,12 +33,18 @@ pub enum Kind {
     Word,
     Filter,
     Preset,
+    /// Of tokens, with spaces between them.
+    Scopes,
     Separator,
     Hosts,
     Origins,
     Proxies,
     Egress,
     Roots,
+    /// Words of `config::audit::SINKS`.
+    AuditSinks,
+    /// `SERVER/TOOL`.
+    Tools,
     /// Bytes, or a number with `k`, `m` or `g`; both ends included.
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
@@ -71,23 +78,28 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
+            Kind::Scopes => "SCOPES".into(),
             Kind::Separator => "TEXT".into(),
             Kind::Size(..) => "BYTES".into(),
             Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
-            Kind::Switch => String::new(),
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-                "LIST".into()
-            }
+            list if list.is_list() => "LIST".into(),
+            _ => String::new(),
         }
     }
 
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots
+            Kind::Hosts
+                | Kind::Origins
+                | Kind::Proxies
+                | Kind::Egress
+                | Kind::Roots
+                | Kind::AuditSinks
+                | Kind::Tools
         )
     }
 }
@@ -175,6 +187,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
         Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(
@@ -192,6 +205,16 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             text,
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
+        ),
+        Kind::AuditSinks => parse_list(
+            text,
+            audit::is_sink,
+            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
+        ),
+        Kind::Tools => parse_list(
+            text,
+            audit::is_tool,
+            "write SERVER/TOOL or SERVER/* separated by commas",
         ),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {
@@ -325,6 +348,16 @@ fn parse_word(text: &str) -> Result<Value, String> {
         "write 1 to {} characters of A-Z a-z 0-9 _ -",
         limits::ENVIRONMENT_BYTES
     ))
+}
+
+/// What each of them means is judged by `model::scope`.
+fn parse_scopes(text: &str) -> Result<Value, String> {
+    let fits = |word: &str| word.starts_with("tag:") || word.starts_with("tool:") || word == "read";
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    if words.len() <= limits::SETTING_ITEMS && words.iter().all(|word| fits(word)) {
+        return Ok(Value::Text(words.join(" ")));
+    }
+    Err("write scopes such as tag:web with spaces between them".into())
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

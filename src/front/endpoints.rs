@@ -1,6 +1,7 @@
 //! The routes, as one table. What is not in it does not exist: 404 for everybody.
 
-use crate::relay::view::{Scope, percent_decode};
+use crate::relay::view::Scope;
+use crate::wire::percent;
 
 /// Who may ask. (Authentication adds its own kinds here.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ fn name_in(segment: &str) -> Option<String> {
     if segment.is_empty() || segment.contains('/') {
         return None;
     }
-    percent_decode(segment)
+    percent::decode(segment)
 }
 
 #[cfg(test)]

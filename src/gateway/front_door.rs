@@ -1,6 +1,7 @@
 //! What the HTTP listener serves: finds the route, checks Host and Origin, and hands the
 //! request to its endpoint. Policy is in the table (`front::endpoints`) and in `http::guard`.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::front::endpoints::{self, Access, Endpoint};
@@ -12,9 +13,16 @@ use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
 };
-use crate::journal::context;
+use crate::journal::context::{self, Context};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
+use crate::model::principal::Principal;
+
+thread_local! {
+    /// Who asks, from when the head of a request is judged until its body has come: both on the
+    /// thread of its connection, with no other request between.
+    static ADMITTED: Cell<Option<Arc<Principal>>> = const { Cell::new(None) };
+}
 
 pub struct FrontDoor {
     pub policy: HostPolicy,
@@ -82,7 +90,12 @@ impl Handler for FrontDoor {
     }
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
-        let _working = context::enter(traced::work_on(head));
+        let whose = ADMITTED.take();
+        let _working = context::enter(Context {
+            who: whose.clone(),
+            ..traced::work_on(head)
+        });
+        let whose = whose.as_ref();
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, _)) = endpoints::find(head.path) else {
             return out.reply(&refusal(404, "Not found"));
@@ -96,8 +109,8 @@ impl Handler for FrontDoor {
             .unwrap_or_default();
         let scope = match endpoint {
             Endpoint::Mcp(scope) => scope,
-            Endpoint::Sse => return self.sse.listen(head, peer, &headers, out),
-            Endpoint::Messages => return self.sse.post(head, &headers, body, out),
+            Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
+            Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
             Endpoint::Metrics => return out.reply(&with_cors(scrape::answer(), cors)),
             health => {
                 let known_host = self.policy.allows_host(&head.host);
@@ -110,6 +123,7 @@ impl Handler for FrontDoor {
             head,
             peer,
             scope,
+            whose,
             headers,
         };
         match head.method {

@@ -514,14 +514,21 @@ impl Router {
     }
 
     fn updated(&self, server: usize, only: Option<&str>, uri: &str, text: &[u8]) {
+        let world = self.hub.world();
+        let position = world.fixed.position(server);
         if only.is_none() {
-            self.clients.subscriptions.updated(server, uri);
+            self.clients.subscriptions.updated(&world, server, uri);
         }
         for session in self.clients.sessions.all() {
             if only.is_some_and(|only| only != session.id) {
                 continue;
             }
-            if session.is_subscribed(uri, server) {
+            // It may have been opened to its client when that subscribed, and be closed now.
+            let is_seen = || {
+                let visible = session.visible(&world);
+                position.is_some_and(|at| visible.has_more_than_tools(at))
+            };
+            if session.is_subscribed(uri, server) && is_seen() {
                 session.tell_once(text.to_vec());
             }
         }

@@ -13,6 +13,8 @@ use crate::base::template::{filled, fixed};
 use crate::config::entry::{DEFAULT_KEYS, NOT_CARRIED_OUT};
 use crate::config::foreign::{FOREIGN, FOREIGN_FILE_KEYS};
 use crate::config::settings::{Kind, SETTINGS, Setting};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 /// How the value of a key of an entry is written.
 #[derive(Clone, Copy)]
@@ -112,6 +114,16 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         "toolDescriptionOverrides",
         Shape::ObjectOfTexts,
         "Descriptions of tools by name",
+    ),
+    (
+        "toolPins",
+        Shape::Choice(Pinning::WORDS),
+        "What happens to tools that changed since they were first seen",
+    ),
+    (
+        "stripInvisible",
+        Shape::Choice(Invisible::WORDS),
+        "What happens to invisible characters in what it offers",
     ),
     (
         "inheritParentEnv",
@@ -380,7 +392,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
             &[("least", least.into()), ("most", most.into())],
         ),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+        list if list.is_list() => fixed(
             r#"{
                 "type": ["array", "string", "null"],
                 "items": {"type": "string", "pattern": "\\S"}
@@ -408,8 +420,10 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
+        | Kind::Scopes
         | Kind::Site
         | Kind::Url => fixed(TEXT),
+        _ => fixed(TEXT),
     }
 }
 

@@ -1,0 +1,4 @@
+//! What was revoked before its time.
+
+#[derive(Debug, Default)]
+pub struct Revoked {}
