@@ -5,8 +5,8 @@
 
 pub mod adopt;
 pub mod alerts;
-pub mod auth;
 pub mod audit;
+pub mod auth;
 pub mod check;
 pub mod child;
 pub mod client_file;

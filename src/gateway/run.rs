@@ -192,6 +192,12 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        if let Some(listener) = listener.as_ref().filter(|_| settings.auth.enabled) {
+            let bound = listener.local_addr().map_err(cannot)?;
+            site::issuer(&settings, bound).map_err(|why| {
+                StartError::Configuration(format!("failed to start with authentication: {why}"))
+            })?;
+        }
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -449,13 +455,13 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
         })?
         .collect();
     let loopback = addresses.iter().all(|address| address.ip().is_loopback());
-    let is_asked = settings.tls.client_ca.is_some();
+    let is_asked = settings.auth.enabled || settings.tls.client_ca.is_some();
     if !loopback && !is_asked && !settings.allow_unauthenticated {
         return Err(StartError::Configuration(format!(
             "failed to start: host {host:?} can be reached from other machines and nobody would \
-             be asked who they are; bind 127.0.0.1, ask for client certificates with --tls-client-ca, \
-             or give --allow-unauthenticated (ONE_MCP_ALLOW_UNAUTHENTICATED=true) if the network \
-             is trusted"
+             be asked who they are; bind 127.0.0.1, ask for tokens with --enable-auth or for \
+             client certificates with --tls-client-ca, or give --allow-unauthenticated \
+             (ONE_MCP_ALLOW_UNAUTHENTICATED=true) if the network is trusted"
         )));
     }
     TcpListener::bind(addresses.as_slice()).map_err(|error| {
