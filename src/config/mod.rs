@@ -22,6 +22,7 @@ pub mod locate;
 pub mod lookups;
 pub mod mask;
 pub mod near;
+pub mod oauth;
 pub mod otlp;
 pub mod plan;
 pub mod preset;

@@ -26,6 +26,7 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -110,6 +111,10 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// `scheme://host[:port]` by which clients reach us.
     pub external_url: Option<String>,
+    /// Of the operator, who lets clients in.
+    pub operator_password: Option<PasswordHash>,
+    /// Whether a code from the log lets the operator in, too.
+    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
     /// For servers whose entries do not say.
@@ -270,6 +275,8 @@ impl Settings {
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
             external_url: None,
+            operator_password: None,
+            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),

@@ -15,6 +15,7 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -492,6 +493,31 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("false"),
             |to, value| to.tls.behind_proxy = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
+        ..row(
+            "auth.operatorPassword",
+            "ONE_MCP_AUTH_OPERATOR_PASSWORD",
+            "auth-operator-password",
+            Kind::PasswordHash,
+            None,
+            |to, value| to.operator_password = PasswordHash::parse(value.text()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Let the operator in by a one-time code, too, which is written to the log",
+        ..row(
+            "auth.loginCode",
+            "ONE_MCP_AUTH_LOGIN_CODE",
+            "auth-login-code",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.login_code = value.on(),
         )
     },
     Setting {

@@ -11,6 +11,7 @@ use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
 use crate::config::tls::site;
 use crate::model::filter::TagExpression;
+use crate::model::password::PasswordHash;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -57,6 +58,8 @@ pub enum Kind {
     Headers,
     /// A whole configuration file as text.
     Document,
+    /// What `onemcp auth password` prints.
+    PasswordHash,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -84,6 +87,7 @@ impl Kind {
             Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
+            Kind::PasswordHash => "HASH".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
             list if list.is_list() => "LIST".into(),
             _ => String::new(),
@@ -230,6 +234,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
         ),
         Kind::Headers => parse_headers(text),
+        Kind::PasswordHash => match PasswordHash::parse(text) {
+            Some(_) => Ok(Value::Text(text.to_owned())),
+            None => Err("write the hash that onemcp auth password prints".into()),
+        },
         Kind::Table(reader) => parse_table(text, reader),
     }
 }
