@@ -843,6 +843,8 @@ pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
 pub const OAUTH_SCOPES: usize = 64;
 pub const API_KEY_NAME_BYTES: usize = 64;
+/// Life of an API key, if it has an end.
+pub const API_KEY_HOURS: u64 = 100 * 365 * 24;
 /// Issuer, subject, client: each of them.
 pub const PRINCIPAL_BYTES: usize = 1024;
 /// Before this moment (2026-01-01) a clock is not set yet, and no token can be judged.
