@@ -410,8 +410,8 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
-    "key", "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
+    "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -646,12 +646,17 @@ fn timeout(text: &str) -> Result<Duration, UsageError> {
 /// A number with `h` or `d`.
 fn life(text: &str) -> Result<Duration, UsageError> {
     let hours = match text.strip_suffix('d') {
-        Some(days) => days.parse::<u64>().ok().and_then(|days| days.checked_mul(24)),
+        Some(days) => days
+            .parse::<u64>()
+            .ok()
+            .and_then(|days| days.checked_mul(24)),
         None => text.strip_suffix('h').and_then(|hours| hours.parse().ok()),
     };
     match hours {
         Some(hours @ 1..=limits::API_KEY_HOURS) => Ok(Duration::from_secs(hours * 3600)),
-        _ => Err(UsageError("--expires takes hours or days, such as 12h or 90d".into())),
+        _ => Err(UsageError(
+            "--expires takes hours or days, such as 12h or 90d".into(),
+        )),
     }
 }
 

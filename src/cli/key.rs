@@ -67,7 +67,9 @@ fn create(name: &str, asked: &KeyFlags, file: &Path) -> Result<String, Refused> 
     let id = key.id.clone();
     let made = api_key::edit(file, |keys| {
         if keys.iter().any(|known| known.name == name) {
-            return Ok(Err(format!("there is a key {name} already; revoke it first")));
+            return Ok(Err(format!(
+                "there is a key {name} already; revoke it first"
+            )));
         }
         if keys.len() >= limits::API_KEYS {
             return Ok(Err(format!("there are {} keys already", keys.len())));
@@ -85,14 +87,16 @@ fn create(name: &str, asked: &KeyFlags, file: &Path) -> Result<String, Refused> 
 
 fn list(file: &Path, as_json: bool) -> Result<String, Refused> {
     let keys = api_key::load(file).map_err(broken)?;
-    let time = |seconds: u64| {
-        rfc3339(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-    };
+    let time =
+        |seconds: u64| rfc3339(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
     let lines = keys.iter().map(|key| {
         let (created, end) = (time(key.created_s), key.expires_s.map(time));
         if !as_json {
             let end = end.map(|end| format!(" until {end}")).unwrap_or_default();
-            return format!("{}  {}  {}  since {created}{end}\n", key.id, key.name, key.scopes);
+            return format!(
+                "{}  {}  {}  since {created}{end}\n",
+                key.id, key.name, key.scopes
+            );
         }
         let (id, name) = (quoted(&key.id), quoted(&key.name));
         let scopes = quoted(&key.scopes.to_string());
@@ -112,7 +116,10 @@ fn revoke(name: &str, file: &Path) -> Result<String, Refused> {
         Ok(before - keys.len())
     });
     match count.map_err(broken)? {
-        0 => Err((EXIT_FALSE, format!("there is no key {name} in {}", file.display()))),
+        0 => Err((
+            EXIT_FALSE,
+            format!("there is no key {name} in {}", file.display()),
+        )),
         _ => {
             say(&format!("key {name} is good no more"));
             Ok(String::new())
