@@ -32,6 +32,17 @@ pub struct Principal {
 }
 
 impl Principal {
+    pub fn new(means: Means, issuer: &str, subject: &str, client: &str) -> Principal {
+        Principal {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            client: client.to_owned(),
+            means,
+            token: String::new(),
+            over: AtomicBool::new(false),
+        }
+    }
+
     pub fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
