@@ -9,7 +9,9 @@ use crate::config::audit;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
+use crate::config::tls::site;
 use crate::model::filter::TagExpression;
+use crate::model::password::PasswordHash;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -32,6 +34,8 @@ pub enum Kind {
     Word,
     Filter,
     Preset,
+    /// Of tokens, with spaces between them.
+    Scopes,
     Separator,
     Hosts,
     Origins,
@@ -46,12 +50,18 @@ pub enum Kind {
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
     Url,
+    /// `scheme://host[:port]`, kept in its usual form.
+    Site,
     /// `module=level,...`; in a file an object, too.
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// Any text.
+    Text,
     /// A whole configuration file as text.
     Document,
+    /// What `onemcp auth password` prints.
+    PasswordHash,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -73,11 +83,13 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
-            Kind::Separator => "TEXT".into(),
+            Kind::Separator | Kind::Text => "TEXT".into(),
+            Kind::Scopes => "SCOPES".into(),
             Kind::Size(..) => "BYTES".into(),
-            Kind::Url => "URL".into(),
+            Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
+            Kind::PasswordHash => "HASH".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
             list if list.is_list() => "LIST".into(),
             _ => String::new(),
@@ -180,7 +192,9 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Text if text.is_empty() => Err("write a text".into()),
+        Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(
@@ -214,12 +228,19 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(error.remedy().to_owned()),
         },
+        Kind::Site => site(text).map(Value::Text).ok_or_else(|| {
+            "write scheme and host alone, such as https://mcp.example.com; a port may follow".into()
+        }),
         Kind::Levels => parse_list(
             text,
             is_level_item,
             "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
         ),
         Kind::Headers => parse_headers(text),
+        Kind::PasswordHash => match PasswordHash::parse(text) {
+            Some(_) => Ok(Value::Text(text.to_owned())),
+            None => Err("write the hash that onemcp auth password prints".into()),
+        },
         Kind::Table(reader) => parse_table(text, reader),
     }
 }
@@ -338,6 +359,16 @@ fn parse_word(text: &str) -> Result<Value, String> {
         "write 1 to {} characters of A-Z a-z 0-9 _ -",
         limits::ENVIRONMENT_BYTES
     ))
+}
+
+/// What each of them means is judged by `model::scope`.
+fn parse_scopes(text: &str) -> Result<Value, String> {
+    let fits = |word: &str| word.starts_with("tag:") || word.starts_with("tool:") || word == "read";
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    if words.len() <= limits::SETTING_ITEMS && words.iter().all(|word| fits(word)) {
+        return Ok(Value::Text(words.join(" ")));
+    }
+    Err("write scopes such as tag:web with spaces between them".into())
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

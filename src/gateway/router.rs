@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
+use crate::auth::Auth;
 use crate::base::limits;
 use crate::config::settings::Settings;
 use crate::front::ask;
@@ -35,6 +36,8 @@ pub struct Router {
     pub clients: Clients,
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
+    /// Its files are looked at now and then.
+    pub auth: Option<Arc<Auth>>,
     pub began: Instant,
     /// The start is over at the latest then.
     pub settle_by: Instant,
@@ -242,6 +245,7 @@ impl Router {
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
+            self.auth.iter().for_each(|auth| auth.look());
             self.clients.sessions.sweep(&desk.fixed.servers);
             desk.fixed
                 .servers
@@ -514,14 +518,21 @@ impl Router {
     }
 
     fn updated(&self, server: usize, only: Option<&str>, uri: &str, text: &[u8]) {
+        let world = self.hub.world();
+        let position = world.fixed.position(server);
         if only.is_none() {
-            self.clients.subscriptions.updated(server, uri);
+            self.clients.subscriptions.updated(&world, server, uri);
         }
         for session in self.clients.sessions.all() {
             if only.is_some_and(|only| only != session.id) {
                 continue;
             }
-            if session.is_subscribed(uri, server) {
+            // It may have been opened to its client when that subscribed, and be closed now.
+            let is_seen = || {
+                let visible = session.visible(&world);
+                position.is_some_and(|at| visible.has_more_than_tools(at))
+            };
+            if session.is_subscribed(uri, server) && is_seen() {
                 session.tell_once(text.to_vec());
             }
         }

@@ -58,6 +58,9 @@ pub enum Fact {
         whose: String,
         ends: SystemTime,
     },
+    /// Changed certificate files of the listener: why they will not do, so that the old pair goes on,
+    /// or `None` when new ones are in force.
+    CertificateRejected(Option<String>),
     /// The gateway was asked to end.
     Stopping {
         why: &'static str,
@@ -89,14 +92,23 @@ pub enum Refused {
     Operator,
     /// `/metrics`, by who is not on this machine.
     Metrics,
+    /// A token that is missing or not good.
+    Token,
+    /// More than a token reaches, by who knows what there is.
+    Scope,
+    /// Too much of one principal or address.
+    Pace,
 }
 
 impl Refused {
-    pub const ALL: [Refused; 4] = [
+    pub const ALL: [Refused; 7] = [
         Refused::Host,
         Refused::Origin,
         Refused::Operator,
         Refused::Metrics,
+        Refused::Token,
+        Refused::Scope,
+        Refused::Pace,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -105,6 +117,9 @@ impl Refused {
             Refused::Origin => "origin",
             Refused::Operator => "operator",
             Refused::Metrics => "metrics",
+            Refused::Token => "token",
+            Refused::Scope => "scope",
+            Refused::Pace => "rate",
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::base::limits;
 use crate::mcp::list::ListKind;
 use crate::model::listing::{Item, Listing};
 use crate::model::naming::{Naming, public_name};
+use crate::model::scope::Reach;
 
 /// What the catalogue needs to know of one server. `index` is its place in the configuration.
 pub struct Source<'a> {
@@ -54,6 +55,8 @@ pub enum Visible {
     All,
     /// By index in the configuration.
     Some(Vec<bool>),
+    /// The same, where a token opens some servers in part only.
+    Parts(Vec<Reach>),
 }
 
 impl Visible {
@@ -61,6 +64,37 @@ impl Visible {
         match self {
             Visible::All => true,
             Visible::Some(servers) => servers.get(server).copied().unwrap_or(false),
+            Visible::Parts(parts) => parts
+                .get(server)
+                .is_some_and(|part| *part != Reach::Nothing),
+        }
+    }
+
+    /// Whether one entry is seen.
+    pub fn shows(&self, server: usize, kind: ListKind, item: &Item) -> bool {
+        let Visible::Parts(parts) = self else {
+            return self.has(server);
+        };
+        let is_tool = kind == ListKind::Tools;
+        match parts.get(server) {
+            None | Some(Reach::Nothing) => false,
+            Some(Reach::Whole) => true,
+            Some(Reach::ReadOnly) => !is_tool || item.reads_only,
+            Some(Reach::Tools { names, read_only }) => {
+                is_tool
+                    && (item.reads_only || !read_only)
+                    && names.iter().any(|name| **name == *item.key)
+            }
+        }
+    }
+
+    /// Whether all of a server is seen but, perhaps, tools: prompts and resources.
+    pub fn has_more_than_tools(&self, server: usize) -> bool {
+        match self {
+            Visible::Parts(parts) => {
+                matches!(parts.get(server), Some(Reach::Whole | Reach::ReadOnly))
+            }
+            _ => self.has(server),
         }
     }
 }
@@ -193,7 +227,7 @@ impl Catalog {
             .entries
             .partition_point(|e| (e.server, e.position) < (server, position));
         list.entries[start..].iter().filter(move |entry| {
-            visible.has(entry.server)
+            visible.shows(entry.server, kind, &entry.item)
                 && (!entry.shadowed
                     || self.first_holder(kind, &entry.public, visible) == Some(entry.server))
         })
@@ -211,7 +245,7 @@ impl Catalog {
         holders
             .iter()
             .map(|&at| &list.entries[at as usize])
-            .find(|e| visible.has(e.server))
+            .find(|e| visible.shows(e.server, kind, &e.item))
     }
 
     /// The entry of one server by its own name.

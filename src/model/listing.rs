@@ -22,6 +22,8 @@ pub struct Item {
     pub key_span: Range<usize>,
     /// Of a tool: its arguments that have a header. Without any, as most, it costs nothing.
     pub mirrors: Option<Arc<[Mirror]>>,
+    /// A tool that says of itself that it changes nothing (`readOnlyHint`).
+    pub reads_only: bool,
     /// What clients of one era must see instead; almost always nothing.
     instead: Option<Arc<Instead>>,
 }
@@ -72,6 +74,7 @@ impl Item {
             raw: raw.into(),
             key_span: span_in(raw, literal),
             mirrors,
+            reads_only: kind == ListKind::Tools && reads_only(&members),
             instead: instead.map(Arc::new),
         })
     }
@@ -118,6 +121,12 @@ impl Item {
             .and_then(|raw| Item::parse(&raw, kind))
             .unwrap_or_else(|| self.clone())
     }
+}
+
+fn reads_only(tool: &Members<'_>) -> bool {
+    let annotations = tool.get("annotations").unwrap_or_default();
+    let members = Members::parse(annotations, 1, FROM_SERVER).ok();
+    members.is_some_and(|members| members.get("readOnlyHint") == Some("true"))
 }
 
 /// Sessions demand that structured content is an object, so a schema of anything else is not

@@ -9,9 +9,9 @@ use crate::repo::{
 };
 
 /// Outermost first: a module may use only itself and those after it.
-const ORDER: [&str; 14] = [
-    "cli", "gateway", "front", "relay", "upstream", "journal", "config", "secrets", "model", "mcp",
-    "http", "net", "wire", "base",
+const ORDER: [&str; 15] = [
+    "cli", "gateway", "front", "auth", "relay", "upstream", "journal", "config", "secrets",
+    "model", "mcp", "http", "net", "wire", "base",
 ];
 const COLUMNS: usize = 100;
 const FUNCTION_LINES: usize = 70;
