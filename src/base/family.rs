@@ -169,7 +169,7 @@ pub struct Family {
 impl Family {
     pub fn of_group(pgid: i32) -> Family {
         Family {
-            groups: BTreeSet::from([pgid]),
+            groups: ordered::set([pgid]),
             ..Family::default()
         }
     }
