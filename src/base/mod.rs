@@ -14,6 +14,7 @@ pub mod peer;
 pub mod process;
 pub mod reaper;
 pub mod secret;
+pub mod sorted;
 pub mod sys;
 pub mod template;
 pub mod thread;

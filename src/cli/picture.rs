@@ -2,21 +2,20 @@
 //! and one row for each server, never wider than the terminal. A state is told by its word; the
 //! sign before the name and the colour repeat it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::limits;
-use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::base::time::from_rfc3339;
 use crate::cli::terminal::{Style, Tone, brief, padded, safe, width, wrapped};
 
 /// What the gateway has told so far.
 #[derive(Default)]
 pub struct Picture {
-    servers: BTreeMap<String, ServerRow>,
+    servers: SortedMap<String, ServerRow>,
     gateway: Option<GatewayRow>,
 }
 
@@ -110,7 +109,7 @@ impl Picture {
     fn rows(&self) -> Vec<&ServerRow> {
         let rows = self.servers.iter();
         let rows = rows.map(|(name, row)| ((row.position, name), row));
-        ordered::map(rows).into_values().collect()
+        rows.collect::<SortedMap<_, _>>().into_values().collect()
     }
 
     /// The whole of `status`.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::sorted::SortedSet;
 use crate::base::{limits, ordered};
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
@@ -297,7 +298,7 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
             items.push(EnvItem { name, value, spot });
         }
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = SortedSet::new();
     items.retain(|item| {
         let fits = !item.name.trim().is_empty() && !item.name.contains(['=', '\0']);
         if !fits {
