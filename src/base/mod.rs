@@ -3,6 +3,7 @@
 pub mod brand;
 pub mod exit;
 pub mod family;
+pub mod fields;
 pub mod gate;
 pub mod init;
 pub mod limits;
