@@ -34,6 +34,7 @@ use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
+use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
@@ -107,6 +108,7 @@ pub(super) struct Core {
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
     pub(super) alerts: Arc<Alerts>,
+    pins: Arc<Pins>,
     /// How the configuration stands.
     configured: Arc<Configured>,
     wishes: Wishes,
@@ -150,12 +152,14 @@ impl Core {
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let pins = Arc::new(Pins::open(&config));
         let router = Router {
             hub: hub.clone(),
             fleet: fleet.clone(),
             clients: clients.clone(),
             events: received,
             orders: ordered,
+            pins: pins.clone(),
             began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
         };
@@ -174,6 +178,7 @@ impl Core {
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
             alerts,
+            pins,
             configured,
             wishes,
         })
@@ -263,6 +268,8 @@ impl Gateway {
             started: SystemTime::now(),
             url: self.url(),
             fleet: self.core.fleet.clone(),
+            pins: self.core.pins.clone(),
+            events: self.core.events.clone(),
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
