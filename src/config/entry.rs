@@ -7,9 +7,11 @@ use crate::base::limits;
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
+use crate::config::oauth::{Mapping, OauthItem, forwarded, mapped, oauth_item};
 use crate::config::remote::{HeaderItem, header_items};
 use crate::config::server::Instances;
 use crate::model::pin::Pinning;
+use crate::model::scope::is_tag;
 use crate::model::visible_text::Invisible;
 
 /// Keys of a server entry that are carried out.
@@ -23,6 +25,9 @@ pub const KEYS: &[&str] = &[
     "headers",
     "caFile",
     "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
     "tags",
     "disabled",
     "timeout",
@@ -39,6 +44,7 @@ pub const KEYS: &[&str] = &[
     "maxInstances",
     "instanceIdleTimeout",
     "required",
+    "discoverable",
     "dependsOn",
     "restartOnExit",
     "maxRestarts",
@@ -52,14 +58,18 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
         "template",
         "server templates per client are not carried out",
     ),
-    (
-        "oauth",
-        "authorization at servers is not there yet; write a token in headers",
-    ),
 ];
 
 /// These belong to servers with a `url`, and these to servers with a `command`.
-const REMOTE_KEYS: &[&str] = &["url", "headers", "caFile", "proxy"];
+const REMOTE_KEYS: &[&str] = &[
+    "url",
+    "headers",
+    "caFile",
+    "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
+];
 const PROCESS_KEYS: &[&str] = &["args", "env", "cwd", "inheritParentEnv", "envFilter"];
 
 /// Keys that `serverDefaults` may hold.
@@ -110,7 +120,12 @@ pub struct Entry<'d> {
     pub headers: Option<Vec<HeaderItem<'d>>>,
     pub ca_file: Option<Written<'d>>,
     pub proxy: Option<Written<'d>>,
+    pub oauth: Option<OauthItem<'d>>,
+    /// Headers of clients that go to the server.
+    pub handed_on: Vec<Mapping>,
     pub tags: Vec<String>,
+    /// Tags that no scope can name.
+    pub odd_tags: Vec<Spot<'d>>,
     pub disabled: bool,
     pub timeout_ms: Option<u64>,
     pub connection_timeout_ms: Option<u64>,
@@ -126,6 +141,7 @@ pub struct Entry<'d> {
     pub max_instances: Option<u64>,
     pub instance_idle_timeout_ms: Option<u64>,
     pub required: bool,
+    pub discoverable: bool,
     pub depends_on: Vec<Written<'d>>,
     pub restart_on_exit: Option<bool>,
     pub max_restarts: Option<u64>,
@@ -180,7 +196,10 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "headers" => entry.headers = header_items(node, notes),
         "caFile" => entry.ca_file = written(node, notes),
         "proxy" => entry.proxy = written(node, notes),
-        "tags" => entry.tags = tags(node, notes),
+        "oauth" => entry.oauth = oauth_item(node, notes),
+        "forwardHeaders" => entry.handed_on.extend(forwarded(node, notes)),
+        "headerMap" => entry.handed_on.extend(mapped(node, notes)),
+        "tags" => (entry.tags, entry.odd_tags) = tags(node, notes),
         "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
         "timeout" => {
             let remedy = "it counts milliseconds; write connectionTimeout and requestTimeout";
@@ -210,6 +229,7 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
             entry.max_instances = node.count(notes, 1, limits::INSTANCES_PER_SERVER as u64);
         }
         "instanceIdleTimeout" => entry.instance_idle_timeout_ms = millis(node, notes),
+        "discoverable" => entry.discoverable = node.switch(notes).unwrap_or(false),
         "required" => entry.required = node.switch(notes).unwrap_or(false),
         "dependsOn" => entry.depends_on = depends_on(node, notes),
         "restartOnExit" => entry.restart_on_exit = node.switch(notes),
@@ -250,7 +270,7 @@ fn word<T>(
     found
 }
 
-fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
+pub fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
     let text = node.text(notes)?;
     if text.trim().is_empty() {
         node.spot
@@ -337,14 +357,18 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
     Some(Env { is_object, items })
 }
 
-fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
-    let mut tags: Vec<String> = Vec::new();
+/// The tags, and where those stand that no scope can name.
+fn tags<'d>(node: &Node<'d>, notes: &mut Notes) -> (Vec<String>, Vec<Spot<'d>>) {
+    let (mut tags, mut odd): (Vec<String>, Vec<Spot>) = Default::default();
     for (word, spot) in node.words(notes).unwrap_or_default() {
         let tag = word.trim().to_lowercase();
         if tag.chars().count() > limits::TAG_CHARS {
             let remedy = format!("at most {} characters are allowed", limits::TAG_CHARS);
             spot.error(notes, "the tag is too long", remedy);
         } else if !tags.contains(&tag) {
+            if !is_tag(&tag) {
+                odd.push(spot);
+            }
             tags.push(tag);
         }
     }
@@ -357,7 +381,7 @@ fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
         );
         tags.truncate(limits::SERVER_TAGS);
     }
-    tags
+    (tags, odd)
 }
 
 /// Names of servers, each once; whether they exist is judged when all are known.

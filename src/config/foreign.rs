@@ -47,13 +47,6 @@ const fn switch(
 
 pub static FOREIGN: &[Foreign] = &[
     Foreign {
-        short: Some('u'),
-        ..value(
-            "external-url",
-            "it is not used yet; name public hosts in allowed-hosts",
-        )
-    },
-    Foreign {
         short: Some('p'),
         ..switch("pagination", &["true"], "lists are always paged")
     },

@@ -14,16 +14,20 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
+use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 pub use crate::config::table::{SETTINGS, Setting};
+use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -105,6 +109,13 @@ pub struct Settings {
     pub allow_unauthenticated: bool,
     /// Who may come in.
     pub auth: AuthSettings,
+    pub tls: TlsSettings,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
+    /// Of the operator, who lets clients in.
+    pub operator_password: Option<PasswordHash>,
+    /// Whether a code from the log lets the operator in, too.
+    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
     /// For servers whose entries do not say.
@@ -151,6 +162,8 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
+    pub audit: AuditSettings,
+    pub auth_server: AuthServerSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -262,6 +275,10 @@ impl Settings {
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
             auth: AuthSettings::default(),
+            tls: TlsSettings::default(),
+            external_url: None,
+            operator_password: None,
+            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
@@ -296,6 +313,8 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
+            audit: AuditSettings::default(),
+            auth_server: AuthServerSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,
@@ -556,6 +575,7 @@ pub fn resolve(
         }
     }
     settings.name_things(problems);
+    check_tls(&settings.tls, problems);
     warn_foreign(flags, environment, problems);
     warn_unknown_variables(environment, problems);
     settings
@@ -669,6 +689,20 @@ fn checked(
         remedy,
     });
     None
+}
+
+/// What cannot be seen in one value alone.
+fn check_tls(tls: &TlsSettings, problems: &mut Vec<Problem>) {
+    if let Some((key, message, remedy)) = tls.flaw() {
+        problems.push(Problem {
+            severity: Severity::Error,
+            scope: Scope::Setting(key),
+            place: None,
+            key_path: format!("gateway.{key}"),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
 }
 
 fn warn_foreign(flags: &Flags, environment: &Environment, problems: &mut Vec<Problem>) {
