@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
+use crate::auth::Auth;
 use crate::base::limits;
 use crate::config::settings::Settings;
 use crate::front::ask;
@@ -38,6 +39,8 @@ pub struct Router {
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
     pub pins: Arc<Pins>,
+    /// Its files are looked at now and then.
+    pub auth: Option<Arc<Auth>>,
     pub began: Instant,
     /// The start is over at the latest then.
     pub settle_by: Instant,
@@ -287,6 +290,7 @@ impl Router {
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
+            self.auth.iter().for_each(|auth| auth.look());
             self.clients.sessions.sweep(&desk.fixed.servers);
             desk.fixed
                 .servers

@@ -92,6 +92,7 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Proxies | Kind::Egress => two("10.0.0.0/8", "10.1.0.0/16,::1"),
         Kind::Roots => two("file:///a", "file:///b,file:///c"),
         Kind::Url => two("http://a.example:4318", "https://b.example"),
+        Kind::Scopes => two("tag:a", "tag:b tag:c"),
         Kind::Site => two("http://a.example:8080", "https://b.example"),
         Kind::Levels => two("http=debug", "http=warn,net=off"),
         Kind::Headers => two("a=1", "a=2,b=${HOME}"),
