@@ -133,7 +133,9 @@ pub fn approve(desk: &Desk, talk: &Conversation<'_>, name: Option<&str>, tools: 
     let mut count = 0;
     for server in chosen(desk, &world, name)? {
         let Some(items) = server.tools else { continue };
-        let approved = operator.pins.approve(server.name, tools, items);
+        let approved = operator
+            .pins
+            .approve(server.name, server.mode, tools, items);
         let approved = approved.map_err(|error| Refused::new(EXIT_FALSE, error));
         for one in approved? {
             count += 1;

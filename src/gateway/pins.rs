@@ -17,6 +17,7 @@ use crate::config::secret_sources::state_folder;
 use crate::config::server::ServerConfig;
 use crate::config::settings::Settings;
 use crate::gateway::pin_book::{self, Book, Found, Known};
+use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::model::listing::Item;
 use crate::model::pin::{self, Pinning};
 
@@ -174,12 +175,20 @@ impl Pins {
         changed.retain(|(tool, ..)| told.get(tool) != news.get(tool));
         for (tool, was, is) in &changed {
             log::warn!("tool changed server={server:?} tool={tool:?} pinned={was} now={is}");
+            let detail = format!("pinned {was}, now {is}");
+            let outcome = match mode {
+                Pinning::Block => Outcome::Deny,
+                _ => Outcome::Allow,
+            };
+            tell(Event::ToolChanged, outcome, server, tool, mode, &detail);
         }
         for tool in held
             .iter()
             .filter(|tool| told.get(*tool) != news.get(*tool))
         {
             log::warn!("tool is held back server={server:?} tool={tool:?}");
+            let detail = "held back until it is approved";
+            tell(Event::ToolPinned, Outcome::Deny, server, tool, mode, detail);
         }
         if !news.is_empty() {
             state.told.insert(server.to_owned(), news);
@@ -192,36 +201,37 @@ impl Pins {
     }
 
     /// Pins tools without a pin; one that another gateway has pinned meanwhile stays as it is.
-    fn pin_new(
+    fn pin_new<'t>(
         &self,
         state: &mut State,
         server: &str,
         mode: Pinning,
-        offered: &BTreeMap<&str, String>,
+        offered: &BTreeMap<&'t str, String>,
     ) {
         let book = &state.book;
         let is_known = book.servers.contains_key(server);
         if is_known && !offered.keys().any(|tool| book.lacks(server, tool)) {
             return;
         }
-        let pinned = self.edit(state, |book| {
+        let pinned: Vec<&str> = self.edit(state, |book| {
             let is_known = book.servers.contains_key(server);
             book.servers.entry(server.to_owned()).or_default();
             // Another gateway may have been first: then what is new here is news.
             if is_known && mode == Pinning::Block {
-                return 0;
+                return Vec::new();
             }
-            let mut pinned = 0;
-            for (tool, canonical) in offered {
-                if book.lacks(server, tool) {
-                    book.pin(server, tool, canonical);
-                    pinned += 1;
-                }
-            }
-            pinned
+            let pin = |(tool, canonical): (&&'t str, &String)| {
+                let pins = book.lacks(server, tool) && book.pin(server, tool, canonical);
+                pins.then_some(*tool)
+            };
+            offered.iter().filter_map(pin).collect()
         });
-        if pinned > 0 {
-            log::info!("tools pinned server={server:?} tools={pinned}");
+        if !pinned.is_empty() {
+            log::info!("tools pinned server={server:?} tools={}", pinned.len());
+        }
+        for tool in pinned {
+            let outcome = Outcome::Ok;
+            tell(Event::ToolPinned, outcome, server, tool, mode, "seen first");
         }
     }
 
@@ -232,6 +242,7 @@ impl Pins {
     pub fn approve(
         &self,
         server: &str,
+        mode: Pinning,
         tools: &[String],
         items: &[Item],
     ) -> Result<Vec<Difference>, String> {
@@ -257,11 +268,12 @@ impl Pins {
                 .fold(true, |all, fits| all && fits)
         });
         for one in &approved {
-            let hash = one.now.as_deref().map(pin::hash).unwrap_or_default();
-            log::info!(
-                "tool approved server={server:?} tool={:?} hash={hash}",
-                one.tool
-            );
+            let (tool, hash) = (&one.tool, one.now.as_deref().map(pin::hash));
+            let hash = hash.unwrap_or_default();
+            log::info!("tool approved server={server:?} tool={tool:?} hash={hash}");
+            let detail = format!("approved {hash}");
+            let outcome = Outcome::Ok;
+            tell(Event::ToolPinned, outcome, server, tool, mode, &detail);
         }
         match (fits, &state.unsaved) {
             (false, _) => Err("there is no room for more pins; some are not approved".to_owned()),
@@ -298,6 +310,24 @@ impl Pins {
         }));
         found
     }
+}
+
+/// For the audit log.
+fn tell(event: Event, outcome: Outcome, server: &str, tool: &str, mode: Pinning, detail: &str) {
+    let policy = match mode {
+        Pinning::Off => "pins=off",
+        Pinning::Warn => "pins=warn",
+        Pinning::Block => "pins=block",
+    };
+    let is_denied = outcome == Outcome::Deny;
+    audit::note(Record {
+        reason: is_denied.then_some(Reason::Changed),
+        server,
+        name: tool,
+        policy,
+        detail,
+        ..Record::new(event, outcome)
+    });
 }
 
 /// What health says of the tools of a server.
