@@ -14,6 +14,7 @@ use crate::base::{limits, time};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
+use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
@@ -45,6 +46,16 @@ pub enum Order {
     },
     Reload {},
     Drain {},
+    /// How tools differ from their pins.
+    Pins {
+        server: Option<String>,
+    },
+    /// `None`: of every server, and what was lost no longer matters.
+    Approve {
+        server: Option<String>,
+        #[serde(default)]
+        tools: Vec<String>,
+    },
 }
 
 /// Why an order did not come to its end.
@@ -89,13 +100,17 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
+            Order::Pins { .. } => "pins",
+            Order::Approve { .. } => "approve",
         }
     }
 
     /// The one that it is about.
     pub fn server(&self) -> Option<&str> {
         match self {
-            Order::Wait { server, .. } => server.as_deref(),
+            Order::Wait { server, .. } | Order::Pins { server } | Order::Approve { server, .. } => {
+                server.as_deref()
+            }
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
@@ -117,7 +132,11 @@ impl Order {
     pub fn steers(&self) -> bool {
         !matches!(
             self,
-            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. }
+            Order::Status {}
+                | Order::Watch {}
+                | Order::Wait { .. }
+                | Order::Logs { .. }
+                | Order::Pins { .. }
         )
     }
 }
@@ -185,6 +204,10 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
+        Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
+        Order::Approve { server, tools } => {
+            pin_orders::approve(desk, talk, server.as_deref(), tools)
+        }
     }
 }
 
