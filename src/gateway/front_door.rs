@@ -11,7 +11,8 @@ use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
 use crate::gateway::scrape;
 use crate::http::{
-    Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
+    Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
+    cors_headers,
 };
 use crate::journal::context::{self, Context};
 use crate::journal::fact::{self, Fact, Refused};
@@ -26,6 +27,8 @@ thread_local! {
 
 pub struct FrontDoor {
     pub policy: HostPolicy,
+    /// Whose forwarding headers say where a request comes from.
+    pub trusted: Trusted,
     pub body_bytes: usize,
     pub streamable: Arc<Streamable>,
     pub sse: Arc<Sse>,
@@ -34,6 +37,12 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
+    fn note_refused(&self, what: Refused, head: &Head<'_>, peer: &Peer) {
+        let client = self.trusted.client(peer.address, head);
+        let whom = client.address.to_string();
+        fact::note(Fact::Refused { what, whom });
+    }
+
     /// The answer to a head that must not, or need not, go further.
     fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
         let found = endpoints::find(head.path)
@@ -45,11 +54,11 @@ impl FrontDoor {
         let cors = match checked {
             Checked::Pass { cors } => cors,
             Checked::BadHost => {
-                note_refused(Refused::Host, peer);
+                self.note_refused(Refused::Host, head, peer);
                 return Some(refusal(403, "Forbidden host header"));
             }
             Checked::BadOrigin => {
-                note_refused(Refused::Origin, peer);
+                self.note_refused(Refused::Origin, head, peer);
                 return Some(refusal(403, "Forbidden origin header"));
             }
         };
@@ -59,7 +68,7 @@ impl FrontDoor {
         if access == Access::Scrape
             && let Some(reply) = scrape::refuse(&self.health, head, peer)
         {
-            note_refused(Refused::Metrics, peer);
+            self.note_refused(Refused::Metrics, head, peer);
             return Some(with_cors(reply, cors));
         }
         let answer = match (&endpoint, head.method) {
@@ -140,11 +149,6 @@ impl Handler for FrontDoor {
             peer.address
         );
     }
-}
-
-fn note_refused(what: Refused, peer: &Peer) {
-    let whom = peer.address.to_string();
-    fact::note(Fact::Refused { what, whom });
 }
 
 fn refusal(status: u16, what: &str) -> Reply {

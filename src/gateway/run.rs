@@ -40,7 +40,7 @@ use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -218,6 +218,7 @@ impl Gateway {
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
                 policy: host_policy(&settings, listener.local_addr()?),
+                trusted: Trusted::new(&settings.trust_proxy),
                 body_bytes: settings.max_body_bytes,
                 streamable,
                 sse: sse.clone(),
