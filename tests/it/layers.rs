@@ -93,6 +93,7 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Roots => two("file:///a", "file:///b,file:///c"),
         Kind::Url => two("http://a.example:4318", "https://b.example"),
         Kind::Site => two("http://a.example:8080", "https://b.example"),
+        Kind::Text => two("a", "b"),
         Kind::Scopes => two("tag:a", "tag:b"),
         Kind::AuditSinks => two("stdout", "syslog"),
         Kind::Tools => two("a/b", "a/b,c/d"),
