@@ -97,10 +97,6 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::AuditSinks => two("stdout", "file,syslog"),
         Kind::Tools => two("a/b", "a/*,c/d"),
         Kind::Site => two("http://a.example:8080", "https://b.example"),
-        Kind::Text => two("a", "b"),
-        Kind::Scopes => two("tag:a", "tag:b"),
-        Kind::AuditSinks => two("stdout", "syslog"),
-        Kind::Tools => two("a/b", "a/b,c/d"),
         Kind::Levels => two("http=debug", "http=warn,net=off"),
         Kind::Headers => two("a=1", "a=2,b=${HOME}"),
         Kind::PasswordHash => {
