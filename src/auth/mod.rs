@@ -5,8 +5,10 @@
 
 pub mod gate;
 pub mod keys;
+pub mod operator;
 pub mod own_token;
 pub mod pace;
+pub mod pages;
 pub mod revoked;
 pub mod server;
 pub mod store;

@@ -704,6 +704,9 @@ pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// Log lines that wait for one destination, and their bytes.
+pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;
+pub const AUDIT_FILES: usize = 10;
+
 pub const LOG_LINES: usize = 8192;
 pub const LOG_BYTES: usize = 2 * MIB;
 /// Of one line; what is longer is cut.
@@ -753,7 +756,7 @@ pub const OTLP_END: Duration = Duration::from_secs(1);
 
 /// Parameters of one query or form, bytes of one form, and of a registration.
 pub const FORM_FIELDS: usize = 64;
-pub const FORM_BYTES: usize = 16 * KIB;
+pub const TOKEN_FORM_BYTES: usize = 16 * KIB;
 pub const REGISTRATION_BYTES: usize = 16 * KIB;
 /// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
 pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
@@ -835,3 +838,26 @@ pub const REVOKED: usize = 50_000;
 pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
+/// Scopes that one authorization at a server is asked for.
+pub const OAUTH_SCOPES: usize = 64;
+/// What a password's hash costs: as OWASP advises now, and what else is taken.
+pub const PASSWORD_ROUNDS: u32 = 600_000;
+pub const PASSWORD_ROUNDS_LEAST: u32 = 100_000;
+pub const PASSWORD_ROUNDS_MOST: u32 = 10_000_000;
+/// Of a password that is set, and what is read of one that is tried.
+pub const PASSWORD_CHARS_LEAST: usize = 12;
+pub const PASSWORD_BYTES: usize = KIB;
+/// People who sign in: how long an operator stays signed in, and how many browsers at once.
+pub const OPERATOR_SESSION: Duration = Duration::from_secs(30 * 60);
+pub const OPERATOR_SESSIONS: usize = 64;
+/// A page with a form, and a one-time code, are good for so long.
+pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
+/// Browsers that wait for a code at once, in all and of one address, and wrong codes of each.
+pub const LOGIN_REQUESTS: usize = 32;
+pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
+pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Consents within the life of a form.
+pub const CONSENTS: usize = 512;
+/// The body of a form of ours, and what is shown of a name that a client chose.
+pub const FORM_BYTES: usize = 64 * KIB;
+pub const CLIENT_NAME_CHARS: usize = 80;

@@ -7,6 +7,7 @@ use crate::base::limits;
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
+use crate::config::oauth::{Mapping, OauthItem, forwarded, mapped, oauth_item};
 use crate::config::remote::{HeaderItem, header_items};
 use crate::config::server::Instances;
 use crate::model::pin::Pinning;
@@ -23,6 +24,9 @@ pub const KEYS: &[&str] = &[
     "headers",
     "caFile",
     "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
     "tags",
     "disabled",
     "timeout",
@@ -52,14 +56,18 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
         "template",
         "server templates per client are not carried out",
     ),
-    (
-        "oauth",
-        "authorization at servers is not there yet; write a token in headers",
-    ),
 ];
 
 /// These belong to servers with a `url`, and these to servers with a `command`.
-const REMOTE_KEYS: &[&str] = &["url", "headers", "caFile", "proxy"];
+const REMOTE_KEYS: &[&str] = &[
+    "url",
+    "headers",
+    "caFile",
+    "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
+];
 const PROCESS_KEYS: &[&str] = &["args", "env", "cwd", "inheritParentEnv", "envFilter"];
 
 /// Keys that `serverDefaults` may hold.
@@ -110,6 +118,9 @@ pub struct Entry<'d> {
     pub headers: Option<Vec<HeaderItem<'d>>>,
     pub ca_file: Option<Written<'d>>,
     pub proxy: Option<Written<'d>>,
+    pub oauth: Option<OauthItem<'d>>,
+    /// Headers of clients that go to the server.
+    pub handed_on: Vec<Mapping>,
     pub tags: Vec<String>,
     pub disabled: bool,
     pub timeout_ms: Option<u64>,
@@ -180,6 +191,9 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "headers" => entry.headers = header_items(node, notes),
         "caFile" => entry.ca_file = written(node, notes),
         "proxy" => entry.proxy = written(node, notes),
+        "oauth" => entry.oauth = oauth_item(node, notes),
+        "forwardHeaders" => entry.handed_on.extend(forwarded(node, notes)),
+        "headerMap" => entry.handed_on.extend(mapped(node, notes)),
         "tags" => entry.tags = tags(node, notes),
         "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
         "timeout" => {
@@ -250,7 +264,7 @@ fn word<T>(
     found
 }
 
-fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
+pub fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
     let text = node.text(notes)?;
     if text.trim().is_empty() {
         node.spot

@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod alerts;
+pub mod audit;
 pub mod auth;
 pub mod auth_server;
 pub mod check;
@@ -22,6 +23,7 @@ pub mod locate;
 pub mod lookups;
 pub mod mask;
 pub mod near;
+pub mod oauth;
 pub mod otlp;
 pub mod plan;
 pub mod preset;

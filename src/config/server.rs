@@ -14,6 +14,7 @@ use crate::config::document::{Member, Notes, Spot};
 use crate::config::entry::{Entry, Env, EnvItem, Written, read};
 use crate::config::expand::{Expanded, Wanted, expand};
 use crate::config::lookups::Lookups;
+use crate::config::oauth::OauthItem;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
 use crate::model::backoff::RestartPolicy;
@@ -235,7 +236,11 @@ fn assemble(
         defaults.request_timeout_ms,
         limits::CALL_DEADLINE,
     );
-    let instances = entry.instances.unwrap_or_default();
+    let instances = match principals_differ(&entry, defaults) {
+        // Who differs at the server stands alone there.
+        true => Instances::Principal,
+        false => entry.instances.unwrap_or_default(),
+    };
     let most = match instances {
         Instances::Session => limits::INSTANCES_PER_SERVER,
         _ => limits::INSTANCES_PER_POOL,
@@ -275,6 +280,12 @@ fn assemble(
         secrets: BTreeSet::new(),
         is_lacking: false,
     }
+}
+
+/// Whether each principal is somebody else at the server.
+fn principals_differ(entry: &Entry<'_>, defaults: &Entry<'_>) -> bool {
+    let item = entry.oauth.as_ref().or(defaults.oauth.as_ref());
+    entry.url.is_some() && item.is_some_and(OauthItem::is_per_principal)
 }
 
 /// A delay of nothing would make a server that cannot start busy all the time.

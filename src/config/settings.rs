@@ -14,6 +14,7 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::base::ordered;
 use crate::config::Environment;
+use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
 use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
@@ -26,6 +27,7 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -110,6 +112,10 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// `scheme://host[:port]` by which clients reach us.
     pub external_url: Option<String>,
+    /// Of the operator, who lets clients in.
+    pub operator_password: Option<PasswordHash>,
+    /// Whether a code from the log lets the operator in, too.
+    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
     /// For servers whose entries do not say.
@@ -157,6 +163,7 @@ pub struct Settings {
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
     pub auth_server: AuthServerSettings,
+    pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -270,6 +277,8 @@ impl Settings {
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
             external_url: None,
+            operator_password: None,
+            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
@@ -305,6 +314,7 @@ impl Settings {
             log_arguments: false,
             server_log_dir: None,
             auth_server: AuthServerSettings::default(),
+            audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

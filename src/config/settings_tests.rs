@@ -248,6 +248,9 @@ fn sizes_levels_headers_and_tables_fill_their_fields() {
     );
 }
 
+const HASH: &str =
+    "pbkdf2-sha256$100000$AAAAAAAAAAAAAAAAAAAAAA$bzYmnnISQnrzo8N3R3HpQFDMT_MLZlxtshLEdDCD1Jc";
+
 #[test]
 fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
@@ -262,6 +265,7 @@ fn every_setting_can_come_from_everywhere() {
             "otlp-endpoint" => "http://x.y:4318",
             "otlp-headers" => "a=b",
             "secrets-providers" => "[]",
+            "auth-operator-password" => HASH,
             "alerts" | "config-json" => "{}",
             _ => text,
         };

@@ -16,6 +16,7 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -493,6 +494,31 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("false"),
             |to, value| to.tls.behind_proxy = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
+        ..row(
+            "auth.operatorPassword",
+            "ONE_MCP_AUTH_OPERATOR_PASSWORD",
+            "auth-operator-password",
+            Kind::PasswordHash,
+            None,
+            |to, value| to.operator_password = PasswordHash::parse(value.text()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Let the operator in by a one-time code, too, which is written to the log",
+        ..row(
+            "auth.loginCode",
+            "ONE_MCP_AUTH_LOGIN_CODE",
+            "auth-login-code",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.login_code = value.on(),
         )
     },
     Setting {
@@ -1224,6 +1250,127 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("true"),
             |to, value| to.enable_sse = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the audit log goes: auto, off, or some of stdout, file, syslog, webhook",
+        ..row(
+            "audit.sinks",
+            "ONE_MCP_AUDIT_SINKS",
+            "audit-sinks",
+            Kind::AuditSinks,
+            Some("auto"),
+            |to, value| to.audit.sinks = value.list(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of the audit log; audit.log in the state directory without it",
+        ..row(
+            "audit.file",
+            "ONE_MCP_AUDIT_FILE",
+            "audit-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "An audit file of this size is put aside and begun anew",
+        ..row(
+            "audit.maxSize",
+            "ONE_MCP_AUDIT_MAX_SIZE",
+            "audit-max-size",
+            Kind::Size(limits::LOG_FILE_BYTES_LEAST, limits::LOG_FILE_BYTES_MOST),
+            Some("100m"),
+            |to, value| to.audit.max_bytes = value.number(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Audit files put aside that are kept",
+        ..row(
+            "audit.maxFiles",
+            "ONE_MCP_AUDIT_MAX_FILES",
+            "audit-max-files",
+            Kind::Number(1, limits::LOG_FILES_MOST as u64),
+            Some("10"),
+            |to, value| to.audit.max_files = value.size(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The secret that chains and signs the audit log; made in the state directory without it",
+        ..row(
+            "audit.keyFile",
+            "ONE_MCP_AUDIT_KEY_FILE",
+            "audit-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "While the audit log cannot be written: drop and count its lines, or block new requests",
+        ..row(
+            "audit.onFailure",
+            "ONE_MCP_AUDIT_ON_FAILURE",
+            "audit-on-failure",
+            Kind::Choice(&["drop", "block"]),
+            Some("drop"),
+            |to, value| to.audit.blocks = value.text() == "block",
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink syslog sends to: the path of a socket, or udp://HOST:PORT",
+        ..row(
+            "audit.syslog",
+            "ONE_MCP_AUDIT_SYSLOG",
+            "audit-syslog",
+            Kind::Path,
+            Some("/dev/log"),
+            |to, value| value.text().clone_into(&mut to.audit.syslog),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink webhook posts lines to",
+        ..row(
+            "audit.webhook",
+            "ONE_MCP_AUDIT_WEBHOOK",
+            "audit-webhook",
+            Kind::Url,
+            None,
+            |to, value| to.audit.webhook = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Headers of these requests; ${SECRET:name} is filled in",
+        ..row(
+            "audit.webhookHeaders",
+            "ONE_MCP_AUDIT_WEBHOOK_HEADERS",
+            "audit-webhook-headers",
+            Kind::Headers,
+            None,
+            |to, value| to.audit.webhook_headers = value.pairs(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Tools whose arguments are told in full, secrets masked: SERVER/TOOL or SERVER/*",
+        ..row(
+            "audit.arguments",
+            "ONE_MCP_AUDIT_ARGUMENTS",
+            "audit-arguments",
+            Kind::Tools,
+            None,
+            |to, value| to.audit.arguments = value.list(),
         )
     },
 ];

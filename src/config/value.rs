@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::config::audit;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
 use crate::config::tls::site;
 use crate::model::filter::TagExpression;
+use crate::model::password::PasswordHash;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -40,6 +42,10 @@ pub enum Kind {
     Proxies,
     Egress,
     Roots,
+    /// Words of `config::audit::SINKS`.
+    AuditSinks,
+    /// `SERVER/TOOL`.
+    Tools,
     /// Bytes, or a number with `k`, `m` or `g`; both ends included.
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
@@ -54,6 +60,8 @@ pub enum Kind {
     Text,
     /// A whole configuration file as text.
     Document,
+    /// What `onemcp auth password` prints.
+    PasswordHash,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -81,18 +89,23 @@ impl Kind {
             Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
+            Kind::PasswordHash => "HASH".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
-            Kind::Switch => String::new(),
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-                "LIST".into()
-            }
+            list if list.is_list() => "LIST".into(),
+            _ => String::new(),
         }
     }
 
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots
+            Kind::Hosts
+                | Kind::Origins
+                | Kind::Proxies
+                | Kind::Egress
+                | Kind::Roots
+                | Kind::AuditSinks
+                | Kind::Tools
         )
     }
 }
@@ -200,6 +213,16 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
         ),
+        Kind::AuditSinks => parse_list(
+            text,
+            audit::is_sink,
+            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
+        ),
+        Kind::Tools => parse_list(
+            text,
+            audit::is_tool,
+            "write SERVER/TOOL or SERVER/* separated by commas",
+        ),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {
             Ok(_) => Ok(Value::Text(text.to_owned())),
@@ -214,6 +237,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
         ),
         Kind::Headers => parse_headers(text),
+        Kind::PasswordHash => match PasswordHash::parse(text) {
+            Some(_) => Ok(Value::Text(text.to_owned())),
+            None => Err("write the hash that onemcp auth password prints".into()),
+        },
         Kind::Table(reader) => parse_table(text, reader),
     }
 }

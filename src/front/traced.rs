@@ -91,6 +91,7 @@ impl Traced {
             trace,
             baggage: baggage.map(Cow::into_owned).or(around.baggage),
             who: around.who,
+            from: around.from,
         };
         Traced { work, span }
     }

@@ -9,6 +9,7 @@ pub mod listing;
 pub mod mirror;
 pub mod naming;
 pub mod order;
+pub mod password;
 pub mod pin;
 pub mod principal;
 pub mod scope;

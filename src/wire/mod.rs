@@ -3,6 +3,7 @@
 //! text and are spliced by offset, so that numbers, key order and unknown members survive.
 
 pub mod base64;
+pub mod challenge;
 pub mod form;
 pub mod jose;
 pub mod json;

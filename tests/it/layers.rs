@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use onemcp::config::settings::{Flags, Kind, Origin, SETTINGS, Setting, Settings};
 use onemcp::config::{Config, Environment, load_file};
+use onemcp::model::password::PasswordHash;
 use onemcp::secrets::store::Store;
 use serde_json::{Map, Value, json};
 
@@ -94,6 +95,10 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Site => two("http://a.example:8080", "https://b.example"),
         Kind::Levels => two("http=debug", "http=warn,net=off"),
         Kind::Headers => two("a=1", "a=2,b=${HOME}"),
+        Kind::PasswordHash => {
+            let hash = |salt: u8| PasswordHash::of("x", [salt; 16]).text();
+            [hash(1), hash(2)]
+        }
         Kind::Document => two("{}", "{ }"),
         Kind::Table(_) => match row.key {
             "secrets.providers" => two("[\"environment\"]", "[\"directories\"]"),

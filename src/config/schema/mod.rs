@@ -30,6 +30,7 @@ enum Shape {
     Command,
     Env,
     ObjectOfTexts,
+    Oauth,
     Choice(&'static [&'static str]),
     /// A whole number, both ends included.
     Number(u64, u64),
@@ -82,6 +83,21 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         "proxy",
         Shape::Text,
         "The proxy to ask: none, environment or a URL",
+    ),
+    (
+        "oauth",
+        Shape::Oauth,
+        "How the gateway gets in at a server over HTTP that wants a login",
+    ),
+    (
+        "forwardHeaders",
+        Shape::Words,
+        "Headers of clients that go to the server as they are",
+    ),
+    (
+        "headerMap",
+        Shape::ObjectOfTexts,
+        "Headers of clients that go to the server under another name",
     ),
     ("tags", Shape::Words, "For views and filters"),
     ("disabled", Shape::Switch, "It is not started, but counted"),
@@ -308,6 +324,24 @@ impl Shape {
                 }"#
             }
             Shape::ObjectOfTexts => TEXTS_BY_NAME,
+            Shape::Oauth => {
+                r##"{
+                    "type": ["object", "null"],
+                    "properties": {
+                        "clientId": {"type": ["string", "null"]},
+                        "clientSecret": {"type": ["string", "null"]},
+                        "privateKey": {"type": ["string", "null"]},
+                        "clientMetadataUrl": {"type": ["string", "null"]},
+                        "redirectUrl": {"type": ["string", "null"]},
+                        "issuer": {"type": ["string", "null"]},
+                        "grant": {"enum": ["authorization_code", "client_credentials", null]},
+                        "tokens": {"enum": ["server", "principal", null]},
+                        "scopes": {"type": ["array", "null"], "items": {"type": "string"}},
+                        "autoRegister": {"$ref": "#/$defs/switch"}
+                    },
+                    "additionalProperties": false
+                }"##
+            }
         })
     }
 }
@@ -392,7 +426,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
             &[("least", least.into()), ("most", most.into())],
         ),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+        list if list.is_list() => fixed(
             r#"{
                 "type": ["array", "string", "null"],
                 "items": {"type": "string", "pattern": "\\S"}
@@ -423,7 +457,9 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Separator
         | Kind::Scopes
         | Kind::Site
+        | Kind::PasswordHash
         | Kind::Url => fixed(TEXT),
+        _ => fixed(TEXT),
     }
 }
 
