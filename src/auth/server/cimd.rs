@@ -49,8 +49,11 @@ impl Documents {
         }
     }
 
-    pub(super) fn allows(&self, host: &str) -> bool {
-        self.hosts.iter().any(|known| known == "*" || known == host)
+    /// Any host at the usual port, or one that is named with its port.
+    pub(super) fn allows(&self, place: &str) -> bool {
+        let is_usual = !place.contains(':');
+        let mut hosts = self.hosts.iter();
+        hosts.any(|known| known == place || (known == "*" && is_usual))
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
@@ -143,8 +146,9 @@ fn life(response: &Response) -> Duration {
     life.clamp(CLIENT_DOCUMENT_LEAST, CLIENT_DOCUMENT_LIFE)
 }
 
-/// The host of an id that is the URL of a document: https, a path, and one way to write it.
-pub fn host(id: &str) -> Option<String> {
+/// The host (and the port, if it is not the usual one) of an id that is the URL of a document:
+/// https, a path, and one way to write it.
+pub fn place(id: &str) -> Option<String> {
     let url = Url::parse(id).ok()?;
     let is_plain = url.is_https() && url.whole() == id && id.len() <= CLIENT_ID_BYTES;
     let path = url.path();
@@ -153,7 +157,8 @@ pub fn host(id: &str) -> Option<String> {
         segment == "." || segment == ".."
     };
     let fits = path.len() > 1 && !path.split('/').any(has_dots);
-    (is_plain && fits && url.address().is_none()).then(|| url.host().to_owned())
+    let place = url.origin().trim_start_matches("https://").to_owned();
+    (is_plain && fits && url.address().is_none()).then_some(place)
 }
 
 /// A client of which only the id is known.

@@ -25,13 +25,12 @@ mod token;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
-use crate::auth::revoked::Revoked;
 use crate::auth::server::authorize::Refused;
 use crate::auth::server::cimd::Documents;
 use crate::auth::server::client::Client;
 use crate::auth::store::Store;
+use crate::auth::tokens::Tokens;
 use crate::base::limits::{CLIENT_SECRETS_PER_MINUTE, REGISTRATIONS_PER_MINUTE};
 use crate::config::auth_server::AuthServerSpec;
 use crate::model::scope::Scopes;
@@ -43,12 +42,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a server is made of.
 pub struct Parts {
-    /// Without a slash at its end, as it stands in every `iss`.
-    pub issuer: String,
     pub spec: AuthServerSpec,
     pub store: Arc<Store>,
-    pub keys: Arc<KeySet>,
-    pub revoked: Arc<Revoked>,
+    /// They know the issuer, too.
+    pub tokens: Arc<Tokens>,
     /// Of an access token.
     pub life: Duration,
     /// What may be reached although documents of clients are learned from strangers.
@@ -56,14 +53,14 @@ pub struct Parts {
 }
 
 pub struct Server {
+    /// Without a slash at its end, as it stands in every `iss`.
     issuer: String,
     spec: AuthServerSpec,
     /// Those of the configuration.
     clients: Vec<Client>,
     documents: Documents,
     store: Arc<Store>,
-    keys: Arc<KeySet>,
-    revoked: Arc<Revoked>,
+    tokens: Arc<Tokens>,
     life: Duration,
     /// What is asked for by who asks for nothing.
     baseline: RwLock<Scopes>,
@@ -83,12 +80,11 @@ impl Server {
         let secrets = u64::from(CLIENT_SECRETS_PER_MINUTE);
         Ok(Server {
             documents: Documents::new(&parts.spec.client_metadata, parts.egress_allow),
-            issuer: parts.issuer,
+            issuer: parts.tokens.issuer.clone(),
             spec: parts.spec,
             clients,
             store: parts.store,
-            keys: parts.keys,
-            revoked: parts.revoked,
+            tokens: parts.tokens,
             life: parts.life,
             baseline: RwLock::default(),
             registrations_pace: Pace::new(registrations, MINUTE, registrations),
@@ -119,11 +115,11 @@ impl Server {
         if let Some(known) = known {
             return Ok(known.clone());
         }
-        let Some(host) = cimd::host(id) else {
+        let Some(place) = cimd::place(id) else {
             let found = client::registered(&self.store, id);
             return found.ok_or_else(|| page(unknown.to_owned()));
         };
-        if !self.documents.allows(&host) {
+        if !self.documents.allows(&place) {
             return Err(page(unknown.to_owned()));
         }
         if !is_operator && self.documents.known(id).is_none() {

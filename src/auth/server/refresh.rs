@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::auth::now_s;
 use crate::auth::revoked::Kind;
 use crate::auth::server::Server;
 use crate::auth::server::client::{Client, hash, is_same_hash};
@@ -14,10 +15,10 @@ use crate::auth::server::fault::Fault;
 use crate::auth::server::grant::random_text;
 use crate::auth::server::resource::is_ours;
 use crate::auth::server::token::{Issue, full, note};
-use crate::auth::store::{Space, StoreError, now_s};
+use crate::auth::store::{Space, StoreError};
 use crate::base::limits::{FAMILIES, REFRESH_LIFE, ROTATION_LIFE};
 use crate::http::Reply;
-use crate::journal::audit::{self, Event, Outcome, Reason, Record};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::model::scope::Scopes;
 use crate::wire::form::{Form, encode};
 
@@ -151,7 +152,11 @@ impl Server {
             return Err(Fault::grant());
         }
         let token = family.next(&proof);
-        self.keep_family(&family).map_err(full)?;
+        self.keep_family(&family).map_err(|error| {
+            // Nothing was given for it: it may come again.
+            self.store.take(ROTATED, shown);
+            full(error)
+        })?;
         let issue = Issue {
             client: &client.id,
             subject: &family.subject,
@@ -215,14 +220,10 @@ impl Server {
     pub fn end_family(&self, id: &str) -> bool {
         let marked = self.store.put(ENDED, id, "1", ROTATION_LIFE);
         self.store.take(LIVING, id);
-        let revoked = self.revoked.add(Kind::Family, id, now_s());
+        let revoked = self.tokens.revoke(Kind::Family, id, now_s());
         if let Err(error) = &revoked {
             log::error!("event=revocation_not_kept error=\"failed to {error}\"");
         }
-        audit::note(Record {
-            name: id,
-            ..Record::new(Event::TokenRevoke, Outcome::Ok)
-        });
         marked.is_ok() && revoked.is_ok()
     }
 

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::auth::now_s;
 use crate::auth::server::Server;
 use crate::auth::server::client::{self, Client, Origin, hash, is_same_hash};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::random_text;
 use crate::auth::server::redirect_uri::{Author, is_usable};
 use crate::auth::server::token::full;
-use crate::auth::store::now_s;
 use crate::base::limits::{CLIENT_NAME_BYTES, REDIRECT_URIS, REGISTRATION_BYTES};
 use crate::base::template::filled;
 use crate::config::auth_server::Registration;

@@ -1,7 +1,7 @@
 //! RFC 7009: a client gives a token back. What it was given with that token ends with it. Who
 //! asks about a token of others, or about none, is told the same: done.
 
-use crate::auth::own_token::{Claims, KIND};
+use crate::auth::now_s;
 use crate::auth::server::Server;
 use crate::auth::server::fault::Fault;
 use crate::auth::server::token::read_form;
@@ -40,8 +40,7 @@ impl Server {
 
     /// The client and the family of an access token of ours.
     fn family_of_access(&self, token: &str) -> Option<(String, String)> {
-        let token = Jws::parse(token).filter(|token| self.keys.verify(token, KIND))?;
-        let claims = Claims::read(&token.claims)?;
+        let claims = self.tokens.verify(&Jws::parse(token)?, now_s()).ok()?;
         Some((claims.client, claims.family?))
     }
 }

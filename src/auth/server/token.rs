@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use crate::auth::now_s;
 use crate::auth::own_token::Claims;
 use crate::auth::server::client::{self, Client};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::random_text;
 use crate::auth::server::{Server, cimd, registration};
-use crate::auth::store::{StoreError, now_s};
+use crate::auth::store::StoreError;
 use crate::base::limits::{CLIENT_ID_BYTES, TOKEN_FORM_BYTES};
 use crate::base::template::filled;
 use crate::http::{self, Head, Reply};
@@ -99,8 +100,11 @@ impl Server {
         if let Some(known) = known {
             return Some(known.clone());
         }
-        match cimd::host(id) {
-            Some(host) if self.documents.allows(&host) => Some(cimd::bare(id)),
+        match cimd::place(id) {
+            Some(place) if self.documents.allows(&place) => {
+                let known = self.documents.known(id).flatten();
+                Some(known.unwrap_or_else(|| cimd::bare(id)))
+            }
             Some(_) => None,
             None => client::registered(&self.store, id),
         }
@@ -120,7 +124,7 @@ impl Server {
             issued_s: now_s,
             expires_s: now_s + life_s,
         };
-        let token = claims.signed(&self.keys).ok_or_else(Fault::full)?;
+        let token = claims.signed(&self.tokens.keys).ok_or_else(Fault::full)?;
         let mut body = filled(
             r#"{"access_token": "$token", "token_type": "Bearer", "expires_in": "$life"}"#,
             &[("token", token.into()), ("life", life_s.into())],
