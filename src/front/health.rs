@@ -314,7 +314,7 @@ impl Health {
             server_count: enabled + tally.disabled,
             enabled_count: enabled,
             disabled_count: tally.disabled,
-            auth_enabled: false,
+            auth_enabled: world.fixed.settings.auth.enabled,
             transport: match world.fixed.settings.transport {
                 Transport::Http => "http",
                 Transport::Stdio => "stdio",
