@@ -129,3 +129,6 @@ impl Server {
         found.map_err(|why| page(format!("the client cannot be used: {why}")))
     }
 }
+
+#[cfg(test)]
+mod tests;
