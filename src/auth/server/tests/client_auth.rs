@@ -1,6 +1,8 @@
 use crate::auth::server::tests::rig::{BACK, Rig, SECRET, VERIFIER, basic, changed, rig};
 use crate::wire::percent;
 
+type Fields<'f> = Vec<(&'f str, &'f str)>;
+
 /// A request for tokens by a code of `vault`, without anything of the client.
 fn request(rig: &Rig, changes: &[(&str, &str)]) -> String {
     let code = rig.code(&[("client_id", "vault")]);
@@ -46,7 +48,7 @@ fn a_secret_is_shown_in_one_of_two_ways() {
 fn who_does_not_show_its_secret_is_told_one_thing() {
     let rig = rig();
     let secret = percent::encode(SECRET);
-    let rows: Vec<(Vec<String>, Vec<(&str, &str)>, &str)> = vec![
+    let rows: Vec<(Vec<String>, Fields<'_>, &str)> = vec![
         (vec![], vec![], "401 invalid_client"),
         (vec![], vec![("client_id", "vault")], "401 invalid_client"),
         (
@@ -145,7 +147,7 @@ fn only_a_form_is_read_and_only_once() {
     let kind = |kind: &'static str| vec![("Content-Type", kind)];
     let long = format!("{form}&x={}", "y".repeat(20_000));
     let many = format!("{form}{}", "&a=1".repeat(70));
-    let rows: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    let rows: Vec<(&str, Fields<'_>, &str)> = vec![
         ("/token", kind("application/json"), json),
         ("/token", kind("application/json"), form),
         ("/token", kind("text/plain"), form),
