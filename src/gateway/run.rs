@@ -204,7 +204,7 @@ impl Gateway {
         let listener = listener.transpose()?;
         let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
@@ -363,12 +363,18 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let settings = &config.settings;
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
-        Auth::open(settings, &process_environment(), &issuer)
-            .map_err(|why| format!("failed to {why}"))
+        Auth::open(
+            settings,
+            &process_environment(),
+            &issuer,
+            &config.auth_server,
+        )
+        .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
     opened.map_err(|why| StartError::Configuration(refused(why)))
