@@ -44,6 +44,7 @@ pub enum Command {
     },
     Secret(SecretFlags),
     Alerts(AlertsVerb),
+    Audit(AuditFlags),
     Help(Topic),
     Version,
 }
@@ -223,6 +224,7 @@ pub enum Topic {
     Control,
     Secret,
     Alerts,
+    Audit,
 }
 
 /// A command line that cannot be carried out.
@@ -242,6 +244,39 @@ impl From<lexopt::Error> for UsageError {
         UsageError(error.to_string())
     }
 }
+
+/// What `audit verify` is told. Without files, those of the settings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AuditFlags {
+    pub files: Vec<PathBuf>,
+    pub public_key: Option<String>,
+    /// The code of a line that was seen elsewhere.
+    pub head: Option<String>,
+    pub partial: bool,
+    pub open: bool,
+    pub json: bool,
+}
+
+/// Of `audit`.
+pub const AUDIT_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "public-key",
+        "HEX",
+        "Judge by the signatures of checkpoints alone, without the secret",
+    ),
+    (
+        "head",
+        "CODE",
+        "A line with this \"mac\" must be there: it was seen elsewhere",
+    ),
+    ("partial", "", "The first line need not be the first of all"),
+    (
+        "open",
+        "",
+        "The gateway may still be writing: the end need not be signed",
+    ),
+    ("json", "", "One JSON object per line"),
+];
 
 /// Flags of `list` and `call`: name, placeholder, help.
 pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
@@ -374,8 +409,8 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
-    "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "audit",
+    "secret", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -394,6 +429,7 @@ struct Seen {
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
     new_key_file: Option<PathBuf>,
+    audit: AuditFlags,
     json: bool,
     watch: bool,
     follow: bool,
@@ -474,6 +510,10 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
         "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
+        "public-key" => seen.audit.public_key = Some(unicode(parser.value()?)?),
+        "head" => seen.audit.head = Some(unicode(parser.value()?)?),
+        "partial" => seen.audit.partial = true,
+        "open" => seen.audit.open = true,
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
@@ -632,6 +672,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"audit") {
+        return audit(seen);
+    }
     if let Some(&("config" | "validate")) = words.first() {
         return config(seen);
     }
@@ -676,6 +719,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = command == Some("secret");
+    let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
@@ -709,10 +753,15 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config, secret list and the commands for a running gateway",
-            seen.json && !is_control && !is_secret && !is_config,
+            "config, secret list, audit and the commands for a running gateway",
+            seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        (
+            "public-key, --head, --partial and --open",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is_audit,
+        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -727,6 +776,18 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     match misplaced.iter().find(|(_, _, wrong)| *wrong) {
         Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
         None => Ok(()),
+    }
+}
+
+fn audit(seen: &mut Seen) -> Result<Command, UsageError> {
+    let mut asked = std::mem::take(&mut seen.audit);
+    match seen.words.get(1).map(String::as_str) {
+        Some("verify") => {
+            asked.files = seen.words[2..].iter().map(PathBuf::from).collect();
+            asked.json = seen.json;
+            Ok(Command::Audit(asked))
+        }
+        _ => Err(UsageError("write onemcp audit verify [FILE ..]".into())),
     }
 }
 
@@ -922,6 +983,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["health", ..] => Ok(Topic::Health),
         ["secret", ..] => Ok(Topic::Secret),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod args;
+pub mod audit;
 pub mod call;
 pub mod check;
 pub mod client;
@@ -74,6 +75,7 @@ fn run(invocation: Invocation) -> ExitCode {
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
+        Command::Audit(asked) => ExitCode::from(audit::run(&asked, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))
