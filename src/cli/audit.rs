@@ -87,6 +87,7 @@ fn terms(asked: &AuditFlags, settings: &Settings, state: Option<&Path>) -> Resul
     let mut terms = Terms {
         is_partial: asked.partial,
         is_open: asked.open,
+        is_mixed: asked.mixed,
         head: asked.head.clone(),
         ..Terms::default()
     };

@@ -19,10 +19,12 @@ pub mod gateway_url;
 pub mod health;
 pub mod help;
 pub mod import;
+pub mod key;
 pub mod list;
 pub mod local;
 pub mod outcome;
 pub mod picture;
+pub mod pins;
 pub mod proxy;
 pub mod secret;
 pub mod serve;
@@ -74,6 +76,7 @@ fn run(invocation: Invocation) -> ExitCode {
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
+        Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Audit(asked) => ExitCode::from(audit::run(&asked, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),

@@ -36,6 +36,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         audit_headers: checked.audit_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
+        auth_server: checked.auth_server,
         presets_lost: false,
         watched: Vec::new(),
         problems,

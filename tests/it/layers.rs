@@ -92,7 +92,15 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Proxies | Kind::Egress => two("10.0.0.0/8", "10.1.0.0/16,::1"),
         Kind::Roots => two("file:///a", "file:///b,file:///c"),
         Kind::Url => two("http://a.example:4318", "https://b.example"),
+        Kind::Scopes => two("tag:a", "tag:b tag:c"),
+        Kind::Text => two("a b", "c"),
+        Kind::AuditSinks => two("stdout", "file,syslog"),
+        Kind::Tools => two("a/b", "a/*,c/d"),
         Kind::Site => two("http://a.example:8080", "https://b.example"),
+        Kind::Text => two("a", "b"),
+        Kind::Scopes => two("tag:a", "tag:b"),
+        Kind::AuditSinks => two("stdout", "syslog"),
+        Kind::Tools => two("a/b", "a/b,c/d"),
         Kind::Levels => two("http=debug", "http=warn,net=off"),
         Kind::Headers => two("a=1", "a=2,b=${HOME}"),
         Kind::PasswordHash => {
@@ -118,9 +126,13 @@ fn in_file(row: &Setting, text: &str) -> Value {
             let members = pairs().map(|(name, value)| (name.to_owned(), value.into()));
             Value::Object(members.collect())
         }
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-            text.split(',').collect()
-        }
+        Kind::Hosts
+        | Kind::Origins
+        | Kind::Proxies
+        | Kind::Egress
+        | Kind::Roots
+        | Kind::AuditSinks
+        | Kind::Tools => text.split(',').collect(),
         _ => text.into(),
     }
 }

@@ -51,6 +51,8 @@ mod notices;
 #[cfg(test)]
 mod parking;
 #[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
@@ -67,6 +69,7 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod scopes;
 mod secrets;
 #[cfg(test)]
 mod sse;
