@@ -2,6 +2,7 @@
 //! what happens meanwhile and look whether the client is still there.
 
 use std::collections::HashMap;
+use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
-use crate::wire::json::string_value;
+use crate::wire::json::{elements, string_value};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
 
@@ -53,7 +54,6 @@ pub enum Order {
     /// `None`: of every server, and what was lost no longer matters.
     Approve {
         server: Option<String>,
-        #[serde(default)]
         tools: Vec<String>,
     },
 }
@@ -147,6 +147,10 @@ fn read(line: &str) -> Result<Order, String> {
         Some(Some(name)) => Ok(name.into_owned()),
         _ => Err("\"server\" is no name".to_owned()),
     };
+    let some_server = || match members.get("server") {
+        None | Some("null") => Ok(None),
+        Some(_) => server().map(Some),
+    };
     let command = members.string("command").unwrap_or_default();
     let (order, known): (Order, &[&str]) = match &*command {
         "status" => (Order::Status {}, &[]),
@@ -156,10 +160,7 @@ fn read(line: &str) -> Result<Order, String> {
                 None | Some("null") => None,
                 Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
             };
-            let server = match members.get("server") {
-                None | Some("null") => None,
-                Some(_) => Some(server()?),
-            };
+            let server = some_server()?;
             (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
         }
         "logs" => {
@@ -176,6 +177,19 @@ fn read(line: &str) -> Result<Order, String> {
         "disable" => (Order::Disable { server: server()? }, &["server"]),
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
+        "pins" => {
+            let server = some_server()?;
+            (Order::Pins { server }, &["server"])
+        }
+        "approve" => {
+            let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
+            let tools = tools.unwrap_or_default().into_iter();
+            let tools = tools.map(|raw| string_value(raw).map(Cow::into_owned));
+            let tools = tools.collect::<Option<Vec<String>>>();
+            let tools = tools.ok_or("\"tools\" are no names")?;
+            let server = some_server()?;
+            (Order::Approve { server, tools }, &["server", "tools"])
+        }
         other => return Err(format!("unknown command {other:?}")),
     };
     let mut keys = members.iter().map(|(key, _)| key);
