@@ -42,6 +42,7 @@ use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
+use crate::gateway::witnessed;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
@@ -211,6 +212,7 @@ impl Gateway {
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
+        witnessed::started(&config, address);
         let core = Core::start(config, loader, auth.clone())?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
