@@ -45,6 +45,7 @@ pub enum Command {
     Secret(SecretFlags),
     Key(KeyFlags),
     Alerts(AlertsVerb),
+    Audit(AuditFlags),
     Help(Topic),
     Version,
 }
@@ -113,6 +114,8 @@ impl ImportFlags {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    /// Certificates that are trusted instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -134,6 +137,13 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    /// How tools differ from their pins; `None` asks for every server.
+    PinsDiff(Option<String>),
+    /// `None` approves all of every server, no tools approve all of one.
+    PinsApprove {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -156,6 +166,7 @@ pub struct ControlFlags {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyFlags {
     pub url: String,
+    pub ca_file: Option<PathBuf>,
     /// As given: `NAME:VALUE`, with variables in the value.
     pub headers: Vec<String>,
     pub timeout: Option<Duration>,
@@ -168,6 +179,7 @@ pub struct ProxyFlags {
 pub struct HealthFlags {
     pub probe: Probe,
     pub socket: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -244,6 +256,7 @@ pub enum Topic {
     Secret,
     Key,
     Alerts,
+    Audit,
 }
 
 /// A command line that cannot be carried out.
@@ -264,12 +277,56 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
+/// What `audit verify` is told. Without files, those of the settings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AuditFlags {
+    pub files: Vec<PathBuf>,
+    pub public_key: Option<String>,
+    /// The code of a line that was seen elsewhere.
+    pub head: Option<String>,
+    pub partial: bool,
+    pub open: bool,
+    pub mixed: bool,
+    pub json: bool,
+}
+
+/// Of `audit`.
+pub const AUDIT_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "public-key",
+        "HEX",
+        "Judge by the signatures of checkpoints alone, without the secret",
+    ),
+    (
+        "head",
+        "CODE",
+        "A line with this \"mac\" must be there: it was seen elsewhere",
+    ),
+    ("partial", "", "The first line need not be the first of all"),
+    (
+        "open",
+        "",
+        "The gateway may still be writing: the end need not be signed",
+    ),
+    (
+        "mixed",
+        "",
+        "Lines of others may stand between, as on stdout: they are skipped",
+    ),
+    ("json", "", "One JSON object per line"),
+];
+
 /// Flags of `list` and `call`: name, placeholder, help.
 pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
     (
         "url",
         "URL",
         "A running gateway; without it the servers of the file are started",
+    ),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
     ),
     (
         "timeout",
@@ -288,6 +345,11 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
 /// Of `proxy`.
 pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
     (
         "header",
         "NAME:VALUE",
@@ -324,6 +386,11 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
          HTTP to that port",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust if that port speaks TLS; without it tls-cert itself",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long (exit code 75; default 5000)",
@@ -340,6 +407,7 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
     ("json", "", "Objects also on a terminal"),
     ("watch", "", "status: go on and show what changes"),
+    ("all", "", "pins approve: every server"),
     (
         "follow",
         "",
@@ -405,13 +473,13 @@ pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
 
 /// The words of these commands.
 const CONTROL: &[&str] = &[
-    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
-    "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
+    "secret", "key", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -423,6 +491,7 @@ struct Seen {
     words: Vec<String>,
     flags: Flags,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     timeout: Option<Duration>,
     args: Option<String>,
     headers: Vec<String>,
@@ -430,9 +499,11 @@ struct Seen {
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
     new_key_file: Option<PathBuf>,
+    audit: AuditFlags,
     scopes: Option<String>,
     expires: Option<Duration>,
     json: bool,
+    all: bool,
     watch: bool,
     follow: bool,
     origin: bool,
@@ -499,6 +570,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "help" => seen.help = true,
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
+        "ca-file" => seen.ca_file = Some(PathBuf::from(parser.value()?)),
         "args" => seen.args = Some(unicode(parser.value()?)?),
         "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
             let most = limits::PROXY_HEADERS;
@@ -512,12 +584,18 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
         "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
+        "public-key" => seen.audit.public_key = Some(unicode(parser.value()?)?),
+        "head" => seen.audit.head = Some(unicode(parser.value()?)?),
+        "partial" => seen.audit.partial = true,
+        "open" => seen.audit.open = true,
+        "mixed" => seen.audit.mixed = true,
         "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
         "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
+        "all" => seen.all = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
         "origin" => seen.origin = true,
@@ -690,6 +768,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"audit") {
+        return audit(seen);
+    }
     if words.first() == Some(&"key") {
         return key(seen);
     }
@@ -698,6 +779,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     let client = ClientFlags {
         url: seen.url.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -738,8 +820,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
     let is_key = command == Some("key");
+    let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
+    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
+        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
@@ -759,6 +844,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.url.is_some() && !is_client,
         ),
         (
+            "ca-file",
+            "list, call, proxy and health",
+            seen.ca_file.is_some() && !is_client && !is_health,
+        ),
+        (
             "timeout",
             "list, call, proxy, health and the commands for a running gateway",
             seen.timeout.is_some() && !is_client && !is_health && !is_control,
@@ -771,10 +861,16 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config, secret list, key list and the commands for a running gateway",
-            seen.json && !is_control && !is_secret && !is_config,
+            "config, secret list, key list, audit and the commands for a running gateway",
+            seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        ("all", "pins approve", seen.all && !is_approval),
+        (
+            "public-key, --head, --partial, --open and --mixed",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is_audit,
+        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -791,6 +887,18 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     match misplaced.iter().find(|(_, _, wrong)| *wrong) {
         Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
         None => Ok(()),
+    }
+}
+
+fn audit(seen: &mut Seen) -> Result<Command, UsageError> {
+    let mut asked = std::mem::take(&mut seen.audit);
+    match seen.words.get(1).map(String::as_str) {
+        Some("verify") => {
+            asked.files = seen.words[2..].iter().map(PathBuf::from).collect();
+            asked.json = seen.json;
+            Ok(Command::Audit(asked))
+        }
+        _ => Err(UsageError("write onemcp audit verify [FILE ..]".into())),
     }
 }
 
@@ -869,6 +977,7 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     Ok(Command::Proxy(ProxyFlags {
         url,
+        ca_file: seen.ca_file.take(),
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
@@ -890,6 +999,7 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     Ok(Command::Health(HealthFlags {
         probe,
         socket: seen.socket.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     }))
 }
@@ -910,6 +1020,7 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
         ["disable", server] => Verb::Disable((*server).to_owned()),
         ["reload"] => Verb::Reload,
         ["drain"] => Verb::Drain,
+        ["pins", rest @ ..] => pins(rest, seen.all)?,
         [name @ ("logs" | "restart" | "enable" | "disable")] => {
             return Err(UsageError(format!("{name} needs the name of a server")));
         }
@@ -923,6 +1034,27 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
             timeout: seen.timeout.take(),
         },
     })
+}
+
+fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
+    let owned = |word: &&str| (*word).to_owned();
+    match (words, all) {
+        (["diff"], _) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["approve"], true) => Ok(Verb::PinsApprove {
+            server: None,
+            tools: Vec::new(),
+        }),
+        (["approve", server, tools @ ..], false) => Ok(Verb::PinsApprove {
+            server: Some(owned(server)),
+            tools: tools.iter().map(owned).collect(),
+        }),
+        _ => {
+            let what = "write onemcp pins diff [SERVER], pins approve SERVER [TOOL...], \
+                        or pins approve --all";
+            Err(UsageError(what.into()))
+        }
+    }
 }
 
 /// A word too many is not repeated: it may be the value.
@@ -1017,6 +1149,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["secret", ..] => Ok(Topic::Secret),
         ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }

@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS, PROXY_FLAGS,
-    SECRET_FLAGS, Topic,
+    AUDIT_FLAGS, CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS,
+    PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -24,6 +24,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
+       onemcp audit verify [FILE ..]   whether an audit log is as it was written
        onemcp help [COMMAND]           explain a command
 
        onemcp status [--watch]         how a running gateway and its servers are
@@ -33,6 +34,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp restart|enable|disable SERVER
        onemcp reload                   take what the files say now into force
        onemcp drain                    let calls finish, then end the gateway
+       onemcp pins diff|approve        tools that are not as they were pinned
 
 Flags may stand before or after the command; the last one wins. A switch takes
 --x, --x=true, --x=false and --no-x. A variable wins over a flag, a flag over
@@ -165,6 +167,9 @@ Usage: onemcp status [--watch] [flags]
        onemcp restart|enable|disable SERVER [flags]
        onemcp reload [flags]
        onemcp drain [flags]
+       onemcp pins diff [SERVER] [flags]
+       onemcp pins approve SERVER [TOOL...] [flags]
+       onemcp pins approve --all [flags]
 
 They speak to a running gateway on this machine over its control socket, as the
 user that it runs as. Which one: --socket, else the one of --port (or
@@ -182,12 +187,14 @@ line (logs: plain lines). NO_COLOR is respected.
   enable, disable  until the gateway ends, or the file says otherwise
   reload   returns when the files are in force, or says what is wrong with them
   drain    returns when the gateway has ended
+  pins     diff shows which tools are not as they were when they were pinned;
+           approve takes them as they are now
 
 Exit codes:
   0   done
   1   what was asked about is false: the gateway is unhealthy (status), a server
-      has failed, is disabled or waits for authorisation (wait), or there is no
-      such server
+      has failed, is disabled or waits for authorisation (wait), tools differ
+      (pins diff), or there is no such server
   64  the command line is wrong, or several gateways could be meant
   69  no gateway is running, or it has ended
   75  not in time
@@ -259,6 +266,21 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const AUDIT: &str = "\
+Usage: onemcp audit verify [FILE ..] [flags]
+
+Reads an audit log and says whether a line of it was changed, moved or taken
+away. FILE: all its files, the oldest first; without one, audit.log in the state
+directory and what was put aside of it. The secret is --audit-key-file, or
+audit.key in the state directory. What is wrong goes to stderr.
+
+Exit codes:
+  0   nothing is wrong
+  1   something is
+  64  the command line is wrong
+  78  a file or the key cannot be read
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -266,6 +288,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
+        Topic::Audit => format!("{AUDIT}\n{}", flags_text(AUDIT_FLAGS)),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),

@@ -163,8 +163,8 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
-    pub audit: AuditSettings,
     pub auth_server: AuthServerSettings,
+    pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -314,8 +314,8 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
-            audit: AuditSettings::default(),
             auth_server: AuthServerSettings::default(),
+            audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,
@@ -576,7 +576,6 @@ pub fn resolve(
         }
     }
     settings.name_things(problems);
-    check_tls(&settings.tls, problems);
     warn_foreign(flags, environment, problems);
     warn_unknown_variables(environment, problems);
     settings
@@ -690,20 +689,6 @@ fn checked(
         remedy,
     });
     None
-}
-
-/// What cannot be seen in one value alone.
-fn check_tls(tls: &TlsSettings, problems: &mut Vec<Problem>) {
-    if let Some((key, message, remedy)) = tls.flaw() {
-        problems.push(Problem {
-            severity: Severity::Error,
-            scope: Scope::Setting(key),
-            place: None,
-            key_path: format!("gateway.{key}"),
-            message: message.into(),
-            remedy: remedy.into(),
-        });
-    }
 }
 
 fn warn_foreign(flags: &Flags, environment: &Environment, problems: &mut Vec<Problem>) {

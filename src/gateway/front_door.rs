@@ -3,6 +3,7 @@
 //! in `auth::gate`.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::auth::{Auth, OauthPath};
@@ -18,8 +19,8 @@ use crate::http::{
     Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
     cors_headers,
 };
-use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped};
-use crate::journal::context::{self, Context};
+use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped, rejects};
+use crate::journal::context::{self, Context, Guard, Origin};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
 use crate::model::principal::Principal;
@@ -30,6 +31,8 @@ thread_local! {
     /// Who asks, from when the head of a request is judged until its body has come: both on the
     /// thread of its connection, with no other request between.
     static ADMITTED: Cell<Option<Arc<Principal>>> = const { Cell::new(None) };
+    /// The same for what the audit log tells of the request.
+    static ASKED: Cell<Option<Context>> = const { Cell::new(None) };
 }
 
 pub struct FrontDoor {
@@ -111,13 +114,30 @@ impl FrontDoor {
         match checked {
             Checked::Pass { cors } => Ok(cors.map_or(Readers::None, Readers::Origin)),
             Checked::BadHost => {
-                note_refused(Refused::Host, peer);
+                note_refused(Refused::Host, self.client(head, peer).address);
                 Err(refusal(403, "Forbidden host header"))
             }
             Checked::BadOrigin => {
-                note_refused(Refused::Origin, peer);
+                note_refused(Refused::Origin, self.client(head, peer).address);
                 Err(refusal(403, "Forbidden origin header"))
             }
+        }
+    }
+
+    /// With where it comes from.
+    fn asked(&self, head: &Head<'_>, peer: &Peer) -> Context {
+        let client = self.client(head, peer).address;
+        let is_direct = client == peer.address;
+        let port = if is_direct { peer.port } else { 0 };
+        let agent = head.header("User-Agent").unwrap_or_default();
+        let origin = Origin {
+            source: SocketAddr::new(client, port),
+            via: (!is_direct).then_some(peer.address),
+            user_agent: agent.to_owned(),
+        };
+        Context {
+            from: Some(Arc::new(origin)),
+            ..traced::work_on(head)
         }
     }
 
@@ -136,20 +156,20 @@ impl FrontDoor {
         let wanted = wanted_scopes(head.query);
         let who = auth.gate.check(head, &self.client(head, peer));
         let who = who.map_err(|denied| {
-            note_refused(Refused::Token, peer);
+            note_refused(Refused::Token, self.client(head, peer).address);
             auth.gate.refusal(&denied, &wanted.to_string(), head.path)
         })?;
         if !who
             .scopes
             .includes(&wanted.clone().narrowed_like(&who.scopes))
         {
-            note_refused(Refused::Scope, peer);
+            note_refused(Refused::Scope, self.client(head, peer).address);
             let wanted = wanted.to_string();
             note_insufficient(&who, &wanted);
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
         if let Some(wanted) = self.lacks_server(at, &who) {
-            note_refused(Refused::Scope, peer);
+            note_refused(Refused::Scope, self.client(head, peer).address);
             note_insufficient(&who, &wanted);
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
@@ -185,7 +205,7 @@ impl FrontDoor {
         match who {
             Some(Ok(who)) if !who.scopes.narrows() => Ok(()),
             other => {
-                note_refused(Refused::Metrics, peer);
+                note_refused(Refused::Metrics, self.client(head, peer).address);
                 Err(other.and_then(Result::err).unwrap_or(reply))
             }
         }
@@ -211,7 +231,7 @@ impl FrontDoor {
             (Some(auth), Some(whose), Method::Post) => match auth.gate.enter(whose) {
                 Ok(permit) => Some(permit),
                 Err(denied) => {
-                    note_refused(Refused::Pace, peer);
+                    note_refused(Refused::Pace, self.client(head, peer).address);
                     let reply = auth.gate.refusal(&denied, "", head.path);
                     return out.reply(&with_cors(reply, cors));
                 }
@@ -244,7 +264,10 @@ impl FrontDoor {
 
 impl Handler for FrontDoor {
     fn admit(&self, head: &Head<'_>, peer: &Peer) -> Admit {
-        match self.refuse(head, peer) {
+        let working = audit::is_on().then(|| context::enter(self.asked(head, peer)));
+        let refused = self.refuse(head, peer);
+        ASKED.set(working.and_then(Guard::leave));
+        match refused {
             Some(reply) => Admit::Answer(reply),
             None => Admit::Body {
                 max_bytes: match endpoints::find(head.path) {
@@ -257,9 +280,10 @@ impl Handler for FrontDoor {
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
         let whose = ADMITTED.take();
+        let asked = ASKED.take();
         let _working = context::enter(Context {
             who: whose.clone(),
-            ..traced::work_on(head)
+            ..asked.unwrap_or_else(|| traced::work_on(head))
         });
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, access)) = endpoints::find(head.path) else {
@@ -289,6 +313,9 @@ impl Handler for FrontDoor {
 
     fn refused(&self, peer: &Peer, status: u16, reason: &'static str) {
         events::http_refused(status);
+        if audit::is_on() {
+            note_unread(peer, status, reason);
+        }
         log::debug!(
             "request refused address={} status={status} reason={reason:?}",
             peer.address
@@ -329,8 +356,23 @@ fn takes_form(at: &OauthPath) -> bool {
     matches!(at, Token | Register | Revoke | Login | Consent)
 }
 
-fn note_refused(what: Refused, peer: &Peer) {
-    let whom = peer.address.to_string();
+/// What could not be read has no head that could say more.
+fn note_unread(peer: &Peer, status: u16, reason: &str) {
+    let from = Origin {
+        source: SocketAddr::new(peer.address, peer.port),
+        via: None,
+        user_agent: String::new(),
+    };
+    rejects::reject(Record {
+        from: Some(&from),
+        code: Some(i64::from(status)),
+        detail: reason,
+        ..Record::denied(Event::ParseReject, Reason::Framing)
+    });
+}
+
+fn note_refused(what: Refused, address: IpAddr) {
+    let whom = address.to_string();
     fact::note(Fact::Refused { what, whom });
 }
 

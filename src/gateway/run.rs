@@ -35,12 +35,14 @@ use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
+use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
+use crate::gateway::witnessed;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
@@ -111,6 +113,7 @@ pub(super) struct Core {
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
     pub(super) alerts: Arc<Alerts>,
+    pins: Arc<Pins>,
     /// How the configuration stands.
     configured: Arc<Configured>,
     wishes: Wishes,
@@ -158,6 +161,7 @@ impl Core {
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let pins = Arc::new(Pins::open(&config));
         let router = Router {
             hub: hub.clone(),
             fleet: fleet.clone(),
@@ -165,6 +169,7 @@ impl Core {
             events: received,
             auth: auth.clone(),
             orders: ordered,
+            pins: pins.clone(),
             began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
         };
@@ -183,6 +188,7 @@ impl Core {
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
             alerts,
+            pins,
             configured,
             wishes,
         })
@@ -199,13 +205,14 @@ impl Gateway {
         let listener = listener.transpose()?;
         let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
+        witnessed::started(&config, address);
         let core = Core::start(config, loader, auth.clone())?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -282,6 +289,8 @@ impl Gateway {
             started: SystemTime::now(),
             url: self.url(),
             fleet: self.core.fleet.clone(),
+            pins: self.core.pins.clone(),
+            events: self.core.events.clone(),
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
@@ -356,12 +365,18 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let settings = &config.settings;
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
-        Auth::open(settings, &process_environment(), &issuer)
-            .map_err(|why| format!("failed to {why}"))
+        Auth::open(
+            settings,
+            &process_environment(),
+            &issuer,
+            &config.auth_server,
+        )
+        .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
     opened.map_err(|why| StartError::Configuration(refused(why)))

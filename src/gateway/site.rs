@@ -177,7 +177,7 @@ mod tests {
             ),
         ] {
             let mut settings = Settings::default();
-            host.clone_into(&mut settings.host);
+            settings.host = host.to_owned();
             settings.external_url = (!external.is_empty()).then(|| external.to_owned());
             settings.tls.certificate = tls.then(|| "/cert".into());
             settings.tls.behind_proxy = proxy;

@@ -53,6 +53,8 @@ mod notices;
 #[cfg(test)]
 mod parking;
 #[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
