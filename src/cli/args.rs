@@ -136,6 +136,13 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    /// How tools differ from their pins; `None` asks for every server.
+    PinsDiff(Option<String>),
+    /// `None` approves all of every server, no tools approve all of one.
+    PinsApprove {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -359,6 +366,7 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
     ("json", "", "Objects also on a terminal"),
     ("watch", "", "status: go on and show what changes"),
+    ("all", "", "pins approve: every server"),
     (
         "follow",
         "",
@@ -424,13 +432,13 @@ pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
 
 /// The words of these commands.
 const CONTROL: &[&str] = &[
-    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
-    "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts",
+    "secret", "key", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -453,6 +461,7 @@ struct Seen {
     scopes: Option<String>,
     expires: Option<Duration>,
     json: bool,
+    all: bool,
     watch: bool,
     follow: bool,
     origin: bool,
@@ -539,6 +548,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
+        "all" => seen.all = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
         "origin" => seen.origin = true,
@@ -762,6 +772,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_key = command == Some("key");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
+    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
+        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
@@ -802,6 +814,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.json && !is_control && !is_secret && !is_config,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        ("all", "pins approve", seen.all && !is_approval),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -939,6 +952,7 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
         ["disable", server] => Verb::Disable((*server).to_owned()),
         ["reload"] => Verb::Reload,
         ["drain"] => Verb::Drain,
+        ["pins", rest @ ..] => pins(rest, seen.all)?,
         [name @ ("logs" | "restart" | "enable" | "disable")] => {
             return Err(UsageError(format!("{name} needs the name of a server")));
         }
@@ -952,6 +966,27 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
             timeout: seen.timeout.take(),
         },
     })
+}
+
+fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
+    let owned = |word: &&str| (*word).to_owned();
+    match (words, all) {
+        (["diff"], _) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["approve"], true) => Ok(Verb::PinsApprove {
+            server: None,
+            tools: Vec::new(),
+        }),
+        (["approve", server, tools @ ..], false) => Ok(Verb::PinsApprove {
+            server: Some(owned(server)),
+            tools: tools.iter().map(owned).collect(),
+        }),
+        _ => {
+            let what = "write onemcp pins diff [SERVER], pins approve SERVER [TOOL...], \
+                        or pins approve --all";
+            Err(UsageError(what.into()))
+        }
+    }
 }
 
 /// A word too many is not repeated: it may be the value.
