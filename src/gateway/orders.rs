@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
@@ -18,21 +18,21 @@ use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
+use crate::wire::json::string_value;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_CLIENT;
 
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     Status {},
     /// `status`, and what changes from then on.
     Watch {},
     Wait {
         server: Option<String>,
-        #[serde(rename = "timeoutMs")]
         timeout_ms: Option<u64>,
     },
     Logs {
         server: String,
-        #[serde(default)]
         follow: bool,
     },
     Restart {
@@ -84,8 +84,9 @@ impl Order {
     /// # Errors
     /// When it is not an order of ours.
     pub fn parse(line: &[u8]) -> Result<Order, Refused> {
-        serde_json::from_slice(line)
-            .map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
+        let order = std::str::from_utf8(line).map_err(|error| error.to_string());
+        let order = order.and_then(read);
+        order.map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
     }
 
     pub fn word(&self) -> &'static str {
@@ -137,6 +138,50 @@ impl Order {
                 | Order::Logs { .. }
                 | Order::Pins { .. }
         )
+    }
+}
+
+fn read(line: &str) -> Result<Order, String> {
+    let members = Members::parse(line, 0, FROM_CLIENT).map_err(|error| error.to_string())?;
+    let server = || match members.get("server").map(string_value) {
+        Some(Some(name)) => Ok(name.into_owned()),
+        _ => Err("\"server\" is no name".to_owned()),
+    };
+    let command = members.string("command").unwrap_or_default();
+    let (order, known): (Order, &[&str]) = match &*command {
+        "status" => (Order::Status {}, &[]),
+        "watch" => (Order::Watch {}, &[]),
+        "wait" => {
+            let timeout_ms = match members.get("timeoutMs") {
+                None | Some("null") => None,
+                Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
+            };
+            let server = match members.get("server") {
+                None | Some("null") => None,
+                Some(_) => Some(server()?),
+            };
+            (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
+        }
+        "logs" => {
+            let follow = match members.get("follow") {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(_) => return Err("\"follow\" is neither true nor false".into()),
+            };
+            let server = server()?;
+            (Order::Logs { server, follow }, &["server", "follow"])
+        }
+        "restart" => (Order::Restart { server: server()? }, &["server"]),
+        "enable" => (Order::Enable { server: server()? }, &["server"]),
+        "disable" => (Order::Disable { server: server()? }, &["server"]),
+        "reload" => (Order::Reload {}, &[]),
+        "drain" => (Order::Drain {}, &[]),
+        other => return Err(format!("unknown command {other:?}")),
+    };
+    let mut keys = members.iter().map(|(key, _)| key);
+    match keys.find(|key| *key != "command" && !known.contains(key)) {
+        Some(key) => Err(format!("unknown member {key:?}")),
+        None => Ok(order),
     }
 }
 
@@ -415,6 +460,9 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"status","command":"status"}"#,
+            r#"{"command":"wait","timeoutMs":"5"}"#,
+            r#"{"command":"logs","server":"a","follow":1}"#,
         ] {
             assert_eq!(order(text).unwrap_err().code, 64, "{text}");
         }

@@ -69,6 +69,7 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod scopes;
 mod secrets;
 #[cfg(test)]
 mod sse;
