@@ -1,6 +1,7 @@
 //! What can be asked on the control socket, and how each order is carried out. Long ones tell
 //! what happens meanwhile and look whether the client is still there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
-use crate::wire::json::string_value;
+use crate::wire::json::{elements, string_value};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
 
@@ -53,7 +54,6 @@ pub enum Order {
     /// `None`: of every server, and what was lost no longer matters.
     Approve {
         server: Option<String>,
-        #[serde(default)]
         tools: Vec<String>,
     },
 }
@@ -147,6 +147,10 @@ fn read(line: &str) -> Result<Order, String> {
         Some(Some(name)) => Ok(name.into_owned()),
         _ => Err("\"server\" is no name".to_owned()),
     };
+    let any_server = || match members.get("server") {
+        None | Some("null") => Ok(None),
+        Some(_) => server().map(Some),
+    };
     let command = members.string("command").unwrap_or_default();
     let (order, known): (Order, &[&str]) = match &*command {
         "status" => (Order::Status {}, &[]),
@@ -156,10 +160,7 @@ fn read(line: &str) -> Result<Order, String> {
                 None | Some("null") => None,
                 Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
             };
-            let server = match members.get("server") {
-                None | Some("null") => None,
-                Some(_) => Some(server()?),
-            };
+            let server = any_server()?;
             (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
         }
         "logs" => {
@@ -176,6 +177,19 @@ fn read(line: &str) -> Result<Order, String> {
         "disable" => (Order::Disable { server: server()? }, &["server"]),
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
+        "pins" => {
+            let server = any_server()?;
+            (Order::Pins { server }, &["server"])
+        }
+        "approve" => {
+            let tools = members.get("tools").unwrap_or("[]");
+            let tools = elements(tools, FROM_CLIENT).unwrap_or_default().into_iter();
+            let name = |raw| string_value(raw).map(Cow::into_owned);
+            let tools: Option<Vec<String>> = tools.map(name).collect();
+            let tools = tools.ok_or("\"tools\" are no names")?;
+            let server = any_server()?;
+            (Order::Approve { server, tools }, &["server", "tools"])
+        }
         other => return Err(format!("unknown command {other:?}")),
     };
     let mut keys = members.iter().map(|(key, _)| key);
@@ -453,6 +467,12 @@ mod tests {
         let logs = order(r#"{"command":"logs","server":"a"}"#).unwrap();
         assert!(!logs.stays() && !logs.steers());
         assert!(order(r#"{"command":"drain"}"#).unwrap().steers());
+        let pins = order(r#"{"command":"pins"}"#).unwrap();
+        assert!(!pins.steers() && pins.server().is_none());
+        let approve = order(r#"{"command":"approve","server":"a","tools":["t"]}"#).unwrap();
+        let server = Some("a".to_owned());
+        let tools = vec!["t".to_owned()];
+        assert!(approve.steers() && approve == Order::Approve { server, tools });
         for text in [
             "",
             "[]",
@@ -460,6 +480,8 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"approve","tools":[1]}"#,
+            r#"{"command":"approve","tools":"t","server":"a"}"#,
             r#"{"command":"status","command":"status"}"#,
             r#"{"command":"wait","timeoutMs":"5"}"#,
             r#"{"command":"logs","server":"a","follow":1}"#,
