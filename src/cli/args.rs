@@ -113,6 +113,8 @@ impl ImportFlags {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    /// Certificates that are trusted instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -163,6 +165,7 @@ pub struct ControlFlags {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyFlags {
     pub url: String,
+    pub ca_file: Option<PathBuf>,
     /// As given: `NAME:VALUE`, with variables in the value.
     pub headers: Vec<String>,
     pub timeout: Option<Duration>,
@@ -175,6 +178,7 @@ pub struct ProxyFlags {
 pub struct HealthFlags {
     pub probe: Probe,
     pub socket: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -279,6 +283,11 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "A running gateway; without it the servers of the file are started",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long in all (exit code 75); without it the time limits of \
@@ -295,6 +304,11 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
 /// Of `proxy`.
 pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
     (
         "header",
         "NAME:VALUE",
@@ -329,6 +343,11 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
         "PATH",
         "Its health socket; without it the one that belongs to --port, or else \
          HTTP to that port",
+    ),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust if that port speaks TLS; without it tls-cert itself",
     ),
     (
         "timeout",
@@ -431,6 +450,7 @@ struct Seen {
     words: Vec<String>,
     flags: Flags,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     timeout: Option<Duration>,
     args: Option<String>,
     headers: Vec<String>,
@@ -508,6 +528,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "help" => seen.help = true,
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
+        "ca-file" => seen.ca_file = Some(PathBuf::from(parser.value()?)),
         "args" => seen.args = Some(unicode(parser.value()?)?),
         "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
             let most = limits::PROXY_HEADERS;
@@ -708,6 +729,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     let client = ClientFlags {
         url: seen.url.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -769,6 +791,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "url",
             "list, call and proxy",
             seen.url.is_some() && !is_client,
+        ),
+        (
+            "ca-file",
+            "list, call, proxy and health",
+            seen.ca_file.is_some() && !is_client && !is_health,
         ),
         (
             "timeout",
@@ -882,6 +909,7 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     Ok(Command::Proxy(ProxyFlags {
         url,
+        ca_file: seen.ca_file.take(),
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
@@ -903,6 +931,7 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     Ok(Command::Health(HealthFlags {
         probe,
         socket: seen.socket.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     }))
 }

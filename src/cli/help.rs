@@ -22,7 +22,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
-       onemcp key create|revoke NAME   make keys for programs that call the gateway
+       onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 

@@ -147,7 +147,7 @@ fn read(line: &str) -> Result<Order, String> {
         Some(Some(name)) => Ok(name.into_owned()),
         _ => Err("\"server\" is no name".to_owned()),
     };
-    let any_server = || match members.get("server") {
+    let some_server = || match members.get("server") {
         None | Some("null") => Ok(None),
         Some(_) => server().map(Some),
     };
@@ -160,7 +160,7 @@ fn read(line: &str) -> Result<Order, String> {
                 None | Some("null") => None,
                 Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
             };
-            let server = any_server()?;
+            let server = some_server()?;
             (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
         }
         "logs" => {
@@ -178,16 +178,16 @@ fn read(line: &str) -> Result<Order, String> {
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
         "pins" => {
-            let server = any_server()?;
+            let server = some_server()?;
             (Order::Pins { server }, &["server"])
         }
         "approve" => {
-            let tools = members.get("tools").unwrap_or("[]");
-            let tools = elements(tools, FROM_CLIENT).unwrap_or_default().into_iter();
+            // Nothing that is not a list may pass for the empty one, which approves all.
+            let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
             let name = |raw| string_value(raw).map(Cow::into_owned);
-            let tools: Option<Vec<String>> = tools.map(name).collect();
-            let tools = tools.ok_or("\"tools\" are no names")?;
-            let server = any_server()?;
+            let tools = tools.and_then(|tools| tools.into_iter().map(name).collect());
+            let tools: Vec<String> = tools.ok_or("\"tools\" are no names")?;
+            let server = some_server()?;
             (Order::Approve { server, tools }, &["server", "tools"])
         }
         other => return Err(format!("unknown command {other:?}")),

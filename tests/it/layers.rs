@@ -86,6 +86,10 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Address => two("127.0.0.1:1", "127.0.0.1:2"),
         Kind::Word => two("prod", "test"),
         Kind::Filter | Kind::Preset => two("a", "b"),
+        Kind::Scopes => two("tag:a", "read tag:b"),
+        Kind::Text => two("a", "b"),
+        Kind::AuditSinks => two("stdout", "file,syslog"),
+        Kind::Tools => two("a/b", "a/*,b/c"),
         Kind::Separator => two("_a_", "_b_"),
         Kind::Hosts => two("a.example,b.example", "c.example"),
         Kind::Origins => two("http://a.example", "http://b.example"),
@@ -105,6 +109,8 @@ fn values(row: &Setting) -> [String; 2] {
         }
         Kind::Document => two("{}", "{ }"),
         Kind::Table(_) => match row.key {
+            "auth.issuers" => two("[]", "[{\"issuer\":\"https://a.example\"}]"),
+            "auth.clients" => two("[]", "[{\"id\":\"a\",\"redirectUris\":[]}]"),
             "secrets.providers" => two("[\"environment\"]", "[\"directories\"]"),
             _ => two("{\"sinks\":{}}", "{\"rules\":{}}"),
         },
