@@ -354,3 +354,7 @@ fn remark(
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
+
+#[cfg(test)]
+#[path = "pins_tests.rs"]
+mod tests;

@@ -43,7 +43,7 @@ fn names() -> Vec<String> {
         }
     }
     names.extend(["é", "e\u{301}", "\u{2067}c", "", " ", "c ", "C", "tool/c"].map(str::to_owned));
-    names.extend((60..80).map(|length| "c".repeat(length)));
+    names.extend((24..140).map(|length| "c".repeat(length)));
     let mut seen = BTreeSet::new();
     names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
     names.truncate(200);
