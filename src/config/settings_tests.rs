@@ -259,7 +259,6 @@ fn every_setting_can_come_from_everywhere() {
             "allowed-origins" => "http://x.y",
             "roots" => "file:///x",
             "environment" | "auth-untagged-tag" => "prod-eu",
-            "external-url" => "http://x.y",
             "audit-arguments" => "a/b",
             "health-listen" => "[::1]:9090",
             "async-notify-on-ready" | "auth" => "true",
