@@ -1,9 +1,10 @@
 //! onemcp: one endpoint for all MCP servers.
 //!
 //! Dependency order, outermost first; a module may use only modules to its right
-//! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > relay > upstream >
-//! journal > config > secrets > model > mcp > http > net > wire > base`.
+//! (`tests/it/tidy.rs` fails on a wrong arrow): `cli > gateway > front > auth > relay >
+//! upstream > journal > config > secrets > model > mcp > http > net > wire > base`.
 
+pub mod auth;
 pub mod base;
 pub mod cli;
 pub mod config;

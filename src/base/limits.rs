@@ -32,7 +32,11 @@ pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
 pub const HEALTH_BODY_BYTES: usize = 16 * MIB;
 /// Open connections of `--health-listen`.
 pub const HEALTH_LISTENER_CONNECTIONS: usize = 64;
-/// From the first byte of a head to its last.
+/// The files of certificate and key are looked at so often, if somebody comes.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
+/// Characters of the name of a client certificate.
+pub const SUBJECT_BYTES: usize = 512;
+/// From the first byte of a head to its last; a TLS handshake has as long.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// For a whole body, plus one second for each 64 KiB that is announced or received.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -109,9 +113,20 @@ pub const ID_BYTES: usize = 256;
 /// Messages in one batch (revision 2025-03-26 only).
 pub const BATCH_MESSAGES: usize = 64;
 
+// Scopes.
+
+/// In one token or request.
+pub const SCOPES: usize = 50;
+/// One tag in a scope.
+pub const SCOPE_TAG_BYTES: usize = 64;
+/// One scope of a tool.
+pub const SCOPE_BYTES: usize = 256;
+
 // Sessions and streams.
 
 pub const SESSIONS: usize = 4096;
+/// Sessions of one principal.
+pub const SESSIONS_PER_PRINCIPAL: usize = 32;
 /// Anonymous sessions of one address (loopback is exempt).
 pub const SESSIONS_PER_ADDRESS: usize = 256;
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -595,6 +610,22 @@ pub const VAULT_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// `onemcp secret`: how long it waits for its turn at the file, and between two tries.
 pub const SECRET_LOCK: Duration = Duration::from_secs(10);
 pub const SECRET_LOCK_RETRY: Duration = Duration::from_millis(10);
+
+// Pinned tools.
+
+/// Pins of all servers; beyond that, tools count as never seen.
+pub const PINS: usize = ENTRIES;
+/// A longer name is not pinned.
+pub const PIN_NAME_BYTES: usize = 1024;
+/// Of a longer definition only the hash is kept; the same for all of them together.
+pub const PIN_TEXT_BYTES: usize = 32 * KIB;
+pub const PIN_TEXTS_BYTES: usize = 16 * MIB;
+/// A larger file is no book of pins.
+pub const PINS_FILE_BYTES: u64 = 128 * MIB as u64;
+/// How long the router waits for another gateway that changes the same file.
+pub const PINS_LOCK: Duration = Duration::from_millis(500);
+/// `onemcp pins diff` compares lines each with each, up to so many pairs.
+pub const PINS_DIFF_CELLS: usize = 1_000_000;
 /// Symbolic links that are followed from the sealed file or its key to where the bytes are.
 pub const LINKS: usize = 40;
 /// Changed files are read when nothing changed for so long.
@@ -689,6 +720,42 @@ pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// Log lines that wait for one destination, and their bytes.
+/// The audit log: one line, and in it one name, one longer text, and arguments that were asked
+/// for, each with its escapes.
+pub const AUDIT_LINE_BYTES: usize = 16 * KIB;
+pub const AUDIT_NAME_BYTES: usize = 256;
+pub const AUDIT_AGENT_BYTES: usize = 128;
+pub const AUDIT_TEXT_BYTES: usize = 2 * KIB;
+pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
+/// Events that wait to be chained, and lines that wait for one sink.
+pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
+pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
+/// Events are taken so often while there are any; whoever tells one wakes nobody up.
+pub const AUDIT_TICK: Duration = Duration::from_millis(200);
+/// After so many ticks without an event the thread sleeps until the next one.
+pub const AUDIT_IDLE_TICKS: u32 = 10;
+pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;
+pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// What happened before is told again at the latest after so long, in its count.
+pub const AUDIT_REJECTS_EVERY: Duration = Duration::from_secs(10);
+/// Rejects of one kind that are told one by one within that time.
+pub const AUDIT_REJECTS: u64 = 20;
+/// Successes that have been told already.
+pub const AUDIT_SEEN: usize = 4096;
+/// A call that takes so long is told before it ends.
+pub const AUDIT_LONG_CALL: Duration = Duration::from_secs(10);
+pub const AUDIT_WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+pub const AUDIT_WEBHOOK_BYTES: usize = 256 * KIB;
+pub const AUDIT_RETRY_MOST: Duration = Duration::from_secs(30);
+/// The key must have so many bytes.
+pub const AUDIT_KEY_BYTES: usize = 32;
+/// Further than that no key is sought: a number could be made up.
+pub const AUDIT_STEPS: u64 = 1_000_000_000;
+/// What `onemcp audit verify` says of at most.
+pub const AUDIT_FINDINGS: usize = 20;
+pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;
+pub const AUDIT_FILES: usize = 10;
+
 pub const LOG_LINES: usize = 8192;
 pub const LOG_BYTES: usize = 2 * MIB;
 /// Of one line; what is longer is cut.
@@ -733,3 +800,128 @@ pub const OTLP_REST: Duration = Duration::from_secs(60);
 pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
+
+// Authorization server (`auth::server`, `auth::store`; RFC 6749 and the drafts of OAuth 2.1).
+
+/// Parameters of one query or form, bytes of one form, and of a registration.
+pub const FORM_FIELDS: usize = 64;
+pub const FORM_BYTES: usize = 16 * KIB;
+pub const REGISTRATION_BYTES: usize = 16 * KIB;
+/// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
+pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
+pub const OAUTH_SCOPE_BYTES: usize = 4 * KIB;
+pub const REDIRECT_URI_BYTES: usize = 2 * KIB;
+pub const REDIRECT_URIS: usize = 10;
+pub const CLIENT_NAME_BYTES: usize = 128;
+pub const CLIENT_ID_BYTES: usize = 2 * KIB;
+/// Clients of the configuration.
+pub const KNOWN_CLIENTS: usize = 100;
+/// An authorization code; RFC 6749 allows ten minutes, a program needs a second.
+pub const CODE_LIFE: Duration = Duration::from_secs(60);
+/// That a code was used is remembered for longer than any token that came of it could be used
+/// without the refresh token, whose family is ended with it.
+pub const CODES: usize = 4096;
+/// A refresh token, from the consent on: rotation does not lengthen it.
+pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const FAMILIES: usize = 10_000;
+pub const REFRESH_TOKENS: usize = 20_000;
+/// Registered clients that nobody has consented to yet, how long they are kept, and the others.
+pub const UNUSED_CLIENTS: usize = 1000;
+pub const UNUSED_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const USED_CLIENTS: usize = 10_000;
+pub const USED_CLIENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Registrations of one address in a minute.
+pub const REGISTRATIONS_PER_MINUTE: u32 = 10;
+/// A client's metadata document: bytes, time for all of it, fetches at once, documents kept and
+/// for how long at most and at least, and how long one that failed is not asked for again.
+pub const CLIENT_DOCUMENT_BYTES: usize = 64 * KIB;
+pub const CLIENT_DOCUMENT_TIME: Duration = Duration::from_secs(5);
+pub const CLIENT_DOCUMENT_FETCHES: usize = 4;
+pub const CLIENT_DOCUMENTS: usize = 256;
+pub const CLIENT_DOCUMENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const CLIENT_DOCUMENT_LEAST: Duration = Duration::from_secs(60);
+pub const CLIENT_DOCUMENT_FAILED: Duration = Duration::from_secs(30);
+/// Between two looks for what has expired in the store.
+pub const STORE_SWEEP: Duration = Duration::from_secs(60);
+/// Bytes of one value in the store.
+pub const STORE_VALUE_BYTES: usize = 32 * KIB;
+
+// Who may come in.
+
+/// Life of an access token of ours at most.
+pub const ACCESS_TOKEN_MINUTES: u64 = 24 * 60;
+/// Requests of one principal in a minute, and of one address in a window, at most.
+pub const PRINCIPAL_RATE_MOST: u64 = 10_000_000;
+/// A token that is longer is not looked at.
+pub const TOKEN_BYTES: usize = 8 * KIB;
+/// How far a clock of others may differ from ours.
+pub const TOKEN_LEEWAY_S: u64 = 60;
+/// A token issued further in the future than this is refused, whoever issued it.
+pub const TOKEN_FUTURE_S: u64 = 300;
+/// Verified tokens that are remembered, and for so long at most.
+pub const VERIFIED_TOKENS: usize = 4096;
+pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
+/// Trusted issuers, and keys of one of them.
+pub const ISSUERS: usize = 16;
+pub const JWKS_KEYS: usize = 64;
+/// Keys that are tried on a token that names none.
+pub const JWKS_TRIED: usize = 8;
+pub const JWKS_BYTES: usize = 256 * KIB;
+/// To fetch the keys of an issuer.
+pub const JWKS_FETCH: Duration = Duration::from_secs(5);
+/// Keys are fetched anew after this, whatever the issuer says, and not more often than that.
+pub const JWKS_FRESH: Duration = Duration::from_secs(60 * 60);
+pub const JWKS_FRESH_LEAST: Duration = Duration::from_secs(5 * 60);
+/// A key that is not known is asked for at most so often.
+pub const JWKS_RETRY: Duration = Duration::from_secs(30);
+/// An issuer that cannot be reached is believed by its old keys for so long.
+pub const JWKS_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Keys that sign or verify our own tokens.
+pub const SIGNING_KEYS: usize = 16;
+pub const SIGNING_FILE_BYTES: u64 = 64 * KIB as u64;
+/// Files of keys and revocations are looked at so often.
+pub const AUTH_LOOK: Duration = Duration::from_secs(1);
+/// API keys in their file, and its bytes.
+pub const API_KEYS: usize = 1000;
+pub const API_KEY_FILE_BYTES: u64 = 2 * MIB as u64;
+/// Revocations that are remembered; beyond that every older token ends.
+pub const REVOKED: usize = 50_000;
+pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
+/// Addresses, accounts or principals whose pace is counted at the same time.
+pub const PACED: usize = 16_384;
+/// Scopes that one authorization at a server is asked for.
+pub const OAUTH_SCOPES: usize = 64;
+pub const API_KEY_NAME_BYTES: usize = 64;
+/// Life of an API key, if it has an end.
+pub const API_KEY_HOURS: u64 = 100 * 365 * 24;
+/// Issuer, subject, client: each of them.
+pub const PRINCIPAL_BYTES: usize = 1024;
+/// Before this moment (2026-01-01) a clock is not set yet, and no token can be judged.
+pub const CLOCK_LEAST_S: u64 = 1_767_225_600;
+/// The last second of the year 9999: a token that is good for longer was not meant so.
+pub const TOKEN_END_MOST_S: u64 = 253_402_300_799;
+/// For documents that are the same for everybody.
+pub const METADATA_CACHE: &str = "public, max-age=300";
+/// Who has too much in work is told to come back after this.
+pub const STANDING_RETRY: Duration = Duration::from_secs(1);
+/// What a password's hash costs: as OWASP advises now, and what else is taken.
+pub const PASSWORD_ROUNDS: u32 = 600_000;
+pub const PASSWORD_ROUNDS_LEAST: u32 = 100_000;
+pub const PASSWORD_ROUNDS_MOST: u32 = 10_000_000;
+/// Of a password that is set, and what is read of one that is tried.
+pub const PASSWORD_CHARS_LEAST: usize = 12;
+pub const PASSWORD_BYTES: usize = KIB;
+/// People who sign in: how long an operator stays signed in, and how many browsers at once.
+pub const OPERATOR_SESSION: Duration = Duration::from_secs(30 * 60);
+pub const OPERATOR_SESSIONS: usize = 64;
+/// A page with a form, and a one-time code, are good for so long.
+pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
+/// Browsers that wait for a code at once, in all and of one address, and wrong codes of each.
+pub const LOGIN_REQUESTS: usize = 32;
+pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
+pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Consents within the life of a form.
+pub const CONSENTS: usize = 512;
+/// The body of a form of ours, and what is shown of a name that a client chose.
+pub const PAGE_FORM_BYTES: usize = 64 * KIB;
+pub const CLIENT_NAME_CHARS: usize = 80;

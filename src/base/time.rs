@@ -12,6 +12,12 @@ pub fn now_rfc3339() -> String {
     rfc3339(SystemTime::now())
 }
 
+/// Unix time in whole seconds; 0 before 1970.
+pub fn unix_s() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// A moment as [`now_rfc3339`] writes it.
 pub fn rfc3339(at: SystemTime) -> String {
     calendar::rfc3339(at).unwrap_or_else(|| NEVER.to_owned())

@@ -43,6 +43,7 @@ pub enum Command {
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    Key(KeyFlags),
     Alerts(AlertsVerb),
     Help(Topic),
     Version,
@@ -112,6 +113,8 @@ impl ImportFlags {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    /// Certificates that are trusted instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -133,6 +136,13 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    /// How tools differ from their pins; `None` asks for every server.
+    PinsDiff(Option<String>),
+    /// `None` approves all of every server, no tools approve all of one.
+    PinsApprove {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -155,6 +165,7 @@ pub struct ControlFlags {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyFlags {
     pub url: String,
+    pub ca_file: Option<PathBuf>,
     /// As given: `NAME:VALUE`, with variables in the value.
     pub headers: Vec<String>,
     pub timeout: Option<Duration>,
@@ -167,6 +178,7 @@ pub struct ProxyFlags {
 pub struct HealthFlags {
     pub probe: Probe,
     pub socket: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -200,6 +212,25 @@ pub enum SecretVerb {
     Key(Option<PathBuf>),
 }
 
+/// What is done with API keys.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyFlags {
+    pub verb: KeyVerb,
+    pub json: bool,
+    /// As given, separated by spaces.
+    pub scopes: Option<String>,
+    pub expires: Option<Duration>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyVerb {
+    /// A name for it.
+    Create(String),
+    List,
+    /// By its name or its id.
+    Revoke(String),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -222,6 +253,7 @@ pub enum Topic {
     Health,
     Control,
     Secret,
+    Key,
     Alerts,
 }
 
@@ -251,6 +283,11 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "A running gateway; without it the servers of the file are started",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long in all (exit code 75); without it the time limits of \
@@ -267,6 +304,11 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
 /// Of `proxy`.
 pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
     (
         "header",
         "NAME:VALUE",
@@ -303,6 +345,11 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
          HTTP to that port",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust if that port speaks TLS; without it tls-cert itself",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long (exit code 75; default 5000)",
@@ -319,6 +366,7 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
     ("json", "", "Objects also on a terminal"),
     ("watch", "", "status: go on and show what changes"),
+    ("all", "", "pins approve: every server"),
     (
         "follow",
         "",
@@ -340,6 +388,21 @@ pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
         "FILE",
         "rotate: let the key in this file open the sealed file, too",
     ),
+];
+
+/// Of `key`.
+pub const KEY_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "scopes",
+        "SCOPES",
+        "create: what it opens, such as \"tag:web read\" (tag:*: everything)",
+    ),
+    (
+        "expires",
+        "TIME",
+        "create: it is good for so long, such as 90d or 12h; without it for ever",
+    ),
+    ("json", "", "list: one JSON object per line"),
 ];
 
 /// Of the commands that begin with `config`.
@@ -369,13 +432,13 @@ pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
 
 /// The words of these commands.
 const CONTROL: &[&str] = &[
-    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
-    "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts",
+    "secret", "key", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -387,6 +450,7 @@ struct Seen {
     words: Vec<String>,
     flags: Flags,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     timeout: Option<Duration>,
     args: Option<String>,
     headers: Vec<String>,
@@ -394,7 +458,10 @@ struct Seen {
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
     new_key_file: Option<PathBuf>,
+    scopes: Option<String>,
+    expires: Option<Duration>,
     json: bool,
+    all: bool,
     watch: bool,
     follow: bool,
     origin: bool,
@@ -461,6 +528,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "help" => seen.help = true,
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
+        "ca-file" => seen.ca_file = Some(PathBuf::from(parser.value()?)),
         "args" => seen.args = Some(unicode(parser.value()?)?),
         "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
             let most = limits::PROXY_HEADERS;
@@ -474,10 +542,13 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
         "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
+        "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
+        "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
+        "all" => seen.all = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
         "origin" => seen.origin = true,
@@ -572,6 +643,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
         .chain(SECRET_FLAGS)
+        .chain(KEY_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
@@ -598,6 +670,23 @@ fn timeout(text: &str) -> Result<Duration, UsageError> {
         Some(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err(UsageError(
             "--timeout takes milliseconds, such as 30000, or a time such as 30s".into(),
+        )),
+    }
+}
+
+/// A number with `h` or `d`.
+fn life(text: &str) -> Result<Duration, UsageError> {
+    let hours = match text.strip_suffix('d') {
+        Some(days) => days
+            .parse::<u64>()
+            .ok()
+            .and_then(|days| days.checked_mul(24)),
+        None => text.strip_suffix('h').and_then(|hours| hours.parse().ok()),
+    };
+    match hours {
+        Some(hours @ 1..=limits::API_KEY_HOURS) => Ok(Duration::from_secs(hours * 3600)),
+        _ => Err(UsageError(
+            "--expires takes hours or days, such as 12h or 90d".into(),
         )),
     }
 }
@@ -632,11 +721,15 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"key") {
+        return key(seen);
+    }
     if let Some(&("config" | "validate")) = words.first() {
         return config(seen);
     }
     let client = ClientFlags {
         url: seen.url.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -675,9 +768,12 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
-    let is_secret = command == Some("secret");
+    let is_secret = matches!(command, Some("secret" | "key"));
+    let is_key = command == Some("key");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
+    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
+        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
@@ -697,6 +793,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.url.is_some() && !is_client,
         ),
         (
+            "ca-file",
+            "list, call, proxy and health",
+            seen.ca_file.is_some() && !is_client && !is_health,
+        ),
+        (
             "timeout",
             "list, call, proxy, health and the commands for a running gateway",
             seen.timeout.is_some() && !is_client && !is_health && !is_control,
@@ -709,16 +810,19 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config, secret list and the commands for a running gateway",
+            "config, secret list, key list and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        ("all", "pins approve", seen.all && !is_approval),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
+        ("scopes", "key create", seen.scopes.is_some() && !is_key),
+        ("expires", "key create", seen.expires.is_some() && !is_key),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
@@ -805,6 +909,7 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     Ok(Command::Proxy(ProxyFlags {
         url,
+        ca_file: seen.ca_file.take(),
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
@@ -826,6 +931,7 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     Ok(Command::Health(HealthFlags {
         probe,
         socket: seen.socket.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     }))
 }
@@ -846,6 +952,7 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
         ["disable", server] => Verb::Disable((*server).to_owned()),
         ["reload"] => Verb::Reload,
         ["drain"] => Verb::Drain,
+        ["pins", rest @ ..] => pins(rest, seen.all)?,
         [name @ ("logs" | "restart" | "enable" | "disable")] => {
             return Err(UsageError(format!("{name} needs the name of a server")));
         }
@@ -859,6 +966,27 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
             timeout: seen.timeout.take(),
         },
     })
+}
+
+fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
+    let owned = |word: &&str| (*word).to_owned();
+    match (words, all) {
+        (["diff"], _) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["approve"], true) => Ok(Verb::PinsApprove {
+            server: None,
+            tools: Vec::new(),
+        }),
+        (["approve", server, tools @ ..], false) => Ok(Verb::PinsApprove {
+            server: Some(owned(server)),
+            tools: tools.iter().map(owned).collect(),
+        }),
+        _ => {
+            let what = "write onemcp pins diff [SERVER], pins approve SERVER [TOOL...], \
+                        or pins approve --all";
+            Err(UsageError(what.into()))
+        }
+    }
 }
 
 /// A word too many is not repeated: it may be the value.
@@ -892,6 +1020,36 @@ fn secret(seen: &mut Seen) -> Result<Command, UsageError> {
     }))
 }
 
+fn key(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["create", name] => KeyVerb::Create((*name).to_owned()),
+        ["list"] => KeyVerb::List,
+        ["revoke", name] => KeyVerb::Revoke((*name).to_owned()),
+        _ => {
+            let what = "write onemcp key create NAME, list, or revoke NAME";
+            return Err(UsageError(what.into()));
+        }
+    };
+    let is_create = matches!(verb, KeyVerb::Create(_));
+    if is_create != seen.scopes.is_some() {
+        let what = match is_create {
+            true => "key create needs --scopes, such as --scopes \"tag:web read\"",
+            false => "--scopes belongs to key create",
+        };
+        return Err(UsageError(what.into()));
+    }
+    if seen.expires.is_some() && !is_create {
+        return Err(UsageError("--expires belongs to key create".into()));
+    }
+    Ok(Command::Key(KeyFlags {
+        verb,
+        json: seen.json,
+        scopes: seen.scopes.take(),
+        expires: seen.expires,
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -921,6 +1079,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
         ["secret", ..] => Ok(Topic::Secret),
+        ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

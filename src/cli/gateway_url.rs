@@ -86,7 +86,7 @@ pub fn encode_segment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{GatewayUrl, encode_segment};
-    use crate::relay::view::percent_decode;
+    use crate::wire::percent;
 
     #[test]
     fn endpoints() {
@@ -133,7 +133,7 @@ mod tests {
         for name in ["plain", "github.com/x/y", "Sequential Thinking", "é%", ".."] {
             let encoded = encode_segment(name);
             assert!(!encoded.contains(['/', ' ', '.']), "{encoded}");
-            assert_eq!(percent_decode(&encoded).as_deref(), Some(name));
+            assert_eq!(percent::decode(&encoded).as_deref(), Some(name));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS,
-    Topic,
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS, PROXY_FLAGS,
+    SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -22,6 +22,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
+       onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
@@ -32,6 +33,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp restart|enable|disable SERVER
        onemcp reload                   take what the files say now into force
        onemcp drain                    let calls finish, then end the gateway
+       onemcp pins diff|approve        tools that are not as they were pinned
 
 Flags may stand before or after the command; the last one wins. A switch takes
 --x, --x=true, --x=false and --no-x. A variable wins over a flag, a flag over
@@ -164,6 +166,9 @@ Usage: onemcp status [--watch] [flags]
        onemcp restart|enable|disable SERVER [flags]
        onemcp reload [flags]
        onemcp drain [flags]
+       onemcp pins diff [SERVER] [flags]
+       onemcp pins approve SERVER [TOOL...] [flags]
+       onemcp pins approve --all [flags]
 
 They speak to a running gateway on this machine over its control socket, as the
 user that it runs as. Which one: --socket, else the one of --port (or
@@ -181,12 +186,14 @@ line (logs: plain lines). NO_COLOR is respected.
   enable, disable  until the gateway ends, or the file says otherwise
   reload   returns when the files are in force, or says what is wrong with them
   drain    returns when the gateway has ended
+  pins     diff shows which tools are not as they were when they were pinned;
+           approve takes them as they are now
 
 Exit codes:
   0   done
   1   what was asked about is false: the gateway is unhealthy (status), a server
-      has failed, is disabled or waits for authorisation (wait), or there is no
-      such server
+      has failed, is disabled or waits for authorisation (wait), tools differ
+      (pins diff), or there is no such server
   64  the command line is wrong, or several gateways could be meant
   69  no gateway is running, or it has ended
   75  not in time
@@ -222,6 +229,25 @@ Exit codes:
   78  there is no key, it is another one, or the file cannot be used
 ";
 
+const KEY: &str = "\
+Usage: onemcp key create NAME --scopes SCOPES [--expires TIME] [flags]
+       onemcp key list [--json] [flags]
+       onemcp key revoke NAME [flags]
+
+API keys for programs that call a gateway with --enable-auth and cannot log in:
+they send one as \"Authorization: Bearer KEY\". The key is printed once, by
+create; the file keeps a hash of it, its name, its scopes and its end. A running
+gateway notices within a second. revoke takes the id of a key, too.
+
+The file is --auth-api-key-file, or api-keys.json in the state directory.
+
+Exit codes:
+  0   done
+  1   there is no such key, or there is one of that name already
+  64  the command line, the name or the scopes are wrong
+  78  the file cannot be used
+";
+
 const ALERTS: &str = "\
 Usage: onemcp alerts list [flags]
        onemcp alerts test [SINK] [flags]
@@ -250,6 +276,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
         Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
+        Topic::Key => format!("{KEY}\n{}", flags_text(KEY_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(

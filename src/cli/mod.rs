@@ -18,10 +18,12 @@ pub mod gateway_url;
 pub mod health;
 pub mod help;
 pub mod import;
+pub mod key;
 pub mod list;
 pub mod local;
 pub mod outcome;
 pub mod picture;
+pub mod pins;
 pub mod proxy;
 pub mod secret;
 pub mod serve;
@@ -73,6 +75,7 @@ fn run(invocation: Invocation) -> ExitCode {
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
+        Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {

@@ -8,8 +8,12 @@ use crate::base::{limits, ordered};
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
+use crate::config::oauth::{Mapping, OauthItem, forwarded, mapped, oauth_item};
 use crate::config::remote::{HeaderItem, header_items};
 use crate::config::server::Instances;
+use crate::model::pin::Pinning;
+use crate::model::scope::is_tag;
+use crate::model::visible_text::Invisible;
 
 /// Keys of a server entry that are carried out.
 pub const KEYS: &[&str] = &[
@@ -22,6 +26,9 @@ pub const KEYS: &[&str] = &[
     "headers",
     "caFile",
     "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
     "tags",
     "disabled",
     "timeout",
@@ -30,12 +37,15 @@ pub const KEYS: &[&str] = &[
     "disabledTools",
     "instructionOverride",
     "toolDescriptionOverrides",
+    "toolPins",
+    "stripInvisible",
     "inheritParentEnv",
     "envFilter",
     "instances",
     "maxInstances",
     "instanceIdleTimeout",
     "required",
+    "discoverable",
     "dependsOn",
     "restartOnExit",
     "maxRestarts",
@@ -49,14 +59,18 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
         "template",
         "server templates per client are not carried out",
     ),
-    (
-        "oauth",
-        "authorization at servers is not there yet; write a token in headers",
-    ),
 ];
 
 /// These belong to servers with a `url`, and these to servers with a `command`.
-const REMOTE_KEYS: &[&str] = &["url", "headers", "caFile", "proxy"];
+const REMOTE_KEYS: &[&str] = &[
+    "url",
+    "headers",
+    "caFile",
+    "proxy",
+    "oauth",
+    "forwardHeaders",
+    "headerMap",
+];
 const PROCESS_KEYS: &[&str] = &["args", "env", "cwd", "inheritParentEnv", "envFilter"];
 
 /// Keys that `serverDefaults` may hold.
@@ -107,7 +121,12 @@ pub struct Entry<'d> {
     pub headers: Option<Vec<HeaderItem<'d>>>,
     pub ca_file: Option<Written<'d>>,
     pub proxy: Option<Written<'d>>,
+    pub oauth: Option<OauthItem<'d>>,
+    /// Headers of clients that go to the server.
+    pub handed_on: Vec<Mapping>,
     pub tags: Vec<String>,
+    /// Tags that no scope can name.
+    pub odd_tags: Vec<Spot<'d>>,
     pub disabled: bool,
     pub timeout_ms: Option<u64>,
     pub connection_timeout_ms: Option<u64>,
@@ -115,12 +134,15 @@ pub struct Entry<'d> {
     pub disabled_tools: BTreeSet<String>,
     pub instruction_override: Option<String>,
     pub tool_description_overrides: BTreeMap<String, String>,
+    pub tool_pins: Option<Pinning>,
+    pub strip_invisible: Option<Invisible>,
     pub inherit_parent_env: Option<bool>,
     pub env_filter: Vec<String>,
     pub instances: Option<Instances>,
     pub max_instances: Option<u64>,
     pub instance_idle_timeout_ms: Option<u64>,
     pub required: bool,
+    pub discoverable: bool,
     pub depends_on: Vec<Written<'d>>,
     pub restart_on_exit: Option<bool>,
     pub max_restarts: Option<u64>,
@@ -175,7 +197,10 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "headers" => entry.headers = header_items(node, notes),
         "caFile" => entry.ca_file = written(node, notes),
         "proxy" => entry.proxy = written(node, notes),
-        "tags" => entry.tags = tags(node, notes),
+        "oauth" => entry.oauth = oauth_item(node, notes),
+        "forwardHeaders" => entry.handed_on.extend(forwarded(node, notes)),
+        "headerMap" => entry.handed_on.extend(mapped(node, notes)),
+        "tags" => (entry.tags, entry.odd_tags) = tags(node, notes),
         "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
         "timeout" => {
             let remedy = "it counts milliseconds; write connectionTimeout and requestTimeout";
@@ -194,6 +219,10 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "toolDescriptionOverrides" => {
             entry.tool_description_overrides = descriptions(node, notes);
         }
+        "toolPins" => entry.tool_pins = word(node, Pinning::parse, Pinning::WORDS, notes),
+        "stripInvisible" => {
+            entry.strip_invisible = word(node, Invisible::parse, Invisible::WORDS, notes);
+        }
         "inheritParentEnv" => entry.inherit_parent_env = node.switch(notes),
         "envFilter" => entry.env_filter = env_filter(node, notes),
         "instances" => entry.instances = instances(node, notes),
@@ -201,6 +230,7 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
             entry.max_instances = node.count(notes, 1, limits::INSTANCES_PER_SERVER as u64);
         }
         "instanceIdleTimeout" => entry.instance_idle_timeout_ms = millis(node, notes),
+        "discoverable" => entry.discoverable = node.switch(notes).unwrap_or(false),
         "required" => entry.required = node.switch(notes).unwrap_or(false),
         "dependsOn" => entry.depends_on = depends_on(node, notes),
         "restartOnExit" => entry.restart_on_exit = node.switch(notes),
@@ -226,7 +256,22 @@ fn read_other(member: &Member<'_>, notes: &mut Notes) {
         .warn(notes, "is known but not carried out", *instead);
 }
 
-fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
+/// One of `words`, as `parse` reads it.
+fn word<T>(
+    node: &Node<'_>,
+    parse: fn(&str) -> Option<T>,
+    words: &[&str],
+    notes: &mut Notes,
+) -> Option<T> {
+    let found = parse(node.text(notes)?);
+    if found.is_none() {
+        let remedy = format!("write one of {}", words.join(", "));
+        node.spot.error(notes, "is no known word", remedy);
+    }
+    found
+}
+
+pub fn written<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Written<'d>> {
     let text = node.text(notes)?;
     if text.trim().is_empty() {
         node.spot
@@ -313,14 +358,18 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
     Some(Env { is_object, items })
 }
 
-fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
-    let mut tags: Vec<String> = Vec::new();
+/// The tags, and where those stand that no scope can name.
+fn tags<'d>(node: &Node<'d>, notes: &mut Notes) -> (Vec<String>, Vec<Spot<'d>>) {
+    let (mut tags, mut odd): (Vec<String>, Vec<Spot>) = Default::default();
     for (word, spot) in node.words(notes).unwrap_or_default() {
         let tag = word.trim().to_lowercase();
         if tag.chars().count() > limits::TAG_CHARS {
             let remedy = format!("at most {} characters are allowed", limits::TAG_CHARS);
             spot.error(notes, "the tag is too long", remedy);
         } else if !tags.contains(&tag) {
+            if !is_tag(&tag) {
+                odd.push(spot);
+            }
             tags.push(tag);
         }
     }
@@ -333,7 +382,7 @@ fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
         );
         tags.truncate(limits::SERVER_TAGS);
     }
-    tags
+    (tags, odd)
 }
 
 /// Names of servers, each once; whether they exist is judged when all are known.

@@ -13,8 +13,6 @@ pub struct Foreign {
     pub missing: &'static str,
 }
 
-const AUTH: &str = "authentication arrives with a later release; until then every client \
-                    that reaches the port may use every server";
 const LAZY: &str = "lazy loading is not carried out; clients see the tools themselves";
 const SESSIONS: &str = "sessions are kept in memory, bounded and for 30 idle minutes";
 const INTERNAL: &str = "the gateway offers no tools of its own";
@@ -49,28 +47,8 @@ const fn switch(
 
 pub static FOREIGN: &[Foreign] = &[
     Foreign {
-        short: Some('u'),
-        ..value(
-            "external-url",
-            "it is not used yet; name public hosts in allowed-hosts",
-        )
-    },
-    Foreign {
         short: Some('p'),
         ..switch("pagination", &["true"], "lists are always paged")
-    },
-    switch("auth", &["false"], AUTH),
-    Foreign {
-        keys: &["auth.enabled"],
-        ..switch("enable-auth", &["false"], AUTH)
-    },
-    Foreign {
-        keys: &["auth.enableScopeValidation"],
-        ..switch(
-            "enable-scope-validation",
-            &["true"],
-            "scopes arrive with authentication",
-        )
     },
     Foreign {
         keys: &["auth.enableEnhancedSecurity"],
@@ -80,19 +58,7 @@ pub static FOREIGN: &[Foreign] = &[
             "the checks are always on",
         )
     },
-    Foreign {
-        keys: &["auth.sessionTtl"],
-        ..value("session-ttl", SESSIONS)
-    },
     value("session-storage-path", SESSIONS),
-    Foreign {
-        keys: &["auth.rateLimitWindow"],
-        ..value("rate-limit-window", AUTH)
-    },
-    Foreign {
-        keys: &["auth.rateLimitMax"],
-        ..value("rate-limit-max", AUTH)
-    },
     Foreign {
         keys: &["templateContext"],
         ..value("template-context-trust", TEMPLATES)

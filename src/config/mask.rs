@@ -233,7 +233,9 @@ fn role_in_entry(path: &[&str]) -> Role {
             | "envFilter"
             | "disabledTools"
             | "instructionOverride"
-            | "toolDescriptionOverrides",
+            | "toolDescriptionOverrides"
+            | "toolPins"
+            | "stripInvisible",
             ..,
         ] => Role::Open,
         _ => Role::Word,

@@ -176,7 +176,10 @@ fn metadata(old: &ServerConfig, new: &ServerConfig) -> Vec<&'static str> {
             old.instruction_override != new.instruction_override,
         ),
         ("toolDescriptionOverrides", overrides),
+        ("toolPins", old.tool_pins != new.tool_pins),
+        ("stripInvisible", old.strip_invisible != new.strip_invisible),
         ("required", old.required != new.required),
+        ("discoverable", old.discoverable != new.discoverable),
     ])
 }
 

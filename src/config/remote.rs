@@ -9,6 +9,7 @@ use crate::base::secret::{Secret, is_secret_name};
 use crate::base::{limits, mask};
 use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
+use crate::config::oauth::{Mapping, OauthSpec, oauth};
 use crate::config::server::Surroundings;
 use crate::net::proxy::ProxyChoice;
 use crate::net::url::Url;
@@ -44,6 +45,10 @@ pub struct RemoteSpec {
     /// Certificates (PEM) to trust instead of the usual ones.
     pub ca_file: Option<PathBuf>,
     pub proxy: ProxyChoice,
+    /// Without it: a login as the server describes it.
+    pub oauth: Option<OauthSpec>,
+    /// Headers of clients that go to the server.
+    pub handed_on: Vec<Mapping>,
 }
 
 impl fmt::Debug for RemoteSpec {
@@ -57,6 +62,8 @@ impl fmt::Debug for RemoteSpec {
             .field("headers", &names)
             .field("ca_file", &self.ca_file)
             .field("proxy", &self.proxy)
+            .field("oauth", &self.oauth)
+            .field("handed_on", &self.handed_on)
             .finish()
     }
 }
@@ -88,6 +95,11 @@ const OURS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+
+/// In lower case.
+pub fn is_ours(name: &str) -> bool {
+    OURS.contains(&name)
+}
 
 /// The headers of an entry or of the defaults; what cannot be sent is noted and left out.
 pub fn header_items<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Vec<HeaderItem<'d>>> {
@@ -126,7 +138,7 @@ pub fn header_items<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Vec<Header
 }
 
 /// RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
+pub fn is_token(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(fits)
 }
@@ -161,12 +173,17 @@ pub fn remote<'d>(
         None => ProxyChoice::None,
         Some(word) => proxy(&expand(word, true, notes), &word.spot, notes),
     };
+    let item = entry.oauth.as_ref().or(around.defaults.oauth.as_ref());
+    let expand_private = |word: &Written<'d>, notes: &mut Notes| expand(word, true, notes);
+    let oauth = item.map(|item| oauth(item, &expand_private, notes));
     Some(RemoteSpec {
         kind,
         url: address?,
         headers,
         ca_file,
         proxy,
+        oauth,
+        handed_on: entry.handed_on.clone(),
     })
 }
 

@@ -215,8 +215,24 @@ fn what_has_no_effect_is_a_warning() {
         "a.url: has no effect on a server with a command",
     );
     check(
-        r#"{"url": "http://h", "oauth": {}}"#,
-        "a.oauth: is known but not carried out",
+        r#"{"url": "http://h", "oauth": {"clientID": "x"}}"#,
+        "a.oauth.clientID: unknown key",
+    );
+    check(
+        r#"{"url": "http://h", "oauth": {"grant": "password"}}"#,
+        "write authorization_code or client_credentials",
+    );
+    check(
+        r#"{"url": "http://h", "oauth": {"scopes": ["a b"]}}"#,
+        "is no scope",
+    );
+    check(
+        r#"{"url": "http://h", "forwardHeaders": ["Authorization"]}"#,
+        "never handed on",
+    );
+    check(
+        r#"{"url": "http://h", "headerMap": {"X-User": "Cookie"}}"#,
+        "never handed on",
     );
     for name in [
         "Host",

@@ -115,7 +115,7 @@ fn key_file(settings: &Settings) -> Option<PathBuf> {
 
 /// A relative path begins at the folder of the file that says it, as those of providers do; one
 /// of a flag or a variable where the gateway was started.
-fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
+pub fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
     let said_in = match settings.origin(key) {
         Origin::File(place) => Path::new(&place.file).parent(),
         _ => None,
@@ -126,7 +126,7 @@ fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
 }
 
 /// The first that is known, whether it is there or not: what is written must be found again.
-fn state_folder(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
+pub fn state_folder(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
     let variable = |name: &str| environment.get(name).filter(|text| !text.is_empty());
     let first = |text: &String| PathBuf::from(text.split(':').next().unwrap_or_default());
     settings

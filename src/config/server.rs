@@ -14,9 +14,12 @@ use crate::config::document::{Member, Notes, Spot};
 use crate::config::entry::{Entry, Env, EnvItem, Written, read};
 use crate::config::expand::{Expanded, Wanted, expand};
 use crate::config::lookups::Lookups;
+use crate::config::oauth::OauthItem;
 use crate::config::problem::{Problem, Scope};
 use crate::config::remote::{RemoteKind, RemoteSpec, remote};
 use crate::model::backoff::RestartPolicy;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -34,6 +37,9 @@ pub struct ServerConfig {
     /// Replaces the server's own instructions; empty suppresses them.
     pub instruction_override: Option<String>,
     pub tool_description_overrides: BTreeMap<String, String>,
+    /// `None`: as the gateway says.
+    pub tool_pins: Option<Pinning>,
+    pub strip_invisible: Option<Invisible>,
     pub instances: Instances,
     /// Instances beside the shared one.
     pub max_instances: usize,
@@ -41,6 +47,8 @@ pub struct ServerConfig {
     pub instance_idle: Duration,
     /// The gateway is not ready without it.
     pub required: bool,
+    /// Clients whose tokens do not reach it may know that it is there, and how it is reached.
+    pub discoverable: bool,
     /// Names of servers that start before it.
     pub depends_on: Vec<String>,
     pub restart: RestartPolicy,
@@ -64,10 +72,13 @@ impl ServerConfig {
             disabled_tools: BTreeSet::new(),
             instruction_override: None,
             tool_description_overrides: BTreeMap::new(),
+            tool_pins: None,
+            strip_invisible: None,
             instances: Instances::Shared,
             max_instances: limits::INSTANCES_PER_POOL,
             instance_idle: limits::INSTANCE_IDLE,
             required: false,
+            discoverable: false,
             depends_on: Vec::new(),
             restart: RestartPolicy::default(),
             secrets: BTreeSet::new(),
@@ -150,6 +161,8 @@ pub struct Surroundings<'s, 'd> {
     pub lookups: &'s Lookups<'s>,
     /// False when every text means itself.
     pub expands: bool,
+    /// Tags are scopes: with authentication.
+    pub has_scopes: bool,
     /// The folder of the configuration file; relative `cwd` start there.
     pub folder: &'s Path,
 }
@@ -174,6 +187,10 @@ pub fn read_server<'d>(
         return None;
     }
     let entry = read(&member.node, &mut notes);
+    for spot in entry.odd_tags.iter().filter(|_| around.has_scopes) {
+        let remedy = "use at most 64 of A-Z, a-z, 0-9, _ and -; until then only tag:* opens by it";
+        spot.warn(&mut notes, "the tag cannot be named by a scope", remedy);
+    }
     let means = means(&entry, member, around, &mut notes);
     if entry.disabled {
         notes.soften();
@@ -228,7 +245,11 @@ fn assemble(
         defaults.request_timeout_ms,
         limits::CALL_DEADLINE,
     );
-    let instances = entry.instances.unwrap_or_default();
+    let instances = match principals_differ(&entry, defaults) {
+        // Who differs at the server stands alone there.
+        true => Instances::Principal,
+        false => entry.instances.unwrap_or_default(),
+    };
     let most = match instances {
         Instances::Session => limits::INSTANCES_PER_SERVER,
         _ => limits::INSTANCES_PER_POOL,
@@ -257,15 +278,24 @@ fn assemble(
         disabled_tools: entry.disabled_tools,
         instruction_override: entry.instruction_override,
         tool_description_overrides: entry.tool_description_overrides,
+        tool_pins: entry.tool_pins,
+        strip_invisible: entry.strip_invisible,
         instances,
         max_instances,
         instance_idle,
         required: entry.required,
+        discoverable: entry.discoverable,
         depends_on: entry.depends_on.iter().map(|one| one.text.into()).collect(),
         restart,
         secrets: BTreeSet::new(),
         is_lacking: false,
     }
+}
+
+/// Whether each principal is somebody else at the server.
+fn principals_differ(entry: &Entry<'_>, defaults: &Entry<'_>) -> bool {
+    let item = entry.oauth.as_ref().or(defaults.oauth.as_ref());
+    entry.url.is_some() && item.is_some_and(OauthItem::is_per_principal)
 }
 
 /// A delay of nothing would make a server that cannot start busy all the time.

@@ -15,15 +15,22 @@ use crate::base::limits;
 use crate::base::ordered;
 use crate::base::sorted::SortedMap;
 use crate::config::Environment;
+use crate::config::audit::AuditSettings;
+use crate::config::auth::AuthSettings;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 pub use crate::config::table::{SETTINGS, Setting};
+use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
+use crate::model::password::PasswordHash;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::secrets::key;
@@ -101,8 +108,20 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub allow_unauthenticated: bool,
+    /// Who may come in.
+    pub auth: AuthSettings,
+    pub tls: TlsSettings,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
+    /// Of the operator, who lets clients in.
+    pub operator_password: Option<PasswordHash>,
+    /// Whether a code from the log lets the operator in, too.
+    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
+    /// For servers whose entries do not say.
+    pub tool_pins: Pinning,
+    pub strip_invisible: Invisible,
     pub page_size: usize,
     pub health_info_level: HealthInfoLevel,
     pub health_listen: Option<SocketAddr>,
@@ -144,6 +163,8 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
+    pub audit: AuditSettings,
+    pub auth_server: AuthServerSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -254,9 +275,16 @@ impl Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
+            auth: AuthSettings::default(),
+            tls: TlsSettings::default(),
+            external_url: None,
+            operator_password: None,
+            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
+            tool_pins: Pinning::default(),
+            strip_invisible: Invisible::default(),
             page_size: limits::PAGE_ENTRIES,
             health_info_level: HealthInfoLevel::Auto,
             health_listen: None,
@@ -286,6 +314,8 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
+            audit: AuditSettings::default(),
+            auth_server: AuthServerSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

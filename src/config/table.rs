@@ -7,6 +7,8 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::config::alerts;
+use crate::config::auth;
+use crate::config::auth_server::{self, Registration};
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -14,6 +16,9 @@ use crate::config::settings::{
 use crate::config::value::{Kind, Value};
 use crate::model::filter::TagExpression;
 use crate::model::naming::Prefix;
+use crate::model::password::PasswordHash;
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
 
 /// One row of the table.
@@ -273,6 +278,250 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        aliases: &["features.auth"],
+        security: true,
+        help: "Let only clients in that show a token; see docs/auth.md",
+        ..row(
+            "auth.enabled",
+            "ONE_MCP_ENABLE_AUTH",
+            "enable-auth",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Another name for enable-auth; either of them is enough",
+        ..row(
+            "auth.on",
+            "ONE_MCP_AUTH",
+            "auth",
+            Kind::Switch,
+            None,
+            |to, value| to.auth.enabled |= value.on(),
+        )
+    },
+    Setting {
+        aliases: &["auth.enableScopeValidation", "features.scopeValidation"],
+        security: true,
+        help: "A token reaches only what its scopes name; false lets each reach everything",
+        ..row(
+            "auth.scopeValidation",
+            "ONE_MCP_ENABLE_SCOPE_VALIDATION",
+            "enable-scope-validation",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.auth.scope_validation = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Whose JWTs are taken besides our own, see docs/auth.md",
+        ..row(
+            "auth.issuers",
+            "ONE_MCP_AUTH_ISSUERS",
+            "auth-issuers",
+            Kind::Table(auth::check_issuers),
+            None,
+            |to, value| to.auth.issuers = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Scopes that are named to who asks for none, such as \"tag:web tag:docs\"",
+        ..row(
+            "auth.baselineScopes",
+            "ONE_MCP_AUTH_BASELINE_SCOPES",
+            "auth-baseline-scopes",
+            Kind::Scopes,
+            None,
+            |to, value| to.auth.baseline_scopes = value.text().to_owned(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Servers without tags count as tagged so; without it they need tag:*",
+        ..row(
+            "auth.untaggedTag",
+            "ONE_MCP_AUTH_UNTAGGED_TAG",
+            "auth-untagged-tag",
+            Kind::Word,
+            None,
+            |to, value| to.auth.untagged_tag = Some(value.text().to_ascii_lowercase()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The keys that sign our tokens: a file, or a folder of files by name",
+        ..row(
+            "auth.keys",
+            "ONE_MCP_AUTH_KEYS",
+            "auth-keys",
+            Kind::Path,
+            None,
+            |to, value| to.auth.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of onemcp key, when it is not in the state directory",
+        ..row(
+            "auth.apiKeyFile",
+            "ONE_MCP_AUTH_API_KEY_FILE",
+            "auth-api-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.auth.api_key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes that an access token of ours is good for",
+        ..row(
+            "auth.sessionTtl",
+            "ONE_MCP_SESSION_TTL",
+            "session-ttl",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("60"),
+            |to, value| to.auth.session_ttl_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests that one principal may make in a minute; 0 is any number",
+        ..row(
+            "auth.rateLimit",
+            "ONE_MCP_AUTH_RATE_LIMIT",
+            "auth-rate-limit",
+            Kind::Number(0, limits::PRINCIPAL_RATE_MOST),
+            Some("12000"),
+            |to, value| to.auth.rate_per_minute = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one principal that may be in work at the same time; 0 is any number",
+        ..row(
+            "auth.concurrency",
+            "ONE_MCP_AUTH_CONCURRENCY",
+            "auth-concurrency",
+            Kind::Number(0, limits::CONNECTIONS as u64),
+            Some("256"),
+            |to, value| to.auth.concurrency = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Minutes over which rate-limit-max counts",
+        ..row(
+            "auth.rateLimitWindow",
+            "ONE_MCP_RATE_LIMIT_WINDOW",
+            "rate-limit-window",
+            Kind::Number(1, limits::ACCESS_TOKEN_MINUTES),
+            Some("15"),
+            |to, value| to.auth.window_minutes = value.number(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Requests of one address at the OAuth endpoints within rate-limit-window",
+        ..row(
+            "auth.rateLimitMax",
+            "ONE_MCP_RATE_LIMIT_MAX",
+            "rate-limit-max",
+            Kind::Number(1, limits::PRINCIPAL_RATE_MOST),
+            Some("100"),
+            |to, value| to.auth.window_requests = value.number(),
+        )
+    },
+    Setting {
+        short: Some('u'),
+        security: true,
+        help: "The URL that clients use, such as https://mcp.example.com; see docs/tls.md",
+        ..row(
+            "externalUrl",
+            "ONE_MCP_EXTERNAL_URL",
+            "external-url",
+            Kind::Site,
+            None,
+            |to, value| to.external_url = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Speak TLS with this certificate and its chain (PEM)",
+        ..row(
+            "tls.certificate",
+            "ONE_MCP_TLS_CERT",
+            "tls-cert",
+            Kind::Path,
+            None,
+            |to, value| to.tls.certificate = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The private key of tls-cert (PEM)",
+        ..row(
+            "tls.key",
+            "ONE_MCP_TLS_KEY",
+            "tls-key",
+            Kind::Path,
+            None,
+            |to, value| to.tls.key = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Let only clients in whose certificate is of one of these authorities (PEM)",
+        ..row(
+            "tls.clientCa",
+            "ONE_MCP_TLS_CLIENT_CA",
+            "tls-client-ca",
+            Kind::Path,
+            None,
+            |to, value| to.tls.client_ca = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "A proxy in front of the listener speaks TLS with the clients",
+        ..row(
+            "behindTlsProxy",
+            "ONE_MCP_BEHIND_TLS_PROXY",
+            "behind-tls-proxy",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.tls.behind_proxy = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
+        ..row(
+            "auth.operatorPassword",
+            "ONE_MCP_AUTH_OPERATOR_PASSWORD",
+            "auth-operator-password",
+            Kind::PasswordHash,
+            None,
+            |to, value| to.operator_password = PasswordHash::parse(value.text()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Let the operator in by a one-time code, too, which is written to the log",
+        ..row(
+            "auth.loginCode",
+            "ONE_MCP_AUTH_LOGIN_CODE",
+            "auth-login-code",
+            Kind::Switch,
+            Some("true"),
+            |to, value| to.login_code = value.on(),
+        )
+    },
+    Setting {
         help: "Longest request body",
         ..row(
             "maxBodyBytes",
@@ -323,6 +572,30 @@ pub static SETTINGS: &[Setting] = &[
             ),
             Some("64"),
             |to, value| to.naming_parts.max_length = value.size(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Tools that changed since they were first seen: pass, be told of, or be held back",
+        ..row(
+            "toolPins",
+            "ONE_MCP_TOOL_PINS",
+            "tool-pins",
+            Kind::Choice(Pinning::WORDS),
+            Some("off"),
+            |to, value| to.tool_pins = Pinning::parse(value.text()).unwrap_or_default(),
+        )
+    },
+    Setting {
+        reloadable: true,
+        help: "Invisible characters in what servers offer: pass, be told of, or be taken out",
+        ..row(
+            "stripInvisible",
+            "ONE_MCP_STRIP_INVISIBLE",
+            "strip-invisible",
+            Kind::Choice(Invisible::WORDS),
+            Some("flag"),
+            |to, value| to.strip_invisible = Invisible::parse(value.text()).unwrap_or_default(),
         )
     },
     Setting {
@@ -805,6 +1078,86 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "Whether the gateway gives out tokens itself, after people have consented",
+        ..row(
+            "auth.server",
+            "ONE_MCP_AUTH_SERVER",
+            "auth-server",
+            Kind::Choice(&["on", "off"]),
+            Some("on"),
+            |to, value| to.auth_server.enabled = value.text() == "on",
+        )
+    },
+    Setting {
+        security: true,
+        help: "Who may register a client; open on a loopback address, else off",
+        ..row(
+            "auth.registration",
+            "ONE_MCP_AUTH_REGISTRATION",
+            "auth-registration",
+            Kind::Choice(&["off", "token", "open"]),
+            None,
+            |to, value| {
+                to.auth_server.registration = Some(match value.text() {
+                    "open" => Registration::Open,
+                    "token" => Registration::Token,
+                    _ => Registration::Off,
+                });
+            },
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "What a program shows to register a client; may be ${SECRET:name}",
+        ..row(
+            "auth.registrationToken",
+            "ONE_MCP_AUTH_REGISTRATION_TOKEN",
+            "auth-registration-token",
+            Kind::Text,
+            None,
+            |to, value| to.auth_server.registration_token = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Clients that are known beforehand, people's and machines'",
+        ..row(
+            "auth.clients",
+            "ONE_MCP_AUTH_CLIENTS",
+            "auth-clients",
+            Kind::Table(auth_server::check),
+            None,
+            |to, value| to.auth_server.clients = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Hosts whose documents may describe clients (client_id is an https URL); * is any",
+        ..row(
+            "auth.clientMetadata",
+            "ONE_MCP_AUTH_CLIENT_METADATA",
+            "auth-client-metadata",
+            Kind::Hosts,
+            None,
+            |to, value| to.auth_server.client_metadata = value.list(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Refuse clients that do not say which resource a token is for",
+        ..row(
+            "auth.requireResource",
+            "ONE_MCP_AUTH_REQUIRE_RESOURCE",
+            "auth-require-resource",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.auth_server.require_resource = value.on(),
+        )
+    },
+    Setting {
+        security: true,
         help: "Where ${SECRET:name} is looked for, in this order; see docs/secrets.md",
         ..row(
             "secrets.providers",
@@ -897,6 +1250,127 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Switch,
             Some("true"),
             |to, value| to.enable_sse = value.on(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the audit log goes: auto, off, or some of stdout, file, syslog, webhook",
+        ..row(
+            "audit.sinks",
+            "ONE_MCP_AUDIT_SINKS",
+            "audit-sinks",
+            Kind::AuditSinks,
+            Some("auto"),
+            |to, value| to.audit.sinks = value.list(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The file of the audit log; audit.log in the state directory without it",
+        ..row(
+            "audit.file",
+            "ONE_MCP_AUDIT_FILE",
+            "audit-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "An audit file of this size is put aside and begun anew",
+        ..row(
+            "audit.maxSize",
+            "ONE_MCP_AUDIT_MAX_SIZE",
+            "audit-max-size",
+            Kind::Size(limits::LOG_FILE_BYTES_LEAST, limits::LOG_FILE_BYTES_MOST),
+            Some("100m"),
+            |to, value| to.audit.max_bytes = value.number(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Audit files put aside that are kept",
+        ..row(
+            "audit.maxFiles",
+            "ONE_MCP_AUDIT_MAX_FILES",
+            "audit-max-files",
+            Kind::Number(1, limits::LOG_FILES_MOST as u64),
+            Some("10"),
+            |to, value| to.audit.max_files = value.size(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "The secret that chains and signs the audit log; made in the state directory without it",
+        ..row(
+            "audit.keyFile",
+            "ONE_MCP_AUDIT_KEY_FILE",
+            "audit-key-file",
+            Kind::Path,
+            None,
+            |to, value| to.audit.key_file = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "While the audit log cannot be written: drop and count its lines, or block new requests",
+        ..row(
+            "audit.onFailure",
+            "ONE_MCP_AUDIT_ON_FAILURE",
+            "audit-on-failure",
+            Kind::Choice(&["drop", "block"]),
+            Some("drop"),
+            |to, value| to.audit.blocks = value.text() == "block",
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink syslog sends to: the path of a socket, or udp://HOST:PORT",
+        ..row(
+            "audit.syslog",
+            "ONE_MCP_AUDIT_SYSLOG",
+            "audit-syslog",
+            Kind::Path,
+            Some("/dev/log"),
+            |to, value| value.text().clone_into(&mut to.audit.syslog),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where the sink webhook posts lines to",
+        ..row(
+            "audit.webhook",
+            "ONE_MCP_AUDIT_WEBHOOK",
+            "audit-webhook",
+            Kind::Url,
+            None,
+            |to, value| to.audit.webhook = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Headers of these requests; ${SECRET:name} is filled in",
+        ..row(
+            "audit.webhookHeaders",
+            "ONE_MCP_AUDIT_WEBHOOK_HEADERS",
+            "audit-webhook-headers",
+            Kind::Headers,
+            None,
+            |to, value| to.audit.webhook_headers = value.pairs(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Tools whose arguments are told in full, secrets masked: SERVER/TOOL or SERVER/*",
+        ..row(
+            "audit.arguments",
+            "ONE_MCP_AUDIT_ARGUMENTS",
+            "audit-arguments",
+            Kind::Tools,
+            None,
+            |to, value| to.audit.arguments = value.list(),
         )
     },
 ];

@@ -5,10 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::config::audit;
 use crate::config::document::{self, Lines, Node, Notes, parse_switch};
 use crate::config::preset::filter_remedy;
 use crate::config::problem::Scope;
+use crate::config::tls::site;
 use crate::model::filter::TagExpression;
+use crate::model::password::PasswordHash;
+use crate::model::scope::Scopes;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -31,22 +35,34 @@ pub enum Kind {
     Word,
     Filter,
     Preset,
+    /// Of tokens, with spaces between them.
+    Scopes,
     Separator,
     Hosts,
     Origins,
     Proxies,
     Egress,
     Roots,
+    /// Words of `config::audit::SINKS`.
+    AuditSinks,
+    /// `SERVER/TOOL`.
+    Tools,
     /// Bytes, or a number with `k`, `m` or `g`; both ends included.
     Size(u64, u64),
     /// An `http://` or `https://` URL without a user in it.
     Url,
+    /// `scheme://host[:port]`, kept in its usual form.
+    Site,
     /// `module=level,...`; in a file an object, too.
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// Any text.
+    Text,
     /// A whole configuration file as text.
     Document,
+    /// What `onemcp auth password` prints.
+    PasswordHash,
     /// JSON of any shape, read by its owner.
     Table(TableReader),
 }
@@ -68,23 +84,29 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
-            Kind::Separator => "TEXT".into(),
+            Kind::Separator | Kind::Text => "TEXT".into(),
+            Kind::Scopes => "SCOPES".into(),
             Kind::Size(..) => "BYTES".into(),
-            Kind::Url => "URL".into(),
+            Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
             Kind::Headers => "NAME=VALUE,..".into(),
+            Kind::PasswordHash => "HASH".into(),
             Kind::Document | Kind::Table(_) => "JSON".into(),
-            Kind::Switch => String::new(),
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-                "LIST".into()
-            }
+            list if list.is_list() => "LIST".into(),
+            _ => String::new(),
         }
     }
 
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots
+            Kind::Hosts
+                | Kind::Origins
+                | Kind::Proxies
+                | Kind::Egress
+                | Kind::Roots
+                | Kind::AuditSinks
+                | Kind::Tools
         )
     }
 }
@@ -171,7 +193,9 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Text if text.is_empty() => Err("write a text".into()),
+        Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),
         Kind::Origins => parse_list(
@@ -190,17 +214,34 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
         ),
+        Kind::AuditSinks => parse_list(
+            text,
+            audit::is_sink,
+            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
+        ),
+        Kind::Tools => parse_list(
+            text,
+            audit::is_tool,
+            "write SERVER/TOOL or SERVER/* separated by commas",
+        ),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(error.remedy().to_owned()),
         },
+        Kind::Site => site(text).map(Value::Text).ok_or_else(|| {
+            "write scheme and host alone, such as https://mcp.example.com; a port may follow".into()
+        }),
         Kind::Levels => parse_list(
             text,
             is_level_item,
             "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
         ),
         Kind::Headers => parse_headers(text),
+        Kind::PasswordHash => match PasswordHash::parse(text) {
+            Some(_) => Ok(Value::Text(text.to_owned())),
+            None => Err("write the hash that onemcp auth password prints".into()),
+        },
         Kind::Table(reader) => parse_table(text, reader),
     }
 }
@@ -319,6 +360,13 @@ fn parse_word(text: &str) -> Result<Value, String> {
         "write 1 to {} characters of A-Z a-z 0-9 _ -",
         limits::ENVIRONMENT_BYTES
     ))
+}
+
+fn parse_scopes(text: &str) -> Result<Value, String> {
+    match Scopes::parse(text) {
+        Ok(scopes) => Ok(Value::Text(scopes.to_string())),
+        Err(_) => Err("write scopes such as tag:web or read with spaces between them".into()),
+    }
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

@@ -233,14 +233,18 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             }
         }
         let Relayed {
-            mut call, bound, ..
+            mut call,
+            bound,
+            terms,
+            ..
         } = self.relayed;
+        let bound = bound.digest(terms.principal.unwrap_or_default());
         let operation = call.operation.take();
         let client_id = call.client_id.clone();
         let server = call.link().server().to_owned();
         let asked = std::mem::take(&mut self.inquiry);
         let asks = input_requests(&asked.questions);
-        let parked = self.parking.park(&bound.digest(""), call, kept, asked);
+        let parked = self.parking.park(&bound, call, kept, asked);
         let response = match parked {
             Ok(state) => {
                 operation

@@ -98,6 +98,9 @@ struct ServerDetail {
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lists: Option<String>,
+    /// Tools that are not as they were pinned, and what nobody sees in entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definitions: Option<String>,
     /// The server that it needs first.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<String>,
@@ -177,9 +180,11 @@ impl Health {
             Endpoint::HealthStartup => self.startup(),
             Endpoint::HealthMcp => health_mcp::all(&self.hub.world(), &self.started_at, detail),
             Endpoint::HealthServer(name) => health_mcp::one(&self.hub.world(), name, detail),
-            Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages | Endpoint::Metrics => {
-                not_found()
-            }
+            Endpoint::Mcp(_)
+            | Endpoint::Sse
+            | Endpoint::Messages
+            | Endpoint::Metrics
+            | Endpoint::Oauth(_) => not_found(),
         }
     }
 
@@ -312,7 +317,7 @@ impl Health {
             server_count: enabled + tally.disabled,
             enabled_count: enabled,
             disabled_count: tally.disabled,
-            auth_enabled: false,
+            auth_enabled: world.fixed.settings.auth.enabled,
             transport: match world.fixed.settings.transport {
                 Transport::Http => "http",
                 Transport::Stdio => "stdio",
@@ -395,6 +400,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),
+        definitions: seen.remark.map(str::to_owned),
         waiting_for: seen.status.waiting_for.clone(),
         tags: seen.entry.tags.clone(),
         required: seen.entry.required,

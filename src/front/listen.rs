@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::fcntl_dupfd_cloexec;
 
-use crate::base::{limits, sys};
+use crate::base::{limits, sys, time};
 use crate::front::exchange::with_type;
 use crate::front::session::Session;
 use crate::front::stream::{EventStream, Next, event_id, parse_event_id};
 use crate::http::{Reply, Responder};
+use crate::model::principal::Principal;
 use crate::wire::sse;
 
 /// Serves one GET until the client goes, the stream ends, or the session does.
 pub fn run(
     session: &Arc<Session>,
     last_event_id: Option<&str>,
+    whose: Option<&Arc<Principal>>,
     headers: &[(&str, &str)],
     out: &mut Responder<'_>,
 ) {
@@ -52,6 +54,7 @@ pub fn run(
         let listener = Listener {
             session,
             stream,
+            whose,
             waker: &waker,
             after,
         };
@@ -74,6 +77,7 @@ pub fn new_waker() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 struct Listener<'a> {
     session: &'a Session,
     stream: &'a EventStream,
+    whose: Option<&'a Arc<Principal>>,
     waker: &'a OwnedFd,
     /// What the client asked to go on from; only until it has that.
     after: Option<u64>,
@@ -85,7 +89,7 @@ impl Listener<'_> {
             return;
         }
         let mut last_write = Instant::now();
-        loop {
+        while !has_ended(self.whose) {
             match self.stream.next(token, self.after) {
                 Next::Events(events) => {
                     self.after = None;
@@ -157,6 +161,11 @@ impl Listener<'_> {
         );
         out.write_stream(&event)
     }
+}
+
+/// Whether the token that opened a stream is good no more. Its client comes back with another.
+pub fn has_ended(whose: Option<&Arc<Principal>>) -> bool {
+    whose.is_some_and(|whose| whose.is_over(time::unix_s()))
 }
 
 fn random_up_to(most: u64) -> u64 {

@@ -73,6 +73,7 @@ impl Streamable {
             method,
             params: &params,
             head: Some(call.head),
+            whose: call.whose.map(|whose| &**whose),
             operation: &operation,
         };
         let outcome = MAILBOX.with(|mail| self.serve(call, &request, mail, out));
@@ -113,6 +114,18 @@ impl Streamable {
     ) -> Result<Option<Opening>, Refusal> {
         let terms = request.terms()?;
         let view = self.view(call)?;
+        let world = self.desk.hub.world();
+        let visible = || view.visible(&world);
+        if call.gate.is_some()
+            && let Some(reply) =
+                call.lacks(&world, &view, &visible(), request.method, request.params)
+        {
+            out.reply(&reply);
+            request
+                .operation
+                .failed(&RpcError::new(INVALID_REQUEST, "insufficient scope"));
+            return Ok(None);
+        }
         let face = Stateless {
             desk: &self.desk,
             subscriptions: &self.subscriptions,
@@ -131,22 +144,29 @@ impl Streamable {
         Ok(None)
     }
 
-    fn view(&self, call: &Call<'_>) -> Result<View, Refusal> {
+    /// What a request sees that belongs to no session yet.
+    pub fn view(&self, call: &Call<'_>) -> Result<View, Refusal> {
         let bad = |status, what| Refusal {
             status,
             error: RpcError::new(INVALID_PARAMS, what),
         };
         let world = self.desk.hub.world();
+        let mut view = View {
+            scope: call.scope.clone(),
+            filters: Vec::new(),
+            whose: call.whose.cloned(),
+        };
+        // One that is closed to this client is as one that is not there.
         if let Scope::Server(name) = &call.scope
-            && world.position_named(name).is_none()
+            && world
+                .position_named(name)
+                .is_none_or(|at| !view.opens(&world, at))
         {
             return Err(bad(404, format!("unknown server: {name}")));
         }
         let filter = parse_query(call.head.query, &world).map_err(|why| bad(400, why.0))?;
-        Ok(View {
-            scope: call.scope.clone(),
-            filters: filter.into_iter().collect(),
-        })
+        view.filters.extend(filter);
+        Ok(view)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
@@ -21,6 +21,7 @@ use crate::mcp::list::ListKind;
 use crate::mcp::method::{Ask, Asks};
 use crate::mcp::revision::Revision;
 use crate::model::catalog::Visible;
+use crate::model::principal::Principal;
 use crate::model::task_id::TaskKey;
 use crate::relay::bridge::request::stamp;
 use crate::relay::view::View;
@@ -38,13 +39,13 @@ pub struct Session {
     pub number: u64,
     pub revision: Revision,
     pub abilities: Abilities,
-    pub view: View,
+    view: RwLock<Arc<View>>,
     pub face: SessionFace,
     pub address: IpAddr,
     opened: Instant,
     /// Milliseconds after `opened`.
     last_used_ms: AtomicU64,
-    visible: Mutex<Option<(u64, Arc<Visible>)>>,
+    visible: Mutex<Option<Shown>>,
     state: Mutex<State>,
     /// Unsolicited messages go here; the GET streams of the session read it.
     pub listener: EventStream,
@@ -131,6 +132,19 @@ impl PendingAsk {
     }
 }
 
+/// The servers that a view shows in one world.
+struct Shown {
+    generation: u64,
+    view: Arc<View>,
+    visible: Arc<Visible>,
+}
+
+impl Shown {
+    fn is_of(&self, world: &World, view: &Arc<View>) -> bool {
+        self.generation == world.generation && Arc::ptr_eq(&self.view, view)
+    }
+}
+
 /// What is left to do when a session has ended.
 pub struct Remains {
     pub subscriptions: HashMap<String, usize>,
@@ -158,17 +172,17 @@ impl Session {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             revision: client.revision,
             abilities: client.abilities,
-            view,
             face: SessionFace {
                 session: id.clone(),
                 face,
                 asks: Asks::declared(&client.capabilities),
-                principal: None,
+                principal: view.whose.as_ref().map(|whose| whose.key().to_owned()),
                 wanted: Wanted::default(),
                 ended: Arc::default(),
             },
             id,
             address,
+            view: RwLock::new(Arc::new(view)),
             opened: Instant::now(),
             last_used_ms: AtomicU64::new(0),
             visible: Mutex::new(None),
@@ -222,15 +236,54 @@ impl Session {
 
     /// The servers of this session's view, computed once for each world.
     pub fn visible(&self, world: &World) -> Arc<Visible> {
+        self.visible_in(world, &self.view())
+    }
+
+    /// The same in a view that this session had at some time.
+    pub fn visible_in(&self, world: &World, view: &Arc<View>) -> Arc<Visible> {
         let mut cached = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
         match &*cached {
-            Some((generation, visible)) if *generation == world.generation => visible.clone(),
+            Some(shown) if shown.is_of(world, view) => shown.visible.clone(),
             _ => {
-                let visible = Arc::new(self.view.visible(world));
-                *cached = Some((world.generation, visible.clone()));
+                let visible = Arc::new(view.visible(world));
+                *cached = Some(Shown {
+                    generation: world.generation,
+                    view: view.clone(),
+                    visible: visible.clone(),
+                });
                 visible
             }
         }
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.clone()
+    }
+
+    /// Whether it was opened by `whose`: another one is told that it does not exist.
+    pub fn belongs_to(&self, whose: Option<&Arc<Principal>>) -> bool {
+        self.face.principal.as_deref() == whose.map(|whose| whose.key())
+    }
+
+    /// The view of a request that shows this token; from now on also what its client is told by.
+    /// True with it when that is more or less than before.
+    pub fn open_to(&self, whose: Option<&Arc<Principal>>) -> (Arc<View>, bool) {
+        let before = self.view();
+        let is_known = match (&before.whose, whose) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if is_known {
+            return (before, false);
+        }
+        let view = Arc::new(View {
+            whose: whose.cloned(),
+            ..(*before).clone()
+        });
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        let differs = view.whose != before.whose;
+        (view, differs)
     }
 
     /// Notes a call. False when the session has too many, or has ended.

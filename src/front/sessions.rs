@@ -28,6 +28,7 @@ pub struct Sessions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     All,
+    Principal,
     Address,
 }
 
@@ -45,7 +46,14 @@ impl Sessions {
         if map.len() >= limits::SESSIONS {
             return Err(Full::All);
         }
-        if !address.is_loopback() {
+        if let Some(whose) = &view.whose {
+            let mine = map
+                .values()
+                .filter(|session| session.belongs_to(Some(whose)));
+            if mine.count() >= limits::SESSIONS_PER_PRINCIPAL {
+                return Err(Full::Principal);
+            }
+        } else if !address.is_loopback() {
             let same = map
                 .values()
                 .filter(|session| session.address == address)
@@ -138,6 +146,15 @@ impl Sessions {
         });
     }
 
+    /// The same to one session, whose client may see more or less than before.
+    pub fn announce_to(&self, session: &Arc<Session>, world: &World) {
+        let digests = Digests::default().of(world, &session.view(), &session.visible(world));
+        for kind in session.update_digests(digests) {
+            let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", kind.changed());
+            list_changed(kind, session.tell_once(text.into_bytes()));
+        }
+    }
+
     /// Takes what there is now for what every session knows.
     pub fn know(&self, world: &World) {
         self.compare(world, |_, kind| list_changed(kind, Change::Suppressed));
@@ -147,7 +164,7 @@ impl Sessions {
     fn compare(&self, world: &World, changed: impl Fn(&Arc<Session>, ListKind)) {
         let mut known = Digests::default();
         for session in self.all() {
-            let digests = known.of(world, &session.view, &session.visible(world));
+            let digests = known.of(world, &session.view(), &session.visible(world));
             let kinds = session.update_digests(digests);
             kinds.into_iter().for_each(|kind| changed(&session, kind));
         }

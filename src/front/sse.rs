@@ -3,6 +3,7 @@
 //! connection of the GET: it ends with it. Which revision is spoken is what `initialize` says.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
@@ -10,11 +11,14 @@ use rustix::event::{PollFd, PollFlags};
 use crate::base::limits;
 use crate::front::channel::{Channel, Next};
 use crate::front::exchange::with_type;
+use crate::front::listen::has_ended;
 use crate::front::streamable::rpc_reply;
 use crate::front::talks::Talks;
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::mcp::error::{INVALID_REQUEST, PARSE_ERROR};
-use crate::relay::view::percent_decode;
+use crate::model::principal::Principal;
+use crate::wire::percent;
 use crate::wire::sse;
 
 pub struct Sse {
@@ -42,6 +46,7 @@ impl Sse {
         &self,
         head: &Head<'_>,
         peer: &Peer,
+        whose: Option<&Arc<Principal>>,
         headers: &[(&str, &str)],
         out: &mut Responder<'_>,
     ) {
@@ -51,7 +56,7 @@ impl Sse {
         }
         let opened = self
             .talks
-            .open(head.query.unwrap_or_default(), peer.address);
+            .open(head.query.unwrap_or_default(), peer.address, whose);
         let (id, talk) = match opened {
             Ok(opened) => opened,
             Err(reply) => return send(out, headers, &reply),
@@ -59,7 +64,7 @@ impl Sse {
         if out.start_stream(200, &with_type(headers, "text/event-stream"))
             && greet(forwarded_prefix(head), &id, out)
         {
-            serve(&talk.channel, out);
+            serve(&talk.channel, whose, out);
         }
         self.talks.close(&id, &talk);
         out.finish_stream();
@@ -69,6 +74,7 @@ impl Sse {
     pub fn post(
         &self,
         head: &Head<'_>,
+        whose: Option<&Arc<Principal>>,
         headers: &[(&str, &str)],
         body: &[u8],
         out: &mut Responder<'_>,
@@ -77,7 +83,15 @@ impl Sse {
             let what = "sessionId must stand there once; open a stream with GET /sse first";
             return send(out, headers, &rpc_reply(400, INVALID_REQUEST, what));
         };
-        let Some(talk) = self.talks.get(&id) else {
+        let talk = self.talks.get(&id);
+        if talk.as_ref().is_some_and(|talk| !talk.belongs_to(whose)) {
+            audit::note(Record {
+                session: &id,
+                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+            });
+        }
+        // Another one's is as one that is not there.
+        let Some(talk) = talk.filter(|talk| talk.belongs_to(whose)) else {
             return send(
                 out,
                 headers,
@@ -147,13 +161,13 @@ fn session_id(query: Option<&str>) -> Option<String> {
     let (Some((_, id)), None) = (ids.next(), ids.next()) else {
         return None;
     };
-    percent_decode(id).filter(|id| !id.is_empty())
+    percent::decode(id).filter(|id| !id.is_empty())
 }
 
 /// Writes what comes on the channel.
-fn serve(channel: &Channel, out: &mut Responder<'_>) {
+fn serve(channel: &Channel, whose: Option<&Arc<Principal>>, out: &mut Responder<'_>) {
     let mut last_write = Instant::now();
-    loop {
+    while !has_ended(whose) {
         match channel.next() {
             Next::Message(message) => {
                 if !out.write_stream(&message) {

@@ -27,6 +27,7 @@ use crate::mcp::list::ListKind;
 use crate::mcp::meta::{self, TASKS_EXTENSION};
 use crate::mcp::method::{self, Method};
 use crate::model::hint::CacheHint;
+use crate::model::principal::Principal;
 use crate::relay::bridge::SERVER_INFO;
 use crate::relay::bridge::request::to_session;
 use crate::relay::instructions;
@@ -54,6 +55,8 @@ pub struct Request<'a> {
     pub params: &'a Params<'a>,
     /// Set for a request that came over HTTP: its headers repeat the body.
     pub head: Option<&'a Head<'a>>,
+    /// Who asks, where everybody is asked who he is.
+    pub whose: Option<&'a Principal>,
     pub operation: &'a Operation,
 }
 
@@ -64,6 +67,8 @@ pub struct Terms<'a> {
     pub capabilities: &'a str,
     /// Without one, the client wants no log messages.
     pub level: Option<Level>,
+    /// Who asks, where that is known.
+    pub principal: Option<&'a str>,
 }
 
 /// Why a request is not carried out. `status` is for HTTP.
@@ -150,6 +155,7 @@ impl<'a> Request<'a> {
         Ok(Terms {
             capabilities,
             level,
+            principal: self.whose.map(Principal::key),
         })
     }
 
@@ -269,19 +275,19 @@ impl<'a> Stateless<'a> {
              \"prompts\":{{\"listChanged\":{tells}}},\
              \"resources\":{{\"listChanged\":{tells},\"subscribe\":true}},\
              \"tools\":{{\"listChanged\":{tells}}}}}{instructions}}}",
-            complete(self.own_hint()),
+            complete(self.own_hint(place.view)),
         )
     }
 
-    /// What holds for everything that the gateway says itself: nothing depends on who asks.
-    /// Names and filters stand in the URL.
-    fn own_hint(&self) -> CacheHint {
+    /// What holds for everything that the gateway says itself. Names and filters stand in the URL;
+    /// where callers are known, what they see is theirs alone.
+    fn own_hint(&self, view: &View) -> CacheHint {
         CacheHint {
             ttl_ms: match self.desk.hub.is_settled() {
                 true => limits::LIST_TTL_MS,
                 false => 0,
             },
-            is_private: false,
+            is_private: view.whose.is_some(),
         }
     }
 
@@ -294,7 +300,9 @@ impl<'a> Stateless<'a> {
         let page = self.desk.list(place, params, Era::Stateless, kind)?;
         // A page begins with its list.
         let rest = page.strip_prefix('{').unwrap_or_default();
-        let hint = place.world.hint(kind, place.visible, self.own_hint());
+        let hint = place
+            .world
+            .hint(kind, place.visible, self.own_hint(place.view));
         Ok(Step::Done(format!("{{{},{rest}", complete(hint))))
     }
 
@@ -387,7 +395,8 @@ impl<'a> Stateless<'a> {
         let not_a_string = || RpcError::new(INVALID_PARAMS, "\"requestState\" must be a string");
         let state = string_value(raw).ok_or_else(not_a_string)?;
         let responses = request.params.get("inputResponses");
-        let back = self.parking.take(&bound.digest(""), &state, responses)?;
+        let bound = bound.digest(request.whose.map(Principal::key).unwrap_or_default());
+        let back = self.parking.take(&bound, &state, responses)?;
         Ok(Some(back))
     }
 
@@ -424,10 +433,13 @@ fn renumbered(mut error: RpcError) -> RpcError {
 fn caller_of<'a>(terms: &Terms<'a>, method: Method) -> Caller<'a> {
     match may_ask(method) {
         true => Caller::Stateless(StatelessFace {
-            principal: None,
+            principal: terms.principal,
             capabilities: terms.capabilities,
         }),
-        false => Caller::NOBODY,
+        false => Caller::Stateless(StatelessFace {
+            principal: terms.principal,
+            capabilities: "{}",
+        }),
     }
 }
 

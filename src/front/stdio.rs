@@ -30,7 +30,7 @@ impl Stdio {
     ) -> io::Result<Stdio> {
         let channel = Arc::new(Channel::new(Form::Line)?);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let talk = Arc::new(Talk::new(common, channel.clone(), filter, address));
+        let talk = Arc::new(Talk::new(common, channel.clone(), filter, address, None));
         let listener = talk.clone();
         let take = move |text: &str| {
             if let Err(bad) = listener.take(text.to_owned()) {

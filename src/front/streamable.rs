@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::gate::Gate;
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::Channel;
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
+use crate::front::lacking;
 use crate::front::listen;
 use crate::front::operation::Operation;
 use crate::front::parking::Parking;
@@ -24,7 +26,8 @@ use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::front::traced::Asked;
-use crate::http::{Head, Peer, Reply, Responder};
+use crate::http::{Head, Peer, Reply, Responder, cors_headers};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -37,8 +40,9 @@ use crate::mcp::method::{self, Method};
 use crate::mcp::revision::Revision;
 use crate::mcp::task::Part;
 use crate::model::catalog::Visible;
+use crate::model::principal::Principal;
 use crate::relay::instructions;
-use crate::relay::view::{Filter, Scope, View, parse_query};
+use crate::relay::view::{Scope, View, parse_query};
 use crate::relay::world::World;
 use crate::upstream::call::{LazyMailbox, Mailbox, Outgoing};
 use crate::upstream::caller::{Caller, Lease};
@@ -71,8 +75,36 @@ pub struct Call<'a> {
     pub head: &'a Head<'a>,
     pub peer: &'a Peer,
     pub scope: Scope,
+    /// Who asks, where everybody is asked who he is.
+    pub whose: Option<&'a Arc<Principal>>,
+    /// Says which scopes are missing.
+    pub gate: Option<&'a Gate>,
+    /// The origin that may read the answer.
+    pub cors: Option<&'a str>,
     /// CORS headers of the answer.
     pub headers: Vec<(&'a str, &'a str)>,
+}
+
+impl Call<'_> {
+    /// The answer to a request that needs another scope, where its client may know that.
+    pub fn lacks(
+        &self,
+        world: &World,
+        view: &View,
+        visible: &Visible,
+        method: &str,
+        params: &Params<'_>,
+    ) -> Option<Reply> {
+        let gate = self.gate?;
+        let wanted = lacking::of_request(world, view, visible, method, params)?;
+        let reply = gate.insufficient(&wanted, self.head.path);
+        Some(match self.cors {
+            Some(origin) => cors_headers(origin)
+                .into_iter()
+                .fold(reply, |reply, (name, value)| reply.with(name, value)),
+            None => reply,
+        })
+    }
 }
 
 /// What is done with one message of a client.
@@ -123,7 +155,7 @@ fn tell_own(server: &Server, session: &str, method: &str, uri: &str) {
 pub struct Seat<'a> {
     pub session: &'a Arc<Session>,
     world: Arc<World>,
-    view: &'a View,
+    view: Arc<View>,
     visible: Arc<Visible>,
 }
 
@@ -131,7 +163,7 @@ impl Seat<'_> {
     fn place(&self) -> Place<'_> {
         Place {
             world: &self.world,
-            view: self.view,
+            view: &self.view,
             visible: &self.visible,
         }
     }
@@ -263,7 +295,7 @@ impl Streamable {
             Kind::Request { id, .. } => Some(*id),
             _ => None,
         };
-        let (session, narrowing) = match self.enter(call) {
+        let (session, view) = match self.enter(call) {
             Ok(entered) => entered,
             Err((status, error)) => {
                 if let Kind::Request { method, .. } = &envelope.kind {
@@ -272,8 +304,12 @@ impl Streamable {
                 return self.refuse(call, status, &error, id, out);
             }
         };
-        let view = session.view.narrowed(narrowing);
-        let seat = self.seat(&session, &view);
+        let seat = self.seat(&session, view);
+        if let (Ok(params), Kind::Request { method, .. }) = (&params, &envelope.kind)
+            && let Some(reply) = call.lacks(&seat.world, &seat.view, &seat.visible, method, params)
+        {
+            return out.reply(&reply);
+        }
         MAILBOX.with(|mail| match self.step(&seat, &envelope, params, mail) {
             Step::Silent => out.send(202, &call.headers, &[]),
             Step::Done(response) => {
@@ -334,7 +370,7 @@ impl Streamable {
     }
 
     /// Finds the session of a request and checks what its head says.
-    fn enter(&self, call: &Call<'_>) -> Result<(Arc<Session>, Option<Filter>), (u16, RpcError)> {
+    fn enter(&self, call: &Call<'_>) -> Result<(Arc<Session>, Arc<View>), (u16, RpcError)> {
         if let Some(version) = single(call.head, VERSION_HEADER)?
             && Revision::parse(version).is_none()
         {
@@ -347,26 +383,43 @@ impl Streamable {
             let message = "header Mcp-Session-Id is missing; send initialize first";
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         };
-        let session = self
-            .sessions
-            .get(id)
-            .filter(|session| session.view.scope == call.scope && session.channel.is_none());
+        let found = self.sessions.get(id);
+        if found
+            .as_ref()
+            .is_some_and(|session| !session.belongs_to(call.whose))
+        {
+            audit::note(Record {
+                session: id,
+                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+            });
+        }
+        let session = found
+            .filter(|session| session.channel.is_none() && session.belongs_to(call.whose))
+            .filter(|session| session.view().scope == call.scope);
         let Some(session) = session else {
             let message = "session not found; send initialize to open a new one";
             return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
         };
         session.touch();
-        let narrowing = parse_query(call.head.query, &self.desk.hub.world())
+        let world = self.desk.hub.world();
+        let narrowing = parse_query(call.head.query, &world)
             .map_err(|bad| (400, RpcError::new(INVALID_PARAMS, bad.0)))?;
-        Ok((session, narrowing))
+        let view = self.view_of(&session, call.whose);
+        Ok((session, view.narrowed(narrowing)))
     }
 
-    pub fn seat<'a>(&self, session: &'a Arc<Session>, view: &'a View) -> Seat<'a> {
+    /// What a session shows to a request with this token. Its client is told when that changes.
+    pub fn view_of(&self, session: &Arc<Session>, whose: Option<&Arc<Principal>>) -> Arc<View> {
+        let (view, has_changed) = session.open_to(whose);
+        if has_changed {
+            self.sessions.announce_to(session, &self.desk.hub.world());
+        }
+        view
+    }
+
+    pub fn seat<'a>(&self, session: &'a Arc<Session>, view: Arc<View>) -> Seat<'a> {
         let world = self.desk.hub.world();
-        let visible = match std::ptr::eq(view, &session.view) {
-            true => session.visible(&world),
-            false => Arc::new(view.visible(&world)),
-        };
+        let visible = session.visible_in(&world, &view);
         Seat {
             session,
             world,
@@ -412,18 +465,7 @@ impl Streamable {
             return Err((503, error));
         }
         let client = Initialize::parse(params).map_err(|error| (200, error))?;
-        if let Scope::Server(name) = &call.scope
-            && self.desk.hub.world().position_named(name).is_none()
-        {
-            let error = RpcError::new(INVALID_PARAMS, format!("unknown server: {name}"));
-            return Err((404, error));
-        }
-        let filter = parse_query(call.head.query, &self.desk.hub.world())
-            .map_err(|bad| (400, RpcError::new(INVALID_PARAMS, bad.0)))?;
-        let view = View {
-            scope: call.scope.clone(),
-            filters: filter.into_iter().collect(),
-        };
+        let view = self.view(call).map_err(|bad| (bad.status, bad.error))?;
         self.open(&client, view, call.peer.address, None)
             .map_err(|error| (503, error))
     }
@@ -446,14 +488,15 @@ impl Streamable {
         let session = opened.map_err(|full| {
             let what = match full {
                 Full::All => "too many sessions; try again later",
+                Full::Principal => "too many sessions of this client; end one first",
                 Full::Address => "too many sessions from this address; end one first",
             };
             RpcError::new(INVALID_REQUEST, what)
         })?;
         let world = self.desk.hub.world();
         let visible = session.visible(&world);
-        session.update_digests(Digests::default().of(&world, &session.view, &visible));
-        let instructions = instructions::merged(&world, &session.view, &visible);
+        session.update_digests(Digests::default().of(&world, &session.view(), &visible));
+        let instructions = instructions::merged(&world, &session.view(), &visible);
         let tells = world.fixed.settings.enable_client_notifications;
         Ok((session, initialize_result(client, instructions, tells)))
     }
@@ -469,7 +512,7 @@ impl Streamable {
             let error = bad("the stateless revision has no batches; send one message");
             return self.refuse(call, 400, &error, None, out);
         }
-        let (session, narrowing) = match self.enter(call) {
+        let (session, view) = match self.enter(call) {
             Ok(entered) => entered,
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
         };
@@ -481,8 +524,7 @@ impl Streamable {
             let error = bad("a batch holds 1 to 64 messages");
             return self.refuse(call, 400, &error, None, out);
         }
-        let view = session.view.narrowed(narrowing);
-        let seat = self.seat(&session, &view);
+        let seat = self.seat(&session, view);
         MAILBOX.with(|mail| {
             let (mut done, mut calls) = (Vec::new(), Vec::new());
             for message in messages {
@@ -923,7 +965,7 @@ impl Streamable {
             let error = RpcError::new(INVALID_REQUEST, "the gateway is shutting down");
             return self.refuse(call, 503, &error, None, out);
         }
-        listen::run(&session, last_event, &call.headers, out);
+        listen::run(&session, last_event, call.whose, &call.headers, out);
     }
 
     pub fn delete(&self, call: &Call<'_>, out: &mut Responder<'_>) {

@@ -251,9 +251,9 @@ impl Subscriptions {
     }
 
     /// For the router thread: a server says that a resource was updated.
-    pub fn updated(&self, server: usize, uri: &str) {
+    pub fn updated(&self, world: &World, server: usize, uri: &str) {
         for subscription in self.all() {
-            subscription.updated(server, uri);
+            subscription.updated(world, server, uri);
         }
     }
 
@@ -334,11 +334,17 @@ impl Subscription {
         }
     }
 
-    fn updated(&self, server: usize, uri: &str) {
+    fn updated(&self, world: &World, server: usize, uri: &str) {
         let is_it = |resource: &Resource| resource.server.id.slot == server && resource.uri == uri;
         let Some(at) = self.resources.iter().position(is_it) else {
             return;
         };
+        // It may be closed to this client by now.
+        let position = world.fixed.position(server);
+        let visible = || self.view.visible(world);
+        if !position.is_some_and(|position| visible().has_more_than_tools(position)) {
+            return;
+        }
         self.state().updates_due[at] = true;
         self.ring();
     }
@@ -378,9 +384,8 @@ impl Subscription {
             return Next::Message(self.notification(method::RESOURCE_UPDATED, &uri));
         }
         while let Some((at, text)) = state.news.take() {
-            let view = self.view.key();
             let task = &self.tasks[at];
-            let told = watched::message(task, &text, &self.id, &self.task_key, view);
+            let told = watched::message(task, &text, &self.id, &self.task_key, &self.view);
             if let Some(message) = told.and_then(|bytes| String::from_utf8(bytes).ok()) {
                 return Next::Message(message);
             }
@@ -438,7 +443,12 @@ pub fn serve(
     let mut last_write = Instant::now();
     let mut is_rested = false;
     loop {
-        match subscription.next() {
+        // What comes after the end of a token is not for its client.
+        let next = match listen::has_ended(subscription.view.whose.as_ref()) {
+            true => Next::Ended(subscription.response()),
+            false => subscription.next(),
+        };
+        match next {
             Next::Message(text) => {
                 if !output.event(text.into_bytes()) {
                     return Ok(());

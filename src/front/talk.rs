@@ -27,6 +27,7 @@ use crate::journal::context::{self, Context};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
 use crate::mcp::method;
+use crate::model::principal::Principal;
 use crate::relay::view::{Filter, Scope, View};
 use crate::upstream::call::{LazyMailbox, Mailbox};
 use crate::wire::json::elements;
@@ -50,6 +51,8 @@ pub struct Talk {
     pub channel: Arc<Channel>,
     filter: Option<Filter>,
     address: IpAddr,
+    /// Who opened the channel: nobody else's messages are taken.
+    owner: Option<Arc<Principal>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -104,6 +107,11 @@ struct Request {
     params: Option<Range<usize>>,
 }
 
+/// Who sent the message that this thread works on.
+fn asker() -> Option<Arc<Principal>> {
+    context::with(|context| context.who.clone()).flatten()
+}
+
 impl Talk {
     /// `filter` narrows what this client sees.
     pub fn new(
@@ -111,15 +119,22 @@ impl Talk {
         channel: Arc<Channel>,
         filter: Option<Filter>,
         address: IpAddr,
+        owner: Option<Arc<Principal>>,
     ) -> Talk {
         Talk {
             common,
             channel,
             filter,
             address,
+            owner,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// Whether `whose` opened the channel.
+    pub fn belongs_to(&self, whose: Option<&Arc<Principal>>) -> bool {
+        self.owner.as_deref().map(Principal::key) == whose.map(|whose| whose.key())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -383,6 +398,7 @@ impl Talk {
         View {
             scope: Scope::All,
             filters: self.filter.iter().cloned().collect(),
+            whose: asker(),
         }
     }
 
@@ -398,7 +414,8 @@ impl Talk {
         let streamable = &self.common.streamable;
         MAILBOX.with(|mail| {
             let step = {
-                let seat = streamable.seat(&session, &session.view);
+                let seat =
+                    streamable.seat(&session, streamable.view_of(&session, asker().as_ref()));
                 streamable.step(&seat, &envelope, params, mail)
             };
             self.placed(number);
@@ -431,7 +448,7 @@ impl Talk {
         };
         let streamable = &self.common.streamable;
         MAILBOX.with(|mail| {
-            let seat = streamable.seat(&session, &session.view);
+            let seat = streamable.seat(&session, streamable.view_of(&session, asker().as_ref()));
             let (mut done, mut calls) = (Vec::new(), Vec::new());
             for message in messages {
                 match streamable.batched(&seat, message, mail) {
@@ -478,6 +495,7 @@ impl Talk {
         }
         let operation = Operation::begin(&request.method);
         operation.says(envelope.params);
+        let whose = asker();
         let served = params.map_err(Refusal::from).and_then(|params| {
             let request = stateless::Request {
                 envelope,
@@ -485,6 +503,7 @@ impl Talk {
                 method: &request.method,
                 params: &params,
                 head: None,
+                whose: whose.as_deref(),
                 operation: &operation,
             };
             self.serve(&request, &flight, number)

@@ -15,6 +15,7 @@ use crate::front::streamable::rpc_reply;
 use crate::front::talk::{Common, Talk};
 use crate::http::Reply;
 use crate::mcp::error::{INVALID_PARAMS, INVALID_REQUEST};
+use crate::model::principal::Principal;
 use crate::relay::view::parse_query;
 
 pub struct Talks {
@@ -46,6 +47,7 @@ type Made = Result<(Arc<str>, Arc<Talk>), Reply>;
 struct Order {
     number: u64,
     address: IpAddr,
+    owner: Option<Arc<Principal>>,
     query: [u8; limits::SSE_QUERY_BYTES],
     query_bytes: usize,
 }
@@ -62,15 +64,16 @@ impl Talks {
     }
 
     /// Opens one with a new id.
-    pub fn open(&self, query: &str, address: IpAddr) -> Made {
-        match self.order(query, address) {
+    pub fn open(&self, query: &str, address: IpAddr, owner: Option<&Arc<Principal>>) -> Made {
+        match self.order(query, address, owner) {
             Some(number) => self.take_made(number),
-            None => make(&self.common, query, address).inspect(|made| self.shared.enter(made)),
+            None => make(&self.common, query, address, owner.cloned())
+                .inspect(|made| self.shared.enter(made)),
         }
     }
 
     /// Has it made by the `talks` thread, if that can be.
-    fn order(&self, query: &str, address: IpAddr) -> Option<u64> {
+    fn order(&self, query: &str, address: IpAddr, owner: Option<&Arc<Principal>>) -> Option<u64> {
         let mut state = self.shared.state();
         let has_room = state.orders.len() < limits::SSE_ORDERS;
         if !has_room || query.len() > limits::SSE_QUERY_BYTES || !self.has_maker(&mut state) {
@@ -81,6 +84,7 @@ impl Talks {
         let mut order = Order {
             number,
             address,
+            owner: owner.cloned(),
             query: [0; limits::SSE_QUERY_BYTES],
             query_bytes: query.len(),
         };
@@ -159,7 +163,8 @@ impl Shared {
             let query = &order.query[..order.query_bytes];
             // It was a text when it was copied.
             let query = std::str::from_utf8(query).unwrap_or_default();
-            let made = make(common, query, order.address).inspect(|made| self.enter(made));
+            let made = make(common, query, order.address, order.owner);
+            let made = made.inspect(|made| self.enter(made));
             self.state().made.push((order.number, made));
             self.made.notify_all();
         }
@@ -181,7 +186,7 @@ impl Shared {
     }
 }
 
-fn make(common: &Arc<Common>, query: &str, address: IpAddr) -> Made {
+fn make(common: &Arc<Common>, query: &str, address: IpAddr, owner: Option<Arc<Principal>>) -> Made {
     let desk = &common.streamable.desk;
     if desk.is_draining() {
         return Err(unavailable("the gateway is shutting down"));
@@ -192,7 +197,7 @@ fn make(common: &Arc<Common>, query: &str, address: IpAddr) -> Made {
         log::warn!("stream not opened: {error}");
         unavailable("the gateway has too many files open")
     })?;
-    let talk = Talk::new(common.clone(), Arc::new(channel), filter, address);
+    let talk = Talk::new(common.clone(), Arc::new(channel), filter, address, owner);
     Ok((new_id().into(), Arc::new(talk)))
 }
 

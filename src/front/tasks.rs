@@ -17,6 +17,7 @@ use crate::mcp::error::{INVALID_PARAMS, Reason, RpcError};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::Method;
 use crate::mcp::task::{Part, has_extension};
+use crate::model::principal::Principal;
 use crate::model::task_id::{Holder, TaskId, TaskKey};
 use crate::relay::bridge::Edits;
 use crate::relay::bridge::error::unknown_result;
@@ -45,18 +46,17 @@ pub fn unknown() -> RpcError {
     RpcError::new(INVALID_PARAMS, "unknown task")
 }
 
-/// Whose the ids of a stateless client's tasks are: anybody's who sees the same, until callers
-/// are known by name.
-pub fn holder(view: u64) -> Holder<'static> {
-    Holder::Stateless {
-        principal: "",
-        view,
-    }
+/// Whose the ids of a stateless client's tasks are: its principal's, or anybody's who sees the
+/// same.
+pub fn holder(principal: Option<&str>, view: u64) -> Holder<'_> {
+    let principal = principal.unwrap_or_default();
+    Holder::Stateless { principal, view }
 }
 
 /// The task of an id that a stateless client sent, and the server that has it.
 pub fn locate(world: &World, view: &View, ours: &str) -> Option<(Arc<Server>, TaskId)> {
-    let id = TaskId::open(ours, &world.fixed.task_key, holder(view.key()))?;
+    let principal = view.whose.as_deref().map(Principal::key);
+    let id = TaskId::open(ours, &world.fixed.task_key, holder(principal, view.key()))?;
     let visible = view.visible(world);
     let mut servers = world.visible_servers(&visible);
     let (_, server) = servers.find(|(_, server)| server.name() == id.server)?;
@@ -88,7 +88,7 @@ impl<'a> Stateless<'a> {
         let (server, id) = locate(place.world, place.view, &key.value).ok_or_else(unknown)?;
         self.desk.check_open(&server)?;
         let caller = Caller::Stateless(StatelessFace {
-            principal: None,
+            principal: terms.principal,
             capabilities: terms.capabilities,
         });
         let lease = server.link_for(&caller)?;
@@ -152,7 +152,7 @@ pub fn of_answer(
         }
         _ => return Ok(Edits::new()),
     }
-    let holder = holder(relayed.bound.view);
+    let holder = holder(relayed.terms.principal, relayed.bound.view);
     let rename = |native: &str| named(&relayed.task_key, holder, server, native);
     task::renamed(text, result, Part::Result, rename).map_err(|task::Nameless(id)| {
         let detail = format!("gave a task an id of {} bytes, which is too long", id.len());

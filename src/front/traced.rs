@@ -90,6 +90,8 @@ impl Traced {
             request: around.request,
             trace,
             baggage: baggage.map(Cow::into_owned).or(around.baggage),
+            who: around.who,
+            from: around.from,
         };
         Traced { work, span }
     }

@@ -10,6 +10,7 @@ use crate::base::limits;
 use crate::front::desk::Desk;
 use crate::front::tasks::{holder, locate, named};
 use crate::mcp::task::has_extension;
+use crate::model::principal::Principal;
 use crate::model::task_id::TaskKey;
 use crate::relay::bridge::task;
 use crate::relay::view::View;
@@ -101,9 +102,10 @@ pub fn place_of(tasks: &[Task], server: usize, native: &str) -> Option<usize> {
 }
 
 /// A server's notification for the subscription `id` (raw JSON) of a client with `view`.
-pub fn message(task: &Task, text: &str, id: &str, key: &TaskKey, view: u64) -> Option<Vec<u8>> {
+pub fn message(task: &Task, text: &str, id: &str, key: &TaskKey, view: &View) -> Option<Vec<u8>> {
     let server = task.server.name();
-    task::notice(text, id, |native| named(key, holder(view), server, native))
+    let holder = holder(view.whose.as_deref().map(Principal::key), view.key());
+    task::notice(text, id, |native| named(key, holder, server, native))
 }
 
 #[cfg(test)]

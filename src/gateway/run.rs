@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::auth::Auth;
 use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread, time};
-use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
+use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
@@ -34,16 +35,20 @@ use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::operator::Operator;
+use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::gateway::tls;
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
+use crate::net::url::Url;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
@@ -107,6 +112,7 @@ pub(super) struct Core {
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
     pub(super) alerts: Arc<Alerts>,
+    pins: Arc<Pins>,
     /// How the configuration stands.
     configured: Arc<Configured>,
     wishes: Wishes,
@@ -125,7 +131,11 @@ fn cannot(error: std::io::Error) -> StartError {
 }
 
 impl Core {
-    fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
+    fn start(
+        config: Config,
+        loader: Option<Loader>,
+        auth: Option<Arc<Auth>>,
+    ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
         // Before anything can happen.
@@ -150,12 +160,15 @@ impl Core {
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let pins = Arc::new(Pins::open(&config));
         let router = Router {
             hub: hub.clone(),
             fleet: fleet.clone(),
             clients: clients.clone(),
             events: received,
+            auth: auth.clone(),
             orders: ordered,
+            pins: pins.clone(),
             began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
         };
@@ -165,7 +178,7 @@ impl Core {
         let configured = Arc::new(Configured::default());
         let wishes = Wishes::new(&config);
         let parts = (fleet.clone(), orders, configured.clone(), wishes.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
+        let keeper = Keeper::new(config, loader, fixed, parts, (alerts.clone(), auth));
         Ok(Core {
             fleet,
             hub,
@@ -174,6 +187,7 @@ impl Core {
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
             alerts,
+            pins,
             configured,
             wishes,
         })
@@ -188,12 +202,16 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
+        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        let auth = listener.as_ref().filter(|_| settings.auth.enabled);
+        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
-        let core = Core::start(config, loader)?;
+        let core = Core::start(config, loader, auth.clone())?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -207,14 +225,20 @@ impl Gateway {
         let sse = talks(streamable.clone());
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
-                policy: host_policy(&settings, listener.local_addr()?.ip()),
+                policy: host_policy(&settings, listener.local_addr()?),
                 body_bytes: settings.max_body_bytes,
                 streamable,
                 sse: sse.clone(),
                 health: health.clone(),
                 has_metrics: settings.enable_metrics,
+                auth: auth.clone(),
+                trusted: Trusted::new(&settings.trust_proxy),
             };
-            HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
+            let options = ServerOptions {
+                tls: tls.clone(),
+                ..ServerOptions::default()
+            };
+            HttpServer::start(listener, options, Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
@@ -263,6 +287,8 @@ impl Gateway {
             started: SystemTime::now(),
             url: self.url(),
             fleet: self.core.fleet.clone(),
+            pins: self.core.pins.clone(),
+            events: self.core.events.clone(),
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
@@ -294,10 +320,8 @@ impl Gateway {
             IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
             IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
         };
-        Some(match ip {
-            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", address.port()),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", address.port()),
-        })
+        let own = site::own_for(&self.settings, ip, address.port())?;
+        Some(format!("{own}/mcp"))
     }
 
     /// Serves the client behind `files`, its input and output, to the end of the gateway. The end
@@ -337,6 +361,17 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
         servers,
         entries: config.servers.iter().cloned().map(Arc::new).collect(),
     })
+}
+
+fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let bound = listener.local_addr().map_err(cannot)?;
+    let issuer = site::issuer(settings, bound);
+    let opened = issuer.and_then(|issuer| {
+        Auth::open(settings, &process_environment(), &issuer)
+            .map_err(|why| format!("failed to {why}"))
+    });
+    let refused = |why| format!("failed to start with authentication: {why}");
+    opened.map_err(|why| StartError::Configuration(refused(why)))
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {
@@ -387,23 +422,39 @@ fn serve_health(
     health: &Arc<Health>,
 ) -> std::io::Result<HttpServer> {
     let door = HealthDoor {
-        policy: host_policy(settings, listener.local_addr()?.ip()),
+        policy: host_policy(settings, listener.local_addr()?),
         health: health.clone(),
         has_metrics: settings.enable_metrics,
     };
     health_listener::serve(listener, door)
 }
 
-fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
-    let mut allowed_hosts = settings.allowed_hosts.clone();
-    if !bound.is_unspecified() {
+fn host_policy(settings: &Settings, bound: SocketAddr) -> HostPolicy {
+    let (mut allowed_hosts, mut allowed_origins) = (
+        settings.allowed_hosts.clone(),
+        settings.allowed_origins.clone(),
+    );
+    if !bound.ip().is_unspecified() {
         // An address cannot be rebound to another one as a name can.
-        allowed_hosts.push(bound.to_string());
+        allowed_hosts.push(bound.ip().to_string());
+    }
+    // Our own pages, where clients find them. Loopback names are known without it.
+    let site = settings.external_url.clone();
+    let site = site.or_else(|| site::own(settings, bound));
+    if let Some(url) = site.and_then(|site| Url::parse(&site).ok())
+        && !url.is_loopback()
+    {
+        allowed_hosts.extend(
+            url.origin()
+                .split_once("://")
+                .map(|(_, host)| host.to_owned()),
+        );
+        allowed_origins.push(url.origin());
     }
     HostPolicy {
         allowed_hosts,
-        allowed_origins: settings.allowed_origins.clone(),
-        bound_to_loopback: bound.is_loopback(),
+        allowed_origins,
+        bound_to_loopback: bound.ip().is_loopback(),
     }
 }
 
@@ -427,10 +478,12 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
         })?
         .collect();
     let loopback = addresses.iter().all(|address| address.ip().is_loopback());
-    if !loopback && !settings.allow_unauthenticated {
+    let is_asked = settings.auth.enabled || settings.tls.client_ca.is_some();
+    if !loopback && !is_asked && !settings.allow_unauthenticated {
         return Err(StartError::Configuration(format!(
             "failed to start: host {host:?} can be reached from other machines and nobody would \
-             be asked who they are; bind 127.0.0.1, or give --allow-unauthenticated \
+             be asked who they are; bind 127.0.0.1, ask for tokens with --enable-auth or for \
+             client certificates with --tls-client-ca, or give --allow-unauthenticated \
              (ONE_MCP_ALLOW_UNAUTHENTICATED=true) if the network is trusted"
         )));
     }

@@ -31,6 +31,9 @@ use crate::http::server::{Peer, Shared};
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
     Retry-After: 1\r\nContent-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n";
 
+/// The same in TLS: the fatal alert `internal_error`, which needs no handshake.
+const BUSY_TLS: &[u8] = b"\x15\x03\x03\x00\x02\x02\x50";
+
 pub(super) struct Acceptor {
     shared: Arc<Shared>,
     listener: Option<TcpListener>,
@@ -145,7 +148,7 @@ impl Acceptor {
             let Some(Ok((socket, _))) = self.listener.as_ref().map(TcpListener::accept) else {
                 return;
             };
-            answer_busy(&socket);
+            self.answer_busy(&socket);
             let mut request = [0u8; 4096];
             let _ = rustix::net::recv(&socket, &mut request, rustix::net::RecvFlags::DONTWAIT);
         }
@@ -176,6 +179,7 @@ impl Acceptor {
             port: from.port(),
             health_only,
             connection: id,
+            subject: None,
         };
         match self.spawn(id, &link, peer) {
             Ok(thread) => {
@@ -191,11 +195,12 @@ impl Acceptor {
 
     fn spawn(&self, id: u64, link: &Arc<Link>, peer: Peer) -> io::Result<JoinHandle<()>> {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(link));
+        let address = peer.address;
         let buffers = Buffers::new();
         thread::spawn_lean(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
             let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer, buffers));
             if catch_unwind(run).is_err() {
-                log::error!("connection thread panicked peer={}", peer.address);
+                log::error!("connection thread panicked peer={address}");
             }
             // The slot is free before the peer can see the end of its connection.
             let unjoined = shared.registry.leave(id);
@@ -211,7 +216,7 @@ impl Acceptor {
         let Some(link) = Arc::into_inner(link) else {
             return;
         };
-        answer_busy(&link.socket);
+        self.answer_busy(&link.socket);
         let _ = link.socket.shutdown(std::net::Shutdown::Write);
         if self.refused.len() >= REFUSED_KEPT {
             self.refused.pop_front();
@@ -220,6 +225,15 @@ impl Acceptor {
             link.socket,
             Instant::now() + self.shared.options.drain_deadline,
         ));
+    }
+
+    fn answer_busy(&self, socket: &TcpStream) {
+        let answer = match self.shared.options.tls {
+            None => BUSY,
+            Some(_) => BUSY_TLS,
+        };
+        // A new socket takes these few bytes; if it does not, there is nobody to tell.
+        let _ = send(socket, answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
     fn time_of_refused(&self) -> Option<Duration> {
@@ -258,9 +272,4 @@ impl Acceptor {
         self.last_log = Some(now);
         self.unlogged = 0;
     }
-}
-
-fn answer_busy(socket: &TcpStream) {
-    // A new socket takes these few bytes; if it does not, there is nobody to tell.
-    let _ = send(socket, BUSY, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }

@@ -15,10 +15,13 @@ use crate::base::limits::{
 use crate::http::chunked::{BODY_TOO_BIG, Chunked};
 use crate::http::head::{Framing, Head, Method, Parsed, Refusal, check_length, no_fields};
 use crate::http::outbox::Outbox;
+use crate::http::pipe::Pipe;
 use crate::http::registry::Link;
 use crate::http::respond::{Progress, Reply, Responder};
+use crate::http::secure::Secure;
 use crate::http::server::{Admit, Peer, Shared};
 use crate::http::socket::{self, Received};
+use crate::http::tls::{self, Tls};
 
 /// What follows a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,8 @@ impl Ending {
 struct Context<'s> {
     shared: &'s Shared,
     link: &'s Link,
-    peer: Peer,
+    pipe: &'s Pipe<'s>,
+    peer: &'s Peer,
 }
 
 /// Bodies that did not arrive with their head.
@@ -86,7 +90,7 @@ impl Buffers {
 }
 
 /// Serves one connection until it ends.
-pub(super) fn serve(shared: &Shared, link: &Link, peer: Peer, buffers: Buffers) {
+pub(super) fn serve(shared: &Shared, link: &Link, mut peer: Peer, mut buffers: Buffers) {
     let idle = if peer.health_only {
         HEALTH_FIRST_BYTE
     } else {
@@ -101,22 +105,89 @@ pub(super) fn serve(shared: &Shared, link: &Link, peer: Peer, buffers: Buffers) 
     }
     // Only delays answers when it fails.
     let _ = link.socket.set_nodelay(true);
+    let greeted = match &shared.options.tls {
+        None => Greeted::Ready(Pipe::Plain(&link.socket)),
+        Some(tls) => greet(tls, shared, link, idle),
+    };
+    let (pipe, refusal) = match greeted {
+        Greeted::Ready(pipe) => (pipe, None),
+        Greeted::Refused(refusal) => (Pipe::Plain(&link.socket), Some(refusal)),
+        Greeted::Failed => {
+            let patience = shared.options.drain_deadline;
+            return socket::linger(&link.socket, &mut buffers.inbox, patience);
+        }
+        Greeted::Nobody => return,
+    };
+    if let Pipe::Tls(secure) = &pipe {
+        peer.subject = secure.certificate().map(|der| tls::subject(&der).into());
+    }
     let mut connection = Connection {
-        context: Context { shared, link, peer },
+        context: Context {
+            shared,
+            link,
+            pipe: &pipe,
+            peer: &peer,
+        },
         inbox: buffers.inbox,
         start: 0,
         spill: Spill::default(),
         outbox: buffers.outbox,
     };
+    let mut next = match refusal {
+        None => Next::Request,
+        Some(refusal) => connection.refuse(refusal),
+    };
     loop {
-        match connection.next_request() {
-            Next::Request => connection.shrink(),
-            Next::Close => return,
+        match next {
+            Next::Request => {}
+            Next::Close => return pipe.say_goodbye(),
             Next::Linger => {
                 let patience = shared.options.drain_deadline;
-                return socket::linger(&link.socket, &mut connection.inbox, patience);
+                return pipe.linger(&mut connection.inbox, patience);
             }
         }
+        next = connection.next_request();
+        if next == Next::Request {
+            connection.shrink();
+        }
+    }
+}
+
+/// What came of the greeting of TLS.
+enum Greeted<'s> {
+    Ready(Pipe<'s>),
+    /// Whoever is there does not speak TLS, but may understand a plain answer.
+    Refused(Refusal),
+    /// There was a handshake, and nothing came of it.
+    Failed,
+    Nobody,
+}
+
+const NOT_TLS: Refusal = Refusal {
+    status: 400,
+    reason: "this port speaks TLS: use https",
+};
+
+/// Shakes hands within the time that a head may take, or a probe its first byte.
+fn greet<'s>(tls: &Tls, shared: &Shared, link: &'s Link, idle: Duration) -> Greeted<'s> {
+    let deadline = Instant::now() + shared.options.head_deadline.min(idle);
+    link.rest();
+    // After `rest`, as before a request.
+    let first = match shared.draining.load(Ordering::SeqCst) {
+        true => socket::first_byte(&link.socket, Instant::now()),
+        false => socket::first_byte(&link.socket, deadline),
+    };
+    link.work();
+    match first {
+        None => Greeted::Nobody,
+        Some(tls::HANDSHAKE) => match Secure::accept(tls.config(), &link.socket, idle, deadline) {
+            Ok(secure) => Greeted::Ready(Pipe::Tls(secure)),
+            Err(why) => {
+                log::debug!("TLS handshake failed why={why:?}");
+                Greeted::Failed
+            }
+        },
+        Some(_) => Greeted::Refused(NOT_TLS),
     }
 }
 
@@ -158,20 +229,22 @@ impl Connection<'_> {
 
     /// Reads more of a head; `Err(None)`: nothing is owed to the peer.
     fn read_head(&mut self, deadline: &mut Option<Instant>) -> Result<(), Option<Refusal>> {
-        let Context { shared, link, .. } = self.context;
+        let Context {
+            shared, link, pipe, ..
+        } = self.context;
         let begun = self.start < self.inbox.len();
         self.make_room();
         let received = if begun {
             let patience = shared.options.head_deadline;
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            socket::receive_by(&link.socket, &mut self.inbox, deadline)
+            pipe.receive_by(&mut self.inbox, deadline)
         } else {
             link.rest();
             // After `rest`: who closes idle connections sees either the flag or the rest.
             let received = match shared.draining.load(Ordering::SeqCst) {
                 // What has come already is answered.
-                true => socket::receive_now(&link.socket, &mut self.inbox),
-                false => socket::receive(&link.socket, &mut self.inbox),
+                true => pipe.receive_now(&mut self.inbox),
+                false => pipe.receive(&mut self.inbox),
             };
             link.work();
             received
@@ -220,9 +293,7 @@ impl Connection<'_> {
     fn shrink(&mut self) {
         self.outbox.shrink();
         let capacity = self.spill.body.capacity().max(self.inbox.capacity());
-        if capacity > KEPT_BUFFER_BYTES
-            && socket::readable_within(&self.context.link.socket, LARGE_BUFFER_WAIT)
-        {
+        if capacity > KEPT_BUFFER_BYTES && self.context.pipe.readable_within(LARGE_BUFFER_WAIT) {
             self.spill.body.clear();
             self.spill.raw.clear();
             return;
@@ -309,12 +380,12 @@ impl Context<'_> {
             return Some(Admit::Answer(reply));
         }
         let handler = &self.shared.handler;
-        catch_unwind(AssertUnwindSafe(|| handler.admit(head, &self.peer))).ok()
+        catch_unwind(AssertUnwindSafe(|| handler.admit(head, self.peer))).ok()
     }
 
     fn handle(&self, head: &Head<'_>, body: &[u8], out: &mut Responder<'_>) {
         let handler = &self.shared.handler;
-        let run = AssertUnwindSafe(|| handler.handle(head, &self.peer, body, out));
+        let run = AssertUnwindSafe(|| handler.handle(head, self.peer, body, out));
         if catch_unwind(run).is_err() {
             log::error!("request handler panicked path={:?}", head.path);
             out.fail();
@@ -382,14 +453,14 @@ impl Context<'_> {
         let waits = head.expects_continue && rest.is_empty();
         let patience = self.shared.options.write_deadline;
         let invitation = b"HTTP/1.1 100 Continue\r\n\r\n";
-        if waits && !socket::send_all(&self.link.socket, invitation, patience) {
+        if waits && !self.pipe.send_all(invitation, patience) {
             return Err(BODY_ENDED);
         }
         Ok(())
     }
 
     fn read_body(&self, into: &mut Vec<u8>, deadline: Instant) -> Result<(), Refusal> {
-        match socket::receive_by(&self.link.socket, into, deadline) {
+        match self.pipe.receive_by(into, deadline) {
             Received::Bytes => Ok(()),
             Received::Closed => Err(BODY_ENDED),
             Received::TimedOut => Err(Refusal::new(408, "body took too long")),
@@ -405,7 +476,7 @@ impl Context<'_> {
         let Shared {
             options, closing, ..
         } = self.shared;
-        Responder::new(&self.link.socket, outbox, options.write_deadline, closing)
+        Responder::new(self.pipe, outbox, options.write_deadline, closing)
     }
 
     fn refuse(&self, refusal: Refusal, outbox: &mut Outbox) {
@@ -421,7 +492,7 @@ impl Context<'_> {
         out.close();
         out.reply(&Reply::text(status, reason));
         let handler = &self.shared.handler;
-        let run = AssertUnwindSafe(|| handler.refused(&self.peer, status, reason));
+        let run = AssertUnwindSafe(|| handler.refused(self.peer, status, reason));
         if catch_unwind(run).is_err() {
             log::error!("request handler panicked status={status}");
         }

@@ -5,7 +5,9 @@
 //! `HostPolicy` decides about Host and Origin. The next request of a connection is parsed
 //! only after the answer to the one before is written.
 //!
-//! Absent on purpose: TLS, HTTP/2, upgrades, compression, routing and authentication (the
+//! With `Tls` a connection is greeted first, on its own thread; what follows is the same.
+//!
+//! Absent on purpose: HTTP/2, upgrades, compression, routing and authentication (the
 //! `Handler` decides those), decoding of paths, and any lock on the way of a request.
 
 mod accept;
@@ -15,10 +17,13 @@ mod connection;
 mod guard;
 mod head;
 mod outbox;
+mod pipe;
 mod registry;
 mod respond;
+mod secure;
 mod server;
 mod socket;
+mod tls;
 mod trusted;
 
 #[cfg(test)]
@@ -27,10 +32,13 @@ mod behaviour_tests;
 mod framing_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tls_tests;
 
 pub use authority::Authority;
 pub use guard::{Checked, HostPolicy, cors_headers, valid_origin};
 pub use head::{Fields, Head, Method, Parsed, Refusal, no_fields};
 pub use respond::{Reply, Responder};
 pub use server::{Admit, Handler, Peer, Server, ServerOptions};
+pub use tls::{Tls, TlsFiles, TlsNews};
 pub use trusted::{Client, Trusted};

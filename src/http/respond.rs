@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::base::limits::COPIED_ANSWER_BYTES;
 use crate::http::outbox::{Extent, Outbox};
-use crate::http::socket;
+use crate::http::pipe::Pipe;
 
 /// Slices in one gathering write: the head and the parts of a body.
 const SLICES: usize = 16;
@@ -74,7 +74,7 @@ pub(super) enum Progress {
 
 /// Writes the answer to one request.
 pub struct Responder<'c> {
-    socket: &'c TcpStream,
+    pipe: &'c Pipe<'c>,
     outbox: &'c mut Outbox,
     patience: Duration,
     closing: &'c AtomicBool,
@@ -87,14 +87,14 @@ pub struct Responder<'c> {
 
 impl<'c> Responder<'c> {
     pub(super) fn new(
-        socket: &'c TcpStream,
+        pipe: &'c Pipe<'c>,
         outbox: &'c mut Outbox,
         patience: Duration,
         closing: &'c AtomicBool,
     ) -> Self {
         let progress = Progress::Nothing;
         Self {
-            socket,
+            pipe,
             outbox,
             patience,
             closing,
@@ -153,7 +153,7 @@ impl<'c> Responder<'c> {
         self.close |= !chunked || self.closing.load(Ordering::Relaxed);
         self.outbox
             .head(status, headers.iter().copied(), extent, self.close);
-        let sent = socket::send_all(self.socket, &self.outbox.bytes, self.patience);
+        let sent = self.pipe.send_all(&self.outbox.bytes, self.patience);
         self.progress = match sent {
             true if self.head_only => Progress::Answered,
             true => Progress::Streaming { chunked },
@@ -193,7 +193,7 @@ impl<'c> Responder<'c> {
         };
         // It began before the end did, and so could not say it in its head.
         self.close |= self.closing.load(Ordering::Relaxed);
-        let sent = !chunked || socket::send_all(self.socket, b"0\r\n\r\n", self.patience);
+        let sent = !chunked || self.pipe.send_all(b"0\r\n\r\n", self.patience);
         self.progress = if sent {
             Progress::Answered
         } else {
@@ -206,19 +206,19 @@ impl<'c> Responder<'c> {
     pub fn client_gone(&self) -> bool {
         match self.progress {
             Progress::Broken => true,
-            Progress::Streaming { .. } => socket::hung_up(self.socket, true),
-            Progress::Nothing | Progress::Answered => socket::hung_up(self.socket, false),
+            Progress::Streaming { .. } => self.pipe.hung_up(true),
+            Progress::Nothing | Progress::Answered => self.pipe.hung_up(false),
         }
     }
 
     /// Whether the peer has ended its own direction, or the connection. Does not wait.
     pub fn hung_up(&self) -> bool {
-        self.progress == Progress::Broken || socket::hung_up(self.socket, true)
+        self.progress == Progress::Broken || self.pipe.hung_up(true)
     }
 
     /// Whether the connection has ended in both directions. Does not wait.
     pub fn is_lost(&self) -> bool {
-        self.progress == Progress::Broken || socket::hung_up(self.socket, false)
+        self.progress == Progress::Broken || self.pipe.hung_up(false)
     }
 
     /// Leaves the request without an answer, or without the rest of one: its client is gone. The
@@ -230,7 +230,7 @@ impl<'c> Responder<'c> {
 
     /// The socket, to be polled beside other things; never to be read or written.
     pub fn socket(&self) -> &TcpStream {
-        self.socket
+        self.pipe.socket()
     }
 
     /// Answers for a handler that panicked or gave no answer, unless it wrote something.
@@ -291,13 +291,14 @@ impl<'c> Responder<'c> {
             parts
                 .iter()
                 .for_each(|part| self.outbox.bytes.extend_from_slice(part));
-            return socket::send_all(self.socket, &self.outbox.bytes, self.patience);
+            return self.pipe.send_all(&self.outbox.bytes, self.patience);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         slices[0] = IoSlice::new(&self.outbox.bytes);
         for (slice, part) in slices[1..].iter_mut().zip(parts) {
             *slice = IoSlice::new(part);
         }
-        socket::send_slices(self.socket, &mut slices[..=parts.len()], self.patience)
+        self.pipe
+            .send_slices(&mut slices[..=parts.len()], self.patience)
     }
 }

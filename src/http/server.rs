@@ -17,9 +17,10 @@ use crate::http::accept;
 use crate::http::head::Head;
 use crate::http::registry::Registry;
 use crate::http::respond::{Reply, Responder};
+use crate::http::tls::Tls;
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// An IPv4 address that came over an IPv6 socket is shown as IPv4.
     pub address: IpAddr,
@@ -28,6 +29,8 @@ pub struct Peer {
     pub health_only: bool,
     /// Counts connections; for logs.
     pub connection: u64,
+    /// Whom the client certificate names that was asked for and verified.
+    pub subject: Option<Arc<str>>,
 }
 
 /// What becomes of a request, decided on its head.
@@ -66,6 +69,8 @@ pub struct ServerOptions {
     pub write_deadline: Duration,
     pub keep_alive_idle: Duration,
     pub drain_deadline: Duration,
+    /// Without it connections are plain.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServerOptions {
@@ -81,6 +86,7 @@ impl Default for ServerOptions {
             write_deadline: limits::WRITE_DEADLINE,
             keep_alive_idle: limits::KEEP_ALIVE_IDLE,
             drain_deadline: limits::DRAIN_DEADLINE,
+            tls: None,
         }
     }
 }

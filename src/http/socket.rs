@@ -25,7 +25,7 @@ pub(super) enum Received {
     TimedOut,
 }
 
-const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+pub(super) const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// Waits under the socket's own timeout and appends what comes to the spare room of `into`.
 pub(super) fn receive(socket: &TcpStream, into: &mut Vec<u8>) -> Received {
@@ -144,8 +144,22 @@ pub(super) fn linger(socket: &TcpStream, sink: &mut Vec<u8>, patience: Duration)
     }
 }
 
+/// The first byte to come, left where it is; `None` when none comes until `deadline`.
+pub(super) fn first_byte(socket: &TcpStream, deadline: Instant) -> Option<u8> {
+    loop {
+        let mut byte = [0];
+        match recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return None,
+            Ok(_) => return Some(byte[0]),
+            Err(Errno::AGAIN) => wait(socket, PollFlags::IN, time_left(deadline)?),
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 /// Waits until the socket is ready or `left` is over; the caller looks which it was.
-fn wait(socket: &TcpStream, for_what: PollFlags, left: Duration) {
+pub(super) fn wait(socket: &TcpStream, for_what: PollFlags, left: Duration) {
     let timeout = Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(left.subsec_nanos()),
@@ -154,27 +168,27 @@ fn wait(socket: &TcpStream, for_what: PollFlags, left: Duration) {
     let _ = poll(&mut [PollFd::new(socket, for_what)], Some(&timeout));
 }
 
-fn time_left(deadline: Instant) -> Option<Duration> {
+pub(super) fn time_left(deadline: Instant) -> Option<Duration> {
     deadline
         .checked_duration_since(Instant::now())
         .filter(|left| !left.is_zero())
 }
 
 /// The time for one answer, which begins to count when the socket first takes no more.
-struct Pace {
+pub(super) struct Pace {
     patience: Duration,
     deadline: Option<Instant>,
 }
 
 impl Pace {
-    fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             patience,
             deadline: None,
         }
     }
 
-    fn goes_on(&mut self, socket: &TcpStream, error: Errno) -> bool {
+    pub(super) fn goes_on(&mut self, socket: &TcpStream, error: Errno) -> bool {
         if error == Errno::INTR {
             return true;
         }

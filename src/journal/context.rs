@@ -5,16 +5,19 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mcp::trace::TraceContext;
+use crate::model::principal::Principal;
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
 }
 
 /// A request of a client at work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// Ours: from 1 on, and no other request of this process has it.
     pub request: u64,
@@ -22,6 +25,20 @@ pub struct Context {
     pub trace: Option<TraceContext>,
     /// What the client wants everybody to be told, as it came.
     pub baggage: Option<String>,
+    /// Whose request it is, once that is proven.
+    pub who: Option<Arc<Principal>>,
+    /// Known while there is an audit log.
+    pub from: Option<Arc<Origin>>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The client, as far as trusted proxies tell it. Its port is known without a proxy only.
+    pub source: SocketAddr,
+    /// The proxy that it came through.
+    pub via: Option<IpAddr>,
+    pub user_agent: String,
 }
 
 impl Context {
@@ -32,6 +49,8 @@ impl Context {
             request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             trace: None,
             baggage: None,
+            who: None,
+            from: None,
         }
     }
 
@@ -48,6 +67,17 @@ pub fn enter(context: Context) -> Guard {
         before: before.ok().flatten(),
         is_of_this_thread: PhantomData,
     }
+}
+
+/// Whose request it is has been proven.
+pub fn identify(who: Arc<Principal>) {
+    let _ = CURRENT.try_with(|current| {
+        if let Ok(mut current) = current.try_borrow_mut()
+            && let Some(context) = &mut *current
+        {
+            context.who = Some(who);
+        }
+    });
 }
 
 /// What this thread works on.
@@ -82,21 +112,22 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, current, enter};
+    use super::{Context, enter};
 
     #[test]
     fn a_thread_works_on_what_was_entered_last() {
+        let current = || super::current().map(|context| context.request);
         assert_eq!(current(), None);
         let (one, two) = (Context::next(), Context::next());
         assert!(one.request < two.request);
         let outer = enter(one.clone());
         {
             let _inner = enter(two.clone());
-            assert_eq!(current(), Some(two));
-            let elsewhere = std::thread::spawn(current).join();
-            assert_eq!(elsewhere.expect("no panic"), None);
+            assert_eq!(current(), Some(two.request));
+            let elsewhere = std::thread::spawn(super::current).join();
+            assert!(elsewhere.expect("no panic").is_none());
         }
-        assert_eq!(current(), Some(one));
+        assert_eq!(current(), Some(one.request));
         drop(outer);
         assert_eq!(current(), None);
     }

@@ -1,7 +1,8 @@
-//! What happened, for the operator: the log, and facts. (Audit comes here too.)
+//! What happened, for the operator: the log, facts, and the audit log.
 
 pub mod alert;
 pub mod arguments;
+pub mod audit;
 pub mod context;
 pub mod fact;
 pub mod file;

@@ -10,6 +10,7 @@ use crate::base::limits;
 use crate::mcp::list::ListKind;
 use crate::model::listing::{Item, Listing};
 use crate::model::naming::{Naming, public_name};
+use crate::model::scope::Reach;
 
 /// What the catalogue needs to know of one server. `index` is its place in the configuration.
 pub struct Source<'a> {
@@ -17,7 +18,32 @@ pub struct Source<'a> {
     pub name: &'a str,
     pub listing: &'a Listing,
     pub disabled_tools: &'a BTreeSet<String>,
+    /// Tools that are not as they were when they were pinned.
+    pub held_tools: &'a BTreeSet<String>,
+    /// What nobody sees is taken out.
+    pub strips: bool,
     pub description_overrides: &'a BTreeMap<String, String>,
+}
+
+impl Source<'_> {
+    fn hides(&self, kind: ListKind, item: &Item) -> bool {
+        let among = |names: &BTreeSet<String>| names.contains(&*item.key);
+        kind == ListKind::Tools && (among(self.disabled_tools) || among(self.held_tools))
+    }
+
+    /// What clients get of an entry; `None` when it cannot be made clean.
+    fn shown(&self, kind: ListKind, item: &Item) -> Option<Item> {
+        let item = match item.hides && self.strips {
+            true => item.cleaned(kind)?,
+            false => item.clone(),
+        };
+        let overrides = self.description_overrides;
+        let text = (kind == ListKind::Tools).then(|| overrides.get(&*item.key));
+        Some(match text.flatten() {
+            Some(description) => item.with_description(description, kind),
+            None => item,
+        })
+    }
 }
 
 /// One entry of the merged lists.
@@ -54,6 +80,8 @@ pub enum Visible {
     All,
     /// By index in the configuration.
     Some(Vec<bool>),
+    /// The same, where a token opens some servers in part only.
+    Parts(Vec<Reach>),
 }
 
 impl Visible {
@@ -61,6 +89,37 @@ impl Visible {
         match self {
             Visible::All => true,
             Visible::Some(servers) => servers.get(server).copied().unwrap_or(false),
+            Visible::Parts(parts) => parts
+                .get(server)
+                .is_some_and(|part| *part != Reach::Nothing),
+        }
+    }
+
+    /// Whether one entry is seen.
+    pub fn shows(&self, server: usize, kind: ListKind, item: &Item) -> bool {
+        let Visible::Parts(parts) = self else {
+            return self.has(server);
+        };
+        let is_tool = kind == ListKind::Tools;
+        match parts.get(server) {
+            None | Some(Reach::Nothing) => false,
+            Some(Reach::Whole) => true,
+            Some(Reach::ReadOnly) => !is_tool || item.reads_only,
+            Some(Reach::Tools { names, read_only }) => {
+                is_tool
+                    && (item.reads_only || !read_only)
+                    && names.iter().any(|name| **name == *item.key)
+            }
+        }
+    }
+
+    /// Whether all of a server is seen but, perhaps, tools: prompts and resources.
+    pub fn has_more_than_tools(&self, server: usize) -> bool {
+        match self {
+            Visible::Parts(parts) => {
+                matches!(parts.get(server), Some(Reach::Whole | Reach::ReadOnly))
+            }
+            _ => self.has(server),
         }
     }
 }
@@ -92,7 +151,7 @@ impl Catalog {
         for source in sources {
             for kind in ListKind::ALL {
                 for (position, item) in source.listing.of(kind).iter().enumerate() {
-                    if kind == ListKind::Tools && source.disabled_tools.contains(&*item.key) {
+                    if source.hides(kind, item) {
                         continue;
                     }
                     if total >= limits::ENTRIES {
@@ -114,6 +173,9 @@ impl Catalog {
         item: &Item,
         naming: &Naming,
     ) -> bool {
+        let Some(shown) = source.shown(kind, item) else {
+            return false;
+        };
         let named = matches!(kind, ListKind::Tools | ListKind::Prompts);
         let public: Arc<str> = match named {
             true => public_name(naming, source.name, &item.key).into(),
@@ -146,13 +208,7 @@ impl Catalog {
             Slot::Vacant(slot) => slot.insert(next),
         };
         holders.push(next);
-        let override_text = (kind == ListKind::Tools)
-            .then(|| source.description_overrides.get(&*item.key))
-            .flatten();
-        let item = match override_text {
-            Some(description) => item.with_description(description, kind),
-            None => item.clone(),
-        };
+        let item = shown;
         let own_fingerprint = fingerprint("", &item.raw);
         let fingerprint = fingerprint(&public, &item.raw);
         let shadowed = first.is_some();
@@ -193,7 +249,7 @@ impl Catalog {
             .entries
             .partition_point(|e| (e.server, e.position) < (server, position));
         list.entries[start..].iter().filter(move |entry| {
-            visible.has(entry.server)
+            visible.shows(entry.server, kind, &entry.item)
                 && (!entry.shadowed
                     || self.first_holder(kind, &entry.public, visible) == Some(entry.server))
         })
@@ -211,7 +267,7 @@ impl Catalog {
         holders
             .iter()
             .map(|&at| &list.entries[at as usize])
-            .find(|e| visible.has(e.server))
+            .find(|e| visible.shows(e.server, kind, &e.item))
     }
 
     /// The entry of one server by its own name.

@@ -8,6 +8,7 @@ use crate::mcp::era::Era;
 use crate::mcp::list::ListKind;
 use crate::model::hint::CacheHint;
 use crate::model::mirror::{self, Mirror};
+use crate::model::visible_text;
 use crate::wire::json::{elements, string_value};
 use crate::wire::members::{Members, edited, span_in};
 use crate::wire::message::FROM_SERVER;
@@ -22,6 +23,10 @@ pub struct Item {
     pub key_span: Range<usize>,
     /// Of a tool: its arguments that have a header. Without any, as most, it costs nothing.
     pub mirrors: Option<Arc<[Mirror]>>,
+    /// A tool that says of itself that it changes nothing (`readOnlyHint`).
+    pub reads_only: bool,
+    /// Some text in it holds characters that people do not see.
+    pub hides: bool,
     /// What clients of one era must see instead; almost always nothing.
     instead: Option<Arc<Instead>>,
 }
@@ -69,9 +74,11 @@ impl Item {
         };
         Some(Item {
             key: key.into(),
+            hides: visible_text::json_hides(raw),
             raw: raw.into(),
             key_span: span_in(raw, literal),
             mirrors,
+            reads_only: kind == ListKind::Tools && reads_only(&members),
             instead: instead.map(Arc::new),
         })
     }
@@ -109,6 +116,13 @@ impl Item {
         plain.unwrap_or(self)
     }
 
+    /// The entry without what people do not see; `None` when that is part of its meaning.
+    pub fn cleaned(&self, kind: ListKind) -> Option<Item> {
+        // The name of a resource is a text for people.
+        let also = (kind.key() != "name").then_some("name");
+        Item::parse(&visible_text::json_cleaned(&self.raw, also)?, kind)
+    }
+
     /// The entry with its description replaced.
     pub fn with_description(&self, description: &str, kind: ListKind) -> Item {
         let quoted = crate::wire::json::quoted(description);
@@ -118,6 +132,12 @@ impl Item {
             .and_then(|raw| Item::parse(&raw, kind))
             .unwrap_or_else(|| self.clone())
     }
+}
+
+fn reads_only(tool: &Members<'_>) -> bool {
+    let annotations = tool.get("annotations").unwrap_or_default();
+    let members = Members::parse(annotations, 1, FROM_SERVER).ok();
+    members.is_some_and(|members| members.get("readOnlyHint") == Some("true"))
 }
 
 /// Sessions demand that structured content is an object, so a schema of anything else is not

@@ -18,6 +18,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
 };
 
+use crate::base::limits;
 use crate::net::client::read_certificates;
 use crate::net::connect::dial;
 use crate::net::egress::Egress;
@@ -29,6 +30,14 @@ use crate::net::wait::{self, Wait};
 
 /// When the certificate ends (`notAfter`); `None` for what is no certificate.
 pub fn ends(der: &[u8]) -> Option<SystemTime> {
+    let (_, validity, _) = element(validity(der)?)?;
+    let (_, _, not_after) = element(validity)?;
+    let (tag, text, _) = element(not_after)?;
+    moment(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// From the validity on.
+fn validity(der: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(der)?;
     let (_, mut rest, _) = element(certificate)?;
     // The version, if there is one, then serial number, algorithm and issuer.
@@ -38,10 +47,58 @@ pub fn ends(der: &[u8]) -> Option<SystemTime> {
     for _ in 0..3 {
         (_, _, rest) = element(rest)?;
     }
-    let (_, validity, _) = element(rest)?;
-    let (_, _, not_after) = element(validity)?;
-    let (tag, text, _) = element(not_after)?;
-    moment(tag, std::str::from_utf8(text).ok()?)
+    Some(rest)
+}
+
+/// Whom the certificate names: `CN=alice,O=example`, as it stands there. Kinds of names without a
+/// usual short form, and texts that are none, are left out; `None` when nothing is left.
+pub fn subject(der: &[u8]) -> Option<String> {
+    let (_, _, rest) = element(validity(der)?)?;
+    let (_, mut sets, _) = element(rest)?;
+    let mut name = String::new();
+    while let Some((_, mut parts, after)) = element(sets) {
+        sets = after;
+        while let Some((_, pair, others)) = element(parts) {
+            parts = others;
+            let (_, kind, value) = element(pair)?;
+            let (_, text, _) = element(value)?;
+            if let (Some(kind), Ok(text)) = (short_name(kind), std::str::from_utf8(text)) {
+                add_part(&mut name, kind, text);
+            }
+        }
+    }
+    (!name.is_empty()).then_some(name)
+}
+
+fn short_name(kind: &[u8]) -> Option<&'static str> {
+    Some(match kind {
+        [0x55, 0x04, 0x03] => "CN",
+        [0x55, 0x04, 0x05] => "SERIALNUMBER",
+        [0x55, 0x04, 0x06] => "C",
+        [0x55, 0x04, 0x07] => "L",
+        [0x55, 0x04, 0x08] => "ST",
+        [0x55, 0x04, 0x0a] => "O",
+        [0x55, 0x04, 0x0b] => "OU",
+        _ => return None,
+    })
+}
+
+/// No text can look like two parts, or like a line of its own.
+fn add_part(name: &mut String, kind: &str, text: &str) {
+    if !name.is_empty() {
+        name.push(',');
+    }
+    name.push_str(kind);
+    name.push('=');
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if name.len() >= limits::SUBJECT_BYTES {
+            return;
+        }
+        if ",=+\"\\<>;#".contains(c) {
+            name.push('\\');
+        }
+        name.push(c);
+    }
 }
 
 /// Tag, content, and what follows.
@@ -93,9 +150,24 @@ fn moment(tag: u8, text: &str) -> Option<SystemTime> {
 /// # Errors
 /// When there is none that can be read.
 pub fn file_ends(path: &Path) -> Result<SystemTime, NetError> {
+    ends_of(path, |moments| moments.max())
+}
+
+/// When the first certificate of a PEM file ends: from then on one of the chain is missing.
+///
+/// # Errors
+/// When there is none that can be read.
+pub fn chain_ends(path: &Path) -> Result<SystemTime, NetError> {
+    ends_of(path, |moments| moments.min())
+}
+
+fn ends_of(
+    path: &Path,
+    which: fn(&mut dyn Iterator<Item = SystemTime>) -> Option<SystemTime>,
+) -> Result<SystemTime, NetError> {
     let certificates = read_certificates(path)?;
-    let moments = certificates.iter().filter_map(|one| ends(one.der()));
-    moments.max().ok_or_else(|| NetError::CaFile {
+    let mut moments = certificates.iter().filter_map(|one| ends(one.der()));
+    which(&mut moments).ok_or_else(|| NetError::CaFile {
         path: path.to_owned(),
         detail: "no certificate in it says when it ends".to_owned(),
     })

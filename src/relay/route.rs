@@ -43,7 +43,11 @@ pub fn named(world: &World, view: &View, visible: &Visible, kind: ListKind, name
         let Some((position, server)) = visible_server(world, visible, server) else {
             return unknown();
         };
-        if let Some(entry) = world.catalog.by_native(kind, position, name) {
+        let entry = world.catalog.by_native(kind, position, name);
+        if entry.is_some_and(|entry| !visible.shows(position, kind, &entry.item)) {
+            return unknown();
+        }
+        if let Some(entry) = entry {
             return Route::To {
                 server: server.clone(),
                 native: None,
@@ -102,7 +106,8 @@ fn visible_server<'w>(
 /// that has resources at all.
 pub fn resource(world: &World, view: &View, visible: &Visible, uri: &str) -> Route {
     if let Scope::Server(name) = &view.scope {
-        return match visible_server(world, visible, name) {
+        let found = visible_server(world, visible, name);
+        return match found.filter(|(position, _)| visible.has_more_than_tools(*position)) {
             Some((_, server)) => Route::To {
                 server: server.clone(),
                 native: None,
@@ -138,7 +143,7 @@ fn template_owner(world: &World, visible: &Visible, fits: impl Fn(&str) -> bool)
 
 fn only_resource_server(world: &World, visible: &Visible) -> Option<usize> {
     let mut having = (0..world.servers().len()).filter(|position| {
-        visible.has(*position)
+        visible.has_more_than_tools(*position)
             && (world.catalog.count(ListKind::Resources, *position) > 0
                 || world.catalog.count(ListKind::Templates, *position) > 0)
     });

@@ -1,12 +1,16 @@
 //! What one caller may see: the URL of its session, evaluated against the current
 //! configuration at each request. Views only ever narrow.
 
-use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
+use crate::config::server::ServerConfig;
 use crate::model::catalog::Visible;
 use crate::model::filter::TagExpression;
+use crate::model::principal::Principal;
+use crate::model::scope::{self, Reach, Scopes};
 use crate::relay::world::World;
+use crate::wire::percent;
 
 /// Which endpoint: everything, or one server under its own names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,6 +30,8 @@ pub enum Filter {
 pub struct View {
     pub scope: Scope,
     pub filters: Vec<Filter>,
+    /// Who looks. `None`: nobody is asked who he is, and everybody may see everything.
+    pub whose: Option<Arc<Principal>>,
 }
 
 /// A query string that cannot be a view: HTTP 400 with this text.
@@ -40,7 +46,7 @@ pub fn parse_query(query: Option<&str>, world: &World) -> Result<Option<Filter>,
     for pair in query.unwrap_or_default().split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         // A key may be written with escapes; unread it would be a filter that does not count.
-        let key = percent_decode(key).unwrap_or_default();
+        let key = percent::decode(key).unwrap_or_default();
         let Some(name) = FILTERS.into_iter().find(|name| *name == key) else {
             continue;
         };
@@ -57,7 +63,7 @@ pub fn parse_query(query: Option<&str>, world: &World) -> Result<Option<Filter>,
     };
     // A plus is the operator "and"; in what a form encoder made it is a space. The first reading
     // that makes sense counts.
-    let readings = [percent_decode(raw), percent_decode_form(raw)];
+    let readings = [percent::decode(raw), percent::decode_form(raw)];
     let [Some(as_written), Some(as_form)] = readings else {
         return Err(BadQuery(format!(
             "parameter {name:?} is not percent-encoded UTF-8"
@@ -67,6 +73,24 @@ pub fn parse_query(query: Option<&str>, world: &World) -> Result<Option<Filter>,
     read(&as_written)
         .or_else(|error| read(&as_form).map_err(|_| error))
         .map(Some)
+}
+
+/// The scopes that a query string asks for by name (`tags=`), whether there are such tags or not.
+/// Other filters only narrow what is seen.
+pub fn wanted_scopes(query: Option<&str>) -> Scopes {
+    let pairs = query.unwrap_or_default().split('&');
+    let tags = pairs.filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (percent::decode(key)? == "tags").then(|| percent::decode_form(value))?
+    });
+    let words: Vec<String> = tags
+        .flat_map(|tags| {
+            tags.split(',')
+                .filter_map(|tag| scope::of_tag(tag.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    Scopes::known_of(&words.join(" "))
 }
 
 fn read_filter(name: &str, text: &str, world: &World) -> Result<Filter, BadQuery> {
@@ -87,59 +111,49 @@ fn read_filter(name: &str, text: &str, world: &World) -> Result<Filter, BadQuery
         .map_err(|error| BadQuery(format!("parameter {name:?}: {error}")))
 }
 
-/// Decodes `%XX`. `None` when the result is not UTF-8 or an escape is broken.
-pub fn percent_decode(text: &str) -> Option<String> {
-    decode(text, false)
-}
-
-/// The same, and `+` is a space.
-fn percent_decode_form(text: &str) -> Option<String> {
-    decode(text, true)
-}
-
-fn decode(text: &str, plus_is_space: bool) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let high = char::from(bytes.next()?).to_digit(16)?;
-                let low = char::from(bytes.next()?).to_digit(16)?;
-                out.push((high * 16 + low) as u8);
-            }
-            b'+' if plus_is_space => out.push(b' '),
-            other => out.push(other),
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
 impl View {
     /// The servers that this view shows now.
     pub fn visible(&self, world: &World) -> Visible {
         let global = world.fixed.settings.filter.as_ref();
-        if self.scope == Scope::All && self.filters.is_empty() && global.is_none() {
+        let whose = self.whose.as_deref();
+        let opened = whose.map(|whose| &whose.scopes);
+        let opened = opened.filter(|scopes| scopes.narrows());
+        if self.scope == Scope::All
+            && self.filters.is_empty()
+            && global.is_none()
+            && opened.is_none()
+        {
             return Visible::All;
         }
         let only = match &self.scope {
             Scope::All => None,
             Scope::Server(name) => Some(world.position_named(name)),
         };
-        let shown = world
-            .fixed
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(position, entry)| {
-                let tags = &entry.tags;
-                only.is_none_or(|only| only == Some(position))
-                    && global.is_none_or(|filter| filter.matches(tags))
-                    && self
-                        .filters
-                        .iter()
-                        .all(|filter| passes(filter, tags, world))
-            });
-        Visible::Some(shown.collect())
+        let entries = world.fixed.entries.iter().enumerate();
+        let is_shown = |position: usize, tags: &[String]| {
+            only.is_none_or(|only| only == Some(position))
+                && global.is_none_or(|filter| filter.matches(tags))
+                && self
+                    .filters
+                    .iter()
+                    .all(|filter| passes(filter, tags, world))
+        };
+        let Some(scopes) = opened else {
+            let shown = entries.map(|(position, entry)| is_shown(position, &entry.tags));
+            return Visible::Some(shown.collect());
+        };
+        let parts = entries.map(|(position, entry)| match is_shown(position, &entry.tags) {
+            true => reach(scopes, entry, world),
+            false => Reach::Nothing,
+        });
+        Visible::Parts(parts.collect())
+    }
+
+    /// Whether the server at `position` is open to whoever looks, as far as tokens decide.
+    pub fn opens(&self, world: &World, position: usize) -> bool {
+        let entry = &world.fixed.entries[position];
+        let whose = self.whose.as_deref();
+        whose.is_none_or(|whose| reach(&whose.scopes, entry, world) != Reach::Nothing)
     }
 
     /// Entries are shown under the names that their server gives them.
@@ -148,19 +162,18 @@ impl View {
     }
 
     /// This view and one more filter.
-    pub fn narrowed(&self, filter: Option<Filter>) -> Cow<'_, View> {
+    pub fn narrowed(self: Arc<View>, filter: Option<Filter>) -> Arc<View> {
         match filter {
-            None => Cow::Borrowed(self),
-            Some(filter) if self.filters.contains(&filter) => Cow::Borrowed(self),
-            Some(filter) => {
-                let mut view = self.clone();
+            Some(filter) if !self.filters.contains(&filter) => {
+                let mut view = (*self).clone();
                 view.filters.push(filter);
-                Cow::Owned(view)
+                Arc::new(view)
             }
+            _ => self,
         }
     }
 
-    /// Tells views apart: for cursors.
+    /// Tells views apart, whoever looks: for cursors.
     pub fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.scope.hash(&mut hasher);
@@ -174,6 +187,17 @@ impl View {
     }
 }
 
+/// How much of a server scopes open. One without tags has the tag that such servers are given, if
+/// they are given one: nothing else opens it but `tag:*`.
+fn reach(scopes: &Scopes, entry: &ServerConfig, world: &World) -> Reach {
+    let untagged = world.fixed.settings.auth.untagged_tag.as_slice();
+    let tags = match entry.tags.is_empty() {
+        true => untagged,
+        false => &entry.tags,
+    };
+    scopes.reach(&entry.name, tags)
+}
+
 fn passes(filter: &Filter, tags: &[String], world: &World) -> bool {
     match filter {
         Filter::Tags(expression) => expression.matches(tags),
@@ -181,20 +205,6 @@ fn passes(filter: &Filter, tags: &[String], world: &World) -> bool {
             let preset = world.fixed.presets.get(name);
             // A preset without a query shows everything; one that is gone shows nothing.
             preset.is_some_and(|p| p.query.as_ref().is_none_or(|query| query.matches(tags)))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{percent_decode, percent_decode_form};
-
-    #[test]
-    fn decodes_percent_escapes() {
-        assert_eq!(percent_decode_form("a%2Cb+c").as_deref(), Some("a,b c"));
-        assert_eq!(percent_decode("a+b%20c%C3%A9").as_deref(), Some("a+b cé"));
-        for broken in ["%", "%2", "%zz", "%ff"] {
-            assert_eq!(percent_decode(broken), None, "{broken}");
         }
     }
 }

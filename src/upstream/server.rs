@@ -684,10 +684,8 @@ impl Server {
                 let own = Whose::Session(face.session.clone());
                 (may_be_asked || self.pool.living(&own).is_some()).then_some(own)
             }
-            (_, Caller::Stateless(face)) => may_be_asked.then(|| match face.principal {
-                Some(name) => Whose::Principal(name.to_owned()),
-                None => Whose::OneCall(0),
-            }),
+            // Two calls of one principal may run at once: a question must find the right one.
+            (_, Caller::Stateless(_)) => may_be_asked.then_some(Whose::OneCall(0)),
         }
     }
 

@@ -3,8 +3,12 @@
 //! text and are spliced by offset, so that numbers, key order and unknown members survive.
 
 pub mod base64;
+pub mod challenge;
+pub mod form;
+pub mod jose;
 pub mod json;
 pub mod lines;
 pub mod members;
 pub mod message;
+pub mod percent;
 pub mod sse;

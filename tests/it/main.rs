@@ -5,6 +5,8 @@ mod alerts;
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod auth_tokens;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canaries;
@@ -51,6 +53,8 @@ mod notices;
 #[cfg(test)]
 mod parking;
 #[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod proxy;
@@ -67,6 +71,7 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod scopes;
 mod secrets;
 #[cfg(test)]
 mod sse;
@@ -88,6 +93,8 @@ mod tasks;
 mod telemetry;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod trouble;
 #[cfg(test)]

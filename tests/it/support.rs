@@ -3,6 +3,7 @@
 //! from the contract and see the gateway as a client and an operator do.
 
 pub(crate) mod http;
+pub(crate) mod idp;
 pub(crate) mod remote;
 pub(crate) mod rig;
 pub(crate) mod servers;
@@ -10,6 +11,8 @@ pub(crate) mod session;
 pub(crate) mod sse;
 pub(crate) mod stateless;
 pub(crate) mod stdio;
+pub(crate) mod tls;
+pub(crate) mod token;
 pub(crate) mod vault;
 
 use std::time::{Duration, Instant};

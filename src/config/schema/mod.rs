@@ -13,6 +13,8 @@ use crate::base::template::{filled, fixed};
 use crate::config::entry::{DEFAULT_KEYS, NOT_CARRIED_OUT};
 use crate::config::foreign::{FOREIGN, FOREIGN_FILE_KEYS};
 use crate::config::settings::{Kind, SETTINGS, Setting};
+use crate::model::pin::Pinning;
+use crate::model::visible_text::Invisible;
 
 /// How the value of a key of an entry is written.
 #[derive(Clone, Copy)]
@@ -28,6 +30,7 @@ enum Shape {
     Command,
     Env,
     ObjectOfTexts,
+    Oauth,
     Choice(&'static [&'static str]),
     /// A whole number, both ends included.
     Number(u64, u64),
@@ -81,6 +84,21 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         Shape::Text,
         "The proxy to ask: none, environment or a URL",
     ),
+    (
+        "oauth",
+        Shape::Oauth,
+        "How the gateway gets in at a server over HTTP that wants a login",
+    ),
+    (
+        "forwardHeaders",
+        Shape::Words,
+        "Headers of clients that go to the server as they are",
+    ),
+    (
+        "headerMap",
+        Shape::ObjectOfTexts,
+        "Headers of clients that go to the server under another name",
+    ),
     ("tags", Shape::Words, "For views and filters"),
     ("disabled", Shape::Switch, "It is not started, but counted"),
     (
@@ -114,6 +132,16 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         "Descriptions of tools by name",
     ),
     (
+        "toolPins",
+        Shape::Choice(Pinning::WORDS),
+        "What happens to tools that changed since they were first seen",
+    ),
+    (
+        "stripInvisible",
+        Shape::Choice(Invisible::WORDS),
+        "What happens to invisible characters in what it offers",
+    ),
+    (
         "inheritParentEnv",
         Shape::Switch,
         "It gets all variables of the gateway",
@@ -142,6 +170,11 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         "required",
         Shape::Switch,
         "The gateway is not ready without it",
+    ),
+    (
+        "discoverable",
+        Shape::Switch,
+        "Clients may know of it although their tokens do not reach it",
     ),
     ("dependsOn", Shape::Words, "Servers that start before it"),
     (
@@ -296,6 +329,24 @@ impl Shape {
                 }"#
             }
             Shape::ObjectOfTexts => TEXTS_BY_NAME,
+            Shape::Oauth => {
+                r##"{
+                    "type": ["object", "null"],
+                    "properties": {
+                        "clientId": {"type": ["string", "null"]},
+                        "clientSecret": {"type": ["string", "null"]},
+                        "privateKey": {"type": ["string", "null"]},
+                        "clientMetadataUrl": {"type": ["string", "null"]},
+                        "redirectUrl": {"type": ["string", "null"]},
+                        "issuer": {"type": ["string", "null"]},
+                        "grant": {"enum": ["authorization_code", "client_credentials", null]},
+                        "tokens": {"enum": ["server", "principal", null]},
+                        "scopes": {"type": ["array", "null"], "items": {"type": "string"}},
+                        "autoRegister": {"$ref": "#/$defs/switch"}
+                    },
+                    "additionalProperties": false
+                }"##
+            }
         })
     }
 }
@@ -380,7 +431,7 @@ fn of_kind(row: &Setting) -> Value {
             }"#,
             &[("least", least.into()), ("most", most.into())],
         ),
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => fixed(
+        list if list.is_list() => fixed(
             r#"{
                 "type": ["array", "string", "null"],
                 "items": {"type": "string", "pattern": "\\S"}
@@ -404,11 +455,16 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Host
         | Kind::Address
         | Kind::Word
+        | Kind::Text
         | Kind::Document
         | Kind::Filter
         | Kind::Preset
         | Kind::Separator
+        | Kind::Scopes
+        | Kind::Site
+        | Kind::PasswordHash
         | Kind::Url => fixed(TEXT),
+        _ => fixed(TEXT),
     }
 }
 

@@ -106,6 +106,8 @@ mod tests {
             ],
             ca_file: None,
             proxy: ProxyChoice::None,
+            oauth: None,
+            handed_on: Vec::new(),
         };
         let mask = Mask::of(&spec);
         for (text, hidden) in [
