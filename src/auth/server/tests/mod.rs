@@ -3,6 +3,7 @@
 mod authorize;
 mod client_auth;
 mod documents;
+mod fetching;
 mod grants;
 mod races;
 mod registration;
