@@ -134,6 +134,7 @@ impl FrontDoor {
             source: SocketAddr::new(client, port),
             via: (!is_direct).then_some(peer.address),
             user_agent: agent.to_owned(),
+            certificate: peer.subject.clone(),
         };
         Context {
             from: Some(Arc::new(origin)),
@@ -362,6 +363,7 @@ fn note_unread(peer: &Peer, status: u16, reason: &str) {
         source: SocketAddr::new(peer.address, peer.port),
         via: None,
         user_agent: String::new(),
+        certificate: peer.subject.clone(),
     };
     rejects::reject(Record {
         from: Some(&from),

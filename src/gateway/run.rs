@@ -43,7 +43,7 @@ use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
 use crate::gateway::witnessed;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
+use crate::http::{HostPolicy, Server as HttpServer, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -203,7 +203,7 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
-        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
         let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
@@ -235,10 +235,6 @@ impl Gateway {
                 has_metrics: settings.enable_metrics,
                 auth: auth.clone(),
                 trusted: Trusted::new(&settings.trust_proxy),
-            };
-            let options = ServerOptions {
-                tls: tls.clone(),
-                ..ServerOptions::default()
             };
             HttpServer::start(listener, options, Arc::new(door))
         };

@@ -39,6 +39,8 @@ pub struct Origin {
     /// The proxy that it came through.
     pub via: Option<IpAddr>,
     pub user_agent: String,
+    /// Whom its client certificate names, if it was asked for one.
+    pub certificate: Option<Arc<str>>,
 }
 
 impl Context {
