@@ -811,8 +811,11 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
-/// One of 1MCP, with a warning of its own.
+/// One of 1MCP, with a warning of its own; that of a proxy is the gateway's.
 fn take_preset(seen: &mut Seen) {
+    if seen.words.first().is_some_and(|word| word == "proxy") {
+        return;
+    }
     let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
     if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
         seen.flags.set(flag, value);
@@ -821,6 +824,7 @@ fn take_preset(seen: &mut Seen) {
 
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
+    take_preset(seen);
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
@@ -835,9 +839,6 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
-    if !is_proxy {
-        take_preset(seen);
-    }
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
         ("args", "call", seen.args.is_some() && !is_call),
