@@ -1,6 +1,303 @@
-//! What people see: the pages on which an operator signs in and lets a client in. Plain HTML
-//! without scripts; every form is sealed for the browser that asked for it.
+//! What people see: the pages on which the operator signs in and lets a client in. Plain HTML
+//! without scripts (`html`). Every form is sealed for the browser that asked for it (`seal`,
+//! `cookie`), and the request that it is about is read anew by the server when it comes back.
+//!
+//! Any thread may call. Deliberately absent: codes and tokens (`auth::server`), who is signed in
+//! (`auth::operator`).
 
-pub mod cookie;
-pub mod html;
-pub mod seal;
+mod consent;
+mod cookie;
+mod html;
+mod login;
+mod seal;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::auth::operator::{Operator, token};
+use crate::auth::pace::Pace;
+use crate::auth::pages::cookie::{Cookies, Jar};
+use crate::auth::pages::html::{Page, escaped, redirect};
+use crate::auth::pages::login::{Wrong, name_in, name_of};
+use crate::auth::pages::seal::Forms;
+use crate::auth::server::authorize::Refused;
+use crate::auth::server::{Asked, Server};
+use crate::auth::store::{Space, Store};
+use crate::base::limits;
+use crate::http::{Client, Head, Reply};
+use crate::journal::audit::{self, Event, Reason, Record};
+use crate::model::scope::Scopes;
+use crate::wire::form::Form;
+
+/// The form with which an operator goes.
+const LEAVE: &str = "leave";
+
+/// What a client was last allowed, so that a page can say what is new.
+const ALLOWED: Space = Space {
+    name: "consents",
+    limit: limits::CONSENTS_KEPT,
+};
+
+pub struct Pages {
+    pub operator: Arc<Operator>,
+    forms: Forms,
+    cookies: Cookies,
+    /// How people know this gateway: its host.
+    gateway: String,
+    /// `scheme://host[:port]` of the issuer.
+    origin: String,
+    /// The path of the issuer, without a slash at its end.
+    base: String,
+    store: Arc<Store>,
+    /// Tries of one address, and of the account.
+    addresses: Pace,
+    account: Pace,
+}
+
+/// One request of a browser, and what is needed to answer it.
+pub struct Visit<'r> {
+    pub head: &'r Head<'r>,
+    pub from: &'r Client,
+    pub body: &'r [u8],
+    pub now: Instant,
+    /// The servers with their tags; asked only for somebody who is signed in.
+    pub servers: &'r dyn Fn() -> Vec<(String, Vec<String>)>,
+    /// The authorization request, when it comes out of a form.
+    query: Option<String>,
+}
+
+impl<'r> Visit<'r> {
+    pub fn new(
+        head: &'r Head<'r>,
+        from: &'r Client,
+        body: &'r [u8],
+        servers: &'r dyn Fn() -> Vec<(String, Vec<String>)>,
+    ) -> Visit<'r> {
+        Visit {
+            head,
+            from,
+            body,
+            now: Instant::now(),
+            servers,
+            query: None,
+        }
+    }
+
+    fn query(&self) -> &str {
+        self.query.as_deref().or(self.head.query).unwrap_or_default()
+    }
+}
+
+impl Pages {
+    /// `issuer` is the URL that people and clients know the gateway by.
+    pub fn new(issuer: &str, operator: Arc<Operator>, store: Arc<Store>) -> Pages {
+        let after_scheme = issuer.find("//").map_or(0, |at| at + 2);
+        let end = issuer[after_scheme..].find('/');
+        let (origin, base) = issuer.split_at(end.map_or(issuer.len(), |end| after_scheme + end));
+        let minute = Duration::from_secs(60);
+        let (of_one, of_all) = (limits::LOGIN_TRIES, limits::LOGIN_TRIES_OF_ALL);
+        Pages {
+            operator,
+            forms: Forms::new(Instant::now()),
+            cookies: Cookies::of(issuer),
+            gateway: origin[after_scheme..].to_owned(),
+            origin: origin.to_owned(),
+            base: base.trim_end_matches('/').to_owned(),
+            store,
+            addresses: Pace::new(of_one, minute, of_one),
+            account: Pace::new(of_all, minute, of_all),
+        }
+    }
+
+    /// GET `/authorize`.
+    pub fn authorize(&self, server: &Server, visit: &Visit<'_>) -> Reply {
+        let session = self.session(visit);
+        match (server.read_authorize(visit.query(), session.is_some()), session) {
+            (Ok(asked), Some(session)) => {
+                let (browser, _) = self.browser(visit);
+                match visit.head.header_values("Cookie").next().is_some() {
+                    true => consent::page(self, visit, [&browser, session], &asked, None),
+                    false => self.lost(),
+                }
+            }
+            (Ok(asked), None) => {
+                login::page(self, visit, visit.query(), name_of(&asked), Wrong::Nothing)
+            }
+            (Err(Refused::LoginFirst), None) => {
+                let name = name_in(visit.query());
+                login::page(self, visit, visit.query(), &name, Wrong::Nothing)
+            }
+            (Err(refused), _) => self.refused(refused),
+        }
+    }
+
+    /// POST `/oauth/login`.
+    pub fn login(&self, visit: &Visit<'_>) -> Reply {
+        let form = match self.form(visit) {
+            Ok(form) => form,
+            Err(reply) => return reply,
+        };
+        let sealed = form.get("request").unwrap_or_default();
+        if form.get("do") == Some("leave") {
+            return self.leave(visit, sealed);
+        }
+        if let Err(wait) = self.addresses.take(&visit.from.address.to_string(), visit.now) {
+            return waits(self, wait);
+        }
+        let browser = self.cookies.read(Jar::Form, visit.head).unwrap_or_default();
+        let opened = self.forms.open(login::PURPOSE, &[browser], sealed, visit.now);
+        match opened {
+            Some(opened) if !browser.is_empty() => self.take_login(visit, &form, &opened.query),
+            _ => self.lost(),
+        }
+    }
+
+    /// POST `/oauth/consent`.
+    pub fn consent(&self, server: &Server, visit: Visit<'_>) -> Reply {
+        let form = match self.form(&visit) {
+            Ok(form) => form,
+            Err(reply) => return reply,
+        };
+        let browser = self.cookies.read(Jar::Form, visit.head);
+        let (Some(browser), Some(session)) = (browser, self.session(&visit)) else {
+            return self.lost();
+        };
+        let cookies = [browser, session];
+        let sealed = form.get("request").unwrap_or_default();
+        let opened = self.forms.open(consent::PURPOSE, &cookies, sealed, visit.now);
+        let Some(opened) = opened.filter(|opened| self.forms.spend(opened, visit.now)) else {
+            return self.lost();
+        };
+        let visit = Visit {
+            query: Some(opened.query),
+            ..visit
+        };
+        match server.read_authorize(visit.query(), true) {
+            Ok(asked) => self.take_consent(server, &visit, cookies, &asked, &form),
+            Err(refused) => self.refused(refused),
+        }
+    }
+
+    fn leave(&self, visit: &Visit<'_>, sealed: &str) -> Reply {
+        let browser = self.cookies.read(Jar::Form, visit.head).unwrap_or_default();
+        let Some(session) = self.session(visit) else {
+            return self.lost();
+        };
+        let opened = self.forms.open(LEAVE, &[browser, session], sealed, visit.now);
+        let Some(opened) = opened else {
+            return self.lost();
+        };
+        self.operator.sign_out(session, visit.now);
+        let gone = self.cookies.set(Jar::Operator, "", Duration::ZERO);
+        redirect(&self.authorize_url(&opened.query)).with("Set-Cookie", gone)
+    }
+
+    /// The fields that one of our own pages sent.
+    fn form(&self, visit: &Visit<'_>) -> Result<Form, Reply> {
+        if !self.is_our_page(visit.head) {
+            audit::note(Record::denied(Event::ConsentDeny, Reason::BadOrigin));
+            return Err(self.lost());
+        }
+        let kind = visit.head.header("Content-Type").unwrap_or_default();
+        let is_form = kind
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        if !is_form || visit.body.len() > limits::FORM_BYTES {
+            return Err(self.told(400, "This is no form of ours", "Go back and try again."));
+        }
+        let form = Form::parse(visit.body).ok().filter(|form| form.repeated().is_none());
+        form.ok_or_else(|| self.told(400, "This form cannot be read", "Go back and try again."))
+    }
+
+    /// Browsers say where a form was sent from. Where only this machine can reach us, every name
+    /// of it is ours.
+    fn is_our_page(&self, head: &Head<'_>) -> bool {
+        let mut origins = head.header_values("Origin");
+        let (Some(origin), None) = (origins.next(), origins.next()) else {
+            return false;
+        };
+        if origin.eq_ignore_ascii_case(&self.origin) {
+            return true;
+        }
+        let host = visit_host(head);
+        head.host.is_loopback()
+            && self.origin.starts_with("http://")
+            && origin.strip_prefix("http://") == Some(host)
+    }
+
+    /// The session of the operator that this browser has.
+    fn session<'v>(&self, visit: &Visit<'v>) -> Option<&'v str> {
+        let cookie = self.cookies.read(Jar::Operator, visit.head)?;
+        let is_good = self.operator.is_signed_in(cookie, visit.now);
+        is_good.then_some(cookie)
+    }
+
+    /// What the browser is known by, and whether it is to be told.
+    fn browser(&self, visit: &Visit<'_>) -> (String, bool) {
+        match self.cookies.read(Jar::Form, visit.head) {
+            Some(browser) => (browser.to_owned(), false),
+            None => (token(), true),
+        }
+    }
+
+    fn authorize_url(&self, query: &str) -> String {
+        format!("{}/authorize?{query}", self.base)
+    }
+
+    fn granted_before(&self, asked: &Asked) -> Option<Scopes> {
+        let text = self.store.get(ALLOWED, &asked.client_id)?;
+        Scopes::parse(&text).ok()
+    }
+
+    /// Full, or a disk that says no: then nothing is marked as new later.
+    fn remember(&self, asked: &Asked, granted: &Scopes) {
+        let before = self.granted_before(asked).unwrap_or_default();
+        let text = before.or(granted).to_string();
+        let life = limits::CONSENT_KEPT;
+        if let Err(error) = self.store.put(ALLOWED, &asked.client_id, &text, life) {
+            log::debug!("event=consent_not_kept error=\"{error}\"");
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> Reply {
+        match refused {
+            Refused::Redirect(to) => redirect(&to),
+            Refused::Page { status, text } => {
+                let help = format!("{text}. Nothing has happened.");
+                self.told(status, "This request cannot be answered", &help)
+            }
+            Refused::LoginFirst => self.lost(),
+        }
+    }
+
+    /// A form that was not made for this browser, or too long ago, or was used.
+    fn lost(&self) -> Reply {
+        let help = "It was open for too long, was used already, or cookies are off. Go back to \
+                    the program that sent you here, and start again.";
+        self.told(403, "This page is not good any more", help)
+    }
+
+    fn told(&self, status: u16, what: &'static str, help: &str) -> Reply {
+        let main = format!("<h1>{what}</h1>\n<p>{}</p>\n", escaped(help));
+        let page = Page {
+            status,
+            title: what,
+            gateway: self.gateway.clone(),
+            main,
+            foot: String::new(),
+            leads_to: None,
+        };
+        page.reply()
+    }
+}
+
+/// Too many tries.
+fn waits(pages: &Pages, wait: Duration) -> Reply {
+    audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
+    let seconds = wait.as_secs() + 1;
+    let help = format!("Wait {seconds} seconds, then try again.");
+    pages
+        .told(429, "Too many tries", &help)
+        .with("Retry-After", seconds.to_string())
+}
