@@ -10,6 +10,8 @@ pub mod own_token;
 pub mod pace;
 pub mod pages;
 pub mod revoked;
+pub mod server;
+pub mod store;
 pub mod watched;
 
 /// What of `auth` a path leads to.

@@ -752,6 +752,51 @@ pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
 
+// Authorization server (`auth::server`, `auth::store`; RFC 6749 and the drafts of OAuth 2.1).
+
+/// Parameters of one query or form, bytes of one form, and of a registration.
+pub const FORM_FIELDS: usize = 64;
+pub const FORM_BYTES: usize = 16 * KIB;
+pub const REGISTRATION_BYTES: usize = 16 * KIB;
+/// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
+pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
+pub const OAUTH_SCOPE_BYTES: usize = 4 * KIB;
+pub const REDIRECT_URI_BYTES: usize = 2 * KIB;
+pub const REDIRECT_URIS: usize = 10;
+pub const CLIENT_NAME_BYTES: usize = 128;
+pub const CLIENT_ID_BYTES: usize = 2 * KIB;
+/// Clients of the configuration.
+pub const KNOWN_CLIENTS: usize = 100;
+/// An authorization code; RFC 6749 allows ten minutes, a program needs a second.
+pub const CODE_LIFE: Duration = Duration::from_secs(60);
+/// That a code was used is remembered for longer than any token that came of it could be used
+/// without the refresh token, whose family is ended with it.
+pub const CODES: usize = 4096;
+/// A refresh token, from the consent on: rotation does not lengthen it.
+pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const FAMILIES: usize = 10_000;
+pub const REFRESH_TOKENS: usize = 20_000;
+/// Registered clients that nobody has consented to yet, how long they are kept, and the others.
+pub const UNUSED_CLIENTS: usize = 1000;
+pub const UNUSED_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const USED_CLIENTS: usize = 10_000;
+pub const USED_CLIENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Registrations of one address in a minute.
+pub const REGISTRATIONS_PER_MINUTE: u32 = 10;
+/// A client's metadata document: bytes, time for all of it, fetches at once, documents kept and
+/// for how long at most and at least, and how long one that failed is not asked for again.
+pub const CLIENT_DOCUMENT_BYTES: usize = 64 * KIB;
+pub const CLIENT_DOCUMENT_TIME: Duration = Duration::from_secs(5);
+pub const CLIENT_DOCUMENT_FETCHES: usize = 4;
+pub const CLIENT_DOCUMENTS: usize = 256;
+pub const CLIENT_DOCUMENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const CLIENT_DOCUMENT_LEAST: Duration = Duration::from_secs(60);
+pub const CLIENT_DOCUMENT_FAILED: Duration = Duration::from_secs(30);
+/// Between two looks for what has expired in the store.
+pub const STORE_SWEEP: Duration = Duration::from_secs(60);
+/// Bytes of one value in the store.
+pub const STORE_VALUE_BYTES: usize = 32 * KIB;
+
 // Who may come in.
 
 /// Life of an access token of ours at most.
@@ -811,6 +856,12 @@ pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_REQUESTS: usize = 32;
 pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
 pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Tries of one address and of everybody to sign in, in a minute.
+pub const LOGIN_TRIES: u64 = 10;
+pub const LOGIN_TRIES_OF_ALL: u64 = 30;
+/// What clients were allowed before, so that a page can mark what is new.
+pub const CONSENTS_KEPT: usize = 1000;
+pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.

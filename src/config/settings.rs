@@ -16,6 +16,7 @@ use crate::base::ordered;
 use crate::config::Environment;
 use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -162,6 +163,7 @@ pub struct Settings {
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
     pub audit: AuditSettings,
+    pub auth_server: AuthServerSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -312,6 +314,7 @@ impl Settings {
             log_arguments: false,
             server_log_dir: None,
             audit: AuditSettings::default(),
+            auth_server: AuthServerSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

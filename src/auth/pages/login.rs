@@ -49,10 +49,16 @@ impl Wrong {
 }
 
 /// The page. `name` is how the client calls itself.
-pub(super) fn page(pages: &Pages, visit: &Visit<'_>, query: &str, name: &str, wrong: Wrong) -> Reply {
-    let (browser, is_new) = pages.browser(visit);
-    let hidden = pages.forms.seal(PURPOSE, &[&browser], query, visit.now);
-    let number = pages.operator.number(&browser, visit.now);
+pub(super) fn page(
+    pages: &Pages,
+    visit: &Visit<'_>,
+    browser: &str,
+    query: &str,
+    name: &str,
+    wrong: Wrong,
+) -> Reply {
+    let hidden = pages.forms.seal(PURPOSE, &[browser], query, visit.now);
+    let number = pages.operator.number(browser, visit.now);
     let name = foreign(name, limits::CLIENT_NAME_CHARS);
     let mut main = format!(
         "<h1>Sign in to decide</h1>\n<p><strong><bdi>{name}</bdi></strong> asks for access to \
@@ -92,15 +98,10 @@ pub(super) fn page(pages: &Pages, visit: &Visit<'_>, query: &str, name: &str, wr
         foot: "<p>If you did not start this, close the page: nothing has happened.</p>".into(),
         leads_to: None,
     };
-    let mut reply = page.reply();
-    if is_new {
-        let cookie = pages.cookies.set(Jar::Form, &browser, limits::OPERATOR_SESSION);
-        reply = reply.with("Set-Cookie", cookie);
+    match page.status {
+        429 => page.reply().with("Retry-After", "5"),
+        _ => page.reply(),
     }
-    if page.status == 429 {
-        reply = reply.with("Retry-After", "5");
-    }
-    reply
 }
 
 /// How an input says that it is the one to correct.
@@ -162,13 +163,18 @@ fn code_part(form: &str, number: &str, has_password: bool, wrong: Wrong) -> Stri
 
 impl Pages {
     /// What the form of the page sent, once it is known to be that form.
-    pub(super) fn take_login(&self, visit: &Visit<'_>, form: &Form, query: &str) -> Reply {
-        let (browser, _) = self.browser(visit);
+    pub(super) fn take_login(
+        &self,
+        visit: &Visit<'_>,
+        browser: &str,
+        form: &Form,
+        query: &str,
+    ) -> Reply {
         let address = visit.from.address.to_string();
         let name = name_in(query);
-        let again = |wrong| page(self, visit, query, &name, wrong);
+        let again = |wrong| page(self, visit, browser, query, &name, wrong);
         match form.get("do") {
-            Some("ask") => match self.operator.ask(&browser, &name, &address, visit.now) {
+            Some("ask") => match self.operator.ask(browser, &name, &address, visit.now) {
                 true => redirect(&self.authorize_url(query)),
                 false => again(Wrong::TooMany),
             },
@@ -188,7 +194,7 @@ impl Pages {
             }
             _ => {
                 let code = form.get("code").unwrap_or_default();
-                match self.operator.enter(&browser, code, visit.now) {
+                match self.operator.enter(browser, code, visit.now) {
                     Entered::Right => self.signed_in(visit, query, "code"),
                     Entered::Wrong if code.is_empty() => again(Wrong::NotApproved),
                     Entered::Wrong => {

@@ -24,7 +24,7 @@ use crate::auth::server::authorize::Refused;
 use crate::auth::server::{Asked, Server};
 use crate::auth::store::{Space, Store};
 use crate::base::limits;
-use crate::http::{Client, Head, Reply};
+use crate::http::{Authority, Client, Head, Reply};
 use crate::journal::audit::{self, Event, Reason, Record};
 use crate::model::scope::Scopes;
 use crate::wire::form::Form;
@@ -112,23 +112,22 @@ impl Pages {
     /// GET `/authorize`.
     pub fn authorize(&self, server: &Server, visit: &Visit<'_>) -> Reply {
         let session = self.session(visit);
-        match (server.read_authorize(visit.query(), session.is_some()), session) {
+        let browser = match self.cookies.read(Jar::Form, visit.head) {
+            Some(browser) => browser.to_owned(),
+            None => token(),
+        };
+        let query = visit.query();
+        let sign_in = |name: &str| login::page(self, visit, &browser, query, name, Wrong::Nothing);
+        let reply = match (server.read_authorize(query, session.is_some()), session) {
             (Ok(asked), Some(session)) => {
-                let (browser, _) = self.browser(visit);
-                match visit.head.header_values("Cookie").next().is_some() {
-                    true => consent::page(self, visit, [&browser, session], &asked, None),
-                    false => self.lost(),
-                }
+                consent::page(self, visit, [&browser, session], &asked, None)
             }
-            (Ok(asked), None) => {
-                login::page(self, visit, visit.query(), name_of(&asked), Wrong::Nothing)
-            }
-            (Err(Refused::LoginFirst), None) => {
-                let name = name_in(visit.query());
-                login::page(self, visit, visit.query(), &name, Wrong::Nothing)
-            }
-            (Err(refused), _) => self.refused(refused),
-        }
+            (Ok(asked), None) => sign_in(name_of(&asked)),
+            (Err(Refused::LoginFirst), None) => sign_in(&name_in(query)),
+            (Err(refused), _) => return self.refused(refused),
+        };
+        let life = limits::OPERATOR_SESSION;
+        reply.with("Set-Cookie", self.cookies.set(Jar::Form, &browser, life))
     }
 
     /// POST `/oauth/login`.
@@ -144,11 +143,14 @@ impl Pages {
         if let Err(wait) = self.addresses.take(&visit.from.address.to_string(), visit.now) {
             return waits(self, wait);
         }
-        let browser = self.cookies.read(Jar::Form, visit.head).unwrap_or_default();
-        let opened = self.forms.open(login::PURPOSE, &[browser], sealed, visit.now);
+        let browser = self.cookies.read(Jar::Form, visit.head);
+        let opened = browser.and_then(|browser| {
+            let opened = self.forms.open(login::PURPOSE, &[browser], sealed, visit.now)?;
+            Some((browser, opened.query))
+        });
         match opened {
-            Some(opened) if !browser.is_empty() => self.take_login(visit, &form, &opened.query),
-            _ => self.lost(),
+            Some((browser, query)) => self.take_login(visit, browser, &form, &query),
+            None => self.lost(),
         }
     }
 
@@ -220,10 +222,10 @@ impl Pages {
         if origin.eq_ignore_ascii_case(&self.origin) {
             return true;
         }
-        let host = visit_host(head);
+        let from = origin.strip_prefix("http://").and_then(Authority::parse);
         head.host.is_loopback()
             && self.origin.starts_with("http://")
-            && origin.strip_prefix("http://") == Some(host)
+            && from.is_some_and(|from| from.same_as(&head.host, Some(80)))
     }
 
     /// The session of the operator that this browser has.
@@ -231,14 +233,6 @@ impl Pages {
         let cookie = self.cookies.read(Jar::Operator, visit.head)?;
         let is_good = self.operator.is_signed_in(cookie, visit.now);
         is_good.then_some(cookie)
-    }
-
-    /// What the browser is known by, and whether it is to be told.
-    fn browser(&self, visit: &Visit<'_>) -> (String, bool) {
-        match self.cookies.read(Jar::Form, visit.head) {
-            Some(browser) => (browser.to_owned(), false),
-            None => (token(), true),
-        }
     }
 
     fn authorize_url(&self, query: &str) -> String {

@@ -450,6 +450,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Host
         | Kind::Address
         | Kind::Word
+        | Kind::Text
         | Kind::Document
         | Kind::Filter
         | Kind::Preset
