@@ -865,5 +865,5 @@ pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.
-pub const FORM_BYTES: usize = 64 * KIB;
+pub const PAGE_FORM_BYTES: usize = 64 * KIB;
 pub const CLIENT_NAME_CHARS: usize = 80;

@@ -45,7 +45,10 @@ impl Offer {
             true => {
                 let tags = servers.iter().flat_map(|(_, tags)| tags);
                 let words = tags.filter_map(|tag| scope::of_tag(tag));
-                ordered::set(words).into_iter().take(limits::SCOPES).collect()
+                ordered::set(words)
+                    .into_iter()
+                    .take(limits::SCOPES)
+                    .collect()
             }
         };
         let was_asked = name_scope(visit.query());
@@ -88,7 +91,8 @@ impl Offer {
 /// Whether the request named scopes.
 fn name_scope(query: &str) -> bool {
     let form = Form::parse(query.as_bytes()).unwrap_or_default();
-    form.get("scope").is_some_and(|text| !text.trim().is_empty())
+    form.get("scope")
+        .is_some_and(|text| !text.trim().is_empty())
 }
 
 /// The servers that one word opens.
@@ -111,7 +115,9 @@ pub(super) fn page(
     ticked: Option<&Scopes>,
 ) -> Reply {
     let offer = Offer::of(pages, visit, asked, ticked);
-    let hidden = pages.forms.seal(PURPOSE, &cookies, visit.query(), visit.now);
+    let hidden = pages
+        .forms
+        .seal(PURPOSE, &cookies, visit.query(), visit.now);
     let name = foreign(name_of(asked), limits::CLIENT_NAME_CHARS);
     let wrong = match ticked {
         Some(_) => {
@@ -214,7 +220,10 @@ fn boxes(offer: &Offer) -> String {
 /// What a scope opens, in words.
 fn meaning(choice: &Choice) -> String {
     let shown = choice.opens.iter().take(SHOWN_SERVERS);
-    let mut names = shown.map(|name| foreign(name, 60)).collect::<Vec<_>>().join(", ");
+    let mut names = shown
+        .map(|name| foreign(name, 60))
+        .collect::<Vec<_>>()
+        .join(", ");
     if choice.opens.len() > SHOWN_SERVERS {
         names.push_str(&format!(" and {} more", choice.opens.len() - SHOWN_SERVERS));
     }
@@ -228,7 +237,9 @@ fn meaning(choice: &Choice) -> String {
 }
 
 fn foot(pages: &Pages, visit: &Visit<'_>, cookies: [&str; 2]) -> String {
-    let hidden = pages.forms.seal(super::LEAVE, &cookies, visit.query(), visit.now);
+    let hidden = pages
+        .forms
+        .seal(super::LEAVE, &cookies, visit.query(), visit.now);
     format!(
         "<form method=\"post\" action=\"{}/oauth/login\">\
          <input type=\"hidden\" name=\"request\" value=\"{}\">You are signed in as {SUBJECT}. \

@@ -31,8 +31,10 @@ impl Wrong {
             Wrong::Nothing => "",
             Wrong::Password => "That password is not right. Try again.",
             Wrong::Code => "That code is not right. Look at the newest line of the log.",
-            Wrong::NotApproved => "Nobody has approved this request yet. Enter the code, or \
-                                   approve the request and continue.",
+            Wrong::NotApproved => {
+                "Nobody has approved this request yet. Enter the code, or \
+                                   approve the request and continue."
+            }
             Wrong::CodeGone => "That code is not good any more. Ask for another one.",
             Wrong::Busy => "Another password is being checked. Try again in a moment.",
             Wrong::TooMany => "Too many people wait for a code. Try again in a few minutes.",
@@ -215,7 +217,9 @@ impl Pages {
             method: by,
             ..Record::new(Event::LoginOk, Outcome::Allow)
         });
-        let cookie = self.cookies.set(Jar::Operator, &cookie, limits::OPERATOR_SESSION);
+        let cookie = self
+            .cookies
+            .set(Jar::Operator, &cookie, limits::OPERATOR_SESSION);
         redirect(&self.authorize_url(query)).with("Set-Cookie", cookie)
     }
 }

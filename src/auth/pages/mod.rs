@@ -6,10 +6,10 @@
 //! (`auth::operator`).
 
 mod consent;
-mod cookie;
-mod html;
+pub mod cookie;
+pub mod html;
 mod login;
-mod seal;
+pub mod seal;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +84,10 @@ impl<'r> Visit<'r> {
     }
 
     fn query(&self) -> &str {
-        self.query.as_deref().or(self.head.query).unwrap_or_default()
+        self.query
+            .as_deref()
+            .or(self.head.query)
+            .unwrap_or_default()
     }
 }
 
@@ -140,12 +143,17 @@ impl Pages {
         if form.get("do") == Some("leave") {
             return self.leave(visit, sealed);
         }
-        if let Err(wait) = self.addresses.take(&visit.from.address.to_string(), visit.now) {
+        if let Err(wait) = self
+            .addresses
+            .take(&visit.from.address.to_string(), visit.now)
+        {
             return waits(self, wait);
         }
         let browser = self.cookies.read(Jar::Form, visit.head);
         let opened = browser.and_then(|browser| {
-            let opened = self.forms.open(login::PURPOSE, &[browser], sealed, visit.now)?;
+            let opened = self
+                .forms
+                .open(login::PURPOSE, &[browser], sealed, visit.now)?;
             Some((browser, opened.query))
         });
         match opened {
@@ -166,7 +174,9 @@ impl Pages {
         };
         let cookies = [browser, session];
         let sealed = form.get("request").unwrap_or_default();
-        let opened = self.forms.open(consent::PURPOSE, &cookies, sealed, visit.now);
+        let opened = self
+            .forms
+            .open(consent::PURPOSE, &cookies, sealed, visit.now);
         let Some(opened) = opened.filter(|opened| self.forms.spend(opened, visit.now)) else {
             return self.lost();
         };
@@ -185,7 +195,9 @@ impl Pages {
         let Some(session) = self.session(visit) else {
             return self.lost();
         };
-        let opened = self.forms.open(LEAVE, &[browser, session], sealed, visit.now);
+        let opened = self
+            .forms
+            .open(LEAVE, &[browser, session], sealed, visit.now);
         let Some(opened) = opened else {
             return self.lost();
         };
@@ -201,14 +213,16 @@ impl Pages {
             return Err(self.lost());
         }
         let kind = visit.head.header("Content-Type").unwrap_or_default();
-        let is_form = kind
-            .split(';')
-            .next()
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
-        if !is_form || visit.body.len() > limits::FORM_BYTES {
+        let is_form = kind.split(';').next().is_some_and(|kind| {
+            kind.trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        });
+        if !is_form || visit.body.len() > limits::PAGE_FORM_BYTES {
             return Err(self.told(400, "This is no form of ours", "Go back and try again."));
         }
-        let form = Form::parse(visit.body).ok().filter(|form| form.repeated().is_none());
+        let form = Form::parse(visit.body)
+            .ok()
+            .filter(|form| form.repeated().is_none());
         form.ok_or_else(|| self.told(400, "This form cannot be read", "Go back and try again."))
     }
 
