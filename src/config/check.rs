@@ -305,6 +305,7 @@ impl<'d> Whole<'d> {
                 defaults: &self.defaults,
                 environment: given.environment,
                 lookups: &lookups,
+                has_scopes: settings.auth.enabled && settings.auth.scope_validation,
                 expands: settings.enable_env_substitution,
                 folder: given.folder,
             };

@@ -171,6 +171,11 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         Shape::Switch,
         "The gateway is not ready without it",
     ),
+    (
+        "discoverable",
+        Shape::Switch,
+        "Clients may know of it although their tokens do not reach it",
+    ),
     ("dependsOn", Shape::Words, "Servers that start before it"),
     (
         "restartOnExit",
