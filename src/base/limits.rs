@@ -815,6 +815,8 @@ pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
 /// Trusted issuers, and keys of one of them.
 pub const ISSUERS: usize = 16;
 pub const JWKS_KEYS: usize = 64;
+/// Keys that are tried on a token that names none.
+pub const JWKS_TRIED: usize = 8;
 pub const JWKS_BYTES: usize = 256 * KIB;
 /// To fetch the keys of an issuer.
 pub const JWKS_FETCH: Duration = Duration::from_secs(5);
@@ -840,6 +842,17 @@ pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
 pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
 pub const OAUTH_SCOPES: usize = 64;
+pub const API_KEY_NAME_BYTES: usize = 64;
+/// Issuer, subject, client: each of them.
+pub const PRINCIPAL_BYTES: usize = 1024;
+/// Before this moment (2026-01-01) a clock is not set yet, and no token can be judged.
+pub const CLOCK_LEAST_S: u64 = 1_767_225_600;
+/// The last second of the year 9999: a token that is good for longer was not meant so.
+pub const TOKEN_END_MOST_S: u64 = 253_402_300_799;
+/// For documents that are the same for everybody.
+pub const METADATA_CACHE: &str = "public, max-age=300";
+/// Who has too much in work is told to come back after this.
+pub const STANDING_RETRY: Duration = Duration::from_secs(1);
 /// What a password's hash costs: as OWASP advises now, and what else is taken.
 pub const PASSWORD_ROUNDS: u32 = 600_000;
 pub const PASSWORD_ROUNDS_LEAST: u32 = 100_000;
