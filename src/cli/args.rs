@@ -43,6 +43,8 @@ pub enum Command {
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    /// Prints the hash of a password.
+    Password,
     Alerts(AlertsVerb),
     Help(Topic),
     Version,
@@ -133,6 +135,18 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    Auth(AuthVerb),
+}
+
+/// What is asked about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthVerb {
+    /// `None` shows who waits.
+    Approve(Option<String>),
+    Clients,
+    Tokens,
+    /// A grant, a client, or `all`.
+    Revoke(String),
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -223,6 +237,7 @@ pub enum Topic {
     Control,
     Secret,
     Alerts,
+    Auth,
 }
 
 /// A command line that cannot be carried out.
@@ -375,7 +390,7 @@ const CONTROL: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
-    "help", "version",
+    "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -632,6 +647,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"auth") {
+        return auth(seen);
+    }
     if let Some(&("config" | "validate")) = words.first() {
         return config(seen);
     }
@@ -672,7 +690,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
+    let is_control = command.is_some_and(|word| word == "auth" || CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = command == Some("secret");
@@ -853,11 +871,41 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     };
     Ok(Command::Control {
         verb,
-        control: ControlFlags {
-            socket: seen.socket.take(),
-            json: seen.json,
-            timeout: seen.timeout.take(),
-        },
+        control: control_flags(seen),
+    })
+}
+
+fn control_flags(seen: &mut Seen) -> ControlFlags {
+    ControlFlags {
+        socket: seen.socket.take(),
+        json: seen.json,
+        timeout: seen.timeout.take(),
+    }
+}
+
+/// A word too many is not repeated: it may be a password.
+fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["password"] => return Ok(Command::Password),
+        ["approve"] => AuthVerb::Approve(None),
+        ["approve", word] => AuthVerb::Approve(Some((*word).to_owned())),
+        ["clients"] => AuthVerb::Clients,
+        ["tokens"] => AuthVerb::Tokens,
+        ["revoke", word] => AuthVerb::Revoke((*word).to_owned()),
+        ["password", ..] => {
+            let what = "auth password takes no word: the password comes from stdin";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp auth password, approve [REQUEST], clients, tokens or revoke \
+                        GRANT|CLIENT|all";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Control {
+        verb: Verb::Auth(verb),
+        control: control_flags(seen),
     })
 }
 
@@ -922,6 +970,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["health", ..] => Ok(Topic::Health),
         ["secret", ..] => Ok(Topic::Secret),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["auth", ..] => Ok(Topic::Auth),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod args;
+pub mod auth;
 pub mod call;
 pub mod check;
 pub mod client;
@@ -73,6 +74,7 @@ fn run(invocation: Invocation) -> ExitCode {
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
+        Command::Password => ExitCode::from(auth::password(&mut std::io::stdout())),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {

@@ -13,6 +13,7 @@ use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
+use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
@@ -45,6 +46,10 @@ pub enum Order {
     },
     Reload {},
     Drain {},
+    Auth {
+        verb: AuthVerb,
+        word: Option<String>,
+    },
 }
 
 /// Why an order did not come to its end.
@@ -88,6 +93,7 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
+            Order::Auth { verb, .. } => verb.command(),
         }
     }
 
@@ -114,10 +120,11 @@ impl Order {
 
     /// It changes something.
     pub fn steers(&self) -> bool {
-        !matches!(
-            self,
-            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. }
-        )
+        match self {
+            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. } => false,
+            Order::Auth { verb, word } => verb.steers(word.as_deref()),
+            _ => true,
+        }
     }
 }
 
@@ -140,6 +147,7 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
+        Order::Auth { verb, word } => auth(desk, talk, *verb, word.as_deref()),
     }
 }
 
