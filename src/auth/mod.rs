@@ -13,6 +13,7 @@ pub mod operator;
 pub mod own_token;
 pub mod pace;
 pub mod pages;
+pub mod people;
 pub mod resource;
 pub mod revoked;
 pub mod server;
@@ -30,11 +31,13 @@ use crate::auth::gate::Gate;
 use crate::auth::issuers::Issuer;
 use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
+use crate::auth::people::People;
 use crate::auth::revoked::{Kind, Revoked};
 use crate::auth::tokens::Tokens;
 use crate::base::limits;
 use crate::config::Environment;
 use crate::config::auth::{AuthSettings, issuers};
+use crate::config::auth_server::AuthServerSpec;
 use crate::config::secret_sources::{placed, state_folder};
 use crate::config::settings::Settings;
 use crate::http::{Client, Head, Reply};
@@ -61,6 +64,8 @@ pub struct Auth {
     pub tokens: Arc<Tokens>,
     /// Of the OAuth endpoints, by address.
     pub pace: Pace,
+    /// None when the authorization server is off.
+    pub people: Option<People>,
 }
 
 impl Auth {
@@ -70,6 +75,7 @@ impl Auth {
     /// When keys cannot be used, after "failed to".
     pub fn open(
         settings: &Settings,
+        spec: &AuthServerSpec,
         environment: &Environment,
         issuer: &str,
     ) -> Result<Arc<Auth>, String> {
@@ -95,10 +101,14 @@ impl Auth {
         let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
         let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth);
         let (window, count) = window(auth);
+        let people = spec
+            .enabled
+            .then(|| People::open(settings, spec, &tokens, state.as_deref()));
         Ok(Arc::new(Auth {
             gate,
             tokens,
             pace: Pace::new(count, window, count),
+            people: people.transpose()?,
         }))
     }
 
@@ -107,6 +117,9 @@ impl Auth {
         let (window, count) = window(settings);
         self.pace.set(count, window, count);
         self.gate.configure(settings);
+        if let Some(people) = &self.people {
+            people.configure(&settings.baseline_scopes);
+        }
     }
 
     /// Looks at the files of keys and revocations: now and then, so that streams end, too, whose
@@ -124,14 +137,18 @@ impl Auth {
     }
 
     /// Answers at a path of ours. The parts behind it have their own rules for `body`.
-    pub fn answer(&self, at: &OauthPath, _head: &Head<'_>, _from: &Client, _body: &[u8]) -> Reply {
+    pub fn answer(&self, at: &OauthPath, head: &Head<'_>, from: &Client, body: &[u8]) -> Reply {
         match at {
             OauthPath::ProtectedResource(path) => self.gate.metadata(path.as_deref()),
             OauthPath::Jwks => {
                 let keys = Reply::json(200, self.tokens.keys.jwks());
                 keys.with("Cache-Control", limits::METADATA_CACHE)
             }
-            _ => Reply::json(404, r#"{"error":"not_found"}"#),
+            other => {
+                let people = self.people.as_ref();
+                let reply = people.and_then(|people| people.answer(other, head, from, body));
+                reply.unwrap_or_else(|| Reply::json(404, r#"{"error":"not_found"}"#))
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ impl Offer {
             }
         };
         let was_asked = name_scope(visit.query());
-        let before = pages.granted_before(asked);
+        let before = pages.allowed(&asked.client_id);
         let mut offer = Offer {
             choices: Vec::new(),
             missing: Vec::new(),

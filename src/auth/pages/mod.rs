@@ -253,14 +253,20 @@ impl Pages {
         format!("{}/authorize?{query}", self.base)
     }
 
-    fn granted_before(&self, asked: &Asked) -> Option<Scopes> {
-        let text = self.store.get(ALLOWED, &asked.client_id)?;
+    /// What a client was allowed before.
+    pub fn allowed(&self, client: &str) -> Option<Scopes> {
+        let text = self.store.get(ALLOWED, client)?;
         Scopes::parse(&text).ok()
+    }
+
+    /// Next time nothing is known of it.
+    pub fn forget(&self, client: &str) {
+        self.store.take(ALLOWED, client);
     }
 
     /// Full, or a disk that says no: then nothing is marked as new later.
     fn remember(&self, asked: &Asked, granted: &Scopes) {
-        let before = self.granted_before(asked).unwrap_or_default();
+        let before = self.allowed(&asked.client_id).unwrap_or_default();
         let text = before.or(granted).to_string();
         let life = limits::CONSENT_KEPT;
         if let Err(error) = self.store.put(ALLOWED, &asked.client_id, &text, life) {
