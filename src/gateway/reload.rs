@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use serde::Serialize;
 
+use crate::auth::Auth;
 use crate::base::ordered;
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
@@ -108,6 +109,7 @@ pub struct Keeper {
     /// How often slow providers of secrets are asked.
     refresh_ms: Arc<AtomicU64>,
     alerts: Arc<Alerts>,
+    auth: Option<Arc<Auth>>,
     wishes: Wishes,
 }
 
@@ -212,7 +214,7 @@ impl Keeper {
         loader: Option<Loader>,
         base: Arc<Fixed>,
         (fleet, orders, configured, wishes): Parts,
-        alerts: Arc<Alerts>,
+        (alerts, auth): (Arc<Alerts>, Option<Arc<Auth>>),
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
@@ -228,6 +230,7 @@ impl Keeper {
             orders,
             configured,
             alerts,
+            auth,
             wishes,
         }
     }
@@ -443,6 +446,8 @@ impl Keeper {
         }
         self.put_in_force(&config, &plan);
         self.alerts.configure(&config);
+        let auth = self.auth.iter();
+        auth.for_each(|auth| auth.configure(&config.settings.auth));
         self.fleet.set_refresh_window(&config.settings);
         let refresh_ms = refresh_ms(&config.settings);
         self.refresh_ms.store(refresh_ms, Ordering::Relaxed);

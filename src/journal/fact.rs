@@ -91,14 +91,23 @@ pub enum Refused {
     Operator,
     /// `/metrics`, by who is not on this machine.
     Metrics,
+    /// A token that is missing or not good.
+    Token,
+    /// More than a token reaches, by who knows what there is.
+    Scope,
+    /// Too much of one principal or address.
+    Pace,
 }
 
 impl Refused {
-    pub const ALL: [Refused; 4] = [
+    pub const ALL: [Refused; 7] = [
         Refused::Host,
         Refused::Origin,
         Refused::Operator,
         Refused::Metrics,
+        Refused::Token,
+        Refused::Scope,
+        Refused::Pace,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -107,6 +116,9 @@ impl Refused {
             Refused::Origin => "origin",
             Refused::Operator => "operator",
             Refused::Metrics => "metrics",
+            Refused::Token => "token",
+            Refused::Scope => "scope",
+            Refused::Pace => "rate",
         }
     }
 }
