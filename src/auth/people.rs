@@ -135,7 +135,10 @@ impl People {
         for client in self.server.known_clients(&families) {
             known.push(Known {
                 allowed: self.pages.allowed(&client.id).unwrap_or_default(),
-                grants: families.iter().filter(|one| one.client == client.id).count(),
+                grants: families
+                    .iter()
+                    .filter(|one| one.client == client.id)
+                    .count(),
                 client,
             });
         }

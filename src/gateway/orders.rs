@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
+use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
-use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;

@@ -199,7 +199,7 @@ impl Gateway {
         let listener = listener.transpose()?;
         let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
@@ -207,6 +207,9 @@ impl Gateway {
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         let core = Core::start(config, loader, auth.clone())?;
+        if let Some(people) = auth.as_ref().and_then(|auth| auth.people.as_ref()) {
+            people.attach(core.hub.clone());
+        }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -263,7 +266,7 @@ impl Gateway {
             otlp: None,
         };
         gateway.otlp = gateway.push_telemetry();
-        gateway.control = gateway.open_control(health);
+        gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
 
@@ -273,7 +276,7 @@ impl Gateway {
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
-    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+    fn open_control(&self, health: Arc<Health>, auth: Option<Arc<Auth>>) -> Option<Control> {
         let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
@@ -285,6 +288,7 @@ impl Gateway {
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
+            auth,
         };
         let started = match local_socket::open_control(owner, &self.settings) {
             Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
@@ -356,12 +360,18 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let settings = &config.settings;
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
-        Auth::open(settings, &process_environment(), &issuer)
-            .map_err(|why| format!("failed to {why}"))
+        Auth::open(
+            settings,
+            &config.auth_server,
+            &process_environment(),
+            &issuer,
+        )
+        .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
     opened.map_err(|why| StartError::Configuration(refused(why)))

@@ -116,7 +116,10 @@ fn summary(last: &Value) -> String {
 
 /// Rows under their titles, each column as wide as it must be.
 fn table(columns: &[(&str, &str)], lines: &[Value], most: usize) -> Vec<String> {
-    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let titles: Vec<String> = columns
+        .iter()
+        .map(|(title, _)| (*title).to_owned())
+        .collect();
     let mut rows = vec![titles];
     for line in lines {
         let cells = columns.iter().map(|(_, key)| match &line[*key] {
