@@ -100,7 +100,7 @@ impl People {
         Some(match at {
             OauthPath::AuthorizationServer => self.server.metadata(),
             OauthPath::Authorize => self.pages.authorize(&self.server, &visit),
-            OauthPath::Login => self.pages.login(&visit),
+            OauthPath::Login => self.pages.login(&self.server, &visit),
             OauthPath::Consent => self.pages.consent(&self.server, visit),
             OauthPath::Token => self.server.token(head, from, body),
             OauthPath::Register => self.server.register(head, from, body),

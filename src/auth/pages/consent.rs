@@ -155,16 +155,16 @@ pub(super) fn page(
 /// What is known of the client, and what it only says.
 fn facts(asked: &Asked) -> String {
     let known = match asked.client_origin {
-        Origin::Configured => "Set up by you, in the configuration".to_owned(),
-        Origin::Registered => "Registered itself; nobody has checked its name".to_owned(),
+        Origin::Configured => "Set up in the configuration of this gateway".to_owned(),
+        Origin::Registered => "It registered itself; nobody has checked its name".to_owned(),
         Origin::Document => {
             let id = foreign(&asked.client_id, 200);
-            format!("Described by itself at <span class=\"mono\">{id}</span>")
+            format!("As it describes itself at <span class=\"mono\">{id}</span>")
         }
     };
     format!(
         "<dl><dt>Sends you to</dt><dd><strong class=\"mono\">{}</strong></dd>\
-         <dt>Known how</dt><dd>{known}</dd></dl>\n",
+         <dt>Who it is</dt><dd>{known}</dd></dl>\n",
         foreign(&asked.redirect_host(), 200),
     )
 }
@@ -208,7 +208,7 @@ fn boxes(offer: &Offer) -> String {
     if !offer.missing.is_empty() {
         let words = foreign(&offer.missing.join(", "), 300);
         out.push_str(&format!(
-            "<p class=\"soft\">Asked for, but not here: <code>{words}</code></p><p></p>\n"
+            "<p class=\"soft\">It asked for more that is not here: <code>{words}</code></p>\n"
         ));
     }
     if offer.choices.is_empty() {

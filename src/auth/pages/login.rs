@@ -127,7 +127,7 @@ fn password_fields(wrong: Wrong) -> String {
     )
 }
 
-/// `first`: whether nothing stands above it.
+/// What stands below the password is a part of its own.
 fn heading(has_password: bool, words: &str) -> String {
     match has_password {
         true => format!("<h2>{words}</h2>\n"),
@@ -156,7 +156,7 @@ fn code_part(form: &str, number: &str, has_password: bool, wrong: Wrong) -> Stri
          maxlength=\"20\"{}>\
          <p class=\"soft\">Or run <code>onemcp auth approve {number}</code> on the gateway's \
          machine, leave the field empty and continue.</p>\
-         <p></p><div class=\"row\"><button{class} name=\"do\" value=\"code\">Continue</button>\
+         <div class=\"row\"><button{class} name=\"do\" value=\"code\">Continue</button>\
          </div></form>\n",
         heading(has_password, "With a one-time code"),
         marked(matches!(wrong, Wrong::Code | Wrong::NotApproved)),
@@ -169,14 +169,14 @@ impl Pages {
         &self,
         visit: &Visit<'_>,
         browser: &str,
+        name: &str,
         form: &Form,
         query: &str,
     ) -> Reply {
         let address = visit.from.address.to_string();
-        let name = name_in(query);
-        let again = |wrong| page(self, visit, browser, query, &name, wrong);
+        let again = |wrong| page(self, visit, browser, query, name, wrong);
         match form.get("do") {
-            Some("ask") => match self.operator.ask(browser, &name, &address, visit.now) {
+            Some("ask") => match self.operator.ask(browser, name, &address, visit.now) {
                 true => redirect(&self.authorize_url(query)),
                 false => again(Wrong::TooMany),
             },
@@ -232,7 +232,7 @@ fn note_wrong(by: &str) {
     });
 }
 
-/// How a client is called while only its request is known.
+/// How a client is called.
 pub(super) fn name_of(asked: &Asked) -> &str {
     match asked.client_name.is_empty() {
         true => &asked.client_id,

@@ -134,7 +134,7 @@ impl Pages {
     }
 
     /// POST `/oauth/login`.
-    pub fn login(&self, visit: &Visit<'_>) -> Reply {
+    pub fn login(&self, server: &Server, visit: &Visit<'_>) -> Reply {
         let form = match self.form(visit) {
             Ok(form) => form,
             Err(reply) => return reply,
@@ -157,7 +157,13 @@ impl Pages {
             Some((browser, opened.query))
         });
         match opened {
-            Some((browser, query)) => self.take_login(visit, browser, &form, &query),
+            Some((browser, query)) => {
+                let name = match server.read_authorize(&query, false) {
+                    Ok(asked) => name_of(&asked).to_owned(),
+                    Err(_) => name_in(&query),
+                };
+                self.take_login(visit, browser, &name, &form, &query)
+            }
             None => self.lost(),
         }
     }
