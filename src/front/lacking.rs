@@ -1,12 +1,15 @@
 //! Which scope would open what a request names, where its token does not and the operator lets
 //! clients know of the server (`discoverable`). Everything else that is closed does not exist.
-//! Pure, on one world.
+//! Deliberately absent: what a
+//! token opens (`model::scope`).
 
-use crate::front::request::Params;
+use crate::front::request::{Named, Params};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::Method;
 use crate::model::catalog::Visible;
 use crate::model::scope;
+use crate::relay::route::Route;
 use crate::relay::view::{Scope, View};
 use crate::relay::world::World;
 
@@ -38,6 +41,27 @@ pub fn of_request(
     let all = open.visible(world);
     let entry = world.catalog.by_public(kind, &name, &all)?;
     of_server(world, view, entry.server)
+}
+
+/// Tells the auditor of what a token does not open; its client is told that there is no such thing.
+pub fn note_hidden(world: &World, view: &View, key: &Named<'_>) {
+    let Some(whose) = view.whose.as_ref().filter(|_| audit::is_on()) else {
+        return;
+    };
+    let open = View {
+        whose: None,
+        ..view.clone()
+    };
+    if let Route::To { server, .. } = key.route(world, &open, &open.visible(world)) {
+        let granted = whose.scopes.to_string();
+        audit::note(Record {
+            who: Some(whose),
+            server: server.name(),
+            name: &key.value,
+            scopes_used: &granted,
+            ..Record::denied(Event::AuthzDeny, Reason::NotVisible)
+        });
+    }
 }
 
 /// For a request on the path of one server.

@@ -27,6 +27,7 @@ use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::front::traced::Asked;
 use crate::http::{Head, Peer, Reply, Responder, cors_headers};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -382,9 +383,17 @@ impl Streamable {
             let message = "header Mcp-Session-Id is missing; send initialize first";
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         };
-        let session = self
-            .sessions
-            .get(id)
+        let found = self.sessions.get(id);
+        if found
+            .as_ref()
+            .is_some_and(|session| !session.belongs_to(call.whose))
+        {
+            audit::note(Record {
+                session: id,
+                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+            });
+        }
+        let session = found
             .filter(|session| session.channel.is_none() && session.belongs_to(call.whose))
             .filter(|session| session.view().scope == call.scope);
         let Some(session) = session else {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::limits;
+use crate::journal::audit::facts;
 use crate::journal::metrics::events;
 
 /// Texts hold no secrets and no line breaks.
@@ -135,6 +136,7 @@ static FAILING: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 pub fn note(fact: Fact) {
     if is_new(&fact) {
         events::fact(&fact);
+        facts::tell(&fact);
     }
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {
