@@ -47,7 +47,10 @@ pub fn tell(fact: &Fact) {
             detail: why,
             ..Record::new(Event::Stop, Outcome::Ok)
         }),
-        Fact::Sink { .. } | Fact::Lost { .. } | Fact::Certificate { .. } => {}
+        Fact::Sink { .. }
+        | Fact::Lost { .. }
+        | Fact::Certificate { .. }
+        | Fact::CertificateRejected(_) => {}
     }
 }
 
@@ -86,6 +89,8 @@ fn refused(what: Refused, whom: &str) {
         Refused::Host => (Event::HostReject, Reason::BadHost),
         Refused::Origin => (Event::OriginReject, Reason::BadOrigin),
         Refused::Operator | Refused::Metrics => (Event::OperatorReject, Reason::Policy),
+        // Who judged them told it, and knows more.
+        Refused::Token | Refused::Scope | Refused::Pace => return,
     };
     reject(Record {
         detail: whom,
