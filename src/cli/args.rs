@@ -115,6 +115,8 @@ impl ImportFlags {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    /// Certificates that are trusted instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -137,6 +139,13 @@ pub enum Verb {
     Reload,
     Drain,
     Auth(AuthVerb),
+    /// How tools differ from their pins; `None` asks for every server.
+    PinsDiff(Option<String>),
+    /// `None` approves all of every server, no tools approve all of one.
+    PinsApprove {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// What is asked about who may come in.
@@ -170,6 +179,7 @@ pub struct ControlFlags {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyFlags {
     pub url: String,
+    pub ca_file: Option<PathBuf>,
     /// As given: `NAME:VALUE`, with variables in the value.
     pub headers: Vec<String>,
     pub timeout: Option<Duration>,
@@ -182,6 +192,7 @@ pub struct ProxyFlags {
 pub struct HealthFlags {
     pub probe: Probe,
     pub socket: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -287,6 +298,11 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "A running gateway; without it the servers of the file are started",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long in all (exit code 75); without it the time limits of \
@@ -303,6 +319,11 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
 /// Of `proxy`.
 pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
     (
         "header",
         "NAME:VALUE",
@@ -339,6 +360,11 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
          HTTP to that port",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust if that port speaks TLS; without it tls-cert itself",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long (exit code 75; default 5000)",
@@ -355,6 +381,7 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
     ("json", "", "Objects also on a terminal"),
     ("watch", "", "status: go on and show what changes"),
+    ("all", "", "pins approve: every server"),
     (
         "follow",
         "",
@@ -420,13 +447,13 @@ pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
 
 /// The words of these commands.
 const CONTROL: &[&str] = &[
-    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
-    "auth", "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts",
+    "secret", "key", "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -438,6 +465,7 @@ struct Seen {
     words: Vec<String>,
     flags: Flags,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     timeout: Option<Duration>,
     args: Option<String>,
     headers: Vec<String>,
@@ -448,6 +476,7 @@ struct Seen {
     scopes: Option<String>,
     expires: Option<Duration>,
     json: bool,
+    all: bool,
     watch: bool,
     follow: bool,
     origin: bool,
@@ -514,6 +543,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "help" => seen.help = true,
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
+        "ca-file" => seen.ca_file = Some(PathBuf::from(parser.value()?)),
         "args" => seen.args = Some(unicode(parser.value()?)?),
         "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
             let most = limits::PROXY_HEADERS;
@@ -533,6 +563,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
+        "all" => seen.all = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
         "origin" => seen.origin = true,
@@ -716,6 +747,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     let client = ClientFlags {
         url: seen.url.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -758,6 +790,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_key = command == Some("key");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
+    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
+        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
@@ -777,6 +811,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.url.is_some() && !is_client,
         ),
         (
+            "ca-file",
+            "list, call, proxy and health",
+            seen.ca_file.is_some() && !is_client && !is_health,
+        ),
+        (
             "timeout",
             "list, call, proxy, health and the commands for a running gateway",
             seen.timeout.is_some() && !is_client && !is_health && !is_control,
@@ -793,6 +832,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.json && !is_control && !is_secret && !is_config,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        ("all", "pins approve", seen.all && !is_approval),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -887,6 +927,7 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     Ok(Command::Proxy(ProxyFlags {
         url,
+        ca_file: seen.ca_file.take(),
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
@@ -908,6 +949,7 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     Ok(Command::Health(HealthFlags {
         probe,
         socket: seen.socket.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     }))
 }
@@ -928,6 +970,7 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
         ["disable", server] => Verb::Disable((*server).to_owned()),
         ["reload"] => Verb::Reload,
         ["drain"] => Verb::Drain,
+        ["pins", rest @ ..] => pins(rest, seen.all)?,
         [name @ ("logs" | "restart" | "enable" | "disable")] => {
             return Err(UsageError(format!("{name} needs the name of a server")));
         }
@@ -971,6 +1014,27 @@ fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
         verb: Verb::Auth(verb),
         control: control_flags(seen),
     })
+}
+
+fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
+    let owned = |word: &&str| (*word).to_owned();
+    match (words, all) {
+        (["diff"], _) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["approve"], true) => Ok(Verb::PinsApprove {
+            server: None,
+            tools: Vec::new(),
+        }),
+        (["approve", server, tools @ ..], false) => Ok(Verb::PinsApprove {
+            server: Some(owned(server)),
+            tools: tools.iter().map(owned).collect(),
+        }),
+        _ => {
+            let what = "write onemcp pins diff [SERVER], pins approve SERVER [TOOL...], \
+                        or pins approve --all";
+            Err(UsageError(what.into()))
+        }
+    }
 }
 
 /// A word too many is not repeated: it may be the value.

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::operator::Waiting;
@@ -18,8 +17,7 @@ use crate::gateway::conversation::Conversation;
 use crate::gateway::operator::Refused;
 use crate::gateway::orders::Done;
 
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthVerb {
     Approve,
     Clients,
@@ -28,6 +26,16 @@ pub enum AuthVerb {
 }
 
 impl AuthVerb {
+    pub fn parse(word: &str) -> Option<AuthVerb> {
+        match word {
+            "approve" => Some(AuthVerb::Approve),
+            "clients" => Some(AuthVerb::Clients),
+            "tokens" => Some(AuthVerb::Tokens),
+            "revoke" => Some(AuthVerb::Revoke),
+            _ => None,
+        }
+    }
+
     /// As it stands in the log.
     pub fn command(self) -> &'static str {
         match self {

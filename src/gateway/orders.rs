@@ -1,12 +1,13 @@
 //! What can be asked on the control socket, and how each order is carried out. Long ones tell
 //! what happens meanwhile and look whether the client is still there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
@@ -15,24 +16,25 @@ use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
+use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
+use crate::wire::json::{elements, string_value};
+use crate::wire::members::Members;
+use crate::wire::message::FROM_CLIENT;
 
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     Status {},
     /// `status`, and what changes from then on.
     Watch {},
     Wait {
         server: Option<String>,
-        #[serde(rename = "timeoutMs")]
         timeout_ms: Option<u64>,
     },
     Logs {
         server: String,
-        #[serde(default)]
         follow: bool,
     },
     Restart {
@@ -49,6 +51,15 @@ pub enum Order {
     Auth {
         verb: AuthVerb,
         word: Option<String>,
+    },
+    /// How tools differ from their pins.
+    Pins {
+        server: Option<String>,
+    },
+    /// `None`: of every server, and what was lost no longer matters.
+    Approve {
+        server: Option<String>,
+        tools: Vec<String>,
     },
 }
 
@@ -78,8 +89,9 @@ impl Order {
     /// # Errors
     /// When it is not an order of ours.
     pub fn parse(line: &[u8]) -> Result<Order, Refused> {
-        serde_json::from_slice(line)
-            .map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
+        let order = std::str::from_utf8(line).map_err(|error| error.to_string());
+        let order = order.and_then(read);
+        order.map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
     }
 
     pub fn word(&self) -> &'static str {
@@ -94,13 +106,17 @@ impl Order {
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
             Order::Auth { verb, .. } => verb.command(),
+            Order::Pins { .. } => "pins",
+            Order::Approve { .. } => "approve",
         }
     }
 
     /// The one that it is about.
     pub fn server(&self) -> Option<&str> {
         match self {
-            Order::Wait { server, .. } => server.as_deref(),
+            Order::Wait { server, .. } | Order::Pins { server } | Order::Approve { server, .. } => {
+                server.as_deref()
+            }
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
@@ -121,10 +137,81 @@ impl Order {
     /// It changes something.
     pub fn steers(&self) -> bool {
         match self {
-            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. } => false,
+            Order::Status {}
+            | Order::Watch {}
+            | Order::Wait { .. }
+            | Order::Logs { .. }
+            | Order::Pins { .. } => false,
             Order::Auth { verb, word } => verb.steers(word.as_deref()),
             _ => true,
         }
+    }
+}
+
+fn read(line: &str) -> Result<Order, String> {
+    let members = Members::parse(line, 0, FROM_CLIENT).map_err(|error| error.to_string())?;
+    let server = || match members.get("server").map(string_value) {
+        Some(Some(name)) => Ok(name.into_owned()),
+        _ => Err("\"server\" is no name".to_owned()),
+    };
+    let some_server = || match members.get("server") {
+        None | Some("null") => Ok(None),
+        Some(_) => server().map(Some),
+    };
+    let command = members.string("command").unwrap_or_default();
+    let (order, known): (Order, &[&str]) = match &*command {
+        "status" => (Order::Status {}, &[]),
+        "watch" => (Order::Watch {}, &[]),
+        "wait" => {
+            let timeout_ms = match members.get("timeoutMs") {
+                None | Some("null") => None,
+                Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
+            };
+            let server = some_server()?;
+            (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
+        }
+        "logs" => {
+            let follow = match members.get("follow") {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(_) => return Err("\"follow\" is neither true nor false".into()),
+            };
+            let server = server()?;
+            (Order::Logs { server, follow }, &["server", "follow"])
+        }
+        "restart" => (Order::Restart { server: server()? }, &["server"]),
+        "enable" => (Order::Enable { server: server()? }, &["server"]),
+        "disable" => (Order::Disable { server: server()? }, &["server"]),
+        "reload" => (Order::Reload {}, &[]),
+        "drain" => (Order::Drain {}, &[]),
+        "auth" => {
+            let verb = AuthVerb::parse(&members.string("verb").unwrap_or_default());
+            let verb = verb.ok_or("\"verb\" is none of ours")?;
+            let word = match members.get("word") {
+                None | Some("null") => None,
+                Some(raw) => Some(string_value(raw).ok_or("\"word\" is no text")?.into_owned()),
+            };
+            (Order::Auth { verb, word }, &["verb", "word"])
+        }
+        "pins" => {
+            let server = some_server()?;
+            (Order::Pins { server }, &["server"])
+        }
+        "approve" => {
+            let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
+            let tools = tools.unwrap_or_default().into_iter();
+            let tools = tools.map(|raw| string_value(raw).map(Cow::into_owned));
+            let tools = tools.collect::<Option<Vec<String>>>();
+            let tools = tools.ok_or("\"tools\" are no names")?;
+            let server = some_server()?;
+            (Order::Approve { server, tools }, &["server", "tools"])
+        }
+        other => return Err(format!("unknown command {other:?}")),
+    };
+    let mut keys = members.iter().map(|(key, _)| key);
+    match keys.find(|key| *key != "command" && !known.contains(key)) {
+        Some(key) => Err(format!("unknown member {key:?}")),
+        None => Ok(order),
     }
 }
 
@@ -148,6 +235,10 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
         Order::Auth { verb, word } => auth(desk, talk, *verb, word.as_deref()),
+        Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
+        Order::Approve { server, tools } => {
+            pin_orders::approve(desk, talk, server.as_deref(), tools)
+        }
     }
 }
 
@@ -400,6 +491,9 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"status","command":"status"}"#,
+            r#"{"command":"wait","timeoutMs":"5"}"#,
+            r#"{"command":"logs","server":"a","follow":1}"#,
         ] {
             assert_eq!(order(text).unwrap_err().code, 64, "{text}");
         }

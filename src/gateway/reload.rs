@@ -6,7 +6,6 @@
 //! Deliberately absent: which handle serves when (`router`), the end of those that leave
 //! (`fleet`).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, 
 use serde::Serialize;
 
 use crate::auth::Auth;
-use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
@@ -98,9 +97,9 @@ pub struct Keeper {
     files: Settings,
     loader: Option<Loader>,
     /// Switched on or off by hand, each with whether the files said `disabled` then.
-    switched: BTreeMap<String, Switched>,
+    switched: SortedMap<String, Switched>,
     /// The newest handle of each server.
-    handles: BTreeMap<String, Arc<Server>>,
+    handles: SortedMap<String, Arc<Server>>,
     /// What stays from one configuration to the next.
     base: Arc<Fixed>,
     fleet: Arc<Fleet>,
@@ -218,11 +217,11 @@ impl Keeper {
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
-            handles: ordered::map(base.servers.iter().map(named)),
+            handles: base.servers.iter().map(named).collect(),
             files: config.settings.clone(),
             refresh_ms: Arc::new(AtomicU64::new(refresh_ms(&config.settings))),
             started: config.clone(),
-            switched: BTreeMap::new(),
+            switched: SortedMap::new(),
             config,
             loader,
             base,
@@ -467,7 +466,7 @@ impl Keeper {
 
     /// Starts what is new, and has the router take it in. Who leaves is ended by the router.
     fn put_in_force(&mut self, config: &Config, plan: &Plan) {
-        let mut handles = BTreeMap::new();
+        let mut handles = SortedMap::new();
         let mut new: Vec<Arc<Server>> = Vec::new();
         let names = config.servers.iter().map(|entry| entry.name.as_str());
         self.fleet.expect(names);
