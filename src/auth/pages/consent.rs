@@ -128,13 +128,11 @@ pub(super) fn page(
     };
     let main = format!(
         "<h1>Allow <bdi>{name}</bdi> to use this gateway?</h1>\n{wrong}{}{}\
-         <form method=\"post\" action=\"{}/oauth/consent\">\
-         <input type=\"hidden\" name=\"request\" value=\"{}\">\n{}\
+         <form method=\"post\" action=\"/oauth/consent\">\
+         <input type=\"hidden\" name=\"request\" value=\"{hidden}\">\n{}\
          <div class=\"row\"><button name=\"do\" value=\"deny\">Deny</button>{}</div></form>\n",
         facts(asked),
         warning(asked),
-        escaped(&pages.base),
-        escaped(&hidden),
         boxes(&offer),
         match offer.choices.is_empty() {
             true => "",
@@ -241,13 +239,11 @@ fn foot(pages: &Pages, visit: &Visit<'_>, cookies: [&str; 2]) -> String {
         .forms
         .seal(super::LEAVE, &cookies, visit.query(), visit.now);
     format!(
-        "<form method=\"post\" action=\"{}/oauth/login\">\
-         <input type=\"hidden\" name=\"request\" value=\"{}\">You are signed in as {SUBJECT}. \
+        "<form method=\"post\" action=\"/oauth/login\">\
+         <input type=\"hidden\" name=\"request\" value=\"{hidden}\">You are signed in as {SUBJECT}. \
          <button class=\"quiet\" name=\"do\" value=\"leave\">Sign out</button></form>\
          <p>You can take access back at any time: <code>onemcp auth clients</code> shows who has \
          it.</p>",
-        escaped(&pages.base),
-        escaped(&hidden)
     )
 }
 

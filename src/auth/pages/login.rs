@@ -4,7 +4,7 @@
 use crate::auth::operator::{Entered, SUBJECT, Tried};
 use crate::auth::pages::cookie::Jar;
 use crate::auth::pages::html::{Page, escaped, foreign, redirect};
-use crate::auth::pages::{Pages, Visit, waits};
+use crate::auth::pages::{Pages, Visit, again, waits};
 use crate::auth::server::Asked;
 use crate::base::limits;
 use crate::http::Reply;
@@ -73,10 +73,8 @@ pub(super) fn page(
         ));
     }
     let form = format!(
-        "<form method=\"post\" action=\"{}/oauth/login\">\
-         <input type=\"hidden\" name=\"request\" value=\"{}\">",
-        escaped(&pages.base),
-        escaped(&hidden)
+        "<form method=\"post\" action=\"/oauth/login\">\
+         <input type=\"hidden\" name=\"request\" value=\"{hidden}\">"
     );
     let has_password = pages.operator.has_password();
     if has_password {
@@ -174,11 +172,11 @@ impl Pages {
         query: &str,
     ) -> Reply {
         let address = visit.from.address.to_string();
-        let again = |wrong| page(self, visit, browser, query, name, wrong);
+        let anew = |wrong| page(self, visit, browser, query, name, wrong);
         match form.get("do") {
             Some("ask") => match self.operator.ask(browser, name, &address, visit.now) {
-                true => redirect(&self.authorize_url(query)),
-                false => again(Wrong::TooMany),
+                true => redirect(&again(query)),
+                false => anew(Wrong::TooMany),
             },
             Some("password") => {
                 if let Err(wait) = self.account.take(SUBJECT, visit.now) {
@@ -187,10 +185,10 @@ impl Pages {
                 let password = form.get("password").unwrap_or_default();
                 match self.operator.try_password(password) {
                     Tried::Right => self.signed_in(visit, query, "password"),
-                    Tried::Busy => again(Wrong::Busy),
+                    Tried::Busy => anew(Wrong::Busy),
                     Tried::Wrong => {
                         note_wrong("password");
-                        again(Wrong::Password)
+                        anew(Wrong::Password)
                     }
                 }
             }
@@ -198,12 +196,12 @@ impl Pages {
                 let code = form.get("code").unwrap_or_default();
                 match self.operator.enter(browser, code, visit.now) {
                     Entered::Right => self.signed_in(visit, query, "code"),
-                    Entered::Wrong if code.is_empty() => again(Wrong::NotApproved),
+                    Entered::Wrong if code.is_empty() => anew(Wrong::NotApproved),
                     Entered::Wrong => {
                         note_wrong("code");
-                        again(Wrong::Code)
+                        anew(Wrong::Code)
                     }
-                    Entered::Gone => again(Wrong::CodeGone),
+                    Entered::Gone => anew(Wrong::CodeGone),
                 }
             }
         }
@@ -220,7 +218,7 @@ impl Pages {
         let cookie = self
             .cookies
             .set(Jar::Operator, &cookie, limits::OPERATOR_SESSION);
-        redirect(&self.authorize_url(query)).with("Set-Cookie", cookie)
+        redirect(&again(query)).with("Set-Cookie", cookie)
     }
 }
 

@@ -44,10 +44,8 @@ pub struct Pages {
     cookies: Cookies,
     /// How people know this gateway: its host.
     gateway: String,
-    /// `scheme://host[:port]` of the issuer.
+    /// `scheme://host[:port]`, which is the issuer: it has no path.
     origin: String,
-    /// The path of the issuer, without a slash at its end.
-    base: String,
     store: Arc<Store>,
     /// Tries of one address, and of the account.
     addresses: Pace,
@@ -94,18 +92,15 @@ impl<'r> Visit<'r> {
 impl Pages {
     /// `issuer` is the URL that people and clients know the gateway by.
     pub fn new(issuer: &str, operator: Arc<Operator>, store: Arc<Store>) -> Pages {
-        let after_scheme = issuer.find("//").map_or(0, |at| at + 2);
-        let end = issuer[after_scheme..].find('/');
-        let (origin, base) = issuer.split_at(end.map_or(issuer.len(), |end| after_scheme + end));
+        let (_, gateway) = issuer.split_once("//").unwrap_or_default();
         let minute = Duration::from_secs(60);
         let (of_one, of_all) = (limits::LOGIN_TRIES, limits::LOGIN_TRIES_OF_ALL);
         Pages {
             operator,
             forms: Forms::new(Instant::now()),
             cookies: Cookies::of(issuer),
-            gateway: origin[after_scheme..].to_owned(),
-            origin: origin.to_owned(),
-            base: base.trim_end_matches('/').to_owned(),
+            gateway: gateway.to_owned(),
+            origin: issuer.to_owned(),
             store,
             addresses: Pace::new(of_one, minute, of_one),
             account: Pace::new(of_all, minute, of_all),
@@ -209,7 +204,7 @@ impl Pages {
         };
         self.operator.sign_out(session, visit.now);
         let gone = self.cookies.set(Jar::Operator, "", Duration::ZERO);
-        redirect(&self.authorize_url(&opened.query)).with("Set-Cookie", gone)
+        redirect(&again(&opened.query)).with("Set-Cookie", gone)
     }
 
     /// The fields that one of our own pages sent.
@@ -253,10 +248,6 @@ impl Pages {
         let cookie = self.cookies.read(Jar::Operator, visit.head)?;
         let is_good = self.operator.is_signed_in(cookie, visit.now);
         is_good.then_some(cookie)
-    }
-
-    fn authorize_url(&self, query: &str) -> String {
-        format!("{}/authorize?{query}", self.base)
     }
 
     /// What a client was allowed before.
@@ -310,6 +301,11 @@ impl Pages {
         };
         page.reply()
     }
+}
+
+/// The authorization request once more.
+fn again(query: &str) -> String {
+    format!("/authorize?{query}")
 }
 
 /// Too many tries.
