@@ -1,8 +1,7 @@
-//! What lets people and their clients in: the authorization server with its pages, and the
-//! account of who has access, for whoever runs the gateway. Any thread may call. Deliberately
+//! What people have to do with who may come in: the pages on which the operator lets clients in,
+//! and the account of who has access, for whoever runs the gateway. Any thread may call. Deliberately
 //! absent: tokens of others and API keys, which nobody consents to here (`gate`).
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,12 +9,10 @@ use crate::auth::now_s;
 use crate::auth::operator::Operator;
 use crate::auth::pages::{Pages, Visit};
 use crate::auth::revoked::Kind;
-use crate::auth::server::refresh::Family;
-use crate::auth::server::{Parts, Server};
+use crate::auth::server::Server;
 use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
 use crate::auth::{OauthPath, server::client::Client};
-use crate::config::auth_server::AuthServerSpec;
 use crate::config::settings::Settings;
 use crate::http::{self, Head, Reply};
 use crate::model::scope::Scopes;
@@ -23,7 +20,6 @@ use crate::relay::world::Hub;
 
 pub struct People {
     pub operator: Arc<Operator>,
-    pub server: Server,
     pages: Pages,
     tokens: Arc<Tokens>,
     /// Known once the servers are.
@@ -40,45 +36,15 @@ pub struct Known {
 }
 
 impl People {
-    /// `state` is a folder of ours; without one everything is forgotten at the end.
-    ///
-    /// # Errors
-    /// When the state or a client of the configuration cannot be used, after "failed to".
-    pub fn open(
-        settings: &Settings,
-        spec: &AuthServerSpec,
-        tokens: &Arc<Tokens>,
-        state: Option<&Path>,
-    ) -> Result<People, String> {
-        let store = match state {
-            Some(folder) => Store::open(&folder.join("oauth"))?,
-            None => Store::memory(),
-        };
-        let store = Arc::new(store);
+    pub fn new(settings: &Settings, tokens: &Arc<Tokens>, store: Arc<Store>) -> People {
         let password = settings.operator_password.clone();
         let operator = Arc::new(Operator::new(password, settings.login_code));
-        let minutes = settings.auth.session_ttl_minutes;
-        let server = Server::new(Parts {
-            spec: spec.clone(),
-            store: store.clone(),
-            tokens: tokens.clone(),
-            life: Duration::from_secs(minutes.saturating_mul(60)),
-            egress_allow: settings.egress_allow.clone(),
-        })?;
-        let people = People {
+        People {
             pages: Pages::new(&tokens.issuer, operator.clone(), store),
             operator,
-            server,
             tokens: tokens.clone(),
             hub: OnceLock::new(),
-        };
-        people.configure(&settings.auth.baseline_scopes);
-        Ok(people)
-    }
-
-    /// What is offered to who asks for nothing.
-    pub fn configure(&self, baseline: &str) {
-        self.server.set_baseline(Scopes::known_of(baseline));
+        }
     }
 
     /// Where the servers are found.
@@ -87,9 +53,10 @@ impl People {
         let _ = self.hub.set(hub);
     }
 
-    /// Answers at a path of ours; `None` is not one.
+    /// Answers at a path with a page; `None` is not one.
     pub fn answer(
         &self,
+        server: &Server,
         at: &OauthPath,
         head: &Head<'_>,
         from: &http::Client,
@@ -98,15 +65,16 @@ impl People {
         let servers = || self.servers();
         let visit = Visit::new(head, from, body, &servers);
         Some(match at {
-            OauthPath::AuthorizationServer => self.server.metadata(),
-            OauthPath::Authorize => self.pages.authorize(&self.server, &visit),
-            OauthPath::Login => self.pages.login(&self.server, &visit),
-            OauthPath::Consent => self.pages.consent(&self.server, visit),
-            OauthPath::Token => self.server.token(head, from, body),
-            OauthPath::Register => self.server.register(head, from, body),
-            OauthPath::Revoke => self.server.revoke(head, from, body),
+            OauthPath::Authorize => self.pages.authorize(server, &visit),
+            OauthPath::Login => self.pages.login(server, &visit),
+            OauthPath::Consent => self.pages.consent(server, visit),
             _ => return None,
         })
+    }
+
+    /// The page for a browser that asks too often.
+    pub fn too_often(&self, wait: Duration) -> Reply {
+        self.pages.waits(wait)
     }
 
     /// The servers with the tags that scopes know them by.
@@ -129,10 +97,10 @@ impl People {
 
     /// Every client that is known: of the configuration, registered, or with a consent that
     /// lives.
-    pub fn clients(&self) -> Vec<Known> {
-        let families = self.server.families();
+    pub fn clients(&self, server: &Server) -> Vec<Known> {
+        let families = server.families();
         let mut known = Vec::new();
-        for client in self.server.known_clients(&families) {
+        for client in server.known_clients(&families) {
             known.push(Known {
                 allowed: self.pages.allowed(&client.id).unwrap_or_default(),
                 grants: families
@@ -145,23 +113,15 @@ impl People {
         known
     }
 
-    /// Every consent that lives.
-    pub fn grants(&self) -> Vec<Family> {
-        self.server.families()
-    }
-
     /// Takes back one consent, everything of a client, or `all`: how many consents that were, if
     /// there was anything.
     ///
     /// # Errors
     /// When it could not be written, after "failed to"; here they have ended nevertheless.
-    pub fn revoke(&self, word: &str) -> Result<Option<usize>, String> {
-        let families = self.server.families();
-        let is_client = self
-            .server
-            .known_clients(&families)
-            .iter()
-            .any(|client| client.id == word);
+    pub fn revoke(&self, server: &Server, word: &str) -> Result<Option<usize>, String> {
+        let families = server.families();
+        let known = server.known_clients(&families);
+        let is_client = known.iter().any(|client| client.id == word);
         let kind = match word {
             "all" => Some((Kind::All, "")),
             client if is_client => Some((Kind::Client, client)),
@@ -172,13 +132,13 @@ impl People {
             let is_meant = word == "all" || family.client == word || family.id == word;
             if is_meant {
                 ended += 1;
-                if !self.server.end_family(&family.id) {
+                if !server.end_family(&family.id) {
                     return Err(format!("keep the end of the grant {}", family.id));
                 }
             }
         }
         if let Some((kind, value)) = kind {
-            self.server.forget_client(value);
+            server.forget_client(value);
             self.pages.forget(value);
             self.tokens.revoke(kind, value, now_s())?;
         }

@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS, PROXY_FLAGS,
-    SECRET_FLAGS, Topic,
+    AUDIT_FLAGS, CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS,
+    PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -25,6 +25,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp auth approve|clients|tokens|revoke|password   see onemcp help auth
+       onemcp audit verify [FILE ..]   whether an audit log is as it was written
        onemcp help [COMMAND]           explain a command
 
        onemcp status [--watch]         how a running gateway and its servers are
@@ -294,6 +295,21 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const AUDIT: &str = "\
+Usage: onemcp audit verify [FILE ..] [flags]
+
+Reads an audit log and says whether a line of it was changed, moved or taken
+away. FILE: all its files, the oldest first; without one, audit.log in the state
+directory and what was put aside of it. The secret is --audit-key-file, or
+audit.key in the state directory. What is wrong goes to stderr.
+
+Exit codes:
+  0   nothing is wrong
+  1   something is
+  64  the command line is wrong
+  78  a file or the key cannot be read
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -302,6 +318,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
         Topic::Auth => format!("{AUTH}\n{}", flags_text(&CONTROL_FLAGS[..2])),
+        Topic::Audit => format!("{AUDIT}\n{}", flags_text(AUDIT_FLAGS)),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod args;
+pub mod audit;
 pub mod auth;
 pub mod call;
 pub mod check;
@@ -79,6 +80,7 @@ fn run(invocation: Invocation) -> ExitCode {
         Command::Password => ExitCode::from(auth::password(&mut std::io::stdout())),
         Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
+        Command::Audit(asked) => ExitCode::from(audit::run(&asked, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))

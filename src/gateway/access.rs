@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::auth::operator::Waiting;
 use crate::auth::people::{Known, People};
+use crate::auth::server::Server;
 use crate::auth::server::client::Origin;
 use crate::auth::server::refresh::Family;
 use crate::base::exit::{EXIT_FALSE, EXIT_UNREACHABLE};
@@ -63,7 +64,8 @@ pub(super) fn auth(
     word: Option<&str>,
 ) -> Done {
     let auth = desk.operator.auth.as_ref();
-    let Some(people) = auth.and_then(|auth| auth.people.as_ref()) else {
+    let server = auth.and_then(|auth| auth.server.as_ref());
+    let (Some(people), Some(server)) = (auth.map(|auth| &auth.people), server) else {
         let error = "this gateway lets nobody in by itself: its authorization server is off";
         return Err(Refused::new(EXIT_UNREACHABLE, error).into());
     };
@@ -71,18 +73,18 @@ pub(super) fn auth(
         (AuthVerb::Approve, None) => waiting(people, talk),
         (AuthVerb::Approve, Some(word)) => approve(people, word),
         (AuthVerb::Clients, _) => {
-            for known in people.clients() {
+            for known in people.clients(server) {
                 talk.say(&client_line(&known))?;
             }
             Ok(json!({}))
         }
         (AuthVerb::Tokens, _) => {
-            for family in people.grants() {
+            for family in server.families() {
                 talk.say(&grant_line(&family))?;
             }
             Ok(json!({}))
         }
-        (AuthVerb::Revoke, word) => revoke(people, word.unwrap_or_default()),
+        (AuthVerb::Revoke, word) => revoke(people, server, word.unwrap_or_default()),
     }
 }
 
@@ -108,8 +110,8 @@ fn approve(people: &People, word: &str) -> Done {
     }
 }
 
-fn revoke(people: &People, word: &str) -> Done {
-    match people.revoke(word) {
+fn revoke(people: &People, server: &Server, word: &str) -> Done {
+    match people.revoke(server, word) {
         Ok(Some(grants)) => Ok(json!({"revoked": grants})),
         Ok(None) => {
             let error = "there is no grant and no client of this name; see onemcp auth tokens and \

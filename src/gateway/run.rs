@@ -42,7 +42,8 @@ use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
+use crate::gateway::witnessed;
+use crate::http::{HostPolicy, Server as HttpServer, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -202,7 +203,7 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
-        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
         let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
@@ -211,9 +212,10 @@ impl Gateway {
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
+        witnessed::started(&config, address);
         let core = Core::start(config, loader, auth.clone())?;
-        if let Some(people) = auth.as_ref().and_then(|auth| auth.people.as_ref()) {
-            people.attach(core.hub.clone());
+        if let Some(auth) = &auth {
+            auth.people.attach(core.hub.clone());
         }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
@@ -236,10 +238,6 @@ impl Gateway {
                 has_metrics: settings.enable_metrics,
                 auth: auth.clone(),
                 trusted: Trusted::new(&settings.trust_proxy),
-            };
-            let options = ServerOptions {
-                tls: tls.clone(),
-                ..ServerOptions::default()
             };
             HttpServer::start(listener, options, Arc::new(door))
         };
@@ -374,9 +372,9 @@ fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, 
     let opened = issuer.and_then(|issuer| {
         Auth::open(
             settings,
-            &config.auth_server,
             &process_environment(),
             &issuer,
+            &config.auth_server,
         )
         .map_err(|why| format!("failed to {why}"))
     });

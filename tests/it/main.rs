@@ -7,6 +7,8 @@ mod asks;
 #[cfg(test)]
 mod auth_pages;
 #[cfg(test)]
+mod auth_server;
+#[cfg(test)]
 mod auth_tokens;
 #[cfg(test)]
 mod calls;

@@ -2,7 +2,7 @@
 //! is what was asked for, is there, and was ticked; nothing is ticked that nobody asked for.
 
 use crate::auth::operator::SUBJECT;
-use crate::auth::pages::html::{Page, escaped, foreign, redirect};
+use crate::auth::pages::html::{Page, foreign, redirect};
 use crate::auth::pages::login::name_of;
 use crate::auth::pages::{Pages, Visit};
 use crate::auth::server::client::Origin;

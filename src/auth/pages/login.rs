@@ -1,10 +1,11 @@
 //! The page on which the operator signs in, and what comes back from it: a password, a wish for
 //! a one-time code, the code, or that somebody approved at the gateway's machine.
 
+use crate::auth::network;
 use crate::auth::operator::{Entered, SUBJECT, Tried};
 use crate::auth::pages::cookie::Jar;
-use crate::auth::pages::html::{Page, escaped, foreign, redirect};
-use crate::auth::pages::{Pages, Visit, again, waits};
+use crate::auth::pages::html::{Page, foreign, redirect};
+use crate::auth::pages::{Pages, Visit, again};
 use crate::auth::server::Asked;
 use crate::base::limits;
 use crate::http::Reply;
@@ -171,7 +172,7 @@ impl Pages {
         form: &Form,
         query: &str,
     ) -> Reply {
-        let address = visit.from.address.to_string();
+        let address = network(visit.from.address);
         let anew = |wrong| page(self, visit, browser, query, name, wrong);
         match form.get("do") {
             Some("ask") => match self.operator.ask(browser, name, &address, visit.now) {
@@ -180,7 +181,8 @@ impl Pages {
             },
             Some("password") => {
                 if let Err(wait) = self.account.take(SUBJECT, visit.now) {
-                    return waits(self, wait);
+                    audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
+                    return self.waits(wait);
                 }
                 let password = form.get("password").unwrap_or_default();
                 match self.operator.try_password(password) {

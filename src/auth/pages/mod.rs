@@ -14,6 +14,7 @@ pub mod seal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::network;
 use crate::auth::operator::{Operator, token};
 use crate::auth::pace::Pace;
 use crate::auth::pages::cookie::{Cookies, Jar};
@@ -138,11 +139,9 @@ impl Pages {
         if form.get("do") == Some("leave") {
             return self.leave(visit, sealed);
         }
-        if let Err(wait) = self
-            .addresses
-            .take(&visit.from.address.to_string(), visit.now)
-        {
-            return waits(self, wait);
+        if let Err(wait) = self.addresses.take(&network(visit.from.address), visit.now) {
+            audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
+            return self.waits(wait);
         }
         let browser = self.cookies.read(Jar::Form, visit.head);
         let opened = browser.and_then(|browser| {
@@ -289,6 +288,14 @@ impl Pages {
         self.told(403, "This page is not good any more", help)
     }
 
+    /// Too many tries.
+    pub fn waits(&self, wait: Duration) -> Reply {
+        let seconds = wait.as_secs() + 1;
+        let help = format!("Wait {seconds} seconds, then try again.");
+        let page = self.told(429, "Too many tries", &help);
+        page.with("Retry-After", seconds.to_string())
+    }
+
     fn told(&self, status: u16, what: &'static str, help: &str) -> Reply {
         let main = format!("<h1>{what}</h1>\n<p>{}</p>\n", escaped(help));
         let page = Page {
@@ -306,14 +313,4 @@ impl Pages {
 /// The authorization request once more.
 fn again(query: &str) -> String {
     format!("/authorize?{query}")
-}
-
-/// Too many tries.
-fn waits(pages: &Pages, wait: Duration) -> Reply {
-    audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
-    let seconds = wait.as_secs() + 1;
-    let help = format!("Wait {seconds} seconds, then try again.");
-    pages
-        .told(429, "Too many tries", &help)
-        .with("Retry-After", seconds.to_string())
 }

@@ -38,12 +38,18 @@ struct Kept {
 
 impl Documents {
     pub(super) fn new(hosts: &[String], allow: Vec<Allowed>) -> Documents {
+        let egress = Egress::peer(allow, None);
+        let options = ClientOptions {
+            egress,
+            ..ClientOptions::default()
+        };
+        Documents::with(hosts, options)
+    }
+
+    pub(super) fn with(hosts: &[String], options: ClientOptions) -> Documents {
         Documents {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            options: ClientOptions {
-                egress: Egress::peer(allow, None),
-                ..ClientOptions::default()
-            },
+            options,
             kept: Mutex::default(),
             fetching: AtomicUsize::new(0),
         }

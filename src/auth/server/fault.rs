@@ -69,7 +69,7 @@ impl Fault {
     pub fn absent() -> Fault {
         Fault {
             status: 404,
-            ..Fault::bad("not_found", "clients cannot be registered here")
+            ..Fault::bad("not_found", "this gateway does not do that")
         }
     }
 

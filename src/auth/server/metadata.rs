@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::auth::server::Server;
+use crate::base::limits::METADATA_CACHE;
 use crate::base::template::filled;
 use crate::config::auth_server::Registration;
 use crate::http::Reply;
@@ -54,6 +55,8 @@ impl Server {
             let words = baseline.words().map(Value::from);
             document["scopes_supported"] = Value::Array(words.collect());
         }
-        Reply::json(200, document.to_string()).with("Cache-Control", "public, max-age=300")
+        Reply::json(200, document.to_string())
+            .with("Cache-Control", METADATA_CACHE)
+            .with("Access-Control-Allow-Origin", "*")
     }
 }

@@ -130,3 +130,6 @@ impl Server {
         found.map_err(|why| page(format!("the client cannot be used: {why}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

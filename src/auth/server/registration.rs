@@ -2,18 +2,17 @@
 //! how many there are that nobody has consented to, how much each may say. What we do not use is
 //! dropped; nobody chooses an id.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::auth::now_s;
 use crate::auth::server::Server;
 use crate::auth::server::client::{self, Client, Origin, hash, is_same_hash};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::random_text;
 use crate::auth::server::redirect_uri::{Author, is_usable};
 use crate::auth::server::token::full;
+use crate::auth::{network, now_s};
 use crate::base::limits::{CLIENT_NAME_BYTES, REDIRECT_URIS, REGISTRATION_BYTES};
 use crate::base::template::filled;
 use crate::config::auth_server::Registration;
@@ -93,14 +92,6 @@ impl Server {
         shown.zip(ours).is_some_and(|((_, shown), ours)| {
             !ours.expose().is_empty() && is_same_hash(&hash(ours.expose()), &hash(shown.trim()))
         })
-    }
-}
-
-/// Who is counted as one: an address, and of IPv6 the network that one customer has.
-pub(super) fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use crate::auth::now_s;
 use crate::auth::own_token::Claims;
 use crate::auth::server::client::{self, Client};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::random_text;
-use crate::auth::server::{Server, cimd, registration};
+use crate::auth::server::{Server, cimd};
 use crate::auth::store::StoreError;
+use crate::auth::{network, now_s};
 use crate::base::limits::{CLIENT_ID_BYTES, TOKEN_FORM_BYTES};
 use crate::base::template::filled;
 use crate::http::{self, Head, Reply};
@@ -63,7 +63,7 @@ impl Server {
             return Err(Fault::client(shown.used_basic));
         }
         if shown.secret.is_some() {
-            let key = format!("{} {}", registration::network(from.address), shown.id);
+            let key = format!("{} {}", network(from.address), shown.id);
             let paced = self.secrets_pace.take(&key, Instant::now());
             paced.map_err(|wait| {
                 audit::note(Record {
