@@ -4,6 +4,7 @@
 
 pub mod base64;
 pub mod challenge;
+pub mod form;
 pub mod jose;
 pub mod json;
 pub mod lines;
