@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::auth::watched::{self, Watched};
 use crate::base::limits;
 use crate::base::sys;
+use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::secrets::replace;
 use crate::wire::base64;
 use crate::wire::jose::jwk::write_set;
@@ -47,22 +48,27 @@ impl KeySet {
         })
     }
 
-    /// Reads what changed. Keys that cannot be read leave those in force that were there.
-    pub fn look(&self, now: Instant) {
+    /// Reads what changed; true when it did. Keys that cannot be read leave those in force that
+    /// were there.
+    pub fn look(&self, now: Instant) -> bool {
         let Some(place) = self.place.as_ref().filter(|place| place.changed(now)) else {
-            return;
+            return false;
         };
-        match load(&place.path) {
-            Ok(keys) => {
-                log::info!(
-                    "signing keys read first={} count={}",
-                    keys[0].kid(),
-                    keys.len()
-                );
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        let keys = match load(&place.path) {
+            Ok(keys) => keys,
+            Err(error) => {
+                log::error!("signing keys stay as they were error=\"failed to {error}\"");
+                return false;
             }
-            Err(error) => log::error!("signing keys kept as they were error=\"failed to {error}\""),
-        }
+        };
+        let names: Vec<&str> = keys.iter().map(SigningKey::kid).collect();
+        let names = names.join(" ");
+        log::info!("signing keys read kids={names:?}");
+        let mut record = Record::new(Event::KeyRotate, Outcome::Ok);
+        record.name = &names;
+        audit::note(record);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        true
     }
 
     fn keys(&self) -> Arc<Vec<SigningKey>> {
@@ -77,14 +83,23 @@ impl KeySet {
 
     /// Whether one of the keys signed it. Its header may name a key, a kind and an algorithm,
     /// and nothing else.
-    pub fn verify(&self, token: &Jws<'_>, kind: &str) -> bool {
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn verify(&self, token: &Jws<'_>, kind: &str) -> Result<(), Reason> {
         if token.has_more || token.kind != kind {
-            return false;
+            return Err(Reason::BadType);
         }
         let keys = self.keys();
         let kid = token.kid.as_deref();
-        let named = keys.iter().find(|key| Some(key.kid()) == kid);
-        named.is_some_and(|key| key.public().verifies(token))
+        let key = keys.iter().find(|key| Some(key.kid()) == kid);
+        let key = key.ok_or(Reason::BadSignature)?.public();
+        if key.algorithm != token.algorithm {
+            return Err(Reason::BadAlgorithm);
+        }
+        key.verifies(token)
+            .then_some(())
+            .ok_or(Reason::BadSignature)
     }
 
     /// The public halves, as `/.well-known/jwks.json` tells them.

@@ -3,14 +3,41 @@
 //! Decisions and replies only. Deliberately absent: messages of MCP, sessions, what a scope
 //! reaches (`model::scope`).
 
+pub mod api_key;
+pub mod cache;
 pub mod gate;
+pub mod issuers;
+pub mod jwks;
 pub mod keys;
 pub mod operator;
 pub mod own_token;
 pub mod pace;
 pub mod pages;
+pub mod resource;
 pub mod revoked;
+pub mod server;
+pub mod standing;
+pub mod store;
+pub mod tokens;
 pub mod watched;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::auth::api_key::ApiKeys;
+use crate::auth::gate::Gate;
+use crate::auth::issuers::Issuer;
+use crate::auth::keys::KeySet;
+use crate::auth::pace::Pace;
+use crate::auth::revoked::{Kind, Revoked};
+use crate::auth::tokens::Tokens;
+use crate::base::limits;
+use crate::config::Environment;
+use crate::config::auth::{AuthSettings, issuers};
+use crate::config::secret_sources::{placed, state_folder};
+use crate::config::settings::Settings;
+use crate::http::{Client, Head, Reply};
 
 /// What of `auth` a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,4 +53,96 @@ pub enum OauthPath {
     Login,
     Consent,
     UpstreamCallback(String),
+}
+
+pub struct Auth {
+    pub gate: Gate,
+    /// Our own tokens: signed here, verified here, revoked here.
+    pub tokens: Arc<Tokens>,
+    /// Of the OAuth endpoints, by address.
+    pub pace: Pace,
+}
+
+impl Auth {
+    /// `issuer`: the URL of this gateway, without a slash at its end.
+    ///
+    /// # Errors
+    /// When keys cannot be used, after "failed to".
+    pub fn open(
+        settings: &Settings,
+        environment: &Environment,
+        issuer: &str,
+    ) -> Result<Arc<Auth>, String> {
+        let auth = &settings.auth;
+        let state = state_folder(settings, environment);
+        let beside = |name: &str| state.as_ref().map(|folder| folder.join(name));
+        let place = |key: &str, path: &Option<PathBuf>, name: &str| match path {
+            Some(path) => Some(placed(settings, key, path)),
+            None => beside(name),
+        };
+        let keys = place("auth.keys", &auth.keys, "signing-keys.json");
+        let keys = KeySet::open(keys.as_deref(), auth.keys.is_none())?;
+        let revoked = Revoked::open(beside("revoked-tokens"), now_s())?;
+        let api_keys = place("auth.apiKeyFile", &auth.api_key_file, "api-keys.json");
+        let api_keys = ApiKeys::open(api_keys)?;
+        let tokens = Arc::new(Tokens::new(issuer, keys, revoked));
+        let mut specs = issuers(auth);
+        for spec in &mut specs {
+            let file = spec.ca_file.take();
+            spec.ca_file = file.map(|file| placed(settings, "auth.issuers", &file));
+        }
+        let issuers = specs.into_iter();
+        let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
+        let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth);
+        let (window, count) = window(auth);
+        Ok(Arc::new(Auth {
+            gate,
+            tokens,
+            pace: Pace::new(count, window, count),
+        }))
+    }
+
+    /// Takes over what may change while the gateway runs.
+    pub fn configure(&self, settings: &AuthSettings) {
+        let (window, count) = window(settings);
+        self.pace.set(count, window, count);
+        self.gate.configure(settings);
+    }
+
+    /// Looks at the files of keys and revocations: now and then, so that streams end, too, whose
+    /// clients send nothing.
+    pub fn look(&self) {
+        self.gate.look(Instant::now(), now_s());
+    }
+
+    /// Ends a family of our tokens, and whoever is here by one of them.
+    ///
+    /// # Errors
+    /// When it could not be written, after "failed to"; here they have ended nevertheless.
+    pub fn revoke_family(&self, family: &str) -> Result<(), String> {
+        self.tokens.revoke(Kind::Family, family, now_s())
+    }
+
+    /// Answers at a path of ours. The parts behind it have their own rules for `body`.
+    pub fn answer(&self, at: &OauthPath, _head: &Head<'_>, _from: &Client, _body: &[u8]) -> Reply {
+        match at {
+            OauthPath::ProtectedResource(path) => self.gate.metadata(path.as_deref()),
+            OauthPath::Jwks => {
+                let keys = Reply::json(200, self.tokens.keys.jwks());
+                keys.with("Cache-Control", limits::METADATA_CACHE)
+            }
+            _ => Reply::json(404, r#"{"error":"not_found"}"#),
+        }
+    }
+}
+
+/// Seconds of Unix by the clock of this machine.
+pub fn now_s() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn window(settings: &AuthSettings) -> (Duration, u64) {
+    let window = Duration::from_secs(settings.window_minutes.saturating_mul(60));
+    (window, settings.window_requests)
 }

@@ -752,6 +752,51 @@ pub const OTLP_PARTLY: Duration = Duration::from_secs(300);
 /// To send what is left at the end of the gateway.
 pub const OTLP_END: Duration = Duration::from_secs(1);
 
+// Authorization server (`auth::server`, `auth::store`; RFC 6749 and the drafts of OAuth 2.1).
+
+/// Parameters of one query or form, bytes of one form, and of a registration.
+pub const FORM_FIELDS: usize = 64;
+pub const FORM_BYTES: usize = 16 * KIB;
+pub const REGISTRATION_BYTES: usize = 16 * KIB;
+/// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
+pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
+pub const OAUTH_SCOPE_BYTES: usize = 4 * KIB;
+pub const REDIRECT_URI_BYTES: usize = 2 * KIB;
+pub const REDIRECT_URIS: usize = 10;
+pub const CLIENT_NAME_BYTES: usize = 128;
+pub const CLIENT_ID_BYTES: usize = 2 * KIB;
+/// Clients of the configuration.
+pub const KNOWN_CLIENTS: usize = 100;
+/// An authorization code; RFC 6749 allows ten minutes, a program needs a second.
+pub const CODE_LIFE: Duration = Duration::from_secs(60);
+/// That a code was used is remembered for longer than any token that came of it could be used
+/// without the refresh token, whose family is ended with it.
+pub const CODES: usize = 4096;
+/// A refresh token, from the consent on: rotation does not lengthen it.
+pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const FAMILIES: usize = 10_000;
+pub const REFRESH_TOKENS: usize = 20_000;
+/// Registered clients that nobody has consented to yet, how long they are kept, and the others.
+pub const UNUSED_CLIENTS: usize = 1000;
+pub const UNUSED_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const USED_CLIENTS: usize = 10_000;
+pub const USED_CLIENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Registrations of one address in a minute.
+pub const REGISTRATIONS_PER_MINUTE: u32 = 10;
+/// A client's metadata document: bytes, time for all of it, fetches at once, documents kept and
+/// for how long at most and at least, and how long one that failed is not asked for again.
+pub const CLIENT_DOCUMENT_BYTES: usize = 64 * KIB;
+pub const CLIENT_DOCUMENT_TIME: Duration = Duration::from_secs(5);
+pub const CLIENT_DOCUMENT_FETCHES: usize = 4;
+pub const CLIENT_DOCUMENTS: usize = 256;
+pub const CLIENT_DOCUMENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const CLIENT_DOCUMENT_LEAST: Duration = Duration::from_secs(60);
+pub const CLIENT_DOCUMENT_FAILED: Duration = Duration::from_secs(30);
+/// Between two looks for what has expired in the store.
+pub const STORE_SWEEP: Duration = Duration::from_secs(60);
+/// Bytes of one value in the store.
+pub const STORE_VALUE_BYTES: usize = 32 * KIB;
+
 // Who may come in.
 
 /// Life of an access token of ours at most.
@@ -770,6 +815,8 @@ pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
 /// Trusted issuers, and keys of one of them.
 pub const ISSUERS: usize = 16;
 pub const JWKS_KEYS: usize = 64;
+/// Keys that are tried on a token that names none.
+pub const JWKS_TRIED: usize = 8;
 pub const JWKS_BYTES: usize = 256 * KIB;
 /// To fetch the keys of an issuer.
 pub const JWKS_FETCH: Duration = Duration::from_secs(5);
@@ -795,6 +842,17 @@ pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
 pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
 pub const OAUTH_SCOPES: usize = 64;
+pub const API_KEY_NAME_BYTES: usize = 64;
+/// Issuer, subject, client: each of them.
+pub const PRINCIPAL_BYTES: usize = 1024;
+/// Before this moment (2026-01-01) a clock is not set yet, and no token can be judged.
+pub const CLOCK_LEAST_S: u64 = 1_767_225_600;
+/// The last second of the year 9999: a token that is good for longer was not meant so.
+pub const TOKEN_END_MOST_S: u64 = 253_402_300_799;
+/// For documents that are the same for everybody.
+pub const METADATA_CACHE: &str = "public, max-age=300";
+/// Who has too much in work is told to come back after this.
+pub const STANDING_RETRY: Duration = Duration::from_secs(1);
 /// What a password's hash costs: as OWASP advises now, and what else is taken.
 pub const PASSWORD_ROUNDS: u32 = 600_000;
 pub const PASSWORD_ROUNDS_LEAST: u32 = 100_000;
@@ -814,10 +872,8 @@ pub const LOGIN_CODE_TRIES: u32 = 5;
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.
-pub const FORM_BYTES: usize = 64 * KIB;
+pub const PAGE_FORM_BYTES: usize = 64 * KIB;
 pub const CLIENT_NAME_CHARS: usize = 80;
-/// Parameters of one query or form.
-pub const FORM_FIELDS: usize = 64;
 /// One request of the OAuth client, what is read of an answer, and a URL that it names.
 pub const OAUTH_REQUEST: Duration = Duration::from_secs(10);
 pub const OAUTH_ANSWER_BYTES: usize = 64 * KIB;

@@ -15,6 +15,7 @@ use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::config::Environment;
 use crate::config::alerts::{self, AlertSpec};
+use crate::config::auth_server::{self, AuthServerSpec};
 use crate::config::config_toml;
 use crate::config::depends;
 use crate::config::document::{Lines, Member, Node, Notes, REPEATED, parse};
@@ -58,6 +59,7 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     pub otlp_headers: Vec<(String, Secret)>,
     pub alerts: AlertSpec,
+    pub auth_server: AuthServerSpec,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
 }
@@ -283,6 +285,7 @@ impl<'d> Whole<'d> {
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
         let mut otlp_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
+        let mut auth_server = AuthServerSpec::default();
         if let Some(store) = given.secrets {
             let spec = spec(
                 &settings,
@@ -296,11 +299,13 @@ impl<'d> Whole<'d> {
             let found = &mut self.problems;
             otlp_headers = otlp::headers(&settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
+            auth_server = auth_server::filled(&settings, &lookups, found);
             watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
                 environment: given.environment,
                 lookups: &lookups,
+                has_scopes: settings.auth.enabled && settings.auth.scope_validation,
                 expands: settings.enable_env_substitution,
                 folder: given.folder,
             };
@@ -324,6 +329,7 @@ impl<'d> Whole<'d> {
             problems: self.problems,
             otlp_headers,
             alerts: to_tell,
+            auth_server,
             watched,
         }
     }

@@ -11,6 +11,7 @@ use crate::config::oauth::{Mapping, OauthItem, forwarded, mapped, oauth_item};
 use crate::config::remote::{HeaderItem, header_items};
 use crate::config::server::Instances;
 use crate::model::pin::Pinning;
+use crate::model::scope::is_tag;
 use crate::model::visible_text::Invisible;
 
 /// Keys of a server entry that are carried out.
@@ -43,6 +44,7 @@ pub const KEYS: &[&str] = &[
     "maxInstances",
     "instanceIdleTimeout",
     "required",
+    "discoverable",
     "dependsOn",
     "restartOnExit",
     "maxRestarts",
@@ -122,6 +124,8 @@ pub struct Entry<'d> {
     /// Headers of clients that go to the server.
     pub handed_on: Vec<Mapping>,
     pub tags: Vec<String>,
+    /// Tags that no scope can name.
+    pub odd_tags: Vec<Spot<'d>>,
     pub disabled: bool,
     pub timeout_ms: Option<u64>,
     pub connection_timeout_ms: Option<u64>,
@@ -137,6 +141,7 @@ pub struct Entry<'d> {
     pub max_instances: Option<u64>,
     pub instance_idle_timeout_ms: Option<u64>,
     pub required: bool,
+    pub discoverable: bool,
     pub depends_on: Vec<Written<'d>>,
     pub restart_on_exit: Option<bool>,
     pub max_restarts: Option<u64>,
@@ -194,7 +199,7 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "oauth" => entry.oauth = oauth_item(node, notes),
         "forwardHeaders" => entry.handed_on.extend(forwarded(node, notes)),
         "headerMap" => entry.handed_on.extend(mapped(node, notes)),
-        "tags" => entry.tags = tags(node, notes),
+        "tags" => (entry.tags, entry.odd_tags) = tags(node, notes),
         "disabled" => entry.disabled = node.switch(notes).unwrap_or(false),
         "timeout" => {
             let remedy = "it counts milliseconds; write connectionTimeout and requestTimeout";
@@ -224,6 +229,7 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
             entry.max_instances = node.count(notes, 1, limits::INSTANCES_PER_SERVER as u64);
         }
         "instanceIdleTimeout" => entry.instance_idle_timeout_ms = millis(node, notes),
+        "discoverable" => entry.discoverable = node.switch(notes).unwrap_or(false),
         "required" => entry.required = node.switch(notes).unwrap_or(false),
         "dependsOn" => entry.depends_on = depends_on(node, notes),
         "restartOnExit" => entry.restart_on_exit = node.switch(notes),
@@ -351,14 +357,18 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
     Some(Env { is_object, items })
 }
 
-fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
-    let mut tags: Vec<String> = Vec::new();
+/// The tags, and where those stand that no scope can name.
+fn tags<'d>(node: &Node<'d>, notes: &mut Notes) -> (Vec<String>, Vec<Spot<'d>>) {
+    let (mut tags, mut odd): (Vec<String>, Vec<Spot>) = Default::default();
     for (word, spot) in node.words(notes).unwrap_or_default() {
         let tag = word.trim().to_lowercase();
         if tag.chars().count() > limits::TAG_CHARS {
             let remedy = format!("at most {} characters are allowed", limits::TAG_CHARS);
             spot.error(notes, "the tag is too long", remedy);
         } else if !tags.contains(&tag) {
+            if !is_tag(&tag) {
+                odd.push(spot);
+            }
             tags.push(tag);
         }
     }
@@ -371,7 +381,7 @@ fn tags(node: &Node<'_>, notes: &mut Notes) -> Vec<String> {
         );
         tags.truncate(limits::SERVER_TAGS);
     }
-    tags
+    (tags, odd)
 }
 
 /// Names of servers, each once; whether they exist is judged when all are known.

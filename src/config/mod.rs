@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod auth_server;
 pub mod check;
 pub mod child;
 pub mod client_file;
@@ -45,6 +46,7 @@ use std::path::{Path, PathBuf};
 use crate::base::ordered;
 use crate::base::secret::Secret;
 use crate::config::alerts::AlertSpec;
+use crate::config::auth_server::AuthServerSpec;
 use crate::config::check::{Given, Written, sort};
 use crate::config::locate::{CONFIG_JSON, FILE_NAME, Location, given, locate, named};
 use crate::config::preset::Preset;
@@ -76,6 +78,8 @@ pub struct Config {
     pub otlp_headers: Vec<(String, Secret)>,
     /// Who is told of what.
     pub alerts: AlertSpec,
+    /// Who may become a client of the authorization server.
+    pub auth_server: AuthServerSpec,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -295,6 +299,7 @@ fn read(
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
         alerts: checked.alerts,
+        auth_server: checked.auth_server,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -337,6 +342,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         servers: Vec::new(),
         otlp_headers: Vec::new(),
         alerts: AlertSpec::default(),
+        auth_server: AuthServerSpec::default(),
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),

@@ -178,6 +178,7 @@ fn metadata(old: &ServerConfig, new: &ServerConfig) -> Vec<&'static str> {
         ("toolPins", old.tool_pins != new.tool_pins),
         ("stripInvisible", old.strip_invisible != new.strip_invisible),
         ("required", old.required != new.required),
+        ("discoverable", old.discoverable != new.discoverable),
     ])
 }
 

@@ -115,7 +115,7 @@ fn key_file(settings: &Settings) -> Option<PathBuf> {
 
 /// A relative path begins at the folder of the file that says it, as those of providers do; one
 /// of a flag or a variable where the gateway was started.
-pub(super) fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
+pub fn placed(settings: &Settings, key: &str, path: &Path) -> PathBuf {
     let said_in = match settings.origin(key) {
         Origin::File(place) => Path::new(&place.file).parent(),
         _ => None,

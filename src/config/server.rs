@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub instance_idle: Duration,
     /// The gateway is not ready without it.
     pub required: bool,
+    /// Clients whose tokens do not reach it may know that it is there, and how it is reached.
+    pub discoverable: bool,
     /// Names of servers that start before it.
     pub depends_on: Vec<String>,
     pub restart: RestartPolicy,
@@ -76,6 +78,7 @@ impl ServerConfig {
             max_instances: limits::INSTANCES_PER_POOL,
             instance_idle: limits::INSTANCE_IDLE,
             required: false,
+            discoverable: false,
             depends_on: Vec::new(),
             restart: RestartPolicy::default(),
             secrets: BTreeSet::new(),
@@ -158,6 +161,8 @@ pub struct Surroundings<'s, 'd> {
     pub lookups: &'s Lookups<'s>,
     /// False when every text means itself.
     pub expands: bool,
+    /// Tags are scopes: with authentication.
+    pub has_scopes: bool,
     /// The folder of the configuration file; relative `cwd` start there.
     pub folder: &'s Path,
 }
@@ -182,6 +187,10 @@ pub fn read_server<'d>(
         return None;
     }
     let entry = read(&member.node, &mut notes);
+    for spot in entry.odd_tags.iter().filter(|_| around.has_scopes) {
+        let remedy = "use at most 64 of A-Z, a-z, 0-9, _ and -; until then only tag:* opens by it";
+        spot.warn(&mut notes, "the tag cannot be named by a scope", remedy);
+    }
     let means = means(&entry, member, around, &mut notes);
     if entry.disabled {
         notes.soften();
@@ -275,6 +284,7 @@ fn assemble(
         max_instances,
         instance_idle,
         required: entry.required,
+        discoverable: entry.discoverable,
         depends_on: entry.depends_on.iter().map(|one| one.text.into()).collect(),
         restart,
         secrets: BTreeSet::new(),

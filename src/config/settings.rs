@@ -16,6 +16,7 @@ use crate::base::ordered;
 use crate::config::Environment;
 use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -162,6 +163,7 @@ pub struct Settings {
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
     pub audit: AuditSettings,
+    pub auth_server: AuthServerSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -312,6 +314,7 @@ impl Settings {
             log_arguments: false,
             server_log_dir: None,
             audit: AuditSettings::default(),
+            auth_server: AuthServerSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,
@@ -572,6 +575,7 @@ pub fn resolve(
         }
     }
     settings.name_things(problems);
+    check_tls(&settings.tls, problems);
     warn_foreign(flags, environment, problems);
     warn_unknown_variables(environment, problems);
     settings
@@ -685,6 +689,20 @@ fn checked(
         remedy,
     });
     None
+}
+
+/// What cannot be seen in one value alone.
+fn check_tls(tls: &TlsSettings, problems: &mut Vec<Problem>) {
+    if let Some((key, message, remedy)) = tls.flaw() {
+        problems.push(Problem {
+            severity: Severity::Error,
+            scope: Scope::Setting(key),
+            place: None,
+            key_path: format!("gateway.{key}"),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
 }
 
 fn warn_foreign(flags: &Flags, environment: &Environment, problems: &mut Vec<Problem>) {

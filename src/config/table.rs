@@ -8,6 +8,7 @@ use log::LevelFilter;
 use crate::base::limits;
 use crate::config::alerts;
 use crate::config::auth;
+use crate::config::auth_server::{self, Registration};
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -1073,6 +1074,86 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Table(alerts::check),
             None,
             |to, value| to.alerts = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Whether the gateway gives out tokens itself, after people have consented",
+        ..row(
+            "auth.server",
+            "ONE_MCP_AUTH_SERVER",
+            "auth-server",
+            Kind::Choice(&["on", "off"]),
+            Some("on"),
+            |to, value| to.auth_server.enabled = value.text() == "on",
+        )
+    },
+    Setting {
+        security: true,
+        help: "Who may register a client; open on a loopback address, else off",
+        ..row(
+            "auth.registration",
+            "ONE_MCP_AUTH_REGISTRATION",
+            "auth-registration",
+            Kind::Choice(&["off", "token", "open"]),
+            None,
+            |to, value| {
+                to.auth_server.registration = Some(match value.text() {
+                    "open" => Registration::Open,
+                    "token" => Registration::Token,
+                    _ => Registration::Off,
+                });
+            },
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "What a program shows to register a client; may be ${SECRET:name}",
+        ..row(
+            "auth.registrationToken",
+            "ONE_MCP_AUTH_REGISTRATION_TOKEN",
+            "auth-registration-token",
+            Kind::Text,
+            None,
+            |to, value| to.auth_server.registration_token = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        secret: true,
+        help: "Clients that are known beforehand, people's and machines'",
+        ..row(
+            "auth.clients",
+            "ONE_MCP_AUTH_CLIENTS",
+            "auth-clients",
+            Kind::Table(auth_server::check),
+            None,
+            |to, value| to.auth_server.clients = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Hosts whose documents may describe clients (client_id is an https URL); * is any",
+        ..row(
+            "auth.clientMetadata",
+            "ONE_MCP_AUTH_CLIENT_METADATA",
+            "auth-client-metadata",
+            Kind::Hosts,
+            None,
+            |to, value| to.auth_server.client_metadata = value.list(),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Refuse clients that do not say which resource a token is for",
+        ..row(
+            "auth.requireResource",
+            "ONE_MCP_AUTH_REQUIRE_RESOURCE",
+            "auth-require-resource",
+            Kind::Switch,
+            Some("false"),
+            |to, value| to.auth_server.require_resource = value.on(),
         )
     },
     Setting {

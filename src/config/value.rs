@@ -56,6 +56,8 @@ pub enum Kind {
     Levels,
     /// `name=value,...`; in a file an object, too.
     Headers,
+    /// Any text.
+    Text,
     /// A whole configuration file as text.
     Document,
     /// What `onemcp auth password` prints.
@@ -81,8 +83,8 @@ impl Kind {
             Kind::Word => "NAME".into(),
             Kind::Filter => "EXPR".into(),
             Kind::Preset => "NAME".into(),
+            Kind::Separator | Kind::Text => "TEXT".into(),
             Kind::Scopes => "SCOPES".into(),
-            Kind::Separator => "TEXT".into(),
             Kind::Size(..) => "BYTES".into(),
             Kind::Url | Kind::Site => "URL".into(),
             Kind::Levels => "MODULE=LEVEL,..".into(),
@@ -190,7 +192,8 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Err(error) => Err(filter_remedy(&error)),
         },
         Kind::Preset if text.is_empty() => Err("write the name of a preset".into()),
-        Kind::Preset | Kind::Document => Ok(Value::Text(text.to_owned())),
+        Kind::Text if text.is_empty() => Err("write a text".into()),
+        Kind::Preset | Kind::Text | Kind::Document => Ok(Value::Text(text.to_owned())),
         Kind::Scopes => parse_scopes(text),
         Kind::Separator => parse_separator(text),
         Kind::Hosts => parse_list(text, is_host_item, "write host names separated by commas"),

@@ -177,9 +177,11 @@ impl Health {
             Endpoint::HealthStartup => self.startup(),
             Endpoint::HealthMcp => health_mcp::all(&self.hub.world(), &self.started_at, detail),
             Endpoint::HealthServer(name) => health_mcp::one(&self.hub.world(), name, detail),
-            Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages | Endpoint::Metrics => {
-                not_found()
-            }
+            Endpoint::Mcp(_)
+            | Endpoint::Sse
+            | Endpoint::Messages
+            | Endpoint::Metrics
+            | Endpoint::Oauth(_) => not_found(),
         }
     }
 
@@ -312,7 +314,7 @@ impl Health {
             server_count: enabled + tally.disabled,
             enabled_count: enabled,
             disabled_count: tally.disabled,
-            auth_enabled: false,
+            auth_enabled: world.fixed.settings.auth.enabled,
             transport: match world.fixed.settings.transport {
                 Transport::Http => "http",
                 Transport::Stdio => "stdio",

@@ -51,7 +51,7 @@ impl Handler for HealthDoor {
         let is_known = match endpoints::find(head.path) {
             Some((_, Access::Probe)) => true,
             Some((_, Access::Scrape)) => self.has_metrics,
-            Some((_, Access::Checked)) | None => false,
+            Some((_, Access::Token | Access::Page | Access::Public)) | None => false,
         };
         let refusal = |status, what: &str| Reply::json(status, format!("{{\"error\":\"{what}\"}}"));
         match (self.policy.check_origin(head), head.method) {

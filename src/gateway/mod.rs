@@ -17,5 +17,7 @@ pub mod reload;
 pub mod router;
 pub mod run;
 pub mod scrape;
+pub mod site;
 pub mod telemetry;
+pub mod tls;
 pub mod witness;

@@ -37,13 +37,16 @@ use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
+use crate::gateway::tls;
 use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
+use crate::net::url::Url;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
 use crate::upstream::event::Event;
@@ -188,6 +191,13 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
+        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        if let Some(listener) = listener.as_ref().filter(|_| settings.auth.enabled) {
+            let bound = listener.local_addr().map_err(cannot)?;
+            site::issuer(&settings, bound).map_err(|why| {
+                StartError::Configuration(format!("failed to start with authentication: {why}"))
+            })?;
+        }
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -207,14 +217,18 @@ impl Gateway {
         let sse = talks(streamable.clone());
         let serve = |listener: TcpListener| {
             let door = FrontDoor {
-                policy: host_policy(&settings, listener.local_addr()?.ip()),
+                policy: host_policy(&settings, listener.local_addr()?),
                 body_bytes: settings.max_body_bytes,
                 streamable,
                 sse: sse.clone(),
                 health: health.clone(),
                 has_metrics: settings.enable_metrics,
             };
-            HttpServer::start(listener, ServerOptions::default(), Arc::new(door))
+            let options = ServerOptions {
+                tls: tls.clone(),
+                ..ServerOptions::default()
+            };
+            HttpServer::start(listener, options, Arc::new(door))
         };
         let http = listener.map(serve).transpose().map_err(cannot)?;
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
@@ -294,10 +308,8 @@ impl Gateway {
             IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
             IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
         };
-        Some(match ip {
-            IpAddr::V4(ip) => format!("http://{ip}:{}/mcp", address.port()),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{}/mcp", address.port()),
-        })
+        let own = site::own_for(&self.settings, ip, address.port())?;
+        Some(format!("{own}/mcp"))
     }
 
     /// Serves the client behind `files`, its input and output, to the end of the gateway. The end
@@ -387,23 +399,39 @@ fn serve_health(
     health: &Arc<Health>,
 ) -> std::io::Result<HttpServer> {
     let door = HealthDoor {
-        policy: host_policy(settings, listener.local_addr()?.ip()),
+        policy: host_policy(settings, listener.local_addr()?),
         health: health.clone(),
         has_metrics: settings.enable_metrics,
     };
     health_listener::serve(listener, door)
 }
 
-fn host_policy(settings: &Settings, bound: IpAddr) -> HostPolicy {
-    let mut allowed_hosts = settings.allowed_hosts.clone();
-    if !bound.is_unspecified() {
+fn host_policy(settings: &Settings, bound: SocketAddr) -> HostPolicy {
+    let (mut allowed_hosts, mut allowed_origins) = (
+        settings.allowed_hosts.clone(),
+        settings.allowed_origins.clone(),
+    );
+    if !bound.ip().is_unspecified() {
         // An address cannot be rebound to another one as a name can.
-        allowed_hosts.push(bound.to_string());
+        allowed_hosts.push(bound.ip().to_string());
+    }
+    // Our own pages, where clients find them. Loopback names are known without it.
+    let site = settings.external_url.clone();
+    let site = site.or_else(|| site::own(settings, bound));
+    if let Some(url) = site.and_then(|site| Url::parse(&site).ok())
+        && !url.is_loopback()
+    {
+        allowed_hosts.extend(
+            url.origin()
+                .split_once("://")
+                .map(|(_, host)| host.to_owned()),
+        );
+        allowed_origins.push(url.origin());
     }
     HostPolicy {
         allowed_hosts,
-        allowed_origins: settings.allowed_origins.clone(),
-        bound_to_loopback: bound.is_loopback(),
+        allowed_origins,
+        bound_to_loopback: bound.ip().is_loopback(),
     }
 }
 
@@ -427,10 +455,12 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
         })?
         .collect();
     let loopback = addresses.iter().all(|address| address.ip().is_loopback());
-    if !loopback && !settings.allow_unauthenticated {
+    let is_asked = settings.auth.enabled || settings.tls.client_ca.is_some();
+    if !loopback && !is_asked && !settings.allow_unauthenticated {
         return Err(StartError::Configuration(format!(
             "failed to start: host {host:?} can be reached from other machines and nobody would \
-             be asked who they are; bind 127.0.0.1, or give --allow-unauthenticated \
+             be asked who they are; bind 127.0.0.1, ask for tokens with --enable-auth or for \
+             client certificates with --tls-client-ca, or give --allow-unauthenticated \
              (ONE_MCP_ALLOW_UNAUTHENTICATED=true) if the network is trusted"
         )));
     }

@@ -150,9 +150,24 @@ fn moment(tag: u8, text: &str) -> Option<SystemTime> {
 /// # Errors
 /// When there is none that can be read.
 pub fn file_ends(path: &Path) -> Result<SystemTime, NetError> {
+    ends_of(path, |moments| moments.max())
+}
+
+/// When the first certificate of a PEM file ends: from then on one of the chain is missing.
+///
+/// # Errors
+/// When there is none that can be read.
+pub fn chain_ends(path: &Path) -> Result<SystemTime, NetError> {
+    ends_of(path, |moments| moments.min())
+}
+
+fn ends_of(
+    path: &Path,
+    which: fn(&mut dyn Iterator<Item = SystemTime>) -> Option<SystemTime>,
+) -> Result<SystemTime, NetError> {
     let certificates = read_certificates(path)?;
-    let moments = certificates.iter().filter_map(|one| ends(one.der()));
-    moments.max().ok_or_else(|| NetError::CaFile {
+    let mut moments = certificates.iter().filter_map(|one| ends(one.der()));
+    which(&mut moments).ok_or_else(|| NetError::CaFile {
         path: path.to_owned(),
         detail: "no certificate in it says when it ends".to_owned(),
     })

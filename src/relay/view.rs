@@ -4,10 +4,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::config::server::ServerConfig;
 use crate::model::catalog::Visible;
 use crate::model::filter::TagExpression;
 use crate::model::principal::Principal;
-use crate::model::scope::Reach;
+use crate::model::scope::{self, Reach, Scopes};
 use crate::relay::world::World;
 use crate::wire::percent;
 
@@ -74,6 +75,24 @@ pub fn parse_query(query: Option<&str>, world: &World) -> Result<Option<Filter>,
         .map(Some)
 }
 
+/// The scopes that a query string asks for by name (`tags=`), whether there are such tags or not.
+/// Other filters only narrow what is seen.
+pub fn wanted_scopes(query: Option<&str>) -> Scopes {
+    let pairs = query.unwrap_or_default().split('&');
+    let tags = pairs.filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (percent::decode(key)? == "tags").then(|| percent::decode_form(value))?
+    });
+    let words: Vec<String> = tags
+        .flat_map(|tags| {
+            tags.split(',')
+                .filter_map(|tag| scope::of_tag(tag.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    Scopes::known_of(&words.join(" "))
+}
+
 fn read_filter(name: &str, text: &str, world: &World) -> Result<Filter, BadQuery> {
     let parsed = match name {
         "preset" if world.fixed.presets.contains_key(text) => {
@@ -124,7 +143,7 @@ impl View {
             return Visible::Some(shown.collect());
         };
         let parts = entries.map(|(position, entry)| match is_shown(position, &entry.tags) {
-            true => scopes.reach(&entry.name, &entry.tags),
+            true => reach(scopes, entry, world),
             false => Reach::Nothing,
         });
         Visible::Parts(parts.collect())
@@ -133,9 +152,8 @@ impl View {
     /// Whether the server at `position` is open to whoever looks, as far as tokens decide.
     pub fn opens(&self, world: &World, position: usize) -> bool {
         let entry = &world.fixed.entries[position];
-        self.whose
-            .as_deref()
-            .is_none_or(|whose| whose.scopes.reach(&entry.name, &entry.tags) != Reach::Nothing)
+        let whose = self.whose.as_deref();
+        whose.is_none_or(|whose| reach(&whose.scopes, entry, world) != Reach::Nothing)
     }
 
     /// Entries are shown under the names that their server gives them.
@@ -167,6 +185,17 @@ impl View {
         }
         hasher.finish()
     }
+}
+
+/// How much of a server scopes open. One without tags has the tag that such servers are given, if
+/// they are given one: nothing else opens it but `tag:*`.
+fn reach(scopes: &Scopes, entry: &ServerConfig, world: &World) -> Reach {
+    let untagged = world.fixed.settings.auth.untagged_tag.as_slice();
+    let tags = match entry.tags.is_empty() {
+        true => untagged,
+        false => &entry.tags,
+    };
+    scopes.reach(&entry.name, tags)
 }
 
 fn passes(filter: &Filter, tags: &[String], world: &World) -> bool {

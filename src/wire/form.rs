@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::base::limits::FORM_FIELDS;
+use crate::wire::percent;
 
 /// The fields of a form in their order; those without a value are left out (RFC 6749, 3.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,47 +97,20 @@ pub fn encode(fields: &[(&str, &str)]) -> String {
         if !text.is_empty() {
             text.push('&');
         }
-        push_encoded(&mut text, name);
+        text.push_str(&percent::encode(name));
         text.push('=');
-        push_encoded(&mut text, value);
+        text.push_str(&percent::encode(value));
     }
     text
 }
 
-/// Everything but the unreserved characters of RFC 3986 as `%XX`.
-pub fn push_encoded(text: &mut String, value: &str) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-            continue;
-        }
-        text.push('%');
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-}
-
 /// UTF-8 without control characters, or nothing.
 pub fn decode(text: &[u8]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
-    while let Some(&byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => digit(rest.next())? << 4 | digit(rest.next())?,
-            byte if byte.is_ascii_graphic() => byte,
-            _ => return None,
-        });
-    }
-    let text = String::from_utf8(bytes).ok()?;
+    let text = std::str::from_utf8(text).ok()?;
+    let is_form = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = percent::decode_form(text).filter(|_| is_form)?;
     let is_plain = !text.chars().any(char::is_control);
     is_plain.then_some(text)
-}
-
-fn digit(byte: Option<&u8>) -> Option<u8> {
-    let value = char::from(*byte?).to_digit(16)?;
-    u8::try_from(value).ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod session;
 pub(crate) mod sse;
 pub(crate) mod stateless;
 pub(crate) mod stdio;
+pub(crate) mod tls;
 pub(crate) mod vault;
 
 use std::time::{Duration, Instant};

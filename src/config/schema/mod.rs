@@ -171,6 +171,11 @@ const ENTRY: &[(&str, Shape, &str)] = &[
         Shape::Switch,
         "The gateway is not ready without it",
     ),
+    (
+        "discoverable",
+        Shape::Switch,
+        "Clients may know of it although their tokens do not reach it",
+    ),
     ("dependsOn", Shape::Words, "Servers that start before it"),
     (
         "restartOnExit",
@@ -450,6 +455,7 @@ fn of_kind(row: &Setting) -> Value {
         | Kind::Host
         | Kind::Address
         | Kind::Word
+        | Kind::Text
         | Kind::Document
         | Kind::Filter
         | Kind::Preset

@@ -1,4 +1,4 @@
-//! The thread "certificates": looks now and then when the certificates of servers end, and notes
+//! The thread "certificates": looks now and then when certificates of servers and our own end, and notes
 //! it as facts. A server that cannot be asked is not told of here: that it is down is another
 //! fact.
 
@@ -13,11 +13,14 @@ use crate::config::Config;
 use crate::config::alerts::rule::Rule;
 use crate::config::server::ServerState;
 use crate::journal::fact::{Fact, note};
-use crate::net::certificate::{file_ends, server_ends};
+use crate::net::certificate::{chain_ends, file_ends, server_ends};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::proxy::ProxyChoice;
 use crate::net::stop::Stop;
 use crate::net::url::Url;
+
+/// Whose certificate it is that clients see, as people are told.
+pub const LISTENER: &str = "the listener";
 
 /// One certificate that somebody depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub enum Place {
     Server(Url),
     /// A `caFile`.
     File(PathBuf),
+    /// A certificate with those that vouch for it.
+    Chain(PathBuf),
 }
 
 /// What this configuration depends on; nothing when nobody wants to know.
@@ -40,6 +45,10 @@ pub fn watched(config: &Config) -> Vec<Watched> {
         return Vec::new();
     }
     let mut all = Vec::new();
+    if let Some(path) = &config.settings.tls.certificate {
+        let (whose, place) = (LISTENER.to_owned(), Place::Chain(path.clone()));
+        all.push(Watched { whose, place });
+    }
     let running = |state: &ServerState| *state == ServerState::Enabled;
     for server in config
         .servers
@@ -132,6 +141,7 @@ fn look(one: &Watched, egress: &Egress, stop: &Stop) {
     let found = match &one.place {
         Place::Server(url) => server_ends(url, egress, stop, until),
         Place::File(path) => file_ends(path).map_err(|error| error.to_string()),
+        Place::Chain(path) => chain_ends(path).map_err(|error| error.to_string()),
     };
     match found {
         Ok(ends) => note(Fact::Certificate {

@@ -150,6 +150,15 @@ impl Rules {
                 self.burst(Rule::AuthFailures, "", 1, (title, detail), clock);
             }
             Fact::Certificate { whose, ends } => self.certificate(whose, *ends, clock),
+            Fact::CertificateRejected(Some(why)) => {
+                let title = "changed certificate was rejected; the old one goes on".to_owned();
+                let told = (title, why.clone());
+                self.begins(Rule::ConfigRejected, "certificate", told, clock);
+            }
+            Fact::CertificateRejected(None) => {
+                let title = "the certificate is good again";
+                self.over(Rule::ConfigRejected, "certificate", title, clock);
+            }
             Fact::Sink { name, failing } => match failing {
                 Some(why) => {
                     let title = format!("{name} takes nothing");

@@ -142,7 +142,10 @@ pub fn fact(fact: &Fact) {
             events.sink_failures.with_label_values(&[name]).inc();
         }
         Fact::Lost { what, count } => events.lost.with_label_values(&[what]).inc_by(*count),
-        Fact::Sink { .. } | Fact::Certificate { .. } | Fact::Stopping { .. } => {}
+        Fact::Sink { .. }
+        | Fact::Certificate { .. }
+        | Fact::CertificateRejected(_)
+        | Fact::Stopping { .. } => {}
     }
 }
 

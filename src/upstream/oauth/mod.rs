@@ -31,6 +31,7 @@ use crate::upstream::oauth::store::Store;
 use crate::upstream::oauth::token::{Desk, NoTokens, random};
 use crate::wire::base64::encode_url;
 use crate::wire::form::{self, Form};
+use crate::wire::percent;
 
 #[derive(Default)]
 pub struct Logins {
@@ -112,7 +113,7 @@ impl Logins {
     fn callback(&self, server: &str) -> Option<String> {
         let base = self.external.as_deref()?;
         let mut url = format!("{base}/oauth/callback/");
-        form::push_encoded(&mut url, server);
+        url.push_str(&percent::encode(server));
         Some(url)
     }
 
@@ -204,7 +205,7 @@ impl Logins {
         let base = base.filter(|base| base.starts_with("https://"));
         configured.or_else(|| {
             let mut url = format!("{}/oauth/client/", base?);
-            form::push_encoded(&mut url, &login.server);
+            url.push_str(&percent::encode(&login.server));
             Some(url)
         })
     }

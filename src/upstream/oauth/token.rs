@@ -9,6 +9,7 @@ use crate::wire::base64::{encode_standard, encode_url};
 use crate::wire::form;
 use crate::wire::jose::signing::SigningKey;
 use crate::wire::json::quoted;
+use crate::wire::percent;
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
@@ -114,10 +115,7 @@ pub fn random() -> String {
 }
 
 fn basic(id: &str, secret: &str) -> String {
-    let mut text = String::new();
-    form::push_encoded(&mut text, id);
-    text.push(':');
-    form::push_encoded(&mut text, secret);
+    let text = [percent::encode(id), percent::encode(secret)].join(":");
     format!("Basic {}", encode_standard(text.as_bytes()))
 }
 

@@ -5,9 +5,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
 use serde_json::Value;
 
 use crate::support::PATIENCE;
+use crate::support::tls::session_for;
 
 pub(crate) struct Request {
     method: String,
@@ -153,6 +155,7 @@ enum Framing {
 
 pub(crate) struct Connection {
     socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     port: u16,
     /// Received and not yet looked at.
     raw: Vec<u8>,
@@ -173,6 +176,7 @@ impl Connection {
         socket.set_nodelay(true).unwrap();
         Some(Connection {
             socket,
+            tls: session_for(port),
             port,
             raw: Vec::new(),
             framing: Framing::Ended,
@@ -226,7 +230,7 @@ impl Connection {
     pub(crate) fn send_only(&mut self, request: &Request) {
         let bytes = request.bytes(self.port);
         // A refusal may come, and the connection end, while a large body is still on its way.
-        let _ = self.socket.write_all(&bytes);
+        let _ = self.write(&bytes);
     }
 
     /// For the next request.
@@ -323,6 +327,20 @@ impl Connection {
         true
     }
 
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.tls {
+            None => self.socket.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).write_all(bytes),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.read(buffer),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).read(buffer),
+        }
+    }
+
     /// False at the deadline and at the end of the connection.
     fn receive(&mut self, deadline: Instant) -> bool {
         let mut buffer = [0; 64 * 1024];
@@ -332,7 +350,7 @@ impl Connection {
                 return false;
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
-            match self.socket.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) => return false,
                 Ok(read) => {
                     self.raw.extend_from_slice(&buffer[..read]);

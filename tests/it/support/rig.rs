@@ -8,15 +8,18 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::support::http::{Connection, Reply, Request};
 use crate::support::servers::gateway_binary;
 use crate::support::session::Session;
+use crate::support::tls::{self, Pki};
 use crate::support::{PATIENCE, eventually};
 
 /// What a gateway is started with.
@@ -27,6 +30,7 @@ pub(crate) struct Plan {
     args: Vec<String>,
     env: Vec<(String, String)>,
     stderr: Option<Stdio>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Plan {
@@ -39,7 +43,21 @@ impl Plan {
             args: Vec::new(),
             env: Vec::new(),
             stderr: None,
+            tls: None,
         }
+    }
+
+    /// Speaks TLS with this certificate of `pki`; every connection of the rig is made like that.
+    pub(crate) fn tls(mut self, pki: &Pki, name: &str) -> Plan {
+        self.tls = Some(pki.client());
+        let (certificate, key) = (pki.certificate(name), pki.key(name));
+        self.args(["--tls-cert", &certificate, "--tls-key", &key].as_slice())
+    }
+
+    /// What the rig itself connects with.
+    pub(crate) fn connecting(mut self, client: Arc<ClientConfig>) -> Plan {
+        self.tls = Some(client);
+        self
     }
 
     /// Where its stderr goes, if not into the file that `Rig::stderr` reads.
@@ -103,7 +121,7 @@ impl Plan {
         }
         command.stdin(Stdio::null());
         command.stderr(fs::File::create(folder.join("stderr")).unwrap());
-        let mut rig = run(command, folder, mark);
+        let mut rig = run(command, folder, mark, None);
         let children = format!("/proc/{0}/task/{0}/children", rig.pid);
         rig.pid = fs::read_to_string(children)
             .unwrap()
@@ -118,8 +136,9 @@ impl Plan {
 
     /// Runs it and only waits for the listener.
     pub(crate) fn start_unready(self) -> Rig {
+        let client = self.tls.clone();
         let (command, folder, mark) = self.command();
-        run(command, folder, mark)
+        run(command, folder, mark, client)
     }
 
     /// Runs it as the child of its one client, who has the two pipes.
@@ -209,7 +228,12 @@ impl Plan {
 }
 
 /// Runs it until it says where it listens.
-fn run(mut command: Command, folder: PathBuf, mark: String) -> Rig {
+fn run(
+    mut command: Command,
+    folder: PathBuf,
+    mark: String,
+    client: Option<Arc<ClientConfig>>,
+) -> Rig {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -228,7 +252,12 @@ fn run(mut command: Command, folder: PathBuf, mark: String) -> Rig {
     rig.port = event["port"].as_u64().unwrap().try_into().unwrap();
     let health = event["health"].as_u64().unwrap_or(0);
     rig.health_port = health.try_into().unwrap();
-    assert_eq!(event["url"], format!("http://127.0.0.1:{}/mcp", rig.port));
+    let scheme = if client.is_some() { "https" } else { "http" };
+    let expected = format!("{scheme}://127.0.0.1:{}/mcp", rig.port);
+    assert_eq!(event["url"], expected);
+    if let Some(client) = client {
+        tls::connect_with(rig.port, client);
+    }
     rig.pid = rig.child.id().try_into().unwrap();
     rig
 }
@@ -377,6 +406,7 @@ impl Drop for Rig {
         if std::thread::panicking() {
             println!("--- stderr of the gateway\n{}", self.stderr());
         }
+        tls::forget(self.port);
         // It may be gone already, which is all that is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
