@@ -895,3 +895,5 @@ pub const OAUTH_FLOWS: usize = 64;
 pub const OAUTH_LOGINS: usize = 4096;
 /// The wait for the file of tokens while another process changes it.
 pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
+/// Where `onemcp auth login` catches a browser, if the port is free.
+pub const OAUTH_PORT: u16 = 33_418;

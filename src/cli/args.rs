@@ -38,6 +38,10 @@ pub enum Command {
     },
     Proxy(ProxyFlags),
     Health(HealthFlags),
+    Login {
+        asked: LoginFlags,
+        control: ControlFlags,
+    },
     Control {
         verb: Verb,
         control: ControlFlags,
@@ -135,6 +139,33 @@ pub enum Verb {
     Drain,
 }
 
+/// What is done with the gateway's login at a server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoginFlags {
+    pub verb: LoginVerb,
+    /// `None`: of all servers.
+    pub server: Option<String>,
+    pub principal: Option<String>,
+    pub catch: Catch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginVerb {
+    Login,
+    Logout,
+    Status,
+}
+
+/// Who catches the browser when it comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Catch {
+    /// The gateway, or else the command.
+    #[default]
+    Auto,
+    Loopback,
+    Paste,
+}
+
 /// What is asked of the sinks and rules of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertsVerb {
@@ -223,6 +254,7 @@ pub enum Topic {
     Control,
     Secret,
     Alerts,
+    Auth,
 }
 
 /// A command line that cannot be carried out.
@@ -332,6 +364,25 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `auth login`, `auth logout` and `auth status`.
+pub const LOGIN_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "principal",
+        "NAME",
+        "login and logout: of this principal, where each is somebody else at the server",
+    ),
+    (
+        "loopback",
+        "",
+        "login: catch the browser on a port of this machine, not at the gateway",
+    ),
+    (
+        "paste",
+        "",
+        "login: read from stdin the URL at which the browser ended",
+    ),
+];
+
 /// Of `secret`.
 pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
     ("json", "", "list: one JSON object per line"),
@@ -375,7 +426,7 @@ const CONTROL: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
-    "help", "version",
+    "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -399,6 +450,8 @@ struct Seen {
     follow: bool,
     origin: bool,
     import: ImportFlags,
+    principal: Option<String>,
+    catch: Option<(&'static str, Catch)>,
     help: bool,
     version: bool,
 }
@@ -474,6 +527,9 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "preset" => seen.filters.push(("preset", unicode(parser.value()?)?)),
         "socket" => seen.socket = Some(PathBuf::from(parser.value()?)),
         "new-key-file" => seen.new_key_file = Some(PathBuf::from(parser.value()?)),
+        "principal" => seen.principal = Some(unicode(parser.value()?)?),
+        "loopback" => seen.catch = Some(("loopback", Catch::Loopback)),
+        "paste" => seen.catch = Some(("paste", Catch::Paste)),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
@@ -572,6 +628,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
         .chain(SECRET_FLAGS)
+        .chain(LOGIN_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
@@ -629,6 +686,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
+    if words.first() == Some(&"auth") {
+        return auth(seen);
+    }
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
@@ -672,13 +732,16 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
+    let is_auth = command == Some("auth");
+    let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = command == Some("secret");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
+    let second = seen.words.get(1).map(String::as_str);
+    let is_second_of_auth = |word: &str| is_auth && second == Some(word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
@@ -711,6 +774,12 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "json",
             "config, secret list and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config,
+        ),
+        ("principal", "auth", seen.principal.is_some() && !is_auth),
+        (
+            seen.catch.map_or("paste", |(flag, _)| flag),
+            "auth login",
+            seen.catch.is_some() && !is_second_of_auth("login"),
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
         ("origin", "config show", seen.origin && !is_second("show")),
@@ -861,6 +930,33 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     })
 }
 
+/// The gateway's logins at servers.
+fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let (verb, server) = match words.as_slice() {
+        ["login", server] => (LoginVerb::Login, Some(*server)),
+        ["logout", server] => (LoginVerb::Logout, Some(*server)),
+        ["status"] => (LoginVerb::Status, None),
+        ["status", server] => (LoginVerb::Status, Some(*server)),
+        _ => {
+            let what = "write onemcp auth login SERVER, logout SERVER or status [SERVER]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    let asked = LoginFlags {
+        verb,
+        server: server.map(str::to_owned),
+        principal: seen.principal.take(),
+        catch: seen.catch.map(|(_, catch)| catch).unwrap_or_default(),
+    };
+    let control = ControlFlags {
+        socket: seen.socket.take(),
+        json: seen.json,
+        timeout: seen.timeout.take(),
+    };
+    Ok(Command::Login { asked, control })
+}
+
 /// A word too many is not repeated: it may be the value.
 fn secret(seen: &mut Seen) -> Result<Command, UsageError> {
     let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
@@ -920,6 +1016,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["call", ..] => Ok(Topic::Call),
         ["proxy", ..] => Ok(Topic::Proxy),
         ["health", ..] => Ok(Topic::Health),
+        ["auth", ..] => Ok(Topic::Auth),
         ["secret", ..] => Ok(Topic::Secret),
         ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),

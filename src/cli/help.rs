@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, PROXY_FLAGS, SECRET_FLAGS,
-    Topic,
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, LOGIN_FLAGS, PROXY_FLAGS,
+    SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -239,6 +239,28 @@ Exit codes:
   78  the configuration is wrong
 ";
 
+const AUTH: &str = "\
+Usage: onemcp auth login SERVER [flags]
+       onemcp auth logout SERVER [flags]
+       onemcp auth status [SERVER] [flags]
+
+The logins of the running gateway at servers over HTTP (OAuth 2.1).
+
+  login   prints a URL at which a person allows it, and waits until that is done;
+          no browser is opened. It comes back to the gateway where that has a URL,
+          or else to a port of this machine
+  logout  forgets the tokens
+  status  where the gateway is logged in, for what, and until when
+
+Exit codes:
+  0   done
+  1   there was no login
+  64  the command line is wrong
+  69  no gateway is there
+  75  nobody allowed it in time
+  77  refused, by the authorization server or by the gateway
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -249,6 +271,11 @@ pub fn text(topic: Topic) -> String {
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
+        Topic::Auth => format!(
+            "{AUTH}\n{}{}",
+            flags_text(LOGIN_FLAGS),
+            flags_text(CONTROL_FLAGS)
+        ),
         Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
@@ -378,6 +405,7 @@ mod tests {
             Topic::Health,
             Topic::Control,
             Topic::Alerts,
+            Topic::Auth,
         ];
         for topic in topics {
             let text = text(topic);

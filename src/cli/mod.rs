@@ -20,6 +20,7 @@ pub mod help;
 pub mod import;
 pub mod list;
 pub mod local;
+pub mod login;
 pub mod outcome;
 pub mod picture;
 pub mod proxy;
@@ -72,6 +73,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Login { asked, control } => login::run(&asked, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),

@@ -181,6 +181,7 @@ impl Health {
             | Endpoint::Sse
             | Endpoint::Messages
             | Endpoint::Metrics
+            | Endpoint::ClientDocument(_)
             | Endpoint::Oauth(_) => not_found(),
         }
     }

@@ -4,11 +4,13 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::auth::OauthPath;
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
+use crate::gateway::logins;
 use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
@@ -111,6 +113,14 @@ impl Handler for FrontDoor {
             Endpoint::Mcp(scope) => scope,
             Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
             Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
+            Endpoint::Oauth(OauthPath::UpstreamCallback(server)) => {
+                let world = self.health.hub.world();
+                return out.reply(&logins::came_back(&world, &server, head.query));
+            }
+            Endpoint::ClientDocument(server) => {
+                let world = self.health.hub.world();
+                return out.reply(&with_cors(logins::document(&world, &server), cors));
+            }
             Endpoint::Metrics => return out.reply(&with_cors(scrape::answer(), cors)),
             health => {
                 let known_host = self.policy.allows_host(&head.host);

@@ -11,6 +11,7 @@ pub mod health_listener;
 pub mod health_socket;
 pub mod herald;
 pub mod local_socket;
+pub mod logins;
 pub mod operator;
 pub mod orders;
 pub mod reload;

@@ -13,6 +13,7 @@ use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
+use crate::gateway::logins;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
@@ -45,6 +46,27 @@ pub enum Order {
     },
     Reload {},
     Drain {},
+    /// `caught_at`: where the command catches the browser when it comes back, if need be or
+    /// (`force`) in any case.
+    Login {
+        server: String,
+        principal: Option<String>,
+        #[serde(rename = "caughtAt", default)]
+        caught_at: String,
+        #[serde(default)]
+        force: bool,
+    },
+    Finish {
+        server: String,
+        query: String,
+    },
+    Logout {
+        server: String,
+        principal: Option<String>,
+    },
+    Logins {
+        server: Option<String>,
+    },
 }
 
 /// Why an order did not come to its end.
@@ -88,17 +110,24 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
+            Order::Login { .. } => "login",
+            Order::Finish { .. } => "finish",
+            Order::Logout { .. } => "logout",
+            Order::Logins { .. } => "logins",
         }
     }
 
     /// The one that it is about.
     pub fn server(&self) -> Option<&str> {
         match self {
-            Order::Wait { server, .. } => server.as_deref(),
+            Order::Wait { server, .. } | Order::Logins { server } => server.as_deref(),
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
-            | Order::Disable { server } => Some(server),
+            | Order::Disable { server }
+            | Order::Login { server, .. }
+            | Order::Finish { server, .. }
+            | Order::Logout { server, .. } => Some(server),
             _ => None,
         }
     }
@@ -116,7 +145,11 @@ impl Order {
     pub fn steers(&self) -> bool {
         !matches!(
             self,
-            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. }
+            Order::Status {}
+                | Order::Watch {}
+                | Order::Wait { .. }
+                | Order::Logs { .. }
+                | Order::Logins { .. }
         )
     }
 }
@@ -140,6 +173,15 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
+        Order::Login {
+            server,
+            principal,
+            caught_at,
+            force,
+        } => logins::begin(desk, server, principal.as_deref(), (caught_at, *force)),
+        Order::Finish { server, query } => logins::finish(desk, server, query),
+        Order::Logout { server, principal } => logins::log_out(desk, server, principal.as_deref()),
+        Order::Logins { server } => logins::list(desk, talk, server.as_deref()),
     }
 }
 

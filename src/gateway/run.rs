@@ -33,6 +33,7 @@ use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
+use crate::gateway::logins;
 use crate::gateway::operator::Operator;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
@@ -128,7 +129,11 @@ fn cannot(error: std::io::Error) -> StartError {
 }
 
 impl Core {
-    fn start(config: Config, loader: Option<Loader>) -> Result<Core, StartError> {
+    fn start(
+        config: Config,
+        loader: Option<Loader>,
+        external: Option<String>,
+    ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
         // Before anything can happen.
@@ -142,7 +147,8 @@ impl Core {
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
-        let around = Surroundings::new(events.clone(), starts, settings);
+        let mut around = Surroundings::new(events.clone(), starts, settings);
+        around.logins = logins::open(settings, external);
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
@@ -203,7 +209,8 @@ impl Gateway {
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
-        let core = Core::start(config, loader)?;
+        let external = address.and_then(|address| site::issuer(&settings, address).ok());
+        let core = Core::start(config, loader, external)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),

@@ -582,7 +582,7 @@ impl Server {
     pub fn begin_login(
         &self,
         principal: Option<&str>,
-        caught_at: Option<&str>,
+        caught_at: (&str, bool),
     ) -> Result<Begun, String> {
         let login = self.login_at(principal)?;
         self.around.logins.begin(&login, caught_at)

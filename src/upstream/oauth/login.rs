@@ -41,6 +41,8 @@ struct State {
     steps: u32,
     stepped: u64,
     failed: Option<Instant>,
+    /// Why the last login by a person came to nothing.
+    failure: Option<String>,
 }
 
 /// Tokens, and where others are to be had for them.
@@ -404,6 +406,10 @@ impl Login {
         was_in
     }
 
+    pub(super) fn note_failure(&self, why: Option<&String>) {
+        lock(&self.state).failure = why.cloned();
+    }
+
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         lock(&self.turn)
     }
@@ -429,6 +435,7 @@ impl Login {
             expires_s: held.and_then(|held| held.tokens.expires_s),
             is_lasting: held.is_some_and(|held| held.tokens.refresh.is_some()),
             wanted: state.wanted.join(" "),
+            failure: state.failure.clone(),
         }
     }
 }
@@ -442,6 +449,7 @@ pub struct View {
     pub expires_s: Option<u64>,
     pub is_lasting: bool,
     pub wanted: String,
+    pub failure: Option<String>,
 }
 
 impl State {

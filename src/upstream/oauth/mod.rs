@@ -117,16 +117,31 @@ impl Logins {
         Some(url)
     }
 
-    /// Begins a login; gives the URL at which a person allows it. `caught_at`: where the command
-    /// that asks for it catches the browser when it comes back.
-    pub fn begin(&self, login: &Arc<Login>, caught_at: Option<&str>) -> Result<Begun, String> {
-        login.may_step()?;
-        let oauth = login.oauth();
-        let redirect = oauth.and_then(|oauth| oauth.redirect_url.clone());
-        let redirect = redirect
-            .or_else(|| caught_at.map(str::to_owned))
+    /// Where browsers are sent back to. `caught_at`: where the command that asks for a login
+    /// catches them, if need be or (true) in any case.
+    fn redirect(&self, login: &Login, caught_at: (&str, bool)) -> Result<String, String> {
+        let configured = login.oauth().and_then(|oauth| oauth.redirect_url.clone());
+        let caught = match caught_at {
+            ("", _) => None,
+            (url, _) if !is_loopback(url) => {
+                return Err("can be asked to send browsers to this machine only".to_owned());
+            }
+            (url, is_forced) => Some((url.to_owned(), is_forced)),
+        };
+        if let Some((url, true)) = caught {
+            return Ok(url);
+        }
+        configured
             .or_else(|| self.callback(&login.server))
-            .ok_or("is known here by no URL: set --external-url, or catch the browser yourself")?;
+            .or(caught.map(|(url, _)| url))
+            .ok_or_else(|| "does not know where to send browsers: set --external-url".to_owned())
+    }
+
+    /// Begins a login; gives the URL at which a person allows it.
+    pub fn begin(&self, login: &Arc<Login>, caught_at: (&str, bool)) -> Result<Begun, String> {
+        login.may_step()?;
+        login.note_failure(None);
+        let redirect = self.redirect(login, caught_at)?;
         let _turn = login.turn();
         let fetch = login.fetch()?;
         let found = login.discover(&fetch)?;
@@ -234,25 +249,9 @@ impl Logins {
             return Err(format!("the answer says {name:?} twice"));
         }
         let flow = self.take(server, form.get("state"))?;
-        let authority = &flow.found.authority;
-        match form.get("iss") {
-            Some(issuer) if issuer != authority.issuer => {
-                return Err("the answer comes from another authorization server".to_owned());
-            }
-            None if authority.says_issuer => {
-                return Err("the answer does not say which authorization server it is of".into());
-            }
-            _ => {}
-        }
-        let Some(code) = form.get("code").filter(|_| form.get("error").is_none()) else {
-            let plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
-            let error = form.get("error").unwrap_or("no code");
-            let error: String = error.chars().filter(plain).take(100).collect();
-            return Err(format!(
-                "the authorization server did not allow it: {error}"
-            ));
-        };
-        flow.redeem(code)?;
+        let outcome = flow.end(&form);
+        flow.login.note_failure(outcome.as_ref().err());
+        outcome?;
         if self.store.forgets() && !self.has_told.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "logins at servers are kept in memory only: give --secrets-key-file to keep them \
@@ -296,6 +295,29 @@ impl Flow {
         let place = &self.found.authority.authorization;
         let joint = if place.contains('?') { '&' } else { '?' };
         format!("{place}{joint}{}", form::encode(&fields))
+    }
+
+    /// What the answer says.
+    fn end(&self, form: &Form) -> Result<(), String> {
+        let authority = &self.found.authority;
+        match form.get("iss") {
+            Some(issuer) if issuer != authority.issuer => {
+                return Err("the answer comes from another authorization server".to_owned());
+            }
+            None if authority.says_issuer => {
+                return Err("the answer does not say which authorization server it is of".into());
+            }
+            _ => {}
+        }
+        let Some(code) = form.get("code").filter(|_| form.get("error").is_none()) else {
+            let plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+            let error = form.get("error").unwrap_or("no code");
+            let error: String = error.chars().filter(plain).take(100).collect();
+            return Err(format!(
+                "the authorization server did not allow it: {error}"
+            ));
+        };
+        self.redeem(code)
     }
 
     fn redeem(&self, code: &str) -> Result<(), String> {
