@@ -44,6 +44,11 @@ impl Issuer {
         }
     }
 
+    #[cfg(test)]
+    pub fn learn(&self, keys: Vec<PublicKey>) {
+        self.keys.learn(keys);
+    }
+
     pub fn name(&self) -> &str {
         &self.spec.issuer
     }

@@ -75,6 +75,16 @@ impl Jwks {
         }
     }
 
+    /// As if they had just been fetched.
+    #[cfg(test)]
+    pub fn learn(&self, keys: Vec<PublicKey>) {
+        let mut state = self.lock();
+        state.keys = Arc::new(keys);
+        state.fetched = Some(Instant::now());
+        state.tried = state.fetched;
+        state.fresh = limits::JWKS_FRESH;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -136,6 +136,14 @@ impl Auth {
     }
 }
 
+/// Where the API keys are; `None` when no folder is known.
+pub fn api_key_file(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
+    match &settings.auth.api_key_file {
+        Some(path) => Some(placed(settings, "auth.apiKeyFile", path)),
+        None => Some(state_folder(settings, environment)?.join("api-keys.json")),
+    }
+}
+
 /// Seconds of Unix by the clock of this machine.
 pub fn now_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

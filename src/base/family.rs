@@ -6,8 +6,6 @@
 //! Used by the owner thread of a server, and by the watcher process. Deliberately absent:
 //! control groups (they need rights that an edge host does not give) and reaping.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
@@ -29,7 +27,7 @@ use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
 use crate::base::limits;
-use crate::base::ordered;
+use crate::base::sorted::{SortedMap, SortedSet};
 
 /// One row of the process table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,18 +156,18 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Member> {
 /// What ends together.
 #[derive(Debug, Default)]
 pub struct Family {
-    groups: BTreeSet<i32>,
-    known: BTreeSet<(i32, u64)>,
+    groups: SortedSet<i32>,
+    known: SortedSet<(i32, u64)>,
     /// Groups that members made after they left ours, with the start time of their leader: a
     /// child born there while its parent dies is still found. The kernel does not reuse the
     /// number while anyone is in the group; later the start time tells.
-    escaped: BTreeMap<i32, u64>,
+    escaped: SortedMap<i32, u64>,
 }
 
 impl Family {
     pub fn of_group(pgid: i32) -> Family {
         Family {
-            groups: BTreeSet::from([pgid]),
+            groups: SortedSet::from_iter([pgid]),
             ..Family::default()
         }
     }
@@ -203,7 +201,7 @@ impl Family {
 
     fn remember(&mut self, living: &[Member]) {
         let known = living.iter();
-        self.known = ordered::set(known.map(|member| (member.pid, member.started)));
+        self.known = known.map(|member| (member.pid, member.started)).collect();
         self.escaped
             .retain(|group, _| living.iter().any(|member| member.group == *group));
         for leader in living.iter().filter(|member| member.pid == member.group) {
@@ -225,13 +223,13 @@ impl Family {
                 .is_some_and(|started| *started != member.started)
         };
         let reused = table.iter().filter(reused);
-        let reused: BTreeSet<i32> = ordered::set(reused.map(|member| member.pid));
+        let reused: SortedSet<i32> = reused.map(|member| member.pid).collect();
         let is_root = |member: &&Member| {
             self.groups.contains(&member.group)
                 || self.known.contains(&(member.pid, member.started))
                 || self.escaped.contains_key(&member.group) && !reused.contains(&member.group)
         };
-        let mut chosen = BTreeSet::new();
+        let mut chosen = SortedSet::new();
         let mut living = Vec::new();
         let mut open: Vec<&Member> = table.iter().filter(is_root).collect();
         while let Some(member) = open.pop() {
@@ -248,7 +246,7 @@ impl Family {
 
     /// Signals the groups that `living` shows to be there, and one by one who left them.
     pub fn signal(&self, living: &[Member], signal: Signal) {
-        for &group in &self.groups {
+        for &group in self.groups.iter() {
             if living.iter().any(|member| member.group == group) {
                 signal_group(group, signal);
             }
@@ -291,7 +289,7 @@ impl Family {
     /// Stops everyone, until a look shows nobody new: from then on nobody forks, and no child
     /// can lose its parent, and with it its place in the family, before it was seen.
     fn freeze(&mut self, deadline: Instant) {
-        let mut frozen = BTreeSet::new();
+        let mut frozen = SortedSet::new();
         while Instant::now() < deadline {
             let mut living = self.look();
             living.retain(|member| frozen.insert((member.pid, member.started)));

@@ -704,6 +704,39 @@ pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// Log lines that wait for one destination, and their bytes.
+/// The audit log: one line, and in it one name, one longer text, and arguments that were asked
+/// for, each with its escapes.
+pub const AUDIT_LINE_BYTES: usize = 16 * KIB;
+pub const AUDIT_NAME_BYTES: usize = 256;
+pub const AUDIT_AGENT_BYTES: usize = 128;
+pub const AUDIT_TEXT_BYTES: usize = 2 * KIB;
+pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
+/// Events that wait to be chained, and lines that wait for one sink.
+pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
+pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
+/// Events are taken so often while there are any; whoever tells one wakes nobody up.
+pub const AUDIT_TICK: Duration = Duration::from_millis(200);
+/// After so many ticks without an event the thread sleeps until the next one.
+pub const AUDIT_IDLE_TICKS: u32 = 10;
+pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;
+pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// What happened before is told again at the latest after so long, in its count.
+pub const AUDIT_REJECTS_EVERY: Duration = Duration::from_secs(10);
+/// Rejects of one kind that are told one by one within that time.
+pub const AUDIT_REJECTS: u64 = 20;
+/// Successes that have been told already.
+pub const AUDIT_SEEN: usize = 4096;
+/// A call that takes so long is told before it ends.
+pub const AUDIT_LONG_CALL: Duration = Duration::from_secs(10);
+pub const AUDIT_WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+pub const AUDIT_WEBHOOK_BYTES: usize = 256 * KIB;
+pub const AUDIT_RETRY_MOST: Duration = Duration::from_secs(30);
+/// The key must have so many bytes.
+pub const AUDIT_KEY_BYTES: usize = 32;
+/// Further than that no key is sought: a number could be made up.
+pub const AUDIT_STEPS: u64 = 1_000_000_000;
+/// What `onemcp audit verify` says of at most.
+pub const AUDIT_FINDINGS: usize = 20;
 pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;
 pub const AUDIT_FILES: usize = 10;
 
@@ -843,6 +876,8 @@ pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
 pub const OAUTH_SCOPES: usize = 64;
 pub const API_KEY_NAME_BYTES: usize = 64;
+/// Life of an API key, if it has an end.
+pub const API_KEY_HOURS: u64 = 100 * 365 * 24;
 /// Issuer, subject, client: each of them.
 pub const PRINCIPAL_BYTES: usize = 1024;
 /// Before this moment (2026-01-01) a clock is not set yet, and no token can be judged.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 
 /// What stands for a secret.
 pub const MASK: &str = "***";
@@ -95,7 +95,7 @@ impl Known {
         let same = self.forms.entry(start).or_default();
         if !same.contains(&form) {
             same.push(form);
-            same.sort_by_key(|form| std::cmp::Reverse(form.len()));
+            ordered::sort_by_key(same, |form| std::cmp::Reverse(form.len()));
         }
     }
 

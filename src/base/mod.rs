@@ -3,6 +3,7 @@
 pub mod brand;
 pub mod exit;
 pub mod family;
+pub mod fields;
 pub mod gate;
 pub mod init;
 pub mod limits;
@@ -14,6 +15,7 @@ pub mod peer;
 pub mod process;
 pub mod reaper;
 pub mod secret;
+pub mod sorted;
 pub mod sys;
 pub mod template;
 pub mod thread;

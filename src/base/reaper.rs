@@ -5,7 +5,6 @@
 //! waited for them; the reaper never touches those. Every child process of the program is
 //! therefore started by [`spawn`]. Thread: "reaper". Deliberately absent: exit statuses.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -28,14 +27,15 @@ use signal_hook::SigId;
 use crate::base::family;
 use crate::base::family::Family;
 use crate::base::limits;
+use crate::base::sorted::SortedSet;
 use crate::base::sys;
 use crate::base::thread;
 use crate::base::watcher;
 
-static OWNED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static OWNED: Mutex<SortedSet<i32>> = Mutex::new(SortedSet::new());
 static WAKE: Mutex<Option<Arc<UnixStream>>> = Mutex::new(None);
 
-fn owned() -> MutexGuard<'static, BTreeSet<i32>> {
+fn owned() -> MutexGuard<'static, SortedSet<i32>> {
     OWNED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -9,7 +9,6 @@
 //! One thread, own session, no open file but the pipe. Deliberately absent: restarting a
 //! watcher that dies (a second fork from a program with threads is not safe).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -28,6 +27,7 @@ use crate::base::brand;
 use crate::base::family;
 use crate::base::family::Family;
 use crate::base::limits;
+use crate::base::sorted::SortedMap;
 use crate::base::sys;
 
 struct Watcher {
@@ -170,7 +170,7 @@ struct Watch {
     family: Family,
     /// The pipes of each group's leader. Who holds one belongs to the group, even if it left
     /// it and its parent ended together with the gateway, before anybody saw the two.
-    pipes: BTreeMap<i32, Vec<PathBuf>>,
+    pipes: SortedMap<i32, Vec<PathBuf>>,
     next_look: Option<Instant>,
     /// There was a group: somebody may be left of it, even if it is gone itself.
     had_group: bool,
@@ -324,7 +324,8 @@ mod tests {
         assert_eq!(bytes[..length], *expected.as_bytes());
         let mut watch = Watch::default();
         watch.apply(&bytes[..length - 1]);
-        let pipes: Vec<_> = watch.pipes[&i32::MAX].iter().map(|p| p.to_str()).collect();
+        let pipes = watch.pipes.get(&i32::MAX).unwrap();
+        let pipes: Vec<_> = pipes.iter().map(|p| p.to_str()).collect();
         let first = format!("pipe:[{}]", u64::MAX);
         assert_eq!(pipes, [Some(first.as_str()), Some("pipe:[7]")]);
     }

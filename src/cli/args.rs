@@ -47,6 +47,7 @@ pub enum Command {
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    Key(KeyFlags),
     Alerts(AlertsVerb),
     Help(Topic),
     Version,
@@ -231,6 +232,25 @@ pub enum SecretVerb {
     Key(Option<PathBuf>),
 }
 
+/// What is done with API keys.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyFlags {
+    pub verb: KeyVerb,
+    pub json: bool,
+    /// As given, separated by spaces.
+    pub scopes: Option<String>,
+    pub expires: Option<Duration>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyVerb {
+    /// A name for it.
+    Create(String),
+    List,
+    /// By its name or its id.
+    Revoke(String),
+}
+
 /// Where the arguments of a call come from.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Arguments {
@@ -253,6 +273,7 @@ pub enum Topic {
     Health,
     Control,
     Secret,
+    Key,
     Alerts,
     Auth,
 }
@@ -393,6 +414,21 @@ pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `key`.
+pub const KEY_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "scopes",
+        "SCOPES",
+        "create: what it opens, such as \"tag:web read\" (tag:*: everything)",
+    ),
+    (
+        "expires",
+        "TIME",
+        "create: it is good for so long, such as 90d or 12h; without it for ever",
+    ),
+    ("json", "", "list: one JSON object per line"),
+];
+
 /// Of the commands that begin with `config`.
 pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
     ("origin", "", "show: say where each value comes from"),
@@ -425,7 +461,7 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret",
+    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
     "auth", "help", "version",
 ];
 
@@ -445,6 +481,8 @@ struct Seen {
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
     new_key_file: Option<PathBuf>,
+    scopes: Option<String>,
+    expires: Option<Duration>,
     json: bool,
     watch: bool,
     follow: bool,
@@ -530,6 +568,8 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "principal" => seen.principal = Some(unicode(parser.value()?)?),
         "loopback" => seen.catch = Some(("loopback", Catch::Loopback)),
         "paste" => seen.catch = Some(("paste", Catch::Paste)),
+        "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
+        "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
@@ -629,6 +669,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(CONTROL_FLAGS)
         .chain(SECRET_FLAGS)
         .chain(LOGIN_FLAGS)
+        .chain(KEY_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
     let foreign = FOREIGN.iter().map(|row| row.flag);
@@ -655,6 +696,23 @@ fn timeout(text: &str) -> Result<Duration, UsageError> {
         Some(ms) if (1..=limits::SETTING_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err(UsageError(
             "--timeout takes milliseconds, such as 30000, or a time such as 30s".into(),
+        )),
+    }
+}
+
+/// A number with `h` or `d`.
+fn life(text: &str) -> Result<Duration, UsageError> {
+    let hours = match text.strip_suffix('d') {
+        Some(days) => days
+            .parse::<u64>()
+            .ok()
+            .and_then(|days| days.checked_mul(24)),
+        None => text.strip_suffix('h').and_then(|hours| hours.parse().ok()),
+    };
+    match hours {
+        Some(hours @ 1..=limits::API_KEY_HOURS) => Ok(Duration::from_secs(hours * 3600)),
+        _ => Err(UsageError(
+            "--expires takes hours or days, such as 12h or 90d".into(),
         )),
     }
 }
@@ -691,6 +749,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     if words.first() == Some(&"secret") {
         return secret(seen);
+    }
+    if words.first() == Some(&"key") {
+        return key(seen);
     }
     if let Some(&("config" | "validate")) = words.first() {
         return config(seen);
@@ -736,7 +797,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
-    let is_secret = command == Some("secret");
+    let is_secret = matches!(command, Some("secret" | "key"));
+    let is_key = command == Some("key");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
@@ -772,7 +834,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config, secret list and the commands for a running gateway",
+            "config, secret list, key list and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config,
         ),
         ("principal", "auth", seen.principal.is_some() && !is_auth),
@@ -788,6 +850,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
+        ("scopes", "key create", seen.scopes.is_some() && !is_key),
+        ("expires", "key create", seen.expires.is_some() && !is_key),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
@@ -988,6 +1052,36 @@ fn secret(seen: &mut Seen) -> Result<Command, UsageError> {
     }))
 }
 
+fn key(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["create", name] => KeyVerb::Create((*name).to_owned()),
+        ["list"] => KeyVerb::List,
+        ["revoke", name] => KeyVerb::Revoke((*name).to_owned()),
+        _ => {
+            let what = "write onemcp key create NAME, list, or revoke NAME";
+            return Err(UsageError(what.into()));
+        }
+    };
+    let is_create = matches!(verb, KeyVerb::Create(_));
+    if is_create != seen.scopes.is_some() {
+        let what = match is_create {
+            true => "key create needs --scopes, such as --scopes \"tag:web read\"",
+            false => "--scopes belongs to key create",
+        };
+        return Err(UsageError(what.into()));
+    }
+    if seen.expires.is_some() && !is_create {
+        return Err(UsageError("--expires belongs to key create".into()));
+    }
+    Ok(Command::Key(KeyFlags {
+        verb,
+        json: seen.json,
+        scopes: seen.scopes.take(),
+        expires: seen.expires,
+    }))
+}
+
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
     if COMMANDS.contains(&name) || name == "demo-server" {
         let last = words.last().copied().unwrap_or_default();
@@ -1018,6 +1112,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["health", ..] => Ok(Topic::Health),
         ["auth", ..] => Ok(Topic::Auth),
         ["secret", ..] => Ok(Topic::Secret),
+        ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

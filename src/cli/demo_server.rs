@@ -16,9 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::base::exit::EXIT_USAGE;
-use crate::base::limits;
 use crate::base::template::{filled, fixed};
 use crate::base::thread;
+use crate::base::{limits, ordered};
 
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 const NEWEST: &str = "2025-11-25";
@@ -742,7 +742,7 @@ impl Notes {
     fn with_welcome() -> Notes {
         let text = "Notes live in memory only and are gone when this server ends.\n\
                     Add one with the tool add_note, then read it as note://{title}.";
-        let notes = BTreeMap::from([("welcome".to_owned(), text.to_owned())]);
+        let notes = ordered::map([("welcome".to_owned(), text.to_owned())]);
         Notes {
             notes,
             subscriptions: BTreeSet::new(),

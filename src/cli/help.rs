@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, LOGIN_FLAGS, PROXY_FLAGS,
-    SECRET_FLAGS, Topic,
+    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS, LOGIN_FLAGS,
+    PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -22,6 +22,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
+       onemcp key create|revoke NAME   make keys for programs that call the gateway
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
@@ -222,6 +223,25 @@ Exit codes:
   78  there is no key, it is another one, or the file cannot be used
 ";
 
+const KEY: &str = "\
+Usage: onemcp key create NAME --scopes SCOPES [--expires TIME] [flags]
+       onemcp key list [--json] [flags]
+       onemcp key revoke NAME [flags]
+
+API keys for programs that call a gateway with --enable-auth and cannot log in:
+they send one as \"Authorization: Bearer KEY\". The key is printed once, by
+create; the file keeps a hash of it, its name, its scopes and its end. A running
+gateway notices within a second. revoke takes the id of a key, too.
+
+The file is --auth-api-key-file, or api-keys.json in the state directory.
+
+Exit codes:
+  0   done
+  1   there is no such key, or there is one of that name already
+  64  the command line, the name or the scopes are wrong
+  78  the file cannot be used
+";
+
 const ALERTS: &str = "\
 Usage: onemcp alerts list [flags]
        onemcp alerts test [SINK] [flags]
@@ -277,6 +297,7 @@ pub fn text(topic: Topic) -> String {
             flags_text(CONTROL_FLAGS)
         ),
         Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
+        Topic::Key => format!("{KEY}\n{}", flags_text(KEY_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
         Topic::Call => {
             format!(

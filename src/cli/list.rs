@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::base::exit::EXIT_UNREACHABLE;
+use crate::base::fields::{text, texts};
 use crate::base::sys;
 use crate::cli::args::ClientFlags;
 use crate::cli::client::{Client, Session, with_client};
@@ -195,18 +196,23 @@ fn print_remote(
 const UNKNOWN: &str = "unknown";
 
 /// What `/health` tells about one server.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Detail {
     name: String,
     status: String,
-    #[serde(default)]
     last_error: Option<String>,
-    #[serde(default)]
     tags: Vec<String>,
 }
 
 impl Detail {
+    fn of(told: &Value) -> Option<Detail> {
+        Some(Detail {
+            name: text(told, "name")?,
+            status: text(told, "status")?,
+            last_error: text(told, "lastError"),
+            tags: texts(told, "tags"),
+        })
+    }
+
     fn unknown(name: &str) -> Detail {
         Detail {
             name: name.to_owned(),
@@ -219,19 +225,11 @@ impl Detail {
 
 /// Empty when the gateway tells nothing, or is not one of ours.
 fn health(client: &Client) -> Vec<Detail> {
-    #[derive(Deserialize)]
-    struct Health {
-        servers: Servers,
-    }
-    #[derive(Deserialize)]
-    struct Servers {
-        details: Vec<Detail>,
-    }
     let body = client.get(&client.url.health()).unwrap_or_default();
-    let Ok(health) = serde_json::from_str::<Health>(&body) else {
-        return Vec::new();
-    };
-    let mut details = health.servers.details;
+    let health: Value = serde_json::from_str(&body).unwrap_or_default();
+    let told = health["servers"]["details"].as_array();
+    let details: Option<Vec<Detail>> = told.into_iter().flatten().map(Detail::of).collect();
+    let mut details = details.unwrap_or_default();
     for detail in &mut details {
         // The words of health are those that users of 1MCP know.
         let state = match detail.status.as_str() {

@@ -18,6 +18,7 @@ pub mod gateway_url;
 pub mod health;
 pub mod help;
 pub mod import;
+pub mod key;
 pub mod list;
 pub mod local;
 pub mod login;
@@ -75,6 +76,7 @@ fn run(invocation: Invocation) -> ExitCode {
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
         Command::Login { asked, control } => login::run(&asked, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
+        Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {

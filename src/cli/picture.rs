@@ -2,42 +2,34 @@
 //! and one row for each server, never wider than the terminal. A state is told by its word; the
 //! sign before the name and the colour repeat it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::fields::{self, is_on, text, texts};
 use crate::base::limits;
-use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::base::time::from_rfc3339;
 use crate::cli::terminal::{Style, Tone, brief, padded, safe, width, wrapped};
 
 /// What the gateway has told so far.
 #[derive(Default)]
 pub struct Picture {
-    servers: BTreeMap<String, ServerRow>,
+    servers: SortedMap<String, ServerRow>,
     gateway: Option<GatewayRow>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 struct ServerRow {
     name: String,
     position: usize,
     state: String,
-    #[serde(default)]
     transport: String,
-    #[serde(default)]
     tags: Vec<String>,
-    #[serde(default)]
     tools: usize,
-    #[serde(default)]
     prompts: usize,
-    #[serde(default)]
     resources: usize,
     pid: Option<i32>,
-    #[serde(default)]
     restarts: u32,
     connected_at: Option<String>,
     retry_at: Option<String>,
@@ -45,8 +37,7 @@ struct ServerRow {
     lists: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 struct GatewayRow {
     status: String,
     version: String,
@@ -57,25 +48,72 @@ struct GatewayRow {
     ready: usize,
     sessions: usize,
     calls: usize,
-    #[serde(default)]
     starting: bool,
-    #[serde(default)]
     draining: bool,
     config: ConfigRow,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 struct ConfigRow {
     version: u64,
     ok: bool,
     at: Option<String>,
-    #[serde(default)]
     problems: Vec<String>,
-    #[serde(default)]
     needs_restart: Vec<String>,
-    #[serde(default)]
     switched: Vec<String>,
+}
+
+impl ServerRow {
+    fn of(line: &Value) -> Option<ServerRow> {
+        Some(ServerRow {
+            name: text(line, "name")?,
+            position: fields::number(line, "position")?,
+            state: text(line, "state")?,
+            transport: text(line, "transport").unwrap_or_default(),
+            tags: texts(line, "tags"),
+            tools: fields::number(line, "tools").unwrap_or_default(),
+            prompts: fields::number(line, "prompts").unwrap_or_default(),
+            resources: fields::number(line, "resources").unwrap_or_default(),
+            pid: fields::number(line, "pid"),
+            restarts: fields::number(line, "restarts").unwrap_or_default(),
+            connected_at: text(line, "connectedAt"),
+            retry_at: text(line, "retryAt"),
+            error: text(line, "error"),
+            lists: text(line, "lists"),
+        })
+    }
+}
+
+impl GatewayRow {
+    fn of(line: &Value) -> Option<GatewayRow> {
+        Some(GatewayRow {
+            status: text(line, "status")?,
+            version: text(line, "version")?,
+            pid: fields::number(line, "pid")?,
+            started_at: text(line, "startedAt")?,
+            url: text(line, "url"),
+            servers: fields::number(line, "servers")?,
+            ready: fields::number(line, "ready")?,
+            sessions: fields::number(line, "sessions")?,
+            calls: fields::number(line, "calls")?,
+            starting: is_on(line, "starting"),
+            draining: is_on(line, "draining"),
+            config: ConfigRow::of(line.get("config")?)?,
+        })
+    }
+}
+
+impl ConfigRow {
+    fn of(config: &Value) -> Option<ConfigRow> {
+        Some(ConfigRow {
+            version: fields::number(config, "version")?,
+            ok: config.get("ok")?.as_bool()?,
+            at: text(config, "at"),
+            problems: texts(config, "problems"),
+            needs_restart: texts(config, "needsRestart"),
+            switched: texts(config, "switched"),
+        })
+    }
 }
 
 impl Picture {
@@ -83,7 +121,7 @@ impl Picture {
     pub fn take(&mut self, line: Value) -> bool {
         match line["kind"].as_str() {
             Some("server") => {
-                if let Ok(row) = serde_json::from_value::<ServerRow>(line) {
+                if let Some(row) = ServerRow::of(&line) {
                     self.servers.insert(row.name.clone(), row);
                 }
                 false
@@ -94,7 +132,7 @@ impl Picture {
                 false
             }
             Some("gateway") => {
-                self.gateway = serde_json::from_value(line).ok();
+                self.gateway = GatewayRow::of(&line);
                 true
             }
             _ => false,
@@ -110,7 +148,7 @@ impl Picture {
     fn rows(&self) -> Vec<&ServerRow> {
         let rows = self.servers.iter();
         let rows = rows.map(|(name, row)| ((row.position, name), row));
-        ordered::map(rows).into_values().collect()
+        rows.collect::<SortedMap<_, _>>().into_values().collect()
     }
 
     /// The whole of `status`.

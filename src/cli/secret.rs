@@ -121,7 +121,7 @@ fn carry_out(asked: &SecretFlags, flags: &Flags) -> Result<(), Refused> {
 }
 
 /// Of the files, if there are any. What is wrong with them may hide where secrets are kept.
-fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, LoadError> {
+pub fn settings(flags: &Flags, environment: &Environment) -> Result<Settings, LoadError> {
     match load_files_settings(flags, environment) {
         Err(LoadError::NotFound { .. }) => Ok(load_settings(flags, environment)?.settings),
         other => other,

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use jsonc_parser::ast::Value;
 
-use crate::base::limits;
 use crate::base::secret::Secret;
+use crate::base::{limits, ordered};
 use crate::config::Environment;
 use crate::config::alerts::{self, AlertSpec};
 use crate::config::auth_server::{self, AuthServerSpec};
@@ -360,7 +360,7 @@ fn warn_of_key(member: &Member<'_>, notes: &mut Notes) {
 
 /// First what has no place in a file, then by file, line and column.
 pub fn sort(problems: &mut [Problem]) {
-    problems.sort_by(|one, other| {
+    ordered::sort_by(problems, |one, other| {
         let place = |problem: &Problem| {
             problem
                 .place

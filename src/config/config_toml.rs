@@ -2,7 +2,6 @@
 //! the same tree as a JSON file, with the places of its own text, so that one reader serves both.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jsonc_parser::ast::{
@@ -12,6 +11,7 @@ use jsonc_parser::common::Range as Span;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::base::sorted::SortedMap;
 use crate::config::document::{Lines, Node, Notes, Spot};
 use crate::config::problem::{Problem, Scope};
 use crate::config::settings::{FileValues, read_file};
@@ -49,7 +49,7 @@ pub fn plain(lines: &Lines<'_>, text: &str) -> Result<serde_json::Value, String>
 }
 
 /// Integers that are written in another base, by where they begin.
-type Decimals = BTreeMap<usize, String>;
+type Decimals = SortedMap<usize, String>;
 
 fn decimals(table: &DeTable<'_>) -> Decimals {
     let mut decimals = Decimals::new();

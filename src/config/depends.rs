@@ -1,9 +1,7 @@
 //! `dependsOn` of all servers together: each name must exist, and none may wait for itself.
 //! Whoever asks for what cannot be is `Invalid`; the servers it names are not touched.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::base::ordered;
+use crate::base::sorted::{SortedMap, SortedSet};
 use crate::config::document::Notes;
 use crate::config::entry::Written;
 use crate::config::near::did_you_mean;
@@ -14,8 +12,9 @@ use crate::config::server::{Read, ServerState};
 pub fn check(read: &mut [Read<'_>], problems: &mut Vec<Problem>) {
     let names: Vec<String> = read.iter().map(|one| one.server.name.clone()).collect();
     let numbers = names.iter().enumerate();
-    let numbers: BTreeMap<&str, usize> =
-        ordered::map(numbers.map(|(number, name)| (name.as_str(), number)));
+    let numbers: SortedMap<&str, usize> = numbers
+        .map(|(number, name)| (name.as_str(), number))
+        .collect();
     let edges: Vec<Vec<usize>> = read
         .iter()
         .map(|one| {
@@ -48,7 +47,7 @@ fn note_unknown(to: &Written<'_>, own: &str, names: &[String], notes: &mut Notes
 }
 
 fn reaches(from: usize, goal: usize, edges: &[Vec<usize>]) -> bool {
-    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    let (mut seen, mut open) = (SortedSet::new(), vec![from]);
     while let Some(number) = open.pop() {
         if number == goal {
             return true;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::limits;
+use crate::base::sorted::SortedSet;
+use crate::base::{limits, ordered};
 use crate::config::child::is_filter_pattern;
 use crate::config::document::{Member, Node, Notes, Spot};
 use crate::config::near::did_you_mean;
@@ -210,7 +211,7 @@ fn read_member<'d>(entry: &mut Entry<'d>, member: &Member<'d>, notes: &mut Notes
         "requestTimeout" => entry.request_timeout_ms = millis(node, notes),
         "disabledTools" => {
             let words = node.words(notes).unwrap_or_default();
-            entry.disabled_tools = words.iter().map(|(word, _)| (*word).to_owned()).collect();
+            entry.disabled_tools = ordered::set(words.iter().map(|(word, _)| (*word).to_owned()));
         }
         "instructionOverride" => {
             entry.instruction_override = node.text(notes).map(str::to_owned);
@@ -342,7 +343,7 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
             items.push(EnvItem { name, value, spot });
         }
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = SortedSet::new();
     items.retain(|item| {
         let fits = !item.name.trim().is_empty() && !item.name.contains(['=', '\0']);
         if !fits {

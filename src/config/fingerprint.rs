@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 
 /// Equal for files that are the same, unedited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn inside(folder: &Path) -> Vec<PathBuf> {
     };
     let entries = entries.take(limits::CONFIG_FOLDER_ENTRIES);
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
+    ordered::sort(&mut paths);
     paths
 }
 

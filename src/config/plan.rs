@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::config::Config;
 use crate::config::remote::RemoteSpec;
 use crate::config::server::{ProcessSpec, ServerConfig, ServerState};
@@ -71,8 +72,8 @@ impl Plan {
 
 /// How to get from `old` to `new`.
 pub fn plan(old: &Config, new: &Config) -> Plan {
-    let before: BTreeMap<&str, &ServerConfig> = by_name(old);
-    let after: BTreeMap<&str, &ServerConfig> = by_name(new);
+    let before: SortedMap<&str, &ServerConfig> = by_name(old);
+    let after: SortedMap<&str, &ServerConfig> = by_name(new);
     let stays = new.servers.iter().map(|server| {
         let change = match before.get(server.name.as_str()) {
             Some(old) => change(old, server),
@@ -126,9 +127,9 @@ pub fn hold_lacking(old: &Config, new: &mut Config) -> Vec<String> {
     held
 }
 
-fn by_name(config: &Config) -> BTreeMap<&str, &ServerConfig> {
+fn by_name(config: &Config) -> SortedMap<&str, &ServerConfig> {
     let pairs = config.servers.iter();
-    ordered::map(pairs.map(|server| (server.name.as_str(), server)))
+    pairs.map(|server| (server.name.as_str(), server)).collect()
 }
 
 fn settings(old: &Config, new: &Config) -> Vec<SettingChange> {

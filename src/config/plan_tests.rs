@@ -35,6 +35,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         otlp_headers: checked.otlp_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
+        auth_server: crate::config::auth_server::AuthServerSpec::default(),
         presets_lost: false,
         watched: Vec::new(),
         problems,

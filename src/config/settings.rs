@@ -13,6 +13,7 @@ use log::LevelFilter;
 
 use crate::base::limits;
 use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::config::Environment;
 use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
@@ -193,8 +194,8 @@ pub struct Settings {
     pub enable_sse: bool,
     pub(super) naming_parts: NamingParts,
     /// What was given, by key; the rest has its default.
-    values: BTreeMap<&'static str, Value>,
-    origins: BTreeMap<&'static str, Origin>,
+    values: SortedMap<&'static str, Value>,
+    origins: SortedMap<&'static str, Origin>,
 }
 
 impl Settings {
@@ -333,8 +334,8 @@ impl Settings {
             enable_env_substitution: true,
             enable_client_notifications: true,
             enable_sse: true,
-            values: BTreeMap::new(),
-            origins: BTreeMap::new(),
+            values: SortedMap::new(),
+            origins: SortedMap::new(),
         }
     }
 
@@ -390,7 +391,7 @@ impl fmt::Display for Origin {
 /// The flags of a command line by name, without dashes; the last one won.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
-    given: BTreeMap<&'static str, String>,
+    given: SortedMap<&'static str, String>,
 }
 
 impl Flags {
@@ -413,14 +414,14 @@ struct FromFile {
 /// The values under `gateway`, by key of SETTINGS; of several files the first one wins.
 #[derive(Default)]
 pub struct FileValues {
-    values: BTreeMap<&'static str, Vec<FromFile>>,
+    values: SortedMap<&'static str, Vec<FromFile>>,
 }
 
 impl FileValues {
     /// These, and behind them those of a file that counts less.
     pub fn over(mut self, lower: FileValues) -> FileValues {
         for (key, values) in lower.values {
-            self.values.entry(key).or_default().extend(values);
+            self.values.get_or_insert_with(key, Vec::new).extend(values);
         }
         self
     }

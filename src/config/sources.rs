@@ -8,7 +8,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 use crate::config::check::{decode, file_error};
 use crate::config::problem::{Problem, Severity};
 
@@ -184,7 +184,7 @@ impl Sources {
                 return;
             }
         };
-        paths.sort();
+        ordered::sort(&mut paths);
         if paths.len() > limits::CONFIG_FRAGMENTS {
             let most = limits::CONFIG_FRAGMENTS;
             let message = format!("{} holds more than {most} files", folder.display());

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::face::Abilities;
@@ -406,7 +406,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
     fn pass(&mut self, status: u16, text: &str, id: Range<usize>, mut edits: Edits) {
         edits.push((id, self.relayed.call.client_id.clone()));
         // What is inserted comes before what is replaced at the same place.
-        edits.sort_by_key(|(span, _)| (span.start, span.end));
+        ordered::sort_by_key(&mut edits, |(span, _)| (span.start, span.end));
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * edits.len() + 1);
         let mut at = 0;
         for (span, instead) in &edits {

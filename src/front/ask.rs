@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::base::ordered;
 use crate::front::session::{PendingAsk, ServerAsk, Session};
 use crate::front::session_tasks;
 use crate::mcp::error::{INVALID_REQUEST, RpcError};
@@ -92,7 +93,7 @@ pub fn relay(
             text: &number,
         });
     }
-    edits.sort_by_key(|edit| edit.span.start);
+    ordered::sort_by_key(&mut edits, |edit| edit.span.start);
     let mut told = Vec::with_capacity(text.len() + 16);
     splice(envelope.text, &edits, &mut told);
     blank_line_breaks(&mut told);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
+use crate::front::lacking;
 use crate::front::operation::Operation;
 use crate::front::request::{Named, Params};
 use crate::journal::metrics::meter::Meter;
@@ -120,7 +121,10 @@ impl Desk {
                     meter,
                 });
             }
-            Route::Refused(error) if self.hub.is_settled() => return Err(error),
+            Route::Refused(error) if self.hub.is_settled() => {
+                lacking::note_hidden(place.world, place.view, key);
+                return Err(error);
+            }
             // While servers start, an unknown name may become known.
             Route::Refused(_) => self.hub.wait_settled(Instant::now() + self.hold),
             Route::Unlisted(server) => {
@@ -145,7 +149,10 @@ impl Desk {
                 native,
                 meter,
             }),
-            Route::Refused(error) => Err(error),
+            Route::Refused(error) => {
+                lacking::note_hidden(&world, place.view, key);
+                Err(error)
+            }
             Route::Unlisted(server) => {
                 self.check_open(&server)?;
                 let detail = "has not listed what it offers yet; call again in a moment";

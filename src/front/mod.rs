@@ -13,6 +13,7 @@ pub mod headers;
 pub mod health;
 pub mod health_mcp;
 pub mod inputs;
+pub mod lacking;
 pub mod listen;
 pub mod operation;
 pub mod output;

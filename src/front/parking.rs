@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ring::digest;
 
-use crate::base::{limits, sys};
+use crate::base::{limits, ordered, sys};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::inputs::fits;
@@ -272,7 +272,7 @@ pub fn bound(principal: &str, view: u64, method: &str, params: Option<&str>) -> 
             .collect(),
         None => Vec::new(),
     };
-    facts.sort_unstable();
+    ordered::sort(&mut facts);
     for (key, raw) in facts {
         part(key.as_bytes());
         part(canonical(raw).as_bytes());

@@ -114,6 +114,18 @@ impl Streamable {
     ) -> Result<Option<Opening>, Refusal> {
         let terms = request.terms()?;
         let view = self.view(call)?;
+        let world = self.desk.hub.world();
+        let visible = || view.visible(&world);
+        if call.gate.is_some()
+            && let Some(reply) =
+                call.lacks(&world, &view, &visible(), request.method, request.params)
+        {
+            out.reply(&reply);
+            request
+                .operation
+                .failed(&RpcError::new(INVALID_REQUEST, "insufficient scope"));
+            return Ok(None);
+        }
         let face = Stateless {
             desk: &self.desk,
             subscriptions: &self.subscriptions,

@@ -15,6 +15,7 @@ use crate::front::listen::has_ended;
 use crate::front::streamable::rpc_reply;
 use crate::front::talks::Talks;
 use crate::http::{Head, Peer, Reply, Responder};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::mcp::error::{INVALID_REQUEST, PARSE_ERROR};
 use crate::model::principal::Principal;
 use crate::wire::percent;
@@ -83,6 +84,12 @@ impl Sse {
             return send(out, headers, &rpc_reply(400, INVALID_REQUEST, what));
         };
         let talk = self.talks.get(&id);
+        if talk.as_ref().is_some_and(|talk| !talk.belongs_to(whose)) {
+            audit::note(Record {
+                session: &id,
+                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+            });
+        }
         // Another one's is as one that is not there.
         let Some(talk) = talk.filter(|talk| talk.belongs_to(whose)) else {
             return send(

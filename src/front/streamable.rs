@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::gate::Gate;
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::Channel;
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
+use crate::front::lacking;
 use crate::front::listen;
 use crate::front::operation::Operation;
 use crate::front::parking::Parking;
@@ -24,7 +26,8 @@ use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::front::traced::Asked;
-use crate::http::{Head, Peer, Reply, Responder};
+use crate::http::{Head, Peer, Reply, Responder, cors_headers};
+use crate::journal::audit::{self, Event, Reason, Record};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -74,8 +77,34 @@ pub struct Call<'a> {
     pub scope: Scope,
     /// Who asks, where everybody is asked who he is.
     pub whose: Option<&'a Arc<Principal>>,
+    /// Says which scopes are missing.
+    pub gate: Option<&'a Gate>,
+    /// The origin that may read the answer.
+    pub cors: Option<&'a str>,
     /// CORS headers of the answer.
     pub headers: Vec<(&'a str, &'a str)>,
+}
+
+impl Call<'_> {
+    /// The answer to a request that needs another scope, where its client may know that.
+    pub fn lacks(
+        &self,
+        world: &World,
+        view: &View,
+        visible: &Visible,
+        method: &str,
+        params: &Params<'_>,
+    ) -> Option<Reply> {
+        let gate = self.gate?;
+        let wanted = lacking::of_request(world, view, visible, method, params)?;
+        let reply = gate.insufficient(&wanted, self.head.path);
+        Some(match self.cors {
+            Some(origin) => cors_headers(origin)
+                .into_iter()
+                .fold(reply, |reply, (name, value)| reply.with(name, value)),
+            None => reply,
+        })
+    }
 }
 
 /// What is done with one message of a client.
@@ -276,6 +305,11 @@ impl Streamable {
             }
         };
         let seat = self.seat(&session, view);
+        if let (Ok(params), Kind::Request { method, .. }) = (&params, &envelope.kind)
+            && let Some(reply) = call.lacks(&seat.world, &seat.view, &seat.visible, method, params)
+        {
+            return out.reply(&reply);
+        }
         MAILBOX.with(|mail| match self.step(&seat, &envelope, params, mail) {
             Step::Silent => out.send(202, &call.headers, &[]),
             Step::Done(response) => {
@@ -349,9 +383,17 @@ impl Streamable {
             let message = "header Mcp-Session-Id is missing; send initialize first";
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         };
-        let session = self
-            .sessions
-            .get(id)
+        let found = self.sessions.get(id);
+        if found
+            .as_ref()
+            .is_some_and(|session| !session.belongs_to(call.whose))
+        {
+            audit::note(Record {
+                session: id,
+                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+            });
+        }
+        let session = found
             .filter(|session| session.channel.is_none() && session.belongs_to(call.whose))
             .filter(|session| session.view().scope == call.scope);
         let Some(session) = session else {

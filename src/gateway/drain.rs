@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use crate::base::{limits, notify, sys, thread};
+use crate::base::{limits, notify, ordered, sys, thread};
 use crate::front::pipes::End;
 use crate::front::session::Session;
 use crate::front::stdio::Stdio;
@@ -200,7 +200,7 @@ impl Gateway {
         let mut drawn = vec![[0; 8]; open.len()];
         sys::random_bytes(drawn.as_flattened_mut());
         let mut mixed: Vec<_> = drawn.into_iter().zip(open).collect();
-        mixed.sort_by_key(|(lot, _)| *lot);
+        ordered::sort_by_key(&mut mixed, |(lot, _)| *lot);
         mixed.into_iter().map(|(_, stream)| stream).collect()
     }
 

@@ -1,24 +1,31 @@
-//! What the HTTP listener serves: finds the route, checks Host and Origin, and hands the
-//! request to its endpoint. Policy is in the table (`front::endpoints`) and in `http::guard`.
+//! What the HTTP listener serves: finds the route, checks Host and Origin and who asks, and hands
+//! the request to its endpoint. Policy is in the table (`front::endpoints`), in `http::guard` and
+//! in `auth::gate`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::auth::OauthPath;
+use crate::auth::{Auth, OauthPath};
+use crate::base::limits;
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
+use crate::front::lacking;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
 use crate::gateway::logins;
 use crate::gateway::scrape;
 use crate::http::{
-    Admit, Checked, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, cors_headers,
+    Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
+    cors_headers,
 };
+use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped};
 use crate::journal::context::{self, Context};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
 use crate::model::principal::Principal;
+use crate::model::scope::Scopes;
+use crate::relay::view::{Scope, View, wanted_scopes};
 
 thread_local! {
     /// Who asks, from when the head of a request is judged until its body has come: both on the
@@ -33,51 +40,206 @@ pub struct FrontDoor {
     pub sse: Arc<Sse>,
     pub health: Arc<Health>,
     pub has_metrics: bool,
+    /// `None`: nobody is asked who he is.
+    pub auth: Option<Arc<Auth>>,
+    pub trusted: Trusted,
+}
+
+/// Origins that may read an answer.
+#[derive(Clone, Copy)]
+enum Readers<'h> {
+    /// None but our own pages.
+    None,
+    Origin(&'h str),
+    /// It depends on nothing that a browser adds by itself.
+    All,
 }
 
 impl FrontDoor {
     /// The answer to a head that must not, or need not, go further.
     fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
-        let found = endpoints::find(head.path)
-            .filter(|(_, access)| self.has_metrics || *access != Access::Scrape);
-        let checked = match found {
-            Some((_, Access::Probe | Access::Scrape)) => self.policy.check_origin(head),
+        ADMITTED.set(None);
+        let found = endpoints::find(head.path).filter(|(at, access)| self.has(at, *access));
+        let access = found.as_ref().map(|(_, access)| *access);
+        let readers = match self.readers(access, head, peer) {
+            Ok(readers) => readers,
+            Err(reply) => return Some(reply),
+        };
+        let Some((endpoint, access)) = found else {
+            return Some(readers.with(refusal(404, "Not found")));
+        };
+        if head.method == Method::Options {
+            let cors = match readers {
+                Readers::None => None,
+                Readers::Origin(origin) => Some(origin),
+                Readers::All => Some("*"),
+            };
+            return Some(HostPolicy::preflight(head, allowed(&endpoint), cors));
+        }
+        let checked = match access {
+            Access::Token => self.identify(&endpoint, head, peer),
+            Access::Scrape => self.check_scraper(head, peer),
+            _ => Ok(()),
+        };
+        if let Err(reply) = checked {
+            return Some(readers.with(reply));
+        }
+        misfit(&endpoint, head).map(|reply| readers.with(reply))
+    }
+
+    fn has(&self, endpoint: &Endpoint, access: Access) -> bool {
+        match endpoint {
+            Endpoint::Oauth(OauthPath::UpstreamCallback(_)) => true,
+            Endpoint::Oauth(_) => self.auth.is_some(),
+            _ => self.has_metrics || access != Access::Scrape,
+        }
+    }
+
+    fn readers<'h>(
+        &self,
+        access: Option<Access>,
+        head: &Head<'h>,
+        peer: &Peer,
+    ) -> Result<Readers<'h>, Reply> {
+        let checked = match access {
+            Some(Access::Probe | Access::Scrape) => self.policy.check_origin(head),
+            Some(Access::Public) => match self.policy.allows_host(&head.host) {
+                true => return Ok(Readers::All),
+                false => Checked::BadHost,
+            },
             _ => self.policy.check(head),
         };
-        let cors = match checked {
-            Checked::Pass { cors } => cors,
+        match checked {
+            Checked::Pass { cors } => Ok(cors.map_or(Readers::None, Readers::Origin)),
             Checked::BadHost => {
                 note_refused(Refused::Host, peer);
-                return Some(refusal(403, "Forbidden host header"));
+                Err(refusal(403, "Forbidden host header"))
             }
             Checked::BadOrigin => {
                 note_refused(Refused::Origin, peer);
-                return Some(refusal(403, "Forbidden origin header"));
+                Err(refusal(403, "Forbidden origin header"))
             }
-        };
-        let Some((endpoint, access)) = found else {
-            return Some(with_cors(refusal(404, "Not found"), cors));
-        };
-        if access == Access::Scrape
-            && let Some(reply) = scrape::refuse(&self.health, head, peer)
-        {
-            note_refused(Refused::Metrics, peer);
-            return Some(with_cors(reply, cors));
         }
-        let answer = match (&endpoint, head.method) {
-            (_, Method::Options) => Some(HostPolicy::preflight(head, allowed(&endpoint), cors)),
-            (Endpoint::Mcp(_), Method::Post) => refuse_post(head),
-            (Endpoint::Mcp(_), Method::Get) => refuse_get(head),
-            (Endpoint::Mcp(_), Method::Delete) => None,
-            (Endpoint::Sse, Method::Get) => refuse_get(head),
-            (Endpoint::Messages, Method::Post) => refuse_message(head),
-            (Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages, _) => {
-                Some(not_allowed(allowed(&endpoint)))
-            }
-            (_, Method::Get | Method::Head) => None,
-            _ => Some(not_allowed(allowed(&endpoint))),
+    }
+
+    fn client(&self, head: &Head<'_>, peer: &Peer) -> Client {
+        self.trusted.client(peer.address, head)
+    }
+
+    /// Finds out who asks, and keeps it for when the body has come.
+    fn identify(&self, at: &Endpoint, head: &Head<'_>, peer: &Peer) -> Result<(), Reply> {
+        if audit::must_block() {
+            return Err(refusal(503, "The audit log takes nothing").with("Retry-After", "5"));
+        }
+        let Some(auth) = &self.auth else {
+            return Ok(());
         };
-        answer.map(|reply| with_cors(reply, cors))
+        let wanted = wanted_scopes(head.query);
+        let who = auth.gate.check(head, &self.client(head, peer));
+        let who = who.map_err(|denied| {
+            note_refused(Refused::Token, peer);
+            auth.gate.refusal(&denied, &wanted.to_string(), head.path)
+        })?;
+        if !who
+            .scopes
+            .includes(&wanted.clone().narrowed_like(&who.scopes))
+        {
+            note_refused(Refused::Scope, peer);
+            let wanted = wanted.to_string();
+            note_insufficient(&who, &wanted);
+            return Err(auth.gate.insufficient(&wanted, head.path));
+        }
+        if let Some(wanted) = self.lacks_server(at, &who) {
+            note_refused(Refused::Scope, peer);
+            note_insufficient(&who, &wanted);
+            return Err(auth.gate.insufficient(&wanted, head.path));
+        }
+        note_success(&who, &wanted, head);
+        ADMITTED.set(Some(who));
+        Ok(())
+    }
+
+    /// The scope that would open the server of a path, where clients may know of it.
+    fn lacks_server(&self, at: &Endpoint, who: &Arc<Principal>) -> Option<String> {
+        let Endpoint::Mcp(scope @ Scope::Server(_)) = at else {
+            return None;
+        };
+        let view = View {
+            scope: scope.clone(),
+            filters: Vec::new(),
+            whose: Some(who.clone()),
+        };
+        lacking::of_scope(&self.streamable.desk.hub.world(), &view)
+    }
+
+    /// Programs on this machine, or whoever may reach everything.
+    fn check_scraper(&self, head: &Head<'_>, peer: &Peer) -> Result<(), Reply> {
+        let Some(reply) = scrape::refuse(&self.health, head, peer) else {
+            return Ok(());
+        };
+        let auth = self.auth.as_ref();
+        let auth = auth.filter(|_| head.header("Authorization").is_some());
+        let who = auth.map(|auth| {
+            let who = auth.gate.check(head, &self.client(head, peer));
+            who.map_err(|denied| auth.gate.refusal(&denied, "tag:*", head.path))
+        });
+        match who {
+            Some(Ok(who)) if !who.scopes.narrows() => Ok(()),
+            other => {
+                note_refused(Refused::Metrics, peer);
+                Err(other.and_then(Result::err).unwrap_or(reply))
+            }
+        }
+    }
+
+    fn serve_mcp(
+        &self,
+        head: &Head<'_>,
+        peer: &Peer,
+        (endpoint, whose): (Endpoint, Option<&Arc<Principal>>),
+        body: &[u8],
+        out: &mut Responder<'_>,
+    ) {
+        let cors = match self.policy.check_origin(head) {
+            Checked::Pass { cors } => cors,
+            Checked::BadHost | Checked::BadOrigin => None,
+        };
+        let headers = cors
+            .map(|origin| cors_headers(origin).to_vec())
+            .unwrap_or_default();
+        let standing = match (&self.auth, whose, head.method) {
+            // A stream may be open for hours.
+            (Some(auth), Some(whose), Method::Post) => match auth.gate.enter(whose) {
+                Ok(permit) => Some(permit),
+                Err(denied) => {
+                    note_refused(Refused::Pace, peer);
+                    let reply = auth.gate.refusal(&denied, "", head.path);
+                    return out.reply(&with_cors(reply, cors));
+                }
+            },
+            _ => None,
+        };
+        let scope = match endpoint {
+            Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
+            Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
+            Endpoint::Mcp(scope) => scope,
+            _ => return out.reply(&refusal(404, "Not found")),
+        };
+        let call = Call {
+            head,
+            peer,
+            scope,
+            whose,
+            gate: self.auth.as_ref().map(|auth| &auth.gate),
+            cors,
+            headers,
+        };
+        match head.method {
+            Method::Post => self.streamable.post(&call, body, out),
+            Method::Get => self.streamable.get(&call, out),
+            _ => self.streamable.delete(&call, out),
+        }
+        drop(standing);
     }
 }
 
@@ -86,7 +248,10 @@ impl Handler for FrontDoor {
         match self.refuse(head, peer) {
             Some(reply) => Admit::Answer(reply),
             None => Admit::Body {
-                max_bytes: self.body_bytes,
+                max_bytes: match endpoints::find(head.path) {
+                    Some((Endpoint::Oauth(_), _)) => limits::PAGE_FORM_BYTES,
+                    _ => self.body_bytes,
+                },
             },
         }
     }
@@ -97,50 +262,35 @@ impl Handler for FrontDoor {
             who: whose.clone(),
             ..traced::work_on(head)
         });
-        let whose = whose.as_ref();
         // `admit` has let this head in; what is left is where to and for whom.
-        let Some((endpoint, _)) = endpoints::find(head.path) else {
+        let Some((endpoint, access)) = endpoints::find(head.path) else {
             return out.reply(&refusal(404, "Not found"));
         };
-        let cors = match self.policy.check_origin(head) {
-            Checked::Pass { cors } => cors,
-            Checked::BadHost | Checked::BadOrigin => None,
+        if access == Access::Token {
+            return self.serve_mcp(head, peer, (endpoint, whose.as_ref()), body, out);
+        }
+        let readers = match self.readers(Some(access), head, peer) {
+            Ok(readers) => readers,
+            Err(reply) => return out.reply(&reply),
         };
-        let headers = cors
-            .map(|origin| cors_headers(origin).to_vec())
-            .unwrap_or_default();
-        let scope = match endpoint {
-            Endpoint::Mcp(scope) => scope,
-            Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
-            Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
-            Endpoint::Oauth(OauthPath::UpstreamCallback(server)) => {
-                let world = self.health.hub.world();
-                return out.reply(&logins::came_back(&world, &server, head.query));
+        let world = self.health.hub.world();
+        let reply = match (endpoint, &self.auth) {
+            (Endpoint::Oauth(OauthPath::UpstreamCallback(server)), _) => {
+                logins::came_back(&world, &server, head.query)
             }
-            Endpoint::ClientDocument(server) => {
-                let world = self.health.hub.world();
-                return out.reply(&with_cors(logins::document(&world, &server), cors));
+            (Endpoint::ClientDocument(server), _) => logins::document(&world, &server),
+            (Endpoint::Oauth(at), Some(auth)) => {
+                auth.answer(&at, head, &self.client(head, peer), body)
             }
-            Endpoint::Metrics => return out.reply(&with_cors(scrape::answer(), cors)),
-            health => {
+            (Endpoint::Oauth(_), None) => refusal(404, "Not found"),
+            (Endpoint::Metrics, _) => scrape::answer(),
+            (health, _) => {
                 let known_host = self.policy.allows_host(&head.host);
                 let detail = self.health.detail_for(head, peer, known_host);
-                let reply = self.health.answer(&health, detail);
-                return out.reply(&with_cors(reply, cors));
+                self.health.answer(&health, detail)
             }
         };
-        let call = Call {
-            head,
-            peer,
-            scope,
-            whose,
-            headers,
-        };
-        match head.method {
-            Method::Post => self.streamable.post(&call, body, out),
-            Method::Get => self.streamable.get(&call, out),
-            _ => self.streamable.delete(&call, out),
-        }
+        out.reply(&readers.with(reply));
     }
 
     fn refused(&self, peer: &Peer, status: u16, reason: &'static str) {
@@ -152,9 +302,78 @@ impl Handler for FrontDoor {
     }
 }
 
+impl Readers<'_> {
+    fn with(self, reply: Reply) -> Reply {
+        match self {
+            Readers::None => reply,
+            Readers::Origin(origin) => with_cors(reply, Some(origin)),
+            Readers::All => with_cors(reply, Some("*")),
+        }
+    }
+}
+
+/// What does not fit an endpoint: its method, or what is sent and taken there.
+fn misfit(endpoint: &Endpoint, head: &Head<'_>) -> Option<Reply> {
+    match (endpoint, head.method) {
+        (Endpoint::Mcp(_), Method::Post) => refuse_post(head),
+        (Endpoint::Mcp(_), Method::Get) => refuse_get(head),
+        (Endpoint::Mcp(_), Method::Delete) => None,
+        (Endpoint::Sse, Method::Get) => refuse_get(head),
+        (Endpoint::Messages, Method::Post) => refuse_message(head),
+        (Endpoint::Oauth(at), Method::Post) if takes_form(at) => None,
+        (Endpoint::Mcp(_) | Endpoint::Sse | Endpoint::Messages, _) => {
+            Some(not_allowed(allowed(endpoint)))
+        }
+        (Endpoint::Oauth(at), _) if takes_form(at) => Some(not_allowed(allowed(endpoint))),
+        (_, Method::Get | Method::Head) => None,
+        _ => Some(not_allowed(allowed(endpoint))),
+    }
+}
+
+fn takes_form(at: &OauthPath) -> bool {
+    use OauthPath::{Consent, Login, Register, Revoke, Token};
+    matches!(at, Token | Register | Revoke | Login | Consent)
+}
+
 fn note_refused(what: Refused, peer: &Peer) {
     let whom = peer.address.to_string();
     fact::note(Fact::Refused { what, whom });
+}
+
+fn note_insufficient(who: &Arc<Principal>, wanted: &str) {
+    let granted = who.scopes.to_string();
+    audit::note(Record {
+        who: Some(who),
+        scopes_missing: wanted,
+        ..Record::denied(Event::AuthzDeny, Reason::InsufficientScope)
+    });
+    audit::scope_operation(
+        Operation::InsufficientScopes,
+        &Scoped {
+            client: &who.client,
+            requested: Some(wanted),
+            granted: Some(&granted),
+            error: "Insufficient scopes for requested tags",
+            ..Scoped::default()
+        },
+    );
+}
+
+/// Once for each token and view.
+fn note_success(who: &Arc<Principal>, wanted: &Scopes, head: &Head<'_>) {
+    let query = head.query.unwrap_or_default();
+    let once = [&*who.token, head.path, query].join(" ");
+    let (wanted, granted) = (wanted.to_string(), who.scopes.to_string());
+    audit::scope_operation(
+        Operation::ValidationSuccess,
+        &Scoped {
+            client: &who.client,
+            requested: Some(&wanted),
+            granted: Some(&granted),
+            once: &once,
+            ..Scoped::default()
+        },
+    );
 }
 
 fn refusal(status: u16, what: &str) -> Reply {
@@ -167,6 +386,7 @@ fn allowed(endpoint: &Endpoint) -> &'static str {
         Endpoint::Mcp(_) => "GET, POST, DELETE, OPTIONS",
         Endpoint::Sse => "GET, OPTIONS",
         Endpoint::Messages => "POST, OPTIONS",
+        Endpoint::Oauth(at) if takes_form(at) => "POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
 }

@@ -23,6 +23,7 @@ use crate::upstream::oauth::Logins;
 use crate::upstream::oauth::login::Login;
 use crate::upstream::oauth::store::Store;
 use crate::upstream::server::Server;
+use crate::wire::members::Members;
 
 /// What was kept of them, and what is to be kept. `external`: the URL of this gateway.
 pub fn open(settings: &Settings, external: Option<String>) -> Arc<Logins> {
@@ -33,27 +34,82 @@ pub fn open(settings: &Settings, external: Option<String>) -> Arc<Logins> {
     Arc::new(Logins::new(Store::open(place), external))
 }
 
-/// Begins a login; the last line says where a person allows it.
-pub fn begin(desk: &Desk, server: &str, principal: Option<&str>, caught: (&str, bool)) -> Done {
-    let server = desk.operator.server(server)?;
-    let begun = server.begin_login(principal, caught);
-    let begun = begun.map_err(|why| refused(&server, &why))?;
-    Ok(json!({"url": begun.url, "redirect": begun.redirect, "number": begun.number}))
+/// What an operator wants of a login.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoginOrder {
+    verb: Verb,
+    /// `None`: all of them, to be shown.
+    pub server: Option<String>,
+    principal: Option<String>,
+    /// What the browser came back with, as the command caught it.
+    query: String,
+    /// Where the command catches the browser, if need be or (`force`) in any case.
+    caught_at: String,
+    force: bool,
 }
 
-/// What a browser came back with, as the command caught it.
-pub fn finish(desk: &Desk, server: &str, query: &str) -> Done {
-    let server = desk.operator.server(server)?;
-    let finished = server.finish_login(query);
-    finished.map_err(|why| refused(&server, &why))?;
-    Ok(json!({"server": server.name()}))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Begin,
+    Finish,
+    LogOut,
+    Show,
 }
 
-pub fn log_out(desk: &Desk, server: &str, principal: Option<&str>) -> Done {
-    let server = desk.operator.server(server)?;
-    let was_in = server.log_out(principal);
-    let was_in = was_in.map_err(|why| refused(&server, &why))?;
-    Ok(json!({"server": server.name(), "was": was_in}))
+const VERBS: &[(&str, Verb)] = &[
+    ("login", Verb::Begin),
+    ("finish", Verb::Finish),
+    ("logout", Verb::LogOut),
+    ("logins", Verb::Show),
+];
+
+impl LoginOrder {
+    pub const KNOWN: &[&str] = &["server", "principal", "query", "caughtAt", "force"];
+
+    /// `None` when it is no order of logins, or names no server where it must.
+    pub fn read(command: &str, members: &Members<'_>) -> Option<LoginOrder> {
+        let (_, verb) = VERBS.iter().find(|(word, _)| *word == command)?;
+        let text = |name: &str| members.string(name).map(|text| text.into_owned());
+        let server = text("server");
+        (server.is_some() || *verb == Verb::Show).then(|| LoginOrder {
+            verb: *verb,
+            server,
+            principal: text("principal"),
+            query: text("query").unwrap_or_default(),
+            caught_at: text("caughtAt").unwrap_or_default(),
+            force: members.get("force") == Some("true"),
+        })
+    }
+
+    pub fn word(&self) -> &'static str {
+        let row = VERBS.iter().find(|(_, verb)| *verb == self.verb);
+        row.map_or("login", |(word, _)| word)
+    }
+
+    pub fn steers(&self) -> bool {
+        self.verb != Verb::Show
+    }
+
+    pub fn carry_out(&self, desk: &Desk, talk: &Conversation<'_>) -> Done {
+        if self.verb == Verb::Show {
+            return list(desk, talk, self.server.as_deref());
+        }
+        let name = self.server.as_deref().unwrap_or_default();
+        let server = desk.operator.server(name)?;
+        let principal = self.principal.as_deref();
+        let caught = (self.caught_at.as_str(), self.force);
+        let done = match self.verb {
+            Verb::Finish => server.finish_login(&self.query).map(|()| json!({})),
+            Verb::LogOut => server.log_out(principal).map(|was| json!({"was": was})),
+            _ => server.begin_login(principal, caught).map(|begun| {
+                json!({"url": begun.url, "redirect": begun.redirect, "number": begun.number})
+            }),
+        };
+        done.map_err(|why| {
+            let error = format!("failed to log in: server {name:?} {why}");
+            Refused::new(EXIT_FALSE, error).into()
+        })
+    }
 }
 
 /// A line for each login, of one server or of all.
@@ -87,11 +143,6 @@ fn line(server: &Server, principal: Option<String>, login: &Login) -> Value {
         "number": login.number(),
         "failure": view.failure,
     })
-}
-
-fn refused(server: &Server, why: &str) -> Refused {
-    let error = format!("failed to log in: server {:?} {why}", server.name());
-    Refused::new(EXIT_FALSE, error)
 }
 
 /// A browser comes back from an authorization server.

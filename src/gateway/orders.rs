@@ -6,33 +6,33 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
-use crate::gateway::logins;
+use crate::gateway::logins::LoginOrder;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
+use crate::wire::json::string_value;
+use crate::wire::members::Members;
+use crate::wire::message::FROM_CLIENT;
 
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     Status {},
     /// `status`, and what changes from then on.
     Watch {},
     Wait {
         server: Option<String>,
-        #[serde(rename = "timeoutMs")]
         timeout_ms: Option<u64>,
     },
     Logs {
         server: String,
-        #[serde(default)]
         follow: bool,
     },
     Restart {
@@ -46,27 +46,8 @@ pub enum Order {
     },
     Reload {},
     Drain {},
-    /// `caught_at`: where the command catches the browser when it comes back, if need be or
-    /// (`force`) in any case.
-    Login {
-        server: String,
-        principal: Option<String>,
-        #[serde(rename = "caughtAt", default)]
-        caught_at: String,
-        #[serde(default)]
-        force: bool,
-    },
-    Finish {
-        server: String,
-        query: String,
-    },
-    Logout {
-        server: String,
-        principal: Option<String>,
-    },
-    Logins {
-        server: Option<String>,
-    },
+    /// Of logins at servers.
+    Login(LoginOrder),
 }
 
 /// Why an order did not come to its end.
@@ -95,8 +76,9 @@ impl Order {
     /// # Errors
     /// When it is not an order of ours.
     pub fn parse(line: &[u8]) -> Result<Order, Refused> {
-        serde_json::from_slice(line)
-            .map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
+        let order = std::str::from_utf8(line).map_err(|error| error.to_string());
+        let order = order.and_then(read);
+        order.map_err(|error| Refused::new(EXIT_USAGE, format!("not an order: {error}")))
     }
 
     pub fn word(&self) -> &'static str {
@@ -110,24 +92,19 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
-            Order::Login { .. } => "login",
-            Order::Finish { .. } => "finish",
-            Order::Logout { .. } => "logout",
-            Order::Logins { .. } => "logins",
+            Order::Login(order) => order.word(),
         }
     }
 
     /// The one that it is about.
     pub fn server(&self) -> Option<&str> {
         match self {
-            Order::Wait { server, .. } | Order::Logins { server } => server.as_deref(),
+            Order::Wait { server, .. } => server.as_deref(),
+            Order::Login(order) => order.server.as_deref(),
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
-            | Order::Disable { server }
-            | Order::Login { server, .. }
-            | Order::Finish { server, .. }
-            | Order::Logout { server, .. } => Some(server),
+            | Order::Disable { server } => Some(server),
             _ => None,
         }
     }
@@ -143,14 +120,58 @@ impl Order {
 
     /// It changes something.
     pub fn steers(&self) -> bool {
-        !matches!(
-            self,
-            Order::Status {}
-                | Order::Watch {}
-                | Order::Wait { .. }
-                | Order::Logs { .. }
-                | Order::Logins { .. }
-        )
+        match self {
+            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. } => false,
+            Order::Login(order) => order.steers(),
+            _ => true,
+        }
+    }
+}
+
+fn read(line: &str) -> Result<Order, String> {
+    let members = Members::parse(line, 0, FROM_CLIENT).map_err(|error| error.to_string())?;
+    let server = || match members.get("server").map(string_value) {
+        Some(Some(name)) => Ok(name.into_owned()),
+        _ => Err("\"server\" is no name".to_owned()),
+    };
+    let command = members.string("command").unwrap_or_default();
+    let (order, known): (Order, &[&str]) = match &*command {
+        "status" => (Order::Status {}, &[]),
+        "watch" => (Order::Watch {}, &[]),
+        "wait" => {
+            let timeout_ms = match members.get("timeoutMs") {
+                None | Some("null") => None,
+                Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
+            };
+            let server = match members.get("server") {
+                None | Some("null") => None,
+                Some(_) => Some(server()?),
+            };
+            (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
+        }
+        "logs" => {
+            let follow = match members.get("follow") {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(_) => return Err("\"follow\" is neither true nor false".into()),
+            };
+            let server = server()?;
+            (Order::Logs { server, follow }, &["server", "follow"])
+        }
+        "restart" => (Order::Restart { server: server()? }, &["server"]),
+        "enable" => (Order::Enable { server: server()? }, &["server"]),
+        "disable" => (Order::Disable { server: server()? }, &["server"]),
+        "reload" => (Order::Reload {}, &[]),
+        "drain" => (Order::Drain {}, &[]),
+        other => match LoginOrder::read(other, &members) {
+            Some(order) => (Order::Login(order), LoginOrder::KNOWN),
+            None => return Err(format!("unknown command {other:?}")),
+        },
+    };
+    let mut keys = members.iter().map(|(key, _)| key);
+    match keys.find(|key| *key != "command" && !known.contains(key)) {
+        Some(key) => Err(format!("unknown member {key:?}")),
+        None => Ok(order),
     }
 }
 
@@ -173,15 +194,7 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
-        Order::Login {
-            server,
-            principal,
-            caught_at,
-            force,
-        } => logins::begin(desk, server, principal.as_deref(), (caught_at, *force)),
-        Order::Finish { server, query } => logins::finish(desk, server, query),
-        Order::Logout { server, principal } => logins::log_out(desk, server, principal.as_deref()),
-        Order::Logins { server } => logins::list(desk, talk, server.as_deref()),
+        Order::Login(order) => order.carry_out(desk, talk),
     }
 }
 
@@ -434,6 +447,9 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"status","command":"status"}"#,
+            r#"{"command":"wait","timeoutMs":"5"}"#,
+            r#"{"command":"logs","server":"a","follow":1}"#,
         ] {
             assert_eq!(order(text).unwrap_err().code, 64, "{text}");
         }

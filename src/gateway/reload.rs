@@ -6,7 +6,6 @@
 //! Deliberately absent: which handle serves when (`router`), the end of those that leave
 //! (`fleet`).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +15,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use serde::Serialize;
 
-use crate::base::ordered;
+use crate::auth::Auth;
+use crate::base::sorted::SortedMap;
 use crate::base::{limits, notify, thread, time};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
@@ -97,9 +97,9 @@ pub struct Keeper {
     files: Settings,
     loader: Option<Loader>,
     /// Switched on or off by hand, each with whether the files said `disabled` then.
-    switched: BTreeMap<String, Switched>,
+    switched: SortedMap<String, Switched>,
     /// The newest handle of each server.
-    handles: BTreeMap<String, Arc<Server>>,
+    handles: SortedMap<String, Arc<Server>>,
     /// What stays from one configuration to the next.
     base: Arc<Fixed>,
     fleet: Arc<Fleet>,
@@ -108,6 +108,7 @@ pub struct Keeper {
     /// How often slow providers of secrets are asked.
     refresh_ms: Arc<AtomicU64>,
     alerts: Arc<Alerts>,
+    auth: Option<Arc<Auth>>,
     wishes: Wishes,
 }
 
@@ -212,15 +213,15 @@ impl Keeper {
         loader: Option<Loader>,
         base: Arc<Fixed>,
         (fleet, orders, configured, wishes): Parts,
-        alerts: Arc<Alerts>,
+        (alerts, auth): (Arc<Alerts>, Option<Arc<Auth>>),
     ) -> Keeper {
         let named = |server: &Arc<Server>| (server.name().to_owned(), server.clone());
         Keeper {
-            handles: ordered::map(base.servers.iter().map(named)),
+            handles: base.servers.iter().map(named).collect(),
             files: config.settings.clone(),
             refresh_ms: Arc::new(AtomicU64::new(refresh_ms(&config.settings))),
             started: config.clone(),
-            switched: BTreeMap::new(),
+            switched: SortedMap::new(),
             config,
             loader,
             base,
@@ -228,6 +229,7 @@ impl Keeper {
             orders,
             configured,
             alerts,
+            auth,
             wishes,
         }
     }
@@ -443,6 +445,8 @@ impl Keeper {
         }
         self.put_in_force(&config, &plan);
         self.alerts.configure(&config);
+        let auth = self.auth.iter();
+        auth.for_each(|auth| auth.configure(&config.settings.auth));
         self.fleet.set_refresh_window(&config.settings);
         let refresh_ms = refresh_ms(&config.settings);
         self.refresh_ms.store(refresh_ms, Ordering::Relaxed);
@@ -462,7 +466,7 @@ impl Keeper {
 
     /// Starts what is new, and has the router take it in. Who leaves is ended by the router.
     fn put_in_force(&mut self, config: &Config, plan: &Plan) {
-        let mut handles = BTreeMap::new();
+        let mut handles = SortedMap::new();
         let mut new: Vec<Arc<Server>> = Vec::new();
         let names = config.servers.iter().map(|entry| entry.name.as_str());
         self.fleet.expect(names);

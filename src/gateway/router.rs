@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
+use crate::auth::Auth;
 use crate::base::limits;
 use crate::config::settings::Settings;
 use crate::front::ask;
@@ -35,6 +36,8 @@ pub struct Router {
     pub clients: Clients,
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
+    /// Its files are looked at now and then.
+    pub auth: Option<Arc<Auth>>,
     pub began: Instant,
     /// The start is over at the latest then.
     pub settle_by: Instant,
@@ -242,6 +245,7 @@ impl Router {
         self.clients.parking.expire(now);
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
+            self.auth.iter().for_each(|auth| auth.look());
             self.clients.sessions.sweep(&desk.fixed.servers);
             desk.fixed
                 .servers

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::auth::Auth;
 use crate::base::gate::Gate;
 use crate::base::{limits, sys, thread, time};
-use crate::config::Config;
 use crate::config::settings::{Origin, Settings, Transport};
+use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
@@ -41,7 +42,7 @@ use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions};
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -132,6 +133,7 @@ impl Core {
     fn start(
         config: Config,
         loader: Option<Loader>,
+        auth: Option<Arc<Auth>>,
         external: Option<String>,
     ) -> Result<Core, StartError> {
         let settings = &config.settings;
@@ -164,6 +166,7 @@ impl Core {
             fleet: fleet.clone(),
             clients: clients.clone(),
             events: received,
+            auth: auth.clone(),
             orders: ordered,
             began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
@@ -174,7 +177,7 @@ impl Core {
         let configured = Arc::new(Configured::default());
         let wishes = Wishes::new(&config);
         let parts = (fleet.clone(), orders, configured.clone(), wishes.clone());
-        let keeper = Keeper::new(config, loader, fixed, parts, alerts.clone());
+        let keeper = Keeper::new(config, loader, fixed, parts, (alerts.clone(), auth));
         Ok(Core {
             fleet,
             hub,
@@ -198,19 +201,16 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
-        if let Some(listener) = listener.as_ref().filter(|_| settings.auth.enabled) {
-            let bound = listener.local_addr().map_err(cannot)?;
-            site::issuer(&settings, bound).map_err(|why| {
-                StartError::Configuration(format!("failed to start with authentication: {why}"))
-            })?;
-        }
+        let auth = listener.as_ref().filter(|_| settings.auth.enabled);
+        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         let external = address.and_then(|address| site::issuer(&settings, address).ok());
-        let core = Core::start(config, loader, external)?;
+        let core = Core::start(config, loader, auth.clone(), external)?;
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -230,6 +230,8 @@ impl Gateway {
                 sse: sse.clone(),
                 health: health.clone(),
                 has_metrics: settings.enable_metrics,
+                auth: auth.clone(),
+                trusted: Trusted::new(&settings.trust_proxy),
             };
             let options = ServerOptions {
                 tls: tls.clone(),
@@ -356,6 +358,17 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
         servers,
         entries: config.servers.iter().cloned().map(Arc::new).collect(),
     })
+}
+
+fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let bound = listener.local_addr().map_err(cannot)?;
+    let issuer = site::issuer(settings, bound);
+    let opened = issuer.and_then(|issuer| {
+        Auth::open(settings, &process_environment(), &issuer)
+            .map_err(|why| format!("failed to {why}"))
+    });
+    let refused = |why| format!("failed to start with authentication: {why}");
+    opened.map_err(|why| StartError::Configuration(refused(why)))
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {

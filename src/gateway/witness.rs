@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ordered;
+use crate::base::sorted::SortedMap;
 use crate::journal::fact::{Fact, Turn};
 use crate::model::listing::Item;
 use crate::upstream::server::{State, Status};
@@ -11,7 +12,7 @@ use crate::upstream::server::{State, Status};
 /// What was told of each server last, by slot.
 #[derive(Default)]
 pub struct Witness {
-    told: BTreeMap<usize, (String, Turn)>,
+    told: SortedMap<usize, (String, Turn)>,
 }
 
 /// `None`: too early to say.

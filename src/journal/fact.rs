@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::limits;
+use crate::journal::audit::facts;
 use crate::journal::metrics::events;
 
 /// Texts hold no secrets and no line breaks.
@@ -91,14 +92,23 @@ pub enum Refused {
     Operator,
     /// `/metrics`, by who is not on this machine.
     Metrics,
+    /// A token that is missing or not good.
+    Token,
+    /// More than a token reaches, by who knows what there is.
+    Scope,
+    /// Too much of one principal or address.
+    Pace,
 }
 
 impl Refused {
-    pub const ALL: [Refused; 4] = [
+    pub const ALL: [Refused; 7] = [
         Refused::Host,
         Refused::Origin,
         Refused::Operator,
         Refused::Metrics,
+        Refused::Token,
+        Refused::Scope,
+        Refused::Pace,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -107,6 +117,9 @@ impl Refused {
             Refused::Origin => "origin",
             Refused::Operator => "operator",
             Refused::Metrics => "metrics",
+            Refused::Token => "token",
+            Refused::Scope => "scope",
+            Refused::Pace => "rate",
         }
     }
 }
@@ -123,6 +136,7 @@ static FAILING: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 pub fn note(fact: Fact) {
     if is_new(&fact) {
         events::fact(&fact);
+        facts::tell(&fact);
     }
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
     let Some(queue) = &*listener else {

@@ -107,6 +107,13 @@ impl LogFile {
         }
     }
 
+    /// # Errors
+    /// As the system says.
+    pub fn sync(&self) -> io::Result<()> {
+        let regular = self.open.as_ref().filter(|open| open.is_regular);
+        regular.map_or(Ok(()), |open| open.file.sync_data())
+    }
+
     /// Now and then: whether the file is still at its path. It is not opened while a line in it
     /// is incomplete.
     fn look(&mut self) -> io::Result<()> {
@@ -231,7 +238,7 @@ fn ends_with_a_line(path: &Path) -> bool {
     last().map_or(true, |last| last == b'\n')
 }
 
-fn aside(path: &Path, number: usize) -> PathBuf {
+pub fn aside(path: &Path, number: usize) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
@@ -257,12 +264,17 @@ fn whole_lines(text: &[u8], room: u64) -> usize {
     }
 }
 
-/// Waits a moment until a pipe takes something. Whoever calls asks again anyway.
-pub fn wait_writable(fd: &impl AsFd) {
+/// Waits a moment until a pipe takes something. False when it does not; whoever calls asks again
+/// anyway.
+pub fn wait_writable(fd: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::OUT)];
     let wait = Timespec::try_from(limits::LOG_PIPE_WAIT).ok();
-    if poll(&mut fds, wait.as_ref()).is_err() {
-        std::thread::park_timeout(Duration::from_millis(10));
+    match poll(&mut fds, wait.as_ref()) {
+        Ok(ready) => ready > 0,
+        Err(_) => {
+            std::thread::park_timeout(Duration::from_millis(10));
+            false
+        }
     }
 }
 

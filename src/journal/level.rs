@@ -7,7 +7,7 @@ use log::{LevelFilter, Log, Metadata};
 /// Our own targets begin so; in rules and lines that is left out.
 const OWN: &str = "onemcp";
 /// Targets that we name ourselves and that are no paths of modules.
-const NAMED: [&str; 2] = ["server", "request"];
+const NAMED: [&str; 3] = ["server", "request", "scope"];
 
 pub struct Levels(Logger);
 

@@ -16,6 +16,10 @@ use crate::wire::json::{Rules, Scanner, quoted};
 /// What a server wrote to its stderr has this target, with the server's name behind it.
 pub const SERVER: &str = "server.";
 
+/// What clients were granted and refused has this target, and begins so, with JSON at its end.
+pub const SCOPE: &str = "scope";
+pub const SCOPE_OPERATION: &str = "Scope operation: ";
+
 /// How a line is to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -53,6 +57,10 @@ impl Line<'_> {
             (true, Level::Debug | Level::Trace) => ("\x1b[2m", "\x1b[0m"),
             _ => ("", ""),
         };
+        if self.target == SCOPE {
+            // The form that is documented elsewhere; what is behind its end would belong to it.
+            return format!("{} {level}: {text}", self.now);
+        }
         let mut line = format!("{} {on}{level:<5}{off} ", self.now);
         if let Some(server) = self.target.strip_prefix(SERVER) {
             let _ = write!(line, "stderr server={server:?}: ");
@@ -77,6 +85,15 @@ impl Line<'_> {
             self.now
         );
         let server = self.target.strip_prefix(SERVER);
+        let (text, members) = match self.target == SCOPE {
+            true => text.split_once(" {").unwrap_or((text, "")),
+            false => (text, ""),
+        };
+        let (text, members) = match text.strip_prefix(SCOPE_OPERATION) {
+            // The name has no space, so that the JSON is behind the first one.
+            Some(_) if members.ends_with('}') => (text, &members[..members.len() - 1]),
+            _ => (text, ""),
+        };
         let parts = match server {
             // What a server says is its own, whatever it looks like.
             Some(_) => None,
@@ -86,6 +103,9 @@ impl Line<'_> {
         let _ = write!(line, ",\"msg\":{}", literal(event));
         if let Some(server) = server {
             let _ = write!(line, ",\"server\":{}", literal(server));
+        }
+        if !members.is_empty() {
+            let _ = write!(line, ",{members}");
         }
         for (key, value) in parts.iter().flat_map(|parts| &parts.fields) {
             let taken = match RESERVED.contains(key) {

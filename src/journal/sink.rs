@@ -23,6 +23,11 @@ pub fn reopen() {
     REOPENED.fetch_add(1, Ordering::Relaxed);
 }
 
+/// How often that was asked for.
+pub fn reopened() -> u64 {
+    REOPENED.load(Ordering::Relaxed)
+}
+
 pub enum Destination {
     Stderr,
     File(LogFile),

@@ -4,6 +4,8 @@
 
 use std::fmt::{Display, Formatter, Result as FmtResult};
 
+use crate::base::ordered;
+
 /// The reserved names, the same as members of `_meta` and as HTTP headers.
 pub const PARENT: &str = "traceparent";
 pub const STATE: &str = "tracestate";
@@ -156,7 +158,7 @@ pub fn state_is_good(state: &str) -> bool {
         }
     }
     let count = keys.len();
-    keys.sort_unstable();
+    ordered::sort(&mut keys);
     keys.dedup();
     (1..=STATE_MEMBERS).contains(&count) && keys.len() == count
 }

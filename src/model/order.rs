@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 
 /// Names are unique within one list: the catalogue has dropped repetitions.
 #[derive(Clone, Debug, Default)]
@@ -177,7 +177,7 @@ impl ListOrder {
         let Some(surplus @ 1..) = tombstones.len().checked_sub(limits::TOMBSTONES) else {
             return;
         };
-        tombstones.sort_unstable();
+        ordered::sort(&mut tombstones);
         let oldest: HashSet<u64> = tombstones[..surplus]
             .iter()
             .map(|(_, place)| *place)

@@ -165,6 +165,15 @@ impl Scopes {
         Scopes::of(words)
     }
 
+    /// These words in a set that narrows as `other` does: to ask whether that opens them.
+    #[must_use]
+    pub fn narrowed_like(mut self, other: &Scopes) -> Scopes {
+        if other.reads_only() && !self.is_empty() {
+            self.0.push(READ.to_owned());
+        }
+        Scopes::of(self.0)
+    }
+
     /// The words that `other` does not have.
     pub fn without(&self, other: &Scopes) -> Scopes {
         let words = self.words().filter(|word| !other.has(word));

@@ -1,11 +1,11 @@
 //! A provider that takes time, and what it said: each answer is kept, and asked for anew by the
 //! thread `secrets`, so that a reload neither waits for it nor fails while it is away.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::base::limits;
+use crate::base::sorted::SortedMap;
 use crate::net::stop::Stop;
 use crate::secrets::answer::Answer;
 use crate::secrets::command::{self, CommandSpec};
@@ -23,7 +23,7 @@ pub struct Slow {
 
 #[derive(Default)]
 struct Kept {
-    answers: BTreeMap<String, Said>,
+    answers: SortedMap<String, Said>,
     /// It could not say anything at this time.
     trouble: Option<(Instant, String)>,
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::base::fields::{number, text};
 use crate::base::secret::Secret;
 use crate::base::{limits, mask};
 use crate::net::client::{Client, ClientOptions, Method, Request};
@@ -87,29 +87,6 @@ struct Reply {
     body: Vec<u8>,
 }
 
-#[derive(Deserialize)]
-struct LoginReply {
-    auth: Auth,
-}
-
-#[derive(Deserialize)]
-struct Auth {
-    client_token: String,
-    #[serde(default)]
-    lease_duration: u64,
-}
-
-#[derive(Deserialize)]
-struct ReadReply {
-    data: ReadData,
-}
-
-#[derive(Deserialize)]
-struct ReadData {
-    /// Null for a version that was deleted.
-    data: Option<Map<String, Value>>,
-}
-
 /// Why a request was not answered with 200.
 enum Refusal {
     Absent(String),
@@ -163,8 +140,7 @@ impl Vault {
         let headers = [("X-Vault-Token", token.expose())];
         let reply = self.exchange(Method::Get, &path, &headers, b"", deadline)?;
         let field = self.spec.field.replace(NAME, name);
-        let reply: ReadReply = serde_json::from_slice(&reply.body).map_err(|_| not_vault())?;
-        let data = reply.data.data.unwrap_or_default();
+        let data = read_data(&reply.body).ok_or_else(not_vault)?;
         let value = match data.get(&field) {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Null) | None => {
@@ -208,12 +184,13 @@ impl Vault {
             }
             other => other?,
         };
-        let reply: LoginReply = serde_json::from_slice(&reply.body).map_err(|_| not_vault())?;
-        let text = Secret::known(reply.auth.client_token);
+        let reply: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let auth = &reply["auth"];
+        let text = Secret::known(text(auth, "client_token").ok_or_else(not_vault)?);
         // A lease of nothing means that it does not end.
-        let lease = match reply.auth.lease_duration {
-            0 => limits::VAULT_TOKEN,
-            seconds => Duration::from_secs(seconds).min(limits::VAULT_TOKEN),
+        let lease = match number(auth, "lease_duration") {
+            None | Some(0) => limits::VAULT_TOKEN,
+            Some(seconds) => Duration::from_secs(seconds).min(limits::VAULT_TOKEN),
         };
         let until = Instant::now() + lease.mul_f64(0.7);
         *self.lock() = Some(Token {
@@ -300,7 +277,15 @@ fn judge(reply: Reply) -> Result<Reply, Refusal> {
 
 /// 404 with metadata.
 fn is_deleted(body: &[u8]) -> bool {
-    serde_json::from_slice::<ReadReply>(body).is_ok_and(|reply| reply.data.data.is_none())
+    read_data(body) == Some(Value::Null)
+}
+
+/// The fields of a secret; null for a version that was deleted.
+fn read_data(body: &[u8]) -> Option<Value> {
+    let mut reply: Value = serde_json::from_slice(body).ok()?;
+    let data = reply.get_mut("data")?.as_object_mut()?.get_mut("data");
+    let data = data.map(Value::take).unwrap_or_default();
+    (data.is_object() || data.is_null()).then_some(data)
 }
 
 fn not_vault() -> Refusal {

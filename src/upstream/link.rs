@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use prometheus::IntCounter;
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 use crate::journal::metrics::events::Change;
 use crate::journal::metrics::meter::{DISCARDED, Meter, discarded, of_method, server_left};
 use crate::journal::metrics::outcome::Outcome;
@@ -380,7 +380,7 @@ impl Link {
             });
         }
         // What is inserted comes before what is replaced at the same place.
-        edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
+        ordered::sort_by_key(&mut edits, |edit| (edit.span.start, edit.span.end));
         let mut line = Vec::with_capacity(request.text.len() + 32);
         splice(request.text, &edits, &mut line);
         blank_line_breaks(&mut line);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::base::ordered;
 use crate::mcp::task::has_extension;
 use crate::upstream::call::CallId;
 use crate::upstream::link::Hello;
@@ -32,7 +33,7 @@ impl Filter {
     pub fn of(hello: &Hello, lists: bool, uris: Vec<String>) -> Filter {
         let changes = |kind: &str| lists && hello.declares_that(kind, "listChanged");
         let uris = match hello.declares_that("resources", "subscribe") {
-            true => uris.into_iter().collect(),
+            true => ordered::set(uris),
             false => BTreeSet::new(),
         };
         Filter {
@@ -47,7 +48,7 @@ impl Filter {
     /// The same and tasks, if the server has tasks.
     pub fn with_tasks(self, hello: &Hello, tasks: Vec<String>) -> Filter {
         let tasks = match has_extension(&hello.capabilities) {
-            true => tasks.into_iter().collect(),
+            true => ordered::set(tasks),
             false => BTreeSet::new(),
         };
         Filter { tasks, ..self }
@@ -84,7 +85,7 @@ impl Filter {
             let listed = members.get(key).and_then(|raw| elements(raw, FROM_SERVER));
             let listed = listed.unwrap_or_default().into_iter();
             let strings = listed.filter_map(|raw| Some(string_value(raw)?.into_owned()));
-            strings.collect()
+            ordered::set(strings)
         };
         Filter {
             tools: is("toolsListChanged"),

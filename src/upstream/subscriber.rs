@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 use crate::mcp::error::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::mcp::method::LISTEN;
 use crate::upstream::call::{CallId, Mailbox, Reply, next_call_id};
@@ -130,7 +130,7 @@ impl Subscriber {
         }
         let (call, filter) = (next_call_id(), self.wanted.clone());
         let held = link.listening().asked().tasks;
-        self.trying = filter.tasks.difference(&held).cloned().collect();
+        self.trying = ordered::set(filter.tasks.difference(&held).cloned());
         let params = filter.params();
         // Known before it is sent: the acknowledgement may be there at once.
         link.listening().opens(call, filter);
@@ -150,7 +150,7 @@ impl Subscriber {
         let code = error.as_ref().map(|(code, _)| *code);
         if was_opening.is_some() && code == Some(INVALID_PARAMS) && !self.trying.is_empty() {
             // A task of one client must not cost the others their news.
-            self.refused.append(&mut self.trying);
+            self.refused.extend(std::mem::take(&mut self.trying));
             return self.leave_out();
         }
         if code == Some(METHOD_NOT_FOUND) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::limits;
+use crate::base::{limits, ordered};
 use crate::mcp::task::{Part, created};
 use crate::upstream::call::{Answer, CallId};
 use crate::wire::json::string_value;
@@ -144,7 +144,7 @@ impl Tasks {
         let state = self.lock();
         let own = state.map.iter().filter(|(_, t)| t.owner.session == session);
         let mut own: Vec<(u64, &String)> = own.map(|(id, task)| (task.number, id)).collect();
-        own.sort_unstable();
+        ordered::sort(&mut own);
         own.into_iter().map(|(_, id)| id.clone()).collect()
     }
 

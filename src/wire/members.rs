@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::base::ordered;
 use crate::wire::json::{JsonError, Rules, Scanner, string_value};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +228,7 @@ pub fn splice(text: &str, edits: &[Edit<'_>], out: &mut Vec<u8>) {
 /// `text` with `edits` carried out, which may come in any order and must not overlap.
 pub fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> Vec<u8> {
     // What is inserted comes before what is replaced at the same place.
-    edits.sort_by_key(|(span, _)| (span.start, span.end));
+    ordered::sort_by_key(&mut edits, |(span, _)| (span.start, span.end));
     let edits: Vec<Edit<'_>> = edits
         .iter()
         .map(|(span, text)| Edit {

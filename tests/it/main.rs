@@ -67,6 +67,7 @@ mod reverse;
 #[cfg(test)]
 mod revisions;
 #[cfg(test)]
+mod scopes;
 mod secrets;
 #[cfg(test)]
 mod sse;

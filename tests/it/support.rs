@@ -12,6 +12,7 @@ pub(crate) mod sse;
 pub(crate) mod stateless;
 pub(crate) mod stdio;
 pub(crate) mod tls;
+pub(crate) mod token;
 pub(crate) mod vault;
 
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ use crate::support::http::{Reply, Request};
 use crate::support::oauth::Guarded;
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::gateway_binary;
+use crate::support::session::Session;
 
 fn command(rig: &Rig, words: &[&str]) -> Command {
     let mut command = Command::new(gateway_binary());
@@ -195,16 +196,14 @@ fn a_revoked_login_is_asked_for_again_and_a_bad_moment_is_waited_out() {
     let mut session = rig.session();
     guarded.knobs().refuse_refresh = Some((503, "server_error"));
     guarded.revoke_access();
-    let error = session.call("web_1mcp_t", json!({}));
+    let error = asked(&mut session);
     assert!(error.to_string().contains("new token"), "{error}");
     assert_eq!(run(&rig, &["auth", "status"]).lines[0]["in"], true);
     guarded.knobs().refuse_refresh = None;
-    eventually("it goes on", || {
-        session.call("web_1mcp_t", json!({}))["result"].is_object()
-    });
+    eventually("it goes on", || asked(&mut session)["result"].is_object());
     guarded.knobs().refuse_refresh = Some((400, "invalid_grant"));
     guarded.revoke_access();
-    let error = session.call("web_1mcp_t", json!({}));
+    let error = asked(&mut session);
     assert!(error.to_string().contains("auth login web"), "{error}");
     awaits(&rig, "web", "awaiting_oauth");
     assert_eq!(run(&rig, &["auth", "status"]).lines[0]["in"], false);
@@ -222,12 +221,12 @@ fn missing_scopes_are_asked_for_together_and_not_for_ever() {
     awaits(&rig, "web", "ready");
     guarded.knobs().tool_scope = "write".to_owned();
     let mut session = rig.session();
-    let error = session.call("web_1mcp_t", json!({}));
+    let error = asked(&mut session);
     assert!(error.to_string().contains("more scopes"), "{error}");
     assert_eq!(state(&rig, "web"), "ready", "this call alone is concerned");
     let going = Going::start(&rig, &["web"]);
-    let asked = crate::support::oauth::form(going.url.split_once('?').unwrap().1);
-    let mut words: Vec<&str> = asked["scope"].split(' ').collect();
+    let fields = crate::support::oauth::form(going.url.split_once('?').unwrap().1);
+    let mut words: Vec<&str> = fields["scope"].split(' ').collect();
     words.sort_unstable();
     assert_eq!(words, ["read", "write"]);
     come_back(&rig, &guarded.allow(&going.url));
@@ -236,13 +235,13 @@ fn missing_scopes_are_asked_for_together_and_not_for_ever() {
     // A server that is never content is not asked for ever.
     guarded.knobs().tool_scope = "more".to_owned();
     for _ in 0..3 {
-        session.call("web_1mcp_t", json!({}));
+        asked(&mut session);
         let going = Going::start(&rig, &["web"]);
         guarded.knobs().codes_lack("more");
         come_back(&rig, &guarded.allow(&going.url));
         assert_eq!(going.end(), Some(0));
     }
-    session.call("web_1mcp_t", json!({}));
+    asked(&mut session);
     let refused = run(&rig, &["auth", "login", "web"]);
     assert_eq!(refused.code, Some(77), "{refused:?}");
     rig.stop();
@@ -286,6 +285,11 @@ fn tokens_outlive_the_gateway_sealed_in_the_state_folder() {
     std::fs::remove_dir_all(&state_dir).unwrap();
 }
 
+/// Calls the tool, and gives the whole answer.
+fn asked(session: &mut Session) -> Value {
+    session.ask("tools/call", json!({"name": "web_1mcp_t", "arguments": {}}))
+}
+
 fn holds(folder: &Path, what: &[u8]) -> bool {
     let files = std::fs::read_dir(folder).unwrap().flatten();
     let mut texts = files.filter_map(|file| std::fs::read(file.path()).ok());
@@ -306,7 +310,7 @@ fn nothing_that_a_client_shows_us_goes_to_a_server_but_what_is_listed() {
     let line = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call",
         "params": {"name": "web_1mcp_t", "arguments": {}}});
     let request = Request::post("/mcp", line.to_string())
-        .with("Mcp-Session-Id", session.id())
+        .with("Mcp-Session-Id", &session.id)
         .with("MCP-Protocol-Version", "2025-11-25")
         .with("Authorization", "Bearer inbound-bird")
         .with("Cookie", "a=inbound-bird")
@@ -450,7 +454,7 @@ fn what_was_registered_at_one_authorization_server_is_not_shown_to_another() {
 /// Until the next request has found out that the login is over.
 fn awaits_login(rig: &Rig) {
     let mut session = rig.session();
-    session.call("web_1mcp_t", json!({}));
+    asked(&mut session);
     awaits(rig, "web", "awaiting_oauth");
 }
 

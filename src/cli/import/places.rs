@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::ordered;
 use crate::cli::args::Client;
 
 /// A file that may be there.
@@ -126,7 +127,7 @@ pub fn with_profiles(client: Client, places: Vec<Place>) -> Vec<Place> {
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path().join("mcp.json")))
             .collect();
-        found.sort();
+        ordered::sort(&mut found);
         all.extend(found.into_iter().map(|path| Place { path, folder: None }));
     }
     all

@@ -1,11 +1,10 @@
 //! `gateway.alerts` with its variables, secrets and files filled in.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::base::mask;
-use crate::base::ordered;
 use crate::base::secret::Secret;
+use crate::base::sorted::SortedSet;
 use crate::config::alerts::sink::{Shape, Target};
 use crate::config::alerts::{AlertSpec, plain, read};
 use crate::config::document::{Lines, Node, Notes, Spot, parse};
@@ -58,8 +57,9 @@ pub fn filled(
         }
     }
     let known = known.problems.iter();
-    let known: BTreeSet<(&str, &str)> =
-        ordered::set(known.map(|problem| (problem.key_path.as_str(), problem.message.as_str())));
+    let known: SortedSet<(&str, &str)> = known
+        .map(|problem| (problem.key_path.as_str(), problem.message.as_str()))
+        .collect();
     notes.soften();
     let new = notes.problems.iter();
     let new = new.filter(|one| !known.contains(&(one.key_path.as_str(), one.message.as_str())));

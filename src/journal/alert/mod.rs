@@ -14,13 +14,13 @@ pub mod pace;
 pub mod rules;
 pub mod send;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, select};
 
+use crate::base::sorted::SortedMap;
 use crate::base::{limits, mask, sys, thread};
 use crate::config::Config;
 use crate::config::alerts::AlertSpec;
@@ -111,7 +111,7 @@ fn start(first: (AlertSpec, Vec<Watched>), around: Around) -> std::io::Result<Ru
     let boot: String = boot.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut desk = Desk {
         rules: Rules::new(AlertSpec::default(), boot),
-        outlets: BTreeMap::new(),
+        outlets: SortedMap::new(),
         around,
         facts,
         facts_lost: fact::dropped(),
@@ -130,7 +130,7 @@ fn start(first: (AlertSpec, Vec<Watched>), around: Around) -> std::io::Result<Ru
 /// What the thread works with.
 struct Desk {
     rules: Rules,
-    outlets: BTreeMap<String, Outlet>,
+    outlets: SortedMap<String, Outlet>,
     around: Around,
     facts: Receiver<Fact>,
     facts_lost: u64,
@@ -195,7 +195,7 @@ impl Desk {
 
     /// What time alone brings, and what was lost.
     fn look(&mut self) {
-        for (name, outlet) in &self.outlets {
+        for (name, outlet) in self.outlets.iter() {
             let count = outlet.take_lost();
             if count > 0 {
                 fact::note(lost(name, count));

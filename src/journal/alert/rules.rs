@@ -4,11 +4,11 @@
 //! goes, between two messages that begin it lies the cooldown, and who was told of its begin is
 //! told of its end. What happened meanwhile is counted in the next message.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::limits;
+use crate::base::sorted::SortedMap;
 use crate::config::alerts::AlertSpec;
 use crate::config::alerts::rule::{Rule, RuleSpec, Severity};
 use crate::journal::alert::message::{Alert, State, one_line};
@@ -33,7 +33,7 @@ pub struct Rules {
     /// Ids of messages begin with it.
     boot: String,
     sent: u64,
-    troubles: BTreeMap<(Rule, String), Trouble>,
+    troubles: SortedMap<(Rule, String), Trouble>,
     out: Vec<Dispatch>,
     /// Servers end now, and nobody is to be called for that.
     stopping: bool,
@@ -99,7 +99,7 @@ impl Rules {
             spec,
             boot,
             sent: 0,
-            troubles: BTreeMap::new(),
+            troubles: SortedMap::new(),
             out: Vec::new(),
             stopping: false,
         }
@@ -275,7 +275,7 @@ impl Rules {
         if self.troubles.len() >= limits::ALERT_KEYS && !self.troubles.contains_key(&key) {
             return None;
         }
-        Some(self.troubles.entry(key).or_insert_with(|| Trouble {
+        Some(self.troubles.get_or_insert_with(key, || Trouble {
             open: None,
             told: None,
             due: None,

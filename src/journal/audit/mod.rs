@@ -1,19 +1,59 @@
 //! The audit log: who did what, and how it ended, one JSON object in each line, chained and signed
 //! so that nobody can change it unseen. Apart from the ordinary log; nothing that a client sends
 //! changes what is told here. docs/audit-events.md is its inventory.
+//!
+//! `note` makes the members of a line and puts them into a `queue`; the thread `audit` chains
+//! (`chain`) and hands whole lines to the sinks (`outlet`), which have a thread each.
 
+pub mod chain;
 pub mod event;
+pub mod facts;
+pub mod key;
+pub mod line;
+pub mod outlet;
+pub mod queue;
 pub mod record;
+pub mod rejects;
+pub mod run;
 pub mod scope;
+pub mod target;
+pub mod verify;
 
 pub use event::{Event, Outcome, Reason};
 pub use record::Record;
 pub use scope::{Operation, Scoped, scope_operation};
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
+use ring::hmac;
+
+use crate::journal::audit::queue::Queue;
+
+/// What `note` needs of the log that runs.
+struct Desk {
+    queue: Queue,
+    mark: hmac::Key,
+    began: Instant,
+    /// Whether new requests wait while lines cannot be written.
+    blocks: bool,
+    /// Servers and tools whose arguments are shown.
+    shown: Vec<(String, String)>,
+}
+
+static DESK: RwLock<Option<Arc<Desk>>> = RwLock::new(None);
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static MUST_BLOCK: AtomicBool = AtomicBool::new(false);
+/// Sinks that take nothing now.
+static FAILING: AtomicUsize = AtomicUsize::new(0);
+/// The queue is nearly full.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+/// Events that had no room, since the start.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// In hundredths of the queue: here new requests are refused, if they are at all.
+const NEARLY_FULL: usize = 75;
 
 /// Whether there is an audit log. Whoever has to gather what `note` wants asks first.
 #[inline]
@@ -27,10 +67,50 @@ pub fn must_block() -> bool {
     MUST_BLOCK.load(Ordering::Relaxed)
 }
 
+/// Events that are in no sink because there was no room for them.
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 /// Tells what happened. Never waits; costs nothing while there is no audit log.
+#[inline]
 pub fn note(record: Record<'_>) {
-    if !is_on() {
-        return;
+    if is_on() {
+        tell(&record);
     }
-    drop(record);
+}
+
+#[inline(never)]
+fn tell(record: &Record<'_>) {
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(desk) = &*desk else { return };
+    let shows = record.arguments.is_some() && desk.shows(record.server, record.name);
+    let body = line::body(record, &desk.mark, shows);
+    let filled = desk.queue.push(chain::now(desk.began), &body);
+    if filled >= NEARLY_FULL {
+        IS_FULL.store(true, Ordering::Relaxed);
+        judge(desk.blocks);
+    }
+}
+
+impl Desk {
+    fn shows(&self, server: &str, name: &str) -> bool {
+        let fits = |(of, tool): &(String, String)| of == server && (tool == "*" || tool == name);
+        self.shown.iter().any(fits)
+    }
+}
+
+fn judge(blocks: bool) {
+    let is_short = FAILING.load(Ordering::Relaxed) > 0 || IS_FULL.load(Ordering::Relaxed);
+    MUST_BLOCK.store(blocks && is_short, Ordering::Relaxed);
+}
+
+/// A sink takes nothing any more, or takes lines again.
+fn failing(begins: bool) {
+    match begins {
+        true => FAILING.fetch_add(1, Ordering::Relaxed),
+        false => FAILING.fetch_sub(1, Ordering::Relaxed),
+    };
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    judge(desk.as_ref().is_some_and(|desk| desk.blocks));
 }

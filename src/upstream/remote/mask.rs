@@ -1,6 +1,7 @@
 //! What a server must not make us say: the values of its own entry that are secret. Servers echo
 //! headers and URLs in their errors, and errors go to clients, to health and to the log. Pure.
 
+use crate::base::ordered;
 use crate::config::remote::RemoteSpec;
 use crate::wire::json::quoted;
 
@@ -44,7 +45,9 @@ impl Mask {
         let escaped: Vec<String> = escaped.collect();
         pieces.extend(escaped);
         pieces.retain(|piece| piece.len() >= LEAST_BYTES);
-        pieces.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        ordered::sort_by(&mut pieces, |one, other| {
+            other.len().cmp(&one.len()).then_with(|| one.cmp(other))
+        });
         pieces.dedup();
         Mask(pieces)
     }

@@ -92,12 +92,17 @@ impl SigningKey {
         let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":{kind},\"kid\":{kid}}}");
         let (header, claims) = (header.as_bytes(), claims.as_bytes());
         let signed = [base64::encode_url(header), base64::encode_url(claims)].join(".");
-        let bytes = signed.as_bytes();
+        let signature = self.sign_bytes(signed.as_bytes())?;
+        Some([signed, base64::encode_url(&signature)].join("."))
+    }
+
+    /// The signature of any bytes.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let signature = match &self.pair {
             Pair::Ed25519(pair) => pair.sign(bytes),
             Pair::P256(pair) => pair.sign(&SystemRandom::new(), bytes).ok()?,
         };
-        Some([signed, base64::encode_url(signature.as_ref())].join("."))
+        Some(signature.as_ref().to_vec())
     }
 }
 

@@ -1,0 +1,205 @@
+//! What makes the audit log one chain: each line carries the code of the line before and its own,
+//! made with a key that is good for one line, and every so often a checkpoint signs how many
+//! there were and their sum. Pure. docs/audit-events.md says what that proves and what it cannot.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ring::digest;
+use ring::hmac;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+use crate::base::time;
+use crate::journal::audit::event::Event;
+use crate::journal::audit::line::{push_hex, push_number, push_text};
+
+/// What stands before the time in each line.
+pub const BEGIN: &str = "{\"schema\":\"audit/1\",\"ts\":\"";
+/// What stands before the code of a line, and behind it.
+pub const CODE: &str = ",\"mac\":\"";
+pub const END: &str = "\"}\n";
+/// What stands before a signature; it is of what stands before that.
+pub const SIGNATURE: &str = ",\"sig\":\"";
+
+const CHAIN: &[u8] = b"onemcp audit/1 chain";
+const SIGN: &[u8] = b"onemcp audit/1 sign";
+const MARK: &[u8] = b"onemcp audit/1 mark";
+
+pub type Key = [u8; 32];
+
+/// All that is made of the one secret.
+pub struct Keys {
+    chain: Key,
+    pub signer: Ed25519KeyPair,
+    /// For what must be recognised without being told, such as the ids of sessions.
+    pub mark: hmac::Key,
+}
+
+impl Keys {
+    /// `None` when no key can be made of it.
+    pub fn of(secret: &[u8]) -> Option<Keys> {
+        let master = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let made = |purpose: &[u8]| key_of(hmac::sign(&master, purpose).as_ref());
+        Some(Keys {
+            chain: made(CHAIN),
+            signer: Ed25519KeyPair::from_seed_unchecked(&made(SIGN)).ok()?,
+            mark: hmac::Key::new(hmac::HMAC_SHA256, &made(MARK)),
+        })
+    }
+
+    /// The key of the first line of a run.
+    pub fn first(&self, boot: &str) -> Key {
+        let chain = hmac::Key::new(hmac::HMAC_SHA256, &self.chain);
+        key_of(hmac::sign(&chain, boot.as_bytes()).as_ref())
+    }
+
+    /// What signatures are checked with.
+    pub fn public(&self) -> String {
+        hex(self.signer.public_key().as_ref())
+    }
+}
+
+fn key_of(bytes: &[u8]) -> Key {
+    let mut key = Key::default();
+    key.copy_from_slice(&bytes[..32]);
+    key
+}
+
+/// The key of the next line; the one before cannot be found from it.
+pub fn next_key(key: &Key) -> Key {
+    key_of(digest::digest(&digest::SHA256, key).as_ref())
+}
+
+/// The code of a line: `text` is all of it that stands before [`CODE`].
+pub fn code(key: &Key, text: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text)
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(&mut text, bytes);
+    text
+}
+
+/// When something happened: milliseconds of the calendar and of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub unix_ms: u64,
+    pub mono_ms: u64,
+}
+
+/// The writer's end of the chain.
+pub struct Chain {
+    key: Key,
+    signer: Ed25519KeyPair,
+    /// The code of the line before.
+    head: String,
+    pub seq: u64,
+    /// Lines since the last checkpoint, that one included, and their sum.
+    pub unsigned: u64,
+    sum: digest::Context,
+    /// What stands between the number and the event in each line of this run.
+    run: String,
+    /// The second that was written last.
+    second: (u64, String),
+    line: String,
+}
+
+impl Chain {
+    /// `before`: the code of the last line of the log that this one goes on with, or nothing.
+    pub fn new(keys: Keys, boot: &str, instance: &str, before: String) -> Chain {
+        let mut run = format!(",\"boot\":\"{boot}\",\"inst\":");
+        push_text(&mut run, instance, 128);
+        run.push_str(concat!(",\"ver\":\"", env!("CARGO_PKG_VERSION"), "\","));
+        Chain {
+            key: keys.first(boot),
+            signer: keys.signer,
+            head: before,
+            seq: 0,
+            unsigned: 0,
+            sum: digest::Context::new(&digest::SHA256),
+            run,
+            second: (u64::MAX, String::new()),
+            line: String::new(),
+        }
+    }
+
+    /// Makes a whole line of the members of an event, and adds it to `out`.
+    pub fn seal(&mut self, at: Moment, body: &str, out: &mut Vec<u8>) {
+        self.begin(at, body);
+        self.end(out);
+    }
+
+    /// The same with a count and a sum that are signed. `event` is a checkpoint or the end.
+    pub fn sign(&mut self, at: Moment, event: Event, out: &mut Vec<u8>) {
+        let sum = std::mem::replace(&mut self.sum, digest::Context::new(&digest::SHA256));
+        let mut body = format!("\"event\":\"{}\",\"outcome\":\"ok\",", event.as_str());
+        body.push_str("\"count\":");
+        push_number(&mut body, std::mem::take(&mut self.unsigned));
+        body.push_str(",\"sum\":\"");
+        push_hex(&mut body, sum.finish().as_ref());
+        body.push('"');
+        self.begin(at, &body);
+        let signed = [self.line.as_bytes(), self.head.as_bytes()].concat();
+        let signature = self.signer.sign(&signed);
+        self.line.push_str(SIGNATURE);
+        push_hex(&mut self.line, signature.as_ref());
+        self.line.push('"');
+        self.end(out);
+    }
+
+    fn begin(&mut self, at: Moment, body: &str) {
+        self.seq += 1;
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        line.push_str(BEGIN);
+        line.push_str(self.second(at.unix_ms / 1000));
+        line.push('.');
+        let ms = at.unix_ms % 1000;
+        for digit in [ms / 100, ms / 10 % 10, ms % 10] {
+            push_number(&mut line, digit);
+        }
+        line.push_str("Z\",\"mono\":");
+        push_number(&mut line, at.mono_ms);
+        line.push_str(",\"seq\":");
+        push_number(&mut line, self.seq);
+        line.push_str(&self.run);
+        line.push_str(body);
+        self.line = line;
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.line.push_str(",\"prev\":\"");
+        self.line.push_str(&self.head);
+        self.line.push('"');
+        let tag = code(&self.key, self.line.as_bytes());
+        self.key = next_key(&self.key);
+        self.head.clear();
+        push_hex(&mut self.head, tag.as_ref());
+        self.line.push_str(CODE);
+        self.line.push_str(&self.head);
+        self.line.push_str(END);
+        self.sum.update(self.line.as_bytes());
+        self.unsigned += 1;
+        out.extend_from_slice(self.line.as_bytes());
+    }
+
+    /// As far as the second.
+    fn second(&mut self, unix_s: u64) -> &str {
+        if self.second.0 != unix_s {
+            let mut text = time::rfc3339(UNIX_EPOCH + Duration::from_secs(unix_s));
+            text.truncate("2026-11-22T12:00:00".len());
+            self.second = (unix_s, text);
+        }
+        &self.second.1
+    }
+}
+
+/// Now, `began` being the start of the run.
+pub fn now(began: std::time::Instant) -> Moment {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Moment {
+        unix_ms: ms(unix.unwrap_or_default()),
+        mono_ms: ms(began.elapsed()),
+    }
+}

@@ -1,0 +1,215 @@
+//! The text of one event: members in their fixed order, everything in printable ASCII, so that
+//! nothing that somebody sends breaks a line, moves a cursor or turns a direction. Pure but for
+//! the secrets that are masked.
+
+use std::fmt::Write;
+
+use ring::digest;
+use ring::hmac;
+
+use crate::base::limits;
+use crate::base::mask::masked;
+use crate::journal::audit::record::Record;
+use crate::journal::context::{self, Context, Origin};
+use crate::model::principal::Principal;
+
+/// The members from `event` on; what stands before and behind is the chain's.
+pub fn body(record: &Record<'_>, mark: &hmac::Key, shows: bool) -> String {
+    let mut line = Body(String::with_capacity(640));
+    line.0.push_str("\"event\":\"");
+    line.0.push_str(record.event.as_str());
+    line.0.push_str("\",\"outcome\":\"");
+    line.0.push_str(record.outcome.as_str());
+    line.0.push('"');
+    line.name("reason", record.reason.map_or("", |reason| reason.as_str()));
+    let told = context::with(|context| line.circumstances(record, mark, Some(context)));
+    if told.is_none() {
+        line.circumstances(record, mark, None);
+    }
+    line.name("proto", record.protocol);
+    line.name("transport", record.transport);
+    line.name("server", record.server);
+    line.name("method", record.method);
+    line.text("name", &masked(record.name), limits::AUDIT_NAME_BYTES);
+    if let Some(arguments) = record.arguments {
+        line.arguments(arguments, shows);
+    }
+    line.number("res_bytes", record.result_bytes);
+    if let Some(is_error) = record.is_error {
+        let _ = write!(line.0, ",\"is_error\":{is_error}");
+    }
+    if let Some(code) = record.code {
+        let _ = write!(line.0, ",\"code\":{code}");
+    }
+    line.millis("dur_ms", record.spent);
+    line.millis("up_ms", record.upstream);
+    line.text("scopes_used", record.scopes_used, limits::AUDIT_TEXT_BYTES);
+    let missing = record.scopes_missing;
+    line.text("scopes_missing", missing, limits::AUDIT_TEXT_BYTES);
+    line.name("policy", record.policy);
+    line.number("count", record.count);
+    let detail = masked(record.detail);
+    line.text("detail", &detail, limits::AUDIT_TEXT_BYTES);
+    line.0
+}
+
+struct Body(String);
+
+impl Body {
+    /// Who, and in which request.
+    fn circumstances(&mut self, record: &Record<'_>, mark: &hmac::Key, around: Option<&Context>) {
+        let around_who = around.and_then(|context| context.who.as_deref());
+        match record.who.or(around_who) {
+            Some(who) => self.principal(who),
+            None => {
+                self.name("sub", &masked(record.subject));
+                self.name("iss", &masked(record.issuer));
+                self.name("client_id", &masked(record.client));
+            }
+        }
+        if !record.session.is_empty() {
+            let tag = hmac::sign(mark, record.session.as_bytes());
+            self.key("sess");
+            self.0.push('"');
+            push_hex(&mut self.0, &tag.as_ref()[..6]);
+            self.0.push('"');
+        }
+        let around_from = around.and_then(|context| context.from.as_deref());
+        if let Some(from) = record.from.or(around_from) {
+            self.origin(from);
+        }
+        if let Some(context) = around {
+            let _ = write!(self.0, ",\"req_id\":{}", context.request);
+            if let Some(trace) = &context.trace {
+                self.name("trace", &trace.trace_text());
+            }
+        }
+    }
+
+    fn principal(&mut self, who: &Principal) {
+        self.name("sub", &masked(&who.subject));
+        self.name("iss", &who.issuer);
+        self.name("client_id", &masked(&who.client));
+        self.name("auth", who.means.as_str());
+        self.name("tok", &who.token);
+    }
+
+    fn origin(&mut self, from: &Origin) {
+        let _ = match from.source.port() {
+            0 => write!(self.0, ",\"src\":\"{}\"", from.source.ip()),
+            _ => write!(self.0, ",\"src\":\"{}\"", from.source),
+        };
+        if let Some(via) = from.via {
+            let _ = write!(self.0, ",\"via\":\"{via}\"");
+        }
+        let agent = masked(&from.user_agent);
+        self.text("ua", &agent, limits::AUDIT_AGENT_BYTES);
+    }
+
+    fn arguments(&mut self, raw: &str, shows: bool) {
+        self.key("args_sha256");
+        self.0.push('"');
+        let sum = digest::digest(&digest::SHA256, raw.as_bytes());
+        push_hex(&mut self.0, sum.as_ref());
+        self.0.push('"');
+        self.number("args_bytes", Some(raw.len() as u64));
+        if shows {
+            let shown = crate::journal::arguments::shown(raw);
+            self.text("args", &shown, limits::AUDIT_ARGUMENTS_BYTES);
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        self.0.push_str(",\"");
+        self.0.push_str(key);
+        self.0.push_str("\":");
+    }
+
+    fn name(&mut self, key: &str, text: &str) {
+        self.text(key, text, limits::AUDIT_NAME_BYTES);
+    }
+
+    fn text(&mut self, key: &str, text: &str, most: usize) {
+        if text.is_empty() {
+            return;
+        }
+        self.key(key);
+        push_text(&mut self.0, text, most);
+    }
+
+    fn number(&mut self, key: &str, number: Option<u64>) {
+        if let Some(number) = number {
+            self.key(key);
+            push_number(&mut self.0, number);
+        }
+    }
+
+    fn millis(&mut self, key: &str, time: Option<std::time::Duration>) {
+        let Some(time) = time else { return };
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.key(key);
+        push_number(&mut self.0, micros / 1000);
+        self.0.push('.');
+        let rest = micros % 1000;
+        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
+            self.0
+                .push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+        }
+    }
+}
+
+pub fn push_number(out: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    digits[at..]
+        .iter()
+        .for_each(|digit| out.push(char::from(*digit)));
+}
+
+/// A literal of printable ASCII with at most `most` bytes between its quotes; `...` ends what is
+/// cut.
+pub fn push_text(out: &mut String, text: &str, most: usize) {
+    out.push('"');
+    let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if text.len() <= most && text.bytes().all(plain) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
+    let end = out.len() + most.saturating_sub(3);
+    let mut units = [0; 2];
+    for c in text.chars() {
+        let before = out.len();
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+        if out.len() > end {
+            out.truncate(before);
+            out.push_str("...");
+            break;
+        }
+    }
+    out.push('"');
+}
+
+pub fn push_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}

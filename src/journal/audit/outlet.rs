@@ -1,0 +1,241 @@
+//! One sink of the audit log: a bounded backlog of whole lines, and the thread that writes them.
+//! Only that thread waits for its destination, and tries again until it takes them. Lines for
+//! which there is no room are lost to this sink; it says so, in the log itself, when it is well.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::{limits, thread};
+use crate::journal::audit::event::{Event, Outcome, Reason};
+use crate::journal::audit::record::Record;
+use crate::journal::audit::target::Target;
+use crate::journal::audit::{failing, note};
+use crate::journal::fact::{self, Fact};
+use crate::journal::sink;
+use crate::net::stop::Stop;
+
+pub struct Outlet {
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
+}
+
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The end has no more time: what is under way is given up.
+    stop: Stop,
+    is_late: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    text: Vec<u8>,
+    /// A checkpoint is among it.
+    syncs: bool,
+    /// First and last number of the lines that had no room, and how many.
+    lost: Option<(u64, u64)>,
+    is_closed: bool,
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outlet {
+    /// # Errors
+    /// When the system refuses the thread.
+    pub fn start(name: &'static str, target: Target) -> io::Result<Outlet> {
+        let desk = Arc::new(Desk {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop: Stop::default(),
+            is_late: AtomicBool::new(false),
+        });
+        let writer = Writer {
+            name,
+            target,
+            desk: desk.clone(),
+            reopened: sink::reopened(),
+            failed: 0,
+            lost: None,
+        };
+        let run = move || writer.run();
+        let thread = thread::spawn(&format!("audit-{name}"), limits::STACK_REMOTE_BYTES, run)?;
+        Ok(Outlet { desk, thread })
+    }
+
+    /// Whole lines, those numbered from `first` to `last`.
+    pub fn push(&self, text: &[u8], (first, last): (u64, u64), syncs: bool) {
+        let mut state = self.desk.state();
+        if state.text.len() + text.len() > limits::AUDIT_BACKLOG_BYTES {
+            let from = state.lost.map_or(first, |(from, _)| from);
+            state.lost = Some((from, last));
+            return;
+        }
+        state.text.extend_from_slice(text);
+        state.syncs |= syncs;
+        drop(state);
+        self.desk.changed.notify_all();
+    }
+
+    pub fn close(&self) {
+        self.desk.state().is_closed = true;
+        self.desk.changed.notify_all();
+    }
+
+    /// After it was closed: waits until all is written, at most until `deadline`.
+    pub fn finish(self, deadline: Instant) {
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::park_timeout(limits::LOG_FINISH_LOOK);
+        }
+        self.desk.is_late.store(true, Ordering::Relaxed);
+        self.desk.stop.stop();
+        self.desk.changed.notify_all();
+        // A pipe that nobody reads cannot be left: then the process ends around the thread.
+        let last = Instant::now() + limits::LOG_PIPE_WAIT * 2;
+        while !self.thread.is_finished() && Instant::now() < last {
+            std::thread::park_timeout(limits::LOG_FINISH_LOOK);
+        }
+        if self.thread.is_finished() && self.thread.join().is_err() {
+            log::error!("thread of an audit sink panicked");
+        }
+    }
+}
+
+/// The thread.
+struct Writer {
+    name: &'static str,
+    target: Target,
+    desk: Arc<Desk>,
+    reopened: u64,
+    /// Tries in a row that failed.
+    failed: u32,
+    /// What this sink has missed and not told yet.
+    lost: Option<(u64, u64)>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some((text, syncs)) = self.next() {
+            if !self.write(&text, syncs) {
+                break;
+            }
+        }
+        if self.failed > 0 {
+            failing(false);
+        }
+    }
+
+    fn next(&mut self) -> Option<(Vec<u8>, bool)> {
+        let mut state = self.desk.state();
+        loop {
+            if state.lost.is_some() && state.text.is_empty() {
+                self.lost = state.lost.take();
+            }
+            if !state.text.is_empty() {
+                let text = std::mem::take(&mut state.text);
+                return Some((text, std::mem::take(&mut state.syncs)));
+            }
+            if state.is_closed {
+                return None;
+            }
+            if let Some(lost) = self.lost.take() {
+                drop(state);
+                self.tell_lost(lost);
+                state = self.desk.state();
+                continue;
+            }
+            let waited = self.desk.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// False when it is given up, at the end.
+    fn write(&mut self, text: &[u8], syncs: bool) -> bool {
+        let mut done = 0;
+        while done < text.len() {
+            if self.desk.is_late.load(Ordering::Relaxed) {
+                log::error!("audit lines not written sink={}", self.name);
+                return false;
+            }
+            let reopened = sink::reopened();
+            if reopened != self.reopened {
+                self.reopened = reopened;
+                self.target.reopen();
+            }
+            match self.target.write(&text[done..], &self.desk.stop) {
+                Ok(taken) => {
+                    done += taken;
+                    if taken > 0 && self.failed > 0 {
+                        self.recovered();
+                    }
+                }
+                Err(error) => {
+                    if self.target.begins_lines_anew() {
+                        done = memchr::memrchr(b'\n', &text[..done]).map_or(0, |at| at + 1);
+                    }
+                    self.failed(&error);
+                }
+            }
+        }
+        if syncs && let Err(error) = self.target.sync() {
+            self.failed(&error);
+        }
+        true
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.failed = self.failed.saturating_add(1);
+        if self.failed == 1 {
+            failing(true);
+            log::error!("audit lines not written sink={}: {error}", self.name);
+            self.report(Some(error.to_string()));
+        }
+        let wait = limits::LOG_RETRY * 2u32.pow(self.failed.min(6) - 1);
+        self.rest(wait.min(self.target.retry_most()));
+    }
+
+    /// A pause that the end of the gateway cuts short once.
+    fn rest(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut state = self.desk.state();
+        while !state.is_closed || !self.desk.is_late.load(Ordering::Relaxed) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.desk.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.failed = 0;
+        failing(false);
+        log::info!("audit lines are written again sink={}", self.name);
+        self.report(None);
+    }
+
+    fn report(&self, failing: Option<String>) {
+        let name = format!("audit log to {}", self.name);
+        fact::note(Fact::Sink { name, failing });
+    }
+
+    /// Those lines are in other sinks, or nowhere: their place here is told.
+    fn tell_lost(&self, (first, last): (u64, u64)) {
+        let (what, count) = (format!("audit log to {}", self.name), last - first + 1);
+        fact::note(Fact::Lost { what, count });
+        note(Record {
+            reason: Some(Reason::Sink),
+            name: self.name,
+            count: Some(count),
+            detail: &format!("lines {first} to {last}"),
+            ..Record::new(Event::AuditGap, Outcome::Error)
+        });
+    }
+}
