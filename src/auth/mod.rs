@@ -76,15 +76,13 @@ impl Auth {
         let auth = &settings.auth;
         let state = state_folder(settings, environment);
         let beside = |name: &str| state.as_ref().map(|folder| folder.join(name));
-        let place = |key: &str, path: &Option<PathBuf>, name: &str| match path {
-            Some(path) => Some(placed(settings, key, path)),
-            None => beside(name),
+        let keys = match &auth.keys {
+            Some(path) => Some(placed(settings, "auth.keys", path)),
+            None => beside("signing-keys.json"),
         };
-        let keys = place("auth.keys", &auth.keys, "signing-keys.json");
         let keys = KeySet::open(keys.as_deref(), auth.keys.is_none())?;
         let revoked = Revoked::open(beside("revoked-tokens"), now_s())?;
-        let api_keys = place("auth.apiKeyFile", &auth.api_key_file, "api-keys.json");
-        let api_keys = ApiKeys::open(api_keys)?;
+        let api_keys = ApiKeys::open(api_key_file(settings, environment))?;
         let tokens = Arc::new(Tokens::new(issuer, keys, revoked));
         let mut specs = issuers(auth);
         for spec in &mut specs {

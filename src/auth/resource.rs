@@ -34,9 +34,7 @@ pub fn metadata(issuer: &str, path: &str, servers: &[&str], scopes: &str) -> Rep
     if let Some(members) = document.as_object_mut().filter(|_| !scopes.is_empty()) {
         members.insert("scopes_supported".into(), scopes.into());
     }
-    Reply::json(200, document.to_string())
-        .with("Cache-Control", limits::METADATA_CACHE)
-        .with("Access-Control-Allow-Origin", "*")
+    Reply::json(200, document.to_string()).with("Cache-Control", limits::METADATA_CACHE)
 }
 
 /// `WWW-Authenticate`: where the metadata is, what is wanted, and what was wrong. None of it is

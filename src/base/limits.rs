@@ -610,6 +610,22 @@ pub const VAULT_TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// `onemcp secret`: how long it waits for its turn at the file, and between two tries.
 pub const SECRET_LOCK: Duration = Duration::from_secs(10);
 pub const SECRET_LOCK_RETRY: Duration = Duration::from_millis(10);
+
+// Pinned tools.
+
+/// Pins of all servers; beyond that, tools count as never seen.
+pub const PINS: usize = ENTRIES;
+/// A longer name is not pinned.
+pub const PIN_NAME_BYTES: usize = 1024;
+/// Of a longer definition only the hash is kept; the same for all of them together.
+pub const PIN_TEXT_BYTES: usize = 32 * KIB;
+pub const PIN_TEXTS_BYTES: usize = 16 * MIB;
+/// A larger file is no book of pins.
+pub const PINS_FILE_BYTES: u64 = 128 * MIB as u64;
+/// How long the router waits for another gateway that changes the same file.
+pub const PINS_LOCK: Duration = Duration::from_millis(500);
+/// `onemcp pins diff` compares lines each with each, up to so many pairs.
+pub const PINS_DIFF_CELLS: usize = 1_000_000;
 /// Symbolic links that are followed from the sealed file or its key to where the bytes are.
 pub const LINKS: usize = 40;
 /// Changed files are read when nothing changed for so long.

@@ -117,6 +117,8 @@ impl ImportFlags {
 pub struct ClientFlags {
     /// Of a running gateway; without it the servers of the file are started.
     pub url: Option<String>,
+    /// Certificates that are trusted instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -138,6 +140,13 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    /// How tools differ from their pins; `None` asks for every server.
+    PinsDiff(Option<String>),
+    /// `None` approves all of every server, no tools approve all of one.
+    PinsApprove {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// What is done with the gateway's login at a server.
@@ -187,6 +196,7 @@ pub struct ControlFlags {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyFlags {
     pub url: String,
+    pub ca_file: Option<PathBuf>,
     /// As given: `NAME:VALUE`, with variables in the value.
     pub headers: Vec<String>,
     pub timeout: Option<Duration>,
@@ -199,6 +209,7 @@ pub struct ProxyFlags {
 pub struct HealthFlags {
     pub probe: Probe,
     pub socket: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub timeout: Option<Duration>,
 }
 
@@ -304,6 +315,11 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "A running gateway; without it the servers of the file are started",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long in all (exit code 75); without it the time limits of \
@@ -320,6 +336,11 @@ pub const CALL_FLAGS: &[(&str, &str, &str)] = &[(
 /// Of `proxy`.
 pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
     ("url", "URL", "The MCP endpoint; a bare origin means /mcp"),
+    (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust instead of the built-in ones",
+    ),
     (
         "header",
         "NAME:VALUE",
@@ -356,6 +377,11 @@ pub const HEALTH_FLAGS: &[(&str, &str, &str)] = &[
          HTTP to that port",
     ),
     (
+        "ca-file",
+        "PATH",
+        "Certificates (PEM) to trust if that port speaks TLS; without it tls-cert itself",
+    ),
+    (
         "timeout",
         "MS",
         "Give up after so long (exit code 75; default 5000)",
@@ -372,6 +398,7 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
     ("json", "", "Objects also on a terminal"),
     ("watch", "", "status: go on and show what changes"),
+    ("all", "", "pins approve: every server"),
     (
         "follow",
         "",
@@ -456,13 +483,13 @@ pub const CONFIG_FLAGS: &[(&str, &str, &str)] = &[
 
 /// The words of these commands.
 const CONTROL: &[&str] = &[
-    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain",
+    "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "health", "alerts", "secret", "key",
-    "auth", "help", "version",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts",
+    "secret", "key", "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -474,6 +501,7 @@ struct Seen {
     words: Vec<String>,
     flags: Flags,
     url: Option<String>,
+    ca_file: Option<PathBuf>,
     timeout: Option<Duration>,
     args: Option<String>,
     headers: Vec<String>,
@@ -484,6 +512,7 @@ struct Seen {
     scopes: Option<String>,
     expires: Option<Duration>,
     json: bool,
+    all: bool,
     watch: bool,
     follow: bool,
     origin: bool,
@@ -552,6 +581,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "help" => seen.help = true,
         "version" => seen.version = true,
         "url" => seen.url = Some(unicode(parser.value()?)?),
+        "ca-file" => seen.ca_file = Some(PathBuf::from(parser.value()?)),
         "args" => seen.args = Some(unicode(parser.value()?)?),
         "header" if seen.headers.len() >= limits::PROXY_HEADERS => {
             let most = limits::PROXY_HEADERS;
@@ -574,6 +604,7 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "ready" => seen.probes.push("ready"),
         "startup" => seen.probes.push("startup"),
         "json" => seen.json = true,
+        "all" => seen.all = true,
         "watch" => seen.watch = true,
         "follow" => seen.follow = true,
         "origin" => seen.origin = true,
@@ -758,6 +789,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     let client = ClientFlags {
         url: seen.url.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -801,6 +833,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_key = command == Some("key");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
+    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
+        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let second = seen.words.get(1).map(String::as_str);
     let is_second_of_auth = |word: &str| is_auth && second == Some(word);
@@ -820,6 +854,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "url",
             "list, call and proxy",
             seen.url.is_some() && !is_client,
+        ),
+        (
+            "ca-file",
+            "list, call, proxy and health",
+            seen.ca_file.is_some() && !is_client && !is_health,
         ),
         (
             "timeout",
@@ -844,6 +883,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.catch.is_some() && !is_second_of_auth("login"),
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
+        ("all", "pins approve", seen.all && !is_approval),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -938,6 +978,7 @@ fn proxy(seen: &mut Seen) -> Result<Command, UsageError> {
     }
     Ok(Command::Proxy(ProxyFlags {
         url,
+        ca_file: seen.ca_file.take(),
         headers: std::mem::take(&mut seen.headers),
         timeout: seen.timeout.take(),
         filter: seen.filters.pop(),
@@ -959,6 +1000,7 @@ fn health(seen: &mut Seen, server: Option<String>) -> Result<Command, UsageError
     Ok(Command::Health(HealthFlags {
         probe,
         socket: seen.socket.take(),
+        ca_file: seen.ca_file.take(),
         timeout: seen.timeout.take(),
     }))
 }
@@ -979,6 +1021,7 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
         ["disable", server] => Verb::Disable((*server).to_owned()),
         ["reload"] => Verb::Reload,
         ["drain"] => Verb::Drain,
+        ["pins", rest @ ..] => pins(rest, seen.all)?,
         [name @ ("logs" | "restart" | "enable" | "disable")] => {
             return Err(UsageError(format!("{name} needs the name of a server")));
         }
@@ -1019,6 +1062,27 @@ fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
         timeout: seen.timeout.take(),
     };
     Ok(Command::Login { asked, control })
+}
+
+fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
+    let owned = |word: &&str| (*word).to_owned();
+    match (words, all) {
+        (["diff"], _) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["approve"], true) => Ok(Verb::PinsApprove {
+            server: None,
+            tools: Vec::new(),
+        }),
+        (["approve", server, tools @ ..], false) => Ok(Verb::PinsApprove {
+            server: Some(owned(server)),
+            tools: tools.iter().map(owned).collect(),
+        }),
+        _ => {
+            let what = "write onemcp pins diff [SERVER], pins approve SERVER [TOOL...], \
+                        or pins approve --all";
+            Err(UsageError(what.into()))
+        }
+    }
 }
 
 /// A word too many is not repeated: it may be the value.

@@ -131,6 +131,7 @@ fn calls() {
     check("call a/b --args {\"n\":1.50}", "a/b", json(), none());
     check("--args={\"n\":1.50} call a/b", "a/b", json(), none());
     let client = ClientFlags {
+        ca_file: None,
         url: Some("http://h/mcp".into()),
         timeout: Some(Duration::from_millis(500)),
     };
@@ -211,6 +212,7 @@ fn flags() {
 fn health() {
     let check = |line: &str, probe: Probe, socket: Option<&str>, timeout_ms: Option<u64>| {
         let expect = Command::Health(HealthFlags {
+            ca_file: None,
             probe,
             socket: socket.map(PathBuf::from),
             timeout: timeout_ms.map(Duration::from_millis),

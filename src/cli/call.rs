@@ -318,7 +318,7 @@ fn remote(
     settings: &Flags,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    with_client(url, flags.timeout, settings, |client| {
+    with_client(url, flags, settings, |client| {
         for (server, tool) in readings(target) {
             let mut session = match client.open(client.url.of_server(server)) {
                 Ok(session) => session,

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::{limits, thread};
+use crate::cli::args::ClientFlags;
 use crate::cli::deadline::Deadline;
 use crate::cli::gateway_url::GatewayUrl;
 use crate::cli::outcome::{Failure, member};
@@ -62,14 +63,14 @@ pub struct Session<'c> {
 /// Runs `body` with a client of the gateway at `url`, and with the log.
 pub fn with_client(
     url: &str,
-    timeout: Option<Duration>,
+    asked: &ClientFlags,
     flags: &Flags,
     body: impl FnOnce(&Client) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let config = load_settings(flags, &process_environment());
     let mut config = config.map_err(Failure::Configuration)?;
     quieten(&mut config.settings);
-    with_log(&config.settings, || body(&Client::new(url, timeout)?))
+    with_log(&config.settings, || body(&Client::new(url, asked)?))
 }
 
 fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
@@ -77,13 +78,14 @@ fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
 }
 
 impl Client {
-    fn new(url: &str, timeout: Option<Duration>) -> Result<Client, Failure> {
+    fn new(url: &str, asked: &ClientFlags) -> Result<Client, Failure> {
         let url = GatewayUrl::parse(url)?;
         let proxy = match url.is_loopback() {
             true => ProxyChoice::None,
             false => ProxyChoice::Environment,
         };
         let options = ClientOptions {
+            ca_file: asked.ca_file.clone(),
             proxy,
             ..ClientOptions::default()
         };
@@ -96,7 +98,7 @@ impl Client {
         Ok(Client {
             url,
             agent,
-            deadline: Deadline::after(timeout.unwrap_or(limits::CLIENT_DEADLINE)),
+            deadline: Deadline::after(asked.timeout.unwrap_or(limits::CLIENT_DEADLINE)),
             open,
             signals: Some(signals),
         })

@@ -1,5 +1,5 @@
 //! The commands that see and steer a running gateway: `status`, `servers`, `wait`, `logs`,
-//! `restart`, `enable`, `disable`, `reload`, `drain`. On a terminal they speak to a person,
+//! `restart`, `enable`, `disable`, `reload`, `drain`, `pins`. On a terminal they speak to a person,
 //! otherwise in lines of JSON (`logs`: plain lines). Exit codes: docs/operations.md.
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +21,7 @@ use crate::cli::dialogue::{Dialogue, Said, Target, reach};
 use crate::cli::health;
 use crate::cli::outcome::{Failure, finish};
 use crate::cli::picture::Picture;
+use crate::cli::pins;
 use crate::cli::say;
 use crate::cli::terminal::{Screen, Style, brief, safe, size, wrapped};
 use crate::config::process_environment;
@@ -103,6 +104,7 @@ fn carry_out(
         Verb::Status { watch: true } => watch(talk, voice),
         Verb::Servers => servers(talk, voice),
         Verb::Logs { .. } => logs(talk, voice),
+        Verb::PinsDiff(_) => pins_diff(talk, voice),
         _ => change(talk, verb, voice),
     }
 }
@@ -120,6 +122,10 @@ fn order(verb: &Verb) -> Value {
         Verb::Disable(server) => json!({"command": "disable", "server": server}),
         Verb::Reload => json!({"command": "reload"}),
         Verb::Drain => json!({"command": "drain"}),
+        Verb::PinsDiff(server) => json!({"command": "pins", "server": server}),
+        Verb::PinsApprove { server, tools } => {
+            json!({"command": "approve", "server": server, "tools": tools})
+        }
     }
 }
 
@@ -322,6 +328,28 @@ fn logs(mut talk: Talk, voice: &mut Voice) -> Result<u8, Failure> {
     }
 }
 
+fn pins_diff(mut talk: Talk, voice: &mut Voice) -> Result<u8, Failure> {
+    loop {
+        match talk.next()? {
+            Heard::Line(_, text) if voice.json => voice.line(&text)?,
+            Heard::Line(value, _) => {
+                let (columns, _) = size(&voice.out);
+                let lines = pins::lines(&value, voice.style, columns);
+                voice.line(&lines.join("\n"))?;
+            }
+            Heard::Tick => {}
+            Heard::Last(last, _) if last["ok"] == true => {
+                let is_same = last["differences"] == 0;
+                if is_same && !voice.json {
+                    voice.line("every tool is as it was pinned")?;
+                }
+                return Ok(if is_same { 0 } else { EXIT_FALSE });
+            }
+            Heard::Last(last, _) => return Ok(voice.fail(&last)),
+        }
+    }
+}
+
 /// Orders with one answer, and those that tell how far they are.
 fn change(mut talk: Talk, verb: &Verb, voice: &mut Voice) -> Result<u8, Failure> {
     let began = Instant::now();
@@ -427,6 +455,7 @@ fn summary(verb: &Verb, last: &Value, took: Duration) -> String {
         Verb::Enable(name) => format!("{} is enabled", safe(name, 60)),
         Verb::Disable(name) => format!("{} is disabled", safe(name, 60)),
         Verb::Drain => format!("the gateway has ended ({})", brief(took)),
+        Verb::PinsApprove { .. } => format!("tools approved: {}", last["approved"]),
         _ => {
             let parts = [
                 ("added", "added"),

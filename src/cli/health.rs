@@ -20,6 +20,10 @@ use crate::config::settings::{Flags, Origin, Settings, Transport};
 use crate::config::{Environment, load_files_settings, load_settings, process_environment};
 use crate::gateway::health_socket::sockets_of_processes;
 use crate::gateway::local_socket::{self, Owner, folders};
+use crate::gateway::site;
+use crate::net::client::{Client, ClientOptions, Method, Request};
+use crate::net::error::NetError;
+use crate::net::stop::Stop;
 
 /// Gives the exit code: 0 when the answer is yes.
 pub fn run(asked: &HealthFlags, flags: &Flags, out: &mut dyn Write) -> u8 {
@@ -53,6 +57,9 @@ fn ask(asked: &HealthFlags, flags: &Flags) -> Result<Answer, Failure> {
         return exchange(Stream::Socket(stream), "localhost", &path, &deadline);
     }
     let address = address(&settings);
+    if settings.tls.is_on() {
+        return exchange_tls(asked, &settings, address, &path, &deadline);
+    }
     let stream = TcpStream::connect_timeout(&address, deadline.left()?).map_err(|error| {
         let hint = "is a gateway running? name its port with --port";
         Failure::Unreachable(format!(
@@ -196,6 +203,41 @@ fn exchange(
     read_answer(&bytes).ok_or_else(|| stranger("does not answer as a gateway does"))
 }
 
+/// The gateway's own certificate is trusted, if there is nothing better: it is in a file that only
+/// the operator writes.
+fn exchange_tls(
+    asked: &HealthFlags,
+    settings: &Settings,
+    address: SocketAddr,
+    path: &str,
+    deadline: &Deadline,
+) -> Result<Answer, Failure> {
+    let failed = |error: NetError| Failure::Unreachable(format!("failed to {error}"));
+    let ca_file = asked.ca_file.clone();
+    let options = ClientOptions {
+        ca_file: ca_file.or_else(|| settings.tls.certificate.clone()),
+        ..ClientOptions::default()
+    };
+    let client = Client::new(&options).map_err(failed)?;
+    let own = site::own_for(settings, address.ip(), address.port()).unwrap_or_default();
+    let request = Request {
+        method: Method::Get,
+        url: &format!("{own}{path}"),
+        headers: &[],
+        body: b"",
+        head_timeout: deadline.left()?,
+        idle_timeout: None,
+    };
+    let mut response = client.send(&request, &Stop::default()).map_err(failed)?;
+    response.set_deadline(Some(deadline.at()));
+    let status = response.status();
+    let body = response.read_to_end(limits::HEALTH_BODY_BYTES);
+    let body = String::from_utf8(body.map_err(failed)?).unwrap_or_default();
+    object(&body)
+        .map(|body| Answer { status, body })
+        .ok_or_else(|| stranger("does not answer as a gateway does"))
+}
+
 fn stranger(what: &str) -> Failure {
     Failure::Unreachable(format!(
         "what listens there {what}; name the port with --port"
@@ -211,11 +253,16 @@ fn read_answer(bytes: &[u8]) -> Option<Answer> {
         .nth(1)?
         .parse()
         .ok()?;
+    let body = object(body)?;
+    Some(Answer { status, body })
+}
+
+fn object(body: &str) -> Option<String> {
     let object: &RawValue = serde_json::from_str(body).ok()?;
-    object.get().starts_with('{').then(|| Answer {
-        status,
-        body: object.get().to_owned(),
-    })
+    object
+        .get()
+        .starts_with('{')
+        .then(|| object.get().to_owned())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp proxy --url URL          stdio for clients of a running gateway
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
-       onemcp key create|revoke NAME   make keys for programs that call the gateway
+       onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp help [COMMAND]           explain a command
 
@@ -33,6 +33,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp restart|enable|disable SERVER
        onemcp reload                   take what the files say now into force
        onemcp drain                    let calls finish, then end the gateway
+       onemcp pins diff|approve        tools that are not as they were pinned
 
 Flags may stand before or after the command; the last one wins. A switch takes
 --x, --x=true, --x=false and --no-x. A variable wins over a flag, a flag over
@@ -165,6 +166,9 @@ Usage: onemcp status [--watch] [flags]
        onemcp restart|enable|disable SERVER [flags]
        onemcp reload [flags]
        onemcp drain [flags]
+       onemcp pins diff [SERVER] [flags]
+       onemcp pins approve SERVER [TOOL...] [flags]
+       onemcp pins approve --all [flags]
 
 They speak to a running gateway on this machine over its control socket, as the
 user that it runs as. Which one: --socket, else the one of --port (or
@@ -182,12 +186,14 @@ line (logs: plain lines). NO_COLOR is respected.
   enable, disable  until the gateway ends, or the file says otherwise
   reload   returns when the files are in force, or says what is wrong with them
   drain    returns when the gateway has ended
+  pins     diff shows which tools are not as they were when they were pinned;
+           approve takes them as they are now
 
 Exit codes:
   0   done
   1   what was asked about is false: the gateway is unhealthy (status), a server
-      has failed, is disabled or waits for authorisation (wait), or there is no
-      such server
+      has failed, is disabled or waits for authorisation (wait), tools differ
+      (pins diff), or there is no such server
   64  the command line is wrong, or several gateways could be meant
   69  no gateway is running, or it has ended
   75  not in time

@@ -119,7 +119,7 @@ fn remote(
     settings: &Flags,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    with_client(url, flags.timeout, settings, |client| {
+    with_client(url, flags, settings, |client| {
         let aggregate = lists(&mut client.open(client.url.endpoint())?)?;
         let known = health(client);
         let names = PublicNames::of(&aggregate);

@@ -2,6 +2,7 @@
 //! main thread does here what the router does in a gateway: it takes what servers report.
 //! Deliberately absent: the HTTP listener, restarts (a server that fails once has failed).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use crate::mcp::list::ListKind;
 use crate::model::catalog::{Catalog, Entry, Source, Visible};
 use crate::model::listing::Listing;
 use crate::model::naming::{Naming, server_slug};
+use crate::model::visible_text::Invisible;
 use crate::secrets::store::Store;
 use crate::upstream::event::Event;
 use crate::upstream::server::{Server, State, Status, Surroundings};
@@ -47,6 +49,7 @@ pub struct Local {
     /// The first signal that asks for an end.
     pub signals: Receiver<i32>,
     naming: Naming,
+    invisible: Invisible,
 }
 
 /// Reads the file as `serve` would, and leaves out what `--filter` hides.
@@ -151,6 +154,7 @@ fn start(
         events,
         signals,
         naming: config.settings.naming.clone(),
+        invisible: config.settings.strip_invisible,
     };
     for (index, server) in servers.iter().enumerate() {
         let server = Server::new(index, (*server).clone(), around.clone());
@@ -219,12 +223,16 @@ impl Local {
             .started
             .iter()
             .filter_map(|started| Some((&started.server, started.listing.as_ref()?)));
+        let held = BTreeSet::new();
         let sources: Vec<Source<'_>> = offering
             .map(|(server, listing)| Source {
                 index: server.id.slot,
                 name: server.name(),
                 listing,
                 disabled_tools: &server.config.disabled_tools,
+                // Pins are the gateway's.
+                held_tools: &held,
+                strips: server.config.strip_invisible.unwrap_or(self.invisible) == Invisible::Strip,
                 description_overrides: &server.config.tool_description_overrides,
             })
             .collect();

@@ -24,6 +24,7 @@ pub mod local;
 pub mod login;
 pub mod outcome;
 pub mod picture;
+pub mod pins;
 pub mod proxy;
 pub mod secret;
 pub mod serve;

@@ -8,6 +8,7 @@ use crate::base::limits;
 use crate::config::document::{Lines, Node, Notes, parse};
 use crate::config::near::did_you_mean;
 use crate::config::problem::Scope;
+use crate::model::scope::Scopes;
 use crate::net::url::Url;
 use crate::wire::jose::Algorithm;
 
@@ -130,8 +131,12 @@ fn read_one(node: &Node<'_>, notes: &mut Notes) -> Option<IssuerSpec> {
             "scopeClaim" => value.text(notes)?.clone_into(&mut spec.scope_claim),
             "scopes" => {
                 for pair in value.members(notes)? {
-                    let scopes = pair.node.text(notes)?.to_owned();
-                    spec.scopes.push((pair.name.to_owned(), scopes));
+                    let scopes = pair.node.text(notes)?;
+                    if let Err(bad) = Scopes::parse(scopes) {
+                        let bad = format!("cannot be used: {bad}");
+                        pair.spot.error(notes, bad, "correct it");
+                    }
+                    spec.scopes.push((pair.name.to_owned(), scopes.to_owned()));
                 }
             }
             "clientClaim" => spec.client_claim = Some(value.text(notes)?.to_owned()),

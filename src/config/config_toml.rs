@@ -202,8 +202,8 @@ mod tests {
             "config.toml:2:9: logging.level: expected a string",
         );
         check(
-            "[auth]\nenabled = true",
-            "config.toml:2:1: auth.enabled: is known",
+            "[auth]\nenableEnhancedSecurity = true",
+            "config.toml:2:1: auth.enableEnhancedSecurity: is known",
         );
         check(
             "[admin]\nenabled = true",

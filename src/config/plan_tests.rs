@@ -35,7 +35,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         otlp_headers: checked.otlp_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
-        auth_server: crate::config::auth_server::AuthServerSpec::default(),
+        auth_server: checked.auth_server,
         presets_lost: false,
         watched: Vec::new(),
         problems,
@@ -255,7 +255,9 @@ fn settings_say_whether_they_wait_for_a_restart() {
 fn what_can_be_reloaded_is_this() {
     let reloadable = SETTINGS.iter().filter(|row| row.reloadable);
     let flags: Vec<&str> = reloadable.map(|row| row.flag).collect();
-    let expect = "filter log-level naming-separator naming-prefix naming-max-length page-size \
+    let expect = "filter log-level auth-baseline-scopes session-ttl auth-rate-limit \
+                  auth-concurrency rate-limit-window rate-limit-max naming-separator \
+                  naming-prefix naming-max-length tool-pins strip-invisible page-size \
                   health-info-level ready-policy async-batch-delay async-max-delay \
                   async-batch-notifications async-notify-on-snapshot async-notify-on-ready \
                   drain-delay shutdown-timeout config-reload-debounce log-modules enable-traces \

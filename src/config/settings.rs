@@ -576,7 +576,6 @@ pub fn resolve(
         }
     }
     settings.name_things(problems);
-    check_tls(&settings.tls, problems);
     warn_foreign(flags, environment, problems);
     warn_unknown_variables(environment, problems);
     settings
@@ -690,20 +689,6 @@ fn checked(
         remedy,
     });
     None
-}
-
-/// What cannot be seen in one value alone.
-fn check_tls(tls: &TlsSettings, problems: &mut Vec<Problem>) {
-    if let Some((key, message, remedy)) = tls.flaw() {
-        problems.push(Problem {
-            severity: Severity::Error,
-            scope: Scope::Setting(key),
-            place: None,
-            key_path: format!("gateway.{key}"),
-            message: message.into(),
-            remedy: remedy.into(),
-        });
-    }
 }
 
 fn warn_foreign(flags: &Flags, environment: &Environment, problems: &mut Vec<Problem>) {

@@ -256,15 +256,18 @@ fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
         let text = row.default.filter(|text| !text.is_empty()).unwrap_or("x.y");
         let text = match row.flag {
-            "allowed-origins" => "http://x.y",
+            "allowed-origins" | "external-url" => "http://x.y",
             "roots" => "file:///x",
-            "environment" => "prod-eu",
+            "environment" | "auth-untagged-tag" => "prod-eu",
+            "external-url" => "http://x.y",
+            "audit-arguments" => "a/b",
             "health-listen" => "[::1]:9090",
-            "async-notify-on-ready" => "true",
+            "async-notify-on-ready" | "auth" => "true",
+            "auth-baseline-scopes" => "tag:a",
             "log-modules" => "upstream=debug",
             "otlp-endpoint" => "http://x.y:4318",
             "otlp-headers" => "a=b",
-            "secrets-providers" => "[]",
+            "secrets-providers" | "auth-issuers" | "auth-clients" => "[]",
             "auth-operator-password" => HASH,
             "alerts" | "config-json" => "{}",
             _ => text,
@@ -453,17 +456,17 @@ fn what_is_unknown_or_not_carried_out_is_a_warning() {
     );
     check("ONE_MCPX=1 OTHER=2", "", "{}", "");
     check(
-        "ONE_MCP_ENABLE_AUTH=true",
+        "ONE_MCP_ENABLE_LAZY_LOADING=true",
         "",
         "{}",
-        "ONE_MCP_ENABLE_AUTH: is known",
+        "ONE_MCP_ENABLE_LAZY_LOADING: is known",
     );
-    check("ONE_MCP_ENABLE_AUTH=false", "", "{}", "");
+    check("ONE_MCP_ENABLE_LAZY_LOADING=false", "", "{}", "");
     check(
-        "ONE_MCP_ENABLE_AUTH=true",
-        "enable-auth=true",
+        "ONE_MCP_ENABLE_LAZY_LOADING=true",
+        "enable-lazy-loading=true",
         "{}",
-        "authentication",
+        "lazy loading",
     );
     check(
         "ONE_MCP_ADMIN_PASSWORD=hunter2",
@@ -471,7 +474,7 @@ fn what_is_unknown_or_not_carried_out_is_a_warning() {
         "{}",
         "ONE_MCP_ADMIN_PASSWORD: is known",
     );
-    check("", "enable-scope-validation=false", "{}", "scopes");
+    check("", "enable-enhanced-security=true", "{}", "checks");
     check(
         "",
         "enable-lazy-loading=true",
@@ -513,8 +516,8 @@ fn what_is_unknown_or_not_carried_out_is_a_warning() {
     check(
         "",
         "",
-        "{\"auth\": {\"enabled\": true}}",
-        "auth.enabled: is known",
+        "{\"auth\": {\"enableEnhancedSecurity\": true}}",
+        "auth.enableEnhancedSecurity: is known",
     );
     check(
         "",

@@ -438,7 +438,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         short: Some('u'),
         security: true,
-        help: "The URL that clients use, if it is not that of the listener: https://mcp.example.com",
+        help: "The URL that clients use, such as https://mcp.example.com; see docs/tls.md",
         ..row(
             "externalUrl",
             "ONE_MCP_EXTERNAL_URL",

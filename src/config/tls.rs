@@ -21,18 +21,14 @@ impl TlsSettings {
         self.certificate.is_some()
     }
 
-    /// The key that does not fit the others, what is wrong, and what to do.
-    pub(super) fn flaw(&self) -> Option<(&'static str, &'static str, &'static str)> {
+    /// What is missing beside what was given.
+    pub fn flaw(&self) -> Option<&'static str> {
         match (&self.certificate, &self.key, &self.client_ca) {
-            (Some(_), None, _) => {
-                Some(("tls.certificate", "has no private key", "give tls-key too"))
+            (Some(_), None, _) => Some("tls-cert has no private key: give tls-key too"),
+            (None, Some(_), _) => Some("tls-key has no certificate: give tls-cert too"),
+            (None, None, Some(_)) => {
+                Some("tls-client-ca is of no use without TLS: give tls-cert and tls-key too")
             }
-            (None, Some(_), _) => Some(("tls.key", "has no certificate", "give tls-cert too")),
-            (None, None, Some(_)) => Some((
-                "tls.clientCa",
-                "asks for client certificates without TLS",
-                "give tls-cert and tls-key too",
-            )),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use crate::config::problem::Scope;
 use crate::config::tls::site;
 use crate::model::filter::TagExpression;
 use crate::model::password::PasswordHash;
+use crate::model::scope::Scopes;
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 
@@ -361,14 +362,11 @@ fn parse_word(text: &str) -> Result<Value, String> {
     ))
 }
 
-/// What each of them means is judged by `model::scope`.
 fn parse_scopes(text: &str) -> Result<Value, String> {
-    let fits = |word: &str| word.starts_with("tag:") || word.starts_with("tool:") || word == "read";
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    if words.len() <= limits::SETTING_ITEMS && words.iter().all(|word| fits(word)) {
-        return Ok(Value::Text(words.join(" ")));
+    match Scopes::parse(text) {
+        Ok(scopes) => Ok(Value::Text(scopes.to_string())),
+        Err(_) => Err("write scopes such as tag:web or read with spaces between them".into()),
     }
-    Err("write scopes such as tag:web with spaces between them".into())
 }
 
 fn parse_separator(text: &str) -> Result<Value, String> {

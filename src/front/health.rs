@@ -98,6 +98,9 @@ struct ServerDetail {
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lists: Option<String>,
+    /// Tools that are not as they were pinned, and what nobody sees in entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definitions: Option<String>,
     /// The server that it needs first.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<String>,
@@ -398,6 +401,7 @@ fn server_detail(seen: &Seen<'_>, detail: Detail) -> ServerDetail {
         last_connected: seen.status.last_connected.clone(),
         last_error: seen.last_error(),
         lists: seen.lists(),
+        definitions: seen.remark.map(str::to_owned),
         waiting_for: seen.status.waiting_for.clone(),
         tags: seen.entry.tags.clone(),
         required: seen.entry.required,

@@ -15,24 +15,32 @@ pub struct Seen<'w> {
     pub server: &'w Server,
     pub entry: &'w ServerConfig,
     pub status: Status,
+    /// What an operator should know of what it offers.
+    pub remark: Option<&'w str>,
 }
 
 /// All servers of a world, in its order.
 pub fn call<'w>(world: &'w World) -> Vec<Seen<'w>> {
-    let servers = world.servers().iter().zip(&world.fixed.entries);
-    let seen = servers.map(|(server, entry)| {
-        let status = server.status();
-        Seen {
-            server,
-            entry,
-            status,
-        }
-    });
+    let servers = world.servers().iter().enumerate();
+    let seen = servers.map(|(position, server)| Seen::at(world, position, server));
     seen.collect()
 }
 
 pub fn tally(roll: &[Seen<'_>]) -> Tally {
     Tally::of(roll.iter().map(|seen| seen.status.state))
+}
+
+impl<'w> Seen<'w> {
+    /// `server` in the place of the one that stands there.
+    pub fn at(world: &'w World, position: usize, server: &'w Server) -> Seen<'w> {
+        let offer = world.offers[position].as_ref();
+        Seen {
+            server,
+            entry: &world.fixed.entries[position],
+            status: server.status(),
+            remark: offer.and_then(|offer| offer.remark.as_deref()),
+        }
+    }
 }
 
 impl Seen<'_> {

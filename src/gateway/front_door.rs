@@ -3,6 +3,7 @@
 //! in `auth::gate`.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::auth::{Auth, OauthPath};
@@ -112,11 +113,11 @@ impl FrontDoor {
         match checked {
             Checked::Pass { cors } => Ok(cors.map_or(Readers::None, Readers::Origin)),
             Checked::BadHost => {
-                note_refused(Refused::Host, peer);
+                note_refused(Refused::Host, self.client(head, peer).address);
                 Err(refusal(403, "Forbidden host header"))
             }
             Checked::BadOrigin => {
-                note_refused(Refused::Origin, peer);
+                note_refused(Refused::Origin, self.client(head, peer).address);
                 Err(refusal(403, "Forbidden origin header"))
             }
         }
@@ -137,20 +138,20 @@ impl FrontDoor {
         let wanted = wanted_scopes(head.query);
         let who = auth.gate.check(head, &self.client(head, peer));
         let who = who.map_err(|denied| {
-            note_refused(Refused::Token, peer);
+            note_refused(Refused::Token, self.client(head, peer).address);
             auth.gate.refusal(&denied, &wanted.to_string(), head.path)
         })?;
         if !who
             .scopes
             .includes(&wanted.clone().narrowed_like(&who.scopes))
         {
-            note_refused(Refused::Scope, peer);
+            note_refused(Refused::Scope, self.client(head, peer).address);
             let wanted = wanted.to_string();
             note_insufficient(&who, &wanted);
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
         if let Some(wanted) = self.lacks_server(at, &who) {
-            note_refused(Refused::Scope, peer);
+            note_refused(Refused::Scope, self.client(head, peer).address);
             note_insufficient(&who, &wanted);
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
@@ -186,7 +187,7 @@ impl FrontDoor {
         match who {
             Some(Ok(who)) if !who.scopes.narrows() => Ok(()),
             other => {
-                note_refused(Refused::Metrics, peer);
+                note_refused(Refused::Metrics, self.client(head, peer).address);
                 Err(other.and_then(Result::err).unwrap_or(reply))
             }
         }
@@ -212,7 +213,7 @@ impl FrontDoor {
             (Some(auth), Some(whose), Method::Post) => match auth.gate.enter(whose) {
                 Ok(permit) => Some(permit),
                 Err(denied) => {
-                    note_refused(Refused::Pace, peer);
+                    note_refused(Refused::Pace, self.client(head, peer).address);
                     let reply = auth.gate.refusal(&denied, "", head.path);
                     return out.reply(&with_cors(reply, cors));
                 }
@@ -335,8 +336,8 @@ fn takes_form(at: &OauthPath) -> bool {
     matches!(at, Token | Register | Revoke | Login | Consent)
 }
 
-fn note_refused(what: Refused, peer: &Peer) {
-    let whom = peer.address.to_string();
+fn note_refused(what: Refused, address: IpAddr) {
+    let whom = address.to_string();
     fact::note(Fact::Refused { what, whom });
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crossbeam_channel::Sender;
 use serde::{Serialize, Serializer};
 
 use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE};
@@ -16,9 +17,11 @@ use crate::front::sessions::Sessions;
 use crate::front::standing::Configured;
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::fleet::Fleet;
+use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Reload, Report};
 use crate::mcp::list::ListKind;
 use crate::relay::world::{Hub, World};
+use crate::upstream::event::Event;
 use crate::upstream::server::{Server, State};
 
 pub struct Operator {
@@ -29,6 +32,8 @@ pub struct Operator {
     /// Where clients on this machine connect to, if they do.
     pub url: Option<String>,
     pub fleet: Arc<Fleet>,
+    pub pins: Arc<Pins>,
+    pub events: Sender<Event>,
     pub reload: Arc<Reload>,
     pub configured: Arc<Configured>,
     pub ending: Arc<Ending>,
@@ -82,6 +87,9 @@ pub struct ServerLine {
     /// What is wrong with its lists although it is connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists: Option<String>,
+    /// Tools that are not as they were pinned, and what nobody sees in entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definitions: Option<String>,
 }
 
 /// The gateway itself, as a line of `status`.
@@ -267,7 +275,7 @@ impl Operator {
         for (position, server) in &servers {
             let instead = coming.instead(server);
             let serves = instead.id == server.id && world.offers[*position].is_some();
-            let seen = seen(&world, *position, instead);
+            let seen = Seen::at(&world, *position, instead);
             match seen.status.state {
                 State::Ready if serves => {}
                 State::Ready | State::Pending | State::Loading | State::Restarting => {
@@ -328,17 +336,10 @@ fn phrase(state: State) -> &'static str {
     }
 }
 
-fn seen<'w>(world: &'w World, position: usize, server: &'w Server) -> Seen<'w> {
-    Seen {
-        server,
-        entry: &world.fixed.entries[position],
-        status: server.status(),
-    }
-}
-
 fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
-    let seen = seen(world, position, server);
+    let seen = Seen::at(world, position, server);
     let (error, lists) = (seen.last_error(), seen.lists());
+    let definitions = seen.remark.map(str::to_owned);
     let Seen { entry, status, .. } = seen;
     let count = |kind| world.catalog.count(kind, position);
     let config = &server.config;
@@ -366,5 +367,6 @@ fn server_line(world: &World, position: usize, server: &Server) -> ServerLine {
         retry_at: status.retry_at,
         error,
         lists,
+        definitions,
     }
 }

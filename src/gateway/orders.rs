@@ -1,6 +1,7 @@
 //! What can be asked on the control socket, and how each order is carried out. Long ones tell
 //! what happens meanwhile and look whether the client is still there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,10 +16,11 @@ use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::logins::LoginOrder;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
+use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
 use crate::upstream::server::Server;
 use crate::upstream::stderr::Tail;
-use crate::wire::json::string_value;
+use crate::wire::json::{elements, string_value};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_CLIENT;
 
@@ -48,6 +50,15 @@ pub enum Order {
     Drain {},
     /// Of logins at servers.
     Login(LoginOrder),
+    /// How tools differ from their pins.
+    Pins {
+        server: Option<String>,
+    },
+    /// `None`: of every server, and what was lost no longer matters.
+    Approve {
+        server: Option<String>,
+        tools: Vec<String>,
+    },
 }
 
 /// Why an order did not come to its end.
@@ -93,13 +104,17 @@ impl Order {
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
             Order::Login(order) => order.word(),
+            Order::Pins { .. } => "pins",
+            Order::Approve { .. } => "approve",
         }
     }
 
     /// The one that it is about.
     pub fn server(&self) -> Option<&str> {
         match self {
-            Order::Wait { server, .. } => server.as_deref(),
+            Order::Wait { server, .. } | Order::Pins { server } | Order::Approve { server, .. } => {
+                server.as_deref()
+            }
             Order::Login(order) => order.server.as_deref(),
             Order::Logs { server, .. }
             | Order::Restart { server }
@@ -122,6 +137,7 @@ impl Order {
     pub fn steers(&self) -> bool {
         match self {
             Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. } => false,
+            Order::Pins { .. } => false,
             Order::Login(order) => order.steers(),
             _ => true,
         }
@@ -134,6 +150,10 @@ fn read(line: &str) -> Result<Order, String> {
         Some(Some(name)) => Ok(name.into_owned()),
         _ => Err("\"server\" is no name".to_owned()),
     };
+    let some_server = || match members.get("server") {
+        None | Some("null") => Ok(None),
+        Some(_) => server().map(Some),
+    };
     let command = members.string("command").unwrap_or_default();
     let (order, known): (Order, &[&str]) = match &*command {
         "status" => (Order::Status {}, &[]),
@@ -143,10 +163,7 @@ fn read(line: &str) -> Result<Order, String> {
                 None | Some("null") => None,
                 Some(raw) => Some(raw.parse().map_err(|_| "\"timeoutMs\" is no number")?),
             };
-            let server = match members.get("server") {
-                None | Some("null") => None,
-                Some(_) => Some(server()?),
-            };
+            let server = some_server()?;
             (Order::Wait { server, timeout_ms }, &["server", "timeoutMs"])
         }
         "logs" => {
@@ -163,6 +180,19 @@ fn read(line: &str) -> Result<Order, String> {
         "disable" => (Order::Disable { server: server()? }, &["server"]),
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
+        "pins" => {
+            let server = some_server()?;
+            (Order::Pins { server }, &["server"])
+        }
+        "approve" => {
+            let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
+            let tools = tools.unwrap_or_default().into_iter();
+            let tools = tools.map(|raw| string_value(raw).map(Cow::into_owned));
+            let tools = tools.collect::<Option<Vec<String>>>();
+            let tools = tools.ok_or("\"tools\" are no names")?;
+            let server = some_server()?;
+            (Order::Approve { server, tools }, &["server", "tools"])
+        }
         other => match LoginOrder::read(other, &members) {
             Some(order) => (Order::Login(order), LoginOrder::KNOWN),
             None => return Err(format!("unknown command {other:?}")),
@@ -195,6 +225,10 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
         Order::Login(order) => order.carry_out(desk, talk),
+        Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
+        Order::Approve { server, tools } => {
+            pin_orders::approve(desk, talk, server.as_deref(), tools)
+        }
     }
 }
 

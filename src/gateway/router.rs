@@ -16,9 +16,11 @@ use crate::front::ask;
 use crate::front::session::Session;
 use crate::front::session_tasks;
 use crate::gateway::fleet::Fleet;
+use crate::gateway::hidden::Hidden;
+use crate::gateway::pins::{Pins, pinning};
 use crate::gateway::run::Clients;
 use crate::gateway::witness::{Witness, tools_changed};
-use crate::journal::fact::note;
+use crate::journal::fact::{Fact, note};
 use crate::journal::metrics::meter;
 use crate::mcp::list::ListKind;
 use crate::mcp::task::Part;
@@ -36,6 +38,7 @@ pub struct Router {
     pub clients: Clients,
     pub events: Receiver<Event>,
     pub orders: Receiver<Order>,
+    pub pins: Arc<Pins>,
     /// Its files are looked at now and then.
     pub auth: Option<Arc<Auth>>,
     pub began: Instant,
@@ -66,6 +69,8 @@ struct Desk {
     next_sweep: Instant,
     reported_clashes: HashSet<Clash>,
     witness: Witness,
+    pins: Arc<Pins>,
+    hidden: Hidden,
     /// A server may have taken a turn that nobody was told of.
     turned: bool,
 }
@@ -91,10 +96,47 @@ impl Desk {
     /// Cursors stay good: the order goes on from what was offered before.
     fn take_listing(&mut self, position: usize, listing: &Listing) {
         self.note_tools(position, listing.of(ListKind::Tools));
+        let is_first = self.offers[position].is_none();
         let offer = self.offers[position].get_or_insert_default();
         for kind in ListKind::ALL {
             offer.replace(kind, listing.of(kind).to_vec(), listing.hint(kind));
         }
+        let changed = self.judge(position);
+        if is_first && !changed.is_empty() {
+            let server = self.fixed.servers[position].name().to_owned();
+            note(Fact::ToolsChanged {
+                server,
+                added: Vec::new(),
+                removed: Vec::new(),
+                changed,
+            });
+        }
+    }
+
+    /// Which tools of a server are held back, and what is to be said of what it offers. Gives
+    /// the tools that are not as pinned, when nobody was told of them.
+    fn judge(&mut self, position: usize) -> Vec<String> {
+        let (entry, settings) = (&self.fixed.entries[position], &self.fixed.settings);
+        let Some(offer) = &mut self.offers[position] else {
+            return Vec::new();
+        };
+        let mode = pinning(entry, settings);
+        let tools = offer.listing.of(ListKind::Tools);
+        let verdict = self.pins.judge(&entry.name, mode, tools);
+        let mode = entry.strip_invisible.unwrap_or(settings.strip_invisible);
+        let hidden = self.hidden.judge(&entry.name, mode, &offer.listing);
+        let remarks: Vec<String> = verdict.remark.into_iter().chain(hidden).collect();
+        offer.held = verdict.held;
+        offer.remark = (!remarks.is_empty()).then(|| remarks.join("; "));
+        verdict.changed
+    }
+
+    /// After an approval, or when other rules hold.
+    fn judge_all(&mut self) {
+        for position in 0..self.offers.len() {
+            self.judge(position);
+        }
+        self.has_changed();
     }
 }
 
@@ -112,6 +154,7 @@ impl Desk {
         }
         if let Some(offer) = &mut self.offers[position] {
             offer.replace(kind, items, hint);
+            self.judge(position);
             self.has_changed();
         }
     }
@@ -188,6 +231,8 @@ impl Router {
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
             witness: Witness::default(),
+            pins: self.pins.clone(),
+            hidden: Hidden::default(),
             turned: true,
         };
         self.look_if_settled(&desk);
@@ -259,6 +304,7 @@ impl Router {
             Event::Stop => {}
             // Nobody waits any more: then it came too late.
             Event::Beat(turned) => drop(turned.try_send(())),
+            Event::Approved => desk.judge_all(),
             Event::Status { server } => self.status(server, desk),
             Event::Listing { server, listing } => self.listed(server, listing, desk),
             Event::List {
@@ -378,7 +424,7 @@ impl Router {
         desk.offers = offers;
         desk.arriving = arriving;
         desk.turned = true;
-        desk.has_changed();
+        desk.judge_all();
         self.let_arrive(desk);
         self.publish(desk);
         self.look_if_settled(desk);

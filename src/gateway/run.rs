@@ -36,6 +36,7 @@ use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
 use crate::gateway::logins;
 use crate::gateway::operator::Operator;
+use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
@@ -112,6 +113,7 @@ pub(super) struct Core {
     pub(super) router: Option<JoinHandle<()>>,
     pub(super) reload: Arc<Reload>,
     pub(super) alerts: Arc<Alerts>,
+    pins: Arc<Pins>,
     /// How the configuration stands.
     configured: Arc<Configured>,
     wishes: Wishes,
@@ -161,6 +163,7 @@ impl Core {
         let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
+        let pins = Arc::new(Pins::open(&config));
         let router = Router {
             hub: hub.clone(),
             fleet: fleet.clone(),
@@ -168,6 +171,7 @@ impl Core {
             events: received,
             auth: auth.clone(),
             orders: ordered,
+            pins: pins.clone(),
             began: Instant::now(),
             settle_by: Instant::now() + settings.sync_start_timeout,
         };
@@ -186,6 +190,7 @@ impl Core {
             router: Some(router),
             reload: Arc::new(Reload::start(keeper).map_err(cannot)?),
             alerts,
+            pins,
             configured,
             wishes,
         })
@@ -286,6 +291,8 @@ impl Gateway {
             started: SystemTime::now(),
             url: self.url(),
             fleet: self.core.fleet.clone(),
+            pins: self.core.pins.clone(),
+            events: self.core.events.clone(),
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),

@@ -176,11 +176,9 @@ mod tests {
                 "http://localhost:1",
             ),
         ] {
-            let mut settings = Settings {
-                host: host.to_owned(),
-                external_url: (!external.is_empty()).then(|| external.to_owned()),
-                ..Settings::default()
-            };
+            let mut settings = Settings::default();
+            settings.host = host.to_owned();
+            settings.external_url = (!external.is_empty()).then(|| external.to_owned());
             settings.tls.certificate = tls.then(|| "/cert".into());
             settings.tls.behind_proxy = proxy;
             let found = issuer(&settings, bound.parse().unwrap());

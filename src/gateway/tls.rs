@@ -14,7 +14,9 @@ use crate::journal::fact::{Fact, note};
 /// # Errors
 /// Which file will not do, and why.
 pub fn open(settings: &TlsSettings) -> Result<Option<Arc<Tls>>, String> {
-    // One without the other was refused with the settings.
+    if let Some(flaw) = settings.flaw() {
+        return Err(format!("failed to start: {flaw}"));
+    }
     let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else {
         return Ok(None);
     };

@@ -32,6 +32,8 @@ mod behaviour_tests;
 mod framing_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tls_tests;
 
 pub use authority::Authority;
 pub use guard::{Checked, HostPolicy, cors_headers, valid_origin};

@@ -91,7 +91,7 @@ impl Handler for Echo {
         }
     }
 
-    fn handle(&self, head: &Head<'_>, _peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
+    fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
         match head.path {
             "/panic" => panic!("asked to"),
             "/silent" => {}
@@ -115,6 +115,10 @@ impl Handler for Echo {
             }
             "/gone" => self.until_gone(out),
             "/flood" => self.flood(out),
+            "/who" => {
+                let subject = peer.subject.as_deref().unwrap_or("nobody");
+                out.send(200, &[], &[subject.as_bytes()]);
+            }
             "/parts" => out.send(200, &[("X-Parts", "3")], &[b"a", body, &[b'z'; 5000]]),
             "/nothing" => out.send(204, &[], &[b"dropped"]),
             "/twice" => {

@@ -70,6 +70,14 @@ impl Trusted {
     /// Who sent a request with these headers over a connection from `peer`.
     pub fn client(&self, peer: IpAddr, head: &Head<'_>) -> Client {
         let peer = peer.to_canonical();
+        if !head.headers().any(|(name, _)| is_forwarding(name)) {
+            // As most requests are, and it is asked for each of them.
+            return Client {
+                address: peer,
+                certain: true,
+                is_local: peer.is_loopback(),
+            };
+        }
         let claims = Claims::of(head);
         let direct = Way {
             address: peer,
@@ -77,7 +85,7 @@ impl Trusted {
             is_loopback: peer.is_loopback(),
         };
         let (way, certain) = match (&claims.x_forwarded_for, &claims.forwarded) {
-            _ if !self.covers(peer) => (direct, !claims.any),
+            _ if !self.covers(peer) => (direct, false),
             (Some(hops), None) | (None, Some(hops)) => (self.walk(direct, hops), true),
             (Some(hops), Some(others)) => {
                 let (way, other) = (self.walk(direct, hops), self.walk(direct, others));
@@ -85,7 +93,7 @@ impl Trusted {
             }
             (None, None) => match claims.real_ip {
                 Some(hop) => (self.walk(direct, &[hop]), true),
-                None => (direct, !claims.any),
+                None => (direct, false),
             },
         };
         let certain = certain && way.known;
@@ -132,30 +140,33 @@ struct Claims {
     x_forwarded_for: Option<Vec<Hop>>,
     forwarded: Option<Vec<Hop>>,
     real_ip: Option<Hop>,
-    /// There is a header of a proxy.
-    any: bool,
 }
 
 impl Claims {
     fn of(head: &Head<'_>) -> Claims {
-        let is_forwarding = |name: &str| {
-            ["Forwarded", "X-Real-IP", "Via"]
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known))
-                || name
-                    .get(..FORWARDING.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(FORWARDING))
-        };
         Claims {
             x_forwarded_for: hops(head, "X-Forwarded-For", read_node),
             forwarded: hops(head, "Forwarded", read_element),
             real_ip: head.header("X-Real-IP").map(read_node),
-            any: head.headers().any(|(name, _)| is_forwarding(name)),
         }
     }
 }
 
 const FORWARDING: &str = "x-forwarded-";
+
+/// Whether a proxy writes headers of this name.
+fn is_forwarding(name: &str) -> bool {
+    match name.as_bytes() {
+        [b'x' | b'X', b'-', ..] => {
+            let start = name.get(..FORWARDING.len());
+            name.eq_ignore_ascii_case("X-Real-IP")
+                || start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDING))
+        }
+        [b'f' | b'F', ..] => name.eq_ignore_ascii_case("Forwarded"),
+        [b'v' | b'V', ..] => name.eq_ignore_ascii_case("Via"),
+        _ => false,
+    }
+}
 
 /// All values of one header as one list; `None` without the header.
 fn hops(head: &Head<'_>, name: &str, read: fn(&str) -> Hop) -> Option<Vec<Hop>> {

@@ -58,8 +58,8 @@ pub enum Fact {
         whose: String,
         ends: SystemTime,
     },
-    /// Changed certificate files of the listener: why they will not do, so that the old pair goes on,
-    /// or `None` when new ones are in force.
+    /// Changed certificate files of the listener: why they will not do and the old pair goes on, or
+    /// `None` when new ones are in force.
     CertificateRejected(Option<String>),
     /// The gateway was asked to end.
     Stopping {

@@ -18,7 +18,32 @@ pub struct Source<'a> {
     pub name: &'a str,
     pub listing: &'a Listing,
     pub disabled_tools: &'a BTreeSet<String>,
+    /// Tools that are not as they were when they were pinned.
+    pub held_tools: &'a BTreeSet<String>,
+    /// What nobody sees is taken out.
+    pub strips: bool,
     pub description_overrides: &'a BTreeMap<String, String>,
+}
+
+impl Source<'_> {
+    fn hides(&self, kind: ListKind, item: &Item) -> bool {
+        let among = |names: &BTreeSet<String>| names.contains(&*item.key);
+        kind == ListKind::Tools && (among(self.disabled_tools) || among(self.held_tools))
+    }
+
+    /// What clients get of an entry; `None` when it cannot be made clean.
+    fn shown(&self, kind: ListKind, item: &Item) -> Option<Item> {
+        let item = match item.hides && self.strips {
+            true => item.cleaned(kind)?,
+            false => item.clone(),
+        };
+        let overrides = self.description_overrides;
+        let text = (kind == ListKind::Tools).then(|| overrides.get(&*item.key));
+        Some(match text.flatten() {
+            Some(description) => item.with_description(description, kind),
+            None => item,
+        })
+    }
 }
 
 /// One entry of the merged lists.
@@ -126,7 +151,7 @@ impl Catalog {
         for source in sources {
             for kind in ListKind::ALL {
                 for (position, item) in source.listing.of(kind).iter().enumerate() {
-                    if kind == ListKind::Tools && source.disabled_tools.contains(&*item.key) {
+                    if source.hides(kind, item) {
                         continue;
                     }
                     if total >= limits::ENTRIES {
@@ -148,6 +173,9 @@ impl Catalog {
         item: &Item,
         naming: &Naming,
     ) -> bool {
+        let Some(shown) = source.shown(kind, item) else {
+            return false;
+        };
         let named = matches!(kind, ListKind::Tools | ListKind::Prompts);
         let public: Arc<str> = match named {
             true => public_name(naming, source.name, &item.key).into(),
@@ -180,13 +208,7 @@ impl Catalog {
             Slot::Vacant(slot) => slot.insert(next),
         };
         holders.push(next);
-        let override_text = (kind == ListKind::Tools)
-            .then(|| source.description_overrides.get(&*item.key))
-            .flatten();
-        let item = match override_text {
-            Some(description) => item.with_description(description, kind),
-            None => item.clone(),
-        };
+        let item = shown;
         let own_fingerprint = fingerprint("", &item.raw);
         let fingerprint = fingerprint(&public, &item.raw);
         let shadowed = first.is_some();

@@ -8,6 +8,7 @@ use crate::mcp::era::Era;
 use crate::mcp::list::ListKind;
 use crate::model::hint::CacheHint;
 use crate::model::mirror::{self, Mirror};
+use crate::model::visible_text;
 use crate::wire::json::{elements, string_value};
 use crate::wire::members::{Members, edited, span_in};
 use crate::wire::message::FROM_SERVER;
@@ -24,6 +25,8 @@ pub struct Item {
     pub mirrors: Option<Arc<[Mirror]>>,
     /// A tool that says of itself that it changes nothing (`readOnlyHint`).
     pub reads_only: bool,
+    /// Some text in it holds characters that people do not see.
+    pub hides: bool,
     /// What clients of one era must see instead; almost always nothing.
     instead: Option<Arc<Instead>>,
 }
@@ -71,6 +74,7 @@ impl Item {
         };
         Some(Item {
             key: key.into(),
+            hides: visible_text::json_hides(raw),
             raw: raw.into(),
             key_span: span_in(raw, literal),
             mirrors,
@@ -110,6 +114,13 @@ impl Item {
         let raw = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let plain = raw.and_then(|raw| Item::parse(&raw, ListKind::Tools));
         plain.unwrap_or(self)
+    }
+
+    /// The entry without what people do not see; `None` when that is part of its meaning.
+    pub fn cleaned(&self, kind: ListKind) -> Option<Item> {
+        // The name of a resource is a text for people.
+        let also = (kind.key() != "name").then_some("name");
+        Item::parse(&visible_text::json_cleaned(&self.raw, also)?, kind)
     }
 
     /// The entry with its description replaced.

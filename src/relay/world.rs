@@ -1,7 +1,7 @@
 //! The routing world: an immutable snapshot that only the router thread replaces. A request
 //! takes it once and sees one world to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::model::listing::{Item, Listing};
 use crate::model::naming::server_slug;
 use crate::model::order::ListOrder;
 use crate::model::task_id::TaskKey;
+use crate::model::visible_text::Invisible;
 use crate::upstream::server::Server;
 
 /// What does not change while the gateway runs on one configuration. The place of a server in it
@@ -47,6 +48,10 @@ impl Fixed {
 pub struct Offer {
     pub listing: Listing,
     pub orders: [Arc<ListOrder>; 4],
+    /// Tools that are not as they were when they were pinned.
+    pub held: Arc<BTreeSet<String>>,
+    /// What an operator should know of what it offers.
+    pub remark: Option<String>,
 }
 
 impl Offer {
@@ -90,11 +95,17 @@ impl World {
         let entries = fixed.entries.iter().zip(&offers).enumerate();
         let sources: Vec<Source<'_>> = entries
             .filter_map(|(index, (entry, offer))| {
+                let offer = offer.as_ref()?;
+                let invisible = entry
+                    .strip_invisible
+                    .unwrap_or(fixed.settings.strip_invisible);
                 Some(Source {
                     index,
                     name: &entry.name,
-                    listing: &offer.as_ref()?.listing,
+                    listing: &offer.listing,
                     disabled_tools: &entry.disabled_tools,
+                    held_tools: &offer.held,
+                    strips: invisible == Invisible::Strip,
                     description_overrides: &entry.tool_description_overrides,
                 })
             })

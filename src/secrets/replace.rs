@@ -99,6 +99,11 @@ fn private() -> OpenOptions {
 pub struct Turn(#[expect(dead_code, reason = "held open: closing it ends the turn")] File);
 
 impl Turn {
+    /// Whether anybody ever took one.
+    pub fn was_taken(place: &Path) -> bool {
+        sibling(place, ".lock").exists()
+    }
+
     /// Waits for it; the lock file stays where it is, because removing it would let two in.
     ///
     /// # Errors

@@ -64,6 +64,8 @@ pub enum Event {
     },
     /// Somebody wants to see that the router turns: it answers.
     Beat(Sender<()>),
+    /// An operator took tools for good that are not as they were pinned.
+    Approved,
     /// The gateway is at its end: the router returns.
     Stop,
     /// From a process that belongs to one session.

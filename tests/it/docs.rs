@@ -530,7 +530,7 @@ fn commands_run() {
         };
         let example = example(&page).or_else(|| example(&readme)).unwrap();
         folder.prepare(&example.text);
-        let mut gateway = None;
+        let (mut gateway, mut secured) = (None, None);
         for block in blocks.iter().filter(tested) {
             let place = page.place(block);
             match block.info.as_str() {
@@ -540,11 +540,15 @@ fn commands_run() {
                     let gateway = gateway.get_or_insert_with(|| folder.start_gateway());
                     folder.run(&block.text.replace(ADDRESS, &gateway.address), &place);
                 }
+                "sh test tls" => {
+                    let gateway = secured.get_or_insert_with(|| folder.start_secured());
+                    folder.run(&block.text.replace(ADDRESS, &gateway.address), &place);
+                }
                 other => panic!("{place}: unknown kind of block {other:?}"),
             }
             ran += 1;
         }
-        if let Some(gateway) = gateway {
+        for gateway in [gateway, secured].into_iter().flatten() {
             gateway.stop(&page.path);
         }
     }
@@ -657,6 +661,13 @@ impl Folder {
         let gateway = Gateway::start(command, "the gateway of the commands");
         gateway.wait_settled();
         gateway
+    }
+
+    /// With the certificate that an earlier block has made.
+    fn start_secured(&self) -> Gateway {
+        let tls = "--tls-cert gateway.pem --tls-key gateway.key";
+        let command = self.shell(&format!("exec onemcp --config demo.json {tls}"));
+        Gateway::start(command, "the gateway over TLS")
     }
 }
 

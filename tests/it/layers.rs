@@ -86,12 +86,20 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Address => two("127.0.0.1:1", "127.0.0.1:2"),
         Kind::Word => two("prod", "test"),
         Kind::Filter | Kind::Preset => two("a", "b"),
+        Kind::Scopes => two("tag:a", "read tag:b"),
+        Kind::Text => two("a", "b"),
+        Kind::AuditSinks => two("stdout", "file,syslog"),
+        Kind::Tools => two("a/b", "a/*,b/c"),
         Kind::Separator => two("_a_", "_b_"),
         Kind::Hosts => two("a.example,b.example", "c.example"),
         Kind::Origins => two("http://a.example", "http://b.example"),
         Kind::Proxies | Kind::Egress => two("10.0.0.0/8", "10.1.0.0/16,::1"),
         Kind::Roots => two("file:///a", "file:///b,file:///c"),
         Kind::Url => two("http://a.example:4318", "https://b.example"),
+        Kind::Scopes => two("tag:a", "tag:b tag:c"),
+        Kind::Text => two("a b", "c"),
+        Kind::AuditSinks => two("stdout", "file,syslog"),
+        Kind::Tools => two("a/b", "a/*,c/d"),
         Kind::Site => two("http://a.example:8080", "https://b.example"),
         Kind::Levels => two("http=debug", "http=warn,net=off"),
         Kind::Headers => two("a=1", "a=2,b=${HOME}"),
@@ -101,6 +109,8 @@ fn values(row: &Setting) -> [String; 2] {
         }
         Kind::Document => two("{}", "{ }"),
         Kind::Table(_) => match row.key {
+            "auth.issuers" => two("[]", "[{\"issuer\":\"https://a.example\"}]"),
+            "auth.clients" => two("[]", "[{\"id\":\"a\",\"redirectUris\":[]}]"),
             "secrets.providers" => two("[\"environment\"]", "[\"directories\"]"),
             _ => two("{\"sinks\":{}}", "{\"rules\":{}}"),
         },
@@ -118,9 +128,13 @@ fn in_file(row: &Setting, text: &str) -> Value {
             let members = pairs().map(|(name, value)| (name.to_owned(), value.into()));
             Value::Object(members.collect())
         }
-        Kind::Hosts | Kind::Origins | Kind::Proxies | Kind::Egress | Kind::Roots => {
-            text.split(',').collect()
-        }
+        Kind::Hosts
+        | Kind::Origins
+        | Kind::Proxies
+        | Kind::Egress
+        | Kind::Roots
+        | Kind::AuditSinks
+        | Kind::Tools => text.split(',').collect(),
         _ => text.into(),
     }
 }

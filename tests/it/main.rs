@@ -5,6 +5,8 @@ mod alerts;
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod auth_tokens;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canaries;
@@ -50,6 +52,8 @@ mod metrics;
 mod notices;
 #[cfg(test)]
 mod parking;
+#[cfg(test)]
+mod pins;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! from the contract and see the gateway as a client and an operator do.
 
 pub(crate) mod http;
+pub(crate) mod idp;
 pub(crate) mod oauth;
 pub(crate) mod remote;
 pub(crate) mod rig;

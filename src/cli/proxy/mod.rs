@@ -102,7 +102,7 @@ fn serve(proxy: &ProxyFlags, flags: &Flags) -> Result<u8, Failure> {
     let cannot = |what: String| Failure::Unreachable(format!("failed to {what}"));
     with_log(&config.settings, || {
         let options = ClientOptions {
-            ca_file: None,
+            ca_file: proxy.ca_file.clone(),
             proxy: match url.is_loopback() {
                 true => ProxyChoice::None,
                 false => ProxyChoice::Environment,

@@ -66,6 +66,15 @@ impl Pki {
         ));
     }
 
+    /// One that vouches for itself.
+    pub(crate) fn make_own(&self, name: &str) {
+        self.openssl(&format!(
+            "req -x509 {NEW_KEY} -keyout {name}.key -out {name}.pem -days 30 -subj /CN={name} \
+             -addext basicConstraints=critical,CA:FALSE \
+             -addext subjectAltName=IP:127.0.0.1,DNS:localhost"
+        ));
+    }
+
     fn openssl(&self, line: &str) {
         let mut command = Command::new("openssl");
         let made = command
@@ -103,6 +112,11 @@ impl Pki {
         self.client_with(None, EVERY_VERSION, &["http/1.1"])
     }
 
+    /// Trusts one certificate that vouches for itself.
+    pub(crate) fn client_trusting(&self, name: &str) -> Arc<ClientConfig> {
+        client(&self.certificate(name), None, EVERY_VERSION, &["http/1.1"])
+    }
+
     /// Shows the certificate of `shown`, which may be one of another authority.
     pub(crate) fn client_showing(&self, shown: (&Pki, &str)) -> Arc<ClientConfig> {
         self.client_with(Some(shown), EVERY_VERSION, &["http/1.1"])
@@ -114,27 +128,36 @@ impl Pki {
         versions: &[&'static SupportedProtocolVersion],
         protocols: &[&str],
     ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        for one in CertificateDer::pem_file_iter(self.ca()).unwrap() {
-            roots.add(one.unwrap()).unwrap();
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut client = match shown {
-            None => builder.with_no_client_auth(),
-            Some((pki, name)) => {
-                let key = PrivateKeyDer::from_pem_file(pki.key(name)).unwrap();
-                builder.with_client_auth_cert(pki.chain(name), key).unwrap()
-            }
-        };
-        client.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
-        Arc::new(client)
+        client(&self.ca(), shown, versions, protocols)
     }
+}
+
+fn client(
+    trusted: &str,
+    shown: Option<(&Pki, &str)>,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&str],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for one in CertificateDer::pem_file_iter(trusted).unwrap() {
+        roots.add(one.unwrap()).unwrap();
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut client = match shown {
+        None => builder.with_no_client_auth(),
+        Some((pki, name)) => {
+            let key = PrivateKeyDer::from_pem_file(pki.key(name)).unwrap();
+            builder.with_client_auth_cert(pki.chain(name), key).unwrap()
+        }
+    };
+    client.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    Arc::new(client)
 }
 
 impl Drop for Pki {
