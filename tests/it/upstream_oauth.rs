@@ -103,7 +103,7 @@ fn awaits(rig: &Rig, name: &str, word: &str) {
 fn a_person_allows_it_once_and_the_server_is_ready() {
     let (guarded, rig) = guarded_and_rig();
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let mut session = rig.session();
     assert_eq!(session.text("web_1mcp_t", json!({})), "done");
     let knobs = guarded.knobs();
@@ -141,7 +141,7 @@ fn the_command_catches_the_browser_itself_or_takes_what_is_pasted() {
     let reply = browser.exchange(&Request::new("GET", &format!("/{target}")));
     assert_eq!(reply.status(), 200);
     assert_eq!(going.end(), Some(0));
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let mut child = command(&rig, &["auth", "login", "web", "--paste"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -164,7 +164,7 @@ fn tokens_are_renewed_before_their_end_and_never_twice() {
     let (guarded, rig) = guarded_and_rig();
     guarded.knobs().life_s = 5;
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let refused = |guarded: &Guarded| {
         let seen = guarded.server.seen();
         let posts = seen.iter().filter(|seen| seen.target == "/mcp");
@@ -192,7 +192,7 @@ fn tokens_are_renewed_before_their_end_and_never_twice() {
 fn a_revoked_login_is_asked_for_again_and_a_bad_moment_is_waited_out() {
     let (guarded, rig) = guarded_and_rig();
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let mut session = rig.session();
     guarded.knobs().refuse_refresh = Some((503, "server_error"));
     guarded.revoke_access();
@@ -209,7 +209,7 @@ fn a_revoked_login_is_asked_for_again_and_a_bad_moment_is_waited_out() {
     assert_eq!(run(&rig, &["auth", "status"]).lines[0]["in"], false);
     guarded.knobs().refuse_refresh = None;
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     assert_eq!(guarded.knobs().registered.len(), 1, "the client stays");
     rig.stop();
 }
@@ -218,12 +218,16 @@ fn a_revoked_login_is_asked_for_again_and_a_bad_moment_is_waited_out() {
 fn missing_scopes_are_asked_for_together_and_not_for_ever() {
     let (guarded, rig) = guarded_and_rig();
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     guarded.knobs().tool_scope = "write".to_owned();
     let mut session = rig.session();
     let error = asked(&mut session);
     assert!(error.to_string().contains("more scopes"), "{error}");
-    assert_eq!(state(&rig, "web"), "ready", "this call alone is concerned");
+    assert_eq!(
+        state(&rig, "web"),
+        "connected",
+        "this call alone is concerned"
+    );
     let going = Going::start(&rig, &["web"]);
     let fields = crate::support::oauth::form(going.url.split_once('?').unwrap().1);
     let mut words: Vec<&str> = fields["scope"].split(' ').collect();
@@ -264,14 +268,14 @@ fn tokens_outlive_the_gateway_sealed_in_the_state_folder() {
     let going = Going::start(&rig, &words);
     come_back(&rig, &guarded.allow(&going.url));
     assert_eq!(going.end(), Some(0));
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     rig.stop();
     assert!(
         !holds(&state_dir, b"canary"),
         "a token lies there in the clear"
     );
     let rig = plan().start();
-    assert_eq!(state(&rig, "web"), "ready");
+    assert_eq!(state(&rig, "web"), "connected");
     rig.stop();
     // Another key does not open it, and writes nothing over it.
     let rig = plan()
@@ -280,7 +284,7 @@ fn tokens_outlive_the_gateway_sealed_in_the_state_folder() {
     awaits(&rig, "web", "awaiting_oauth");
     rig.stop();
     let rig = plan().start();
-    assert_eq!(state(&rig, "web"), "ready");
+    assert_eq!(state(&rig, "web"), "connected");
     rig.stop();
     std::fs::remove_dir_all(&state_dir).unwrap();
 }
@@ -305,7 +309,7 @@ fn nothing_that_a_client_shows_us_goes_to_a_server_but_what_is_listed() {
     let rig = start(json!({"web": entry}));
     awaits(&rig, "web", "awaiting_oauth");
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let session = rig.session();
     let line = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call",
         "params": {"name": "web_1mcp_t", "arguments": {}}});
@@ -351,8 +355,8 @@ fn the_gateway_gets_in_by_itself_with_client_credentials() {
         "neither": with(json!({})),
     });
     let rig = start(servers);
-    awaits(&rig, "secret", "ready");
-    awaits(&rig, "key", "ready");
+    awaits(&rig, "secret", "connected");
+    awaits(&rig, "key", "connected");
     let seen = guarded.authority.seen();
     let tokens = seen.iter().filter(|seen| seen.target == "/token");
     let (signed, basic): (Vec<_>, Vec<_>) =
@@ -432,7 +436,7 @@ fn an_answer_is_good_once_for_its_login_and_from_its_issuer() {
 fn what_was_registered_at_one_authorization_server_is_not_shown_to_another() {
     let (guarded, rig) = guarded_and_rig();
     log_in(&rig, &guarded, "web");
-    awaits(&rig, "web", "ready");
+    awaits(&rig, "web", "connected");
     let other = Guarded::start();
     let url = other.authority.url("");
     guarded.knobs().resource = json!({"authorization_servers": [url]});

@@ -40,7 +40,8 @@ struct State {
     /// Tokens in a row that were refused for want of a scope that had been asked for.
     steps: u32,
     stepped: u64,
-    failed: Option<Instant>,
+    /// When there were no tokens to be had, and why.
+    failed: Option<(Instant, String)>,
     /// Why the last login by a person came to nothing.
     failure: Option<String>,
 }
@@ -163,9 +164,7 @@ impl Login {
         let ahead_s = limits::OAUTH_AHEAD_S.min(held.tokens.life_s / 5);
         let can = held.tokens.refresh.is_some() || self.is_own();
         let is_over = expires_s <= now_s;
-        let rests = state
-            .failed
-            .is_some_and(|at| at.elapsed() < limits::OAUTH_RETRY);
+        let rests = state.resting().is_some();
         (can && now_s + ahead_s >= expires_s && (is_over || !rests))
             .then_some((is_over, state.number))
     }
@@ -240,8 +239,7 @@ impl Login {
                 Next::Again
             }
             Err(NoTokens::Later(why)) => {
-                lock(&self.state).failed = Some(Instant::now());
-                Next::Failed(format!("wants a new token, and there is none now: {why}"))
+                self.failed(format!("wants a new token, and there is none now: {why}"))
             }
             Err(NoTokens::Stranger(why)) => {
                 // It has forgotten us: another registration is made with the next login.
@@ -276,22 +274,21 @@ impl Login {
 
     /// As the gateway itself (`client_credentials`).
     fn enter(&self) -> Next {
-        let rests = lock(&self.state)
-            .failed
-            .is_some_and(|at| at.elapsed() < limits::OAUTH_RETRY);
-        if rests {
-            return Next::Failed("gave no token a moment ago".to_owned());
+        if let Some(why) = lock(&self.state).resting() {
+            return Next::Failed(why);
         }
         match self.try_to_enter() {
             Ok(held) => {
                 self.hold(held);
                 Next::Again
             }
-            Err(why) => {
-                lock(&self.state).failed = Some(Instant::now());
-                Next::Failed(format!("gives no token: {why}"))
-            }
+            Err(why) => self.failed(format!("gives no token: {why}")),
         }
+    }
+
+    fn failed(&self, why: String) -> Next {
+        lock(&self.state).failed = Some((Instant::now(), why.clone()));
+        Next::Failed(why)
     }
 
     fn try_to_enter(&self) -> Result<Held, String> {
@@ -453,6 +450,12 @@ pub struct View {
 }
 
 impl State {
+    /// Why there were no tokens a moment ago: it is not asked again yet.
+    fn resting(&self) -> Option<String> {
+        let (at, why) = self.failed.as_ref()?;
+        (at.elapsed() < limits::OAUTH_RETRY).then(|| why.clone())
+    }
+
     /// Takes in what a refusal says is missing.
     fn step(&mut self, challenge: &Challenge) {
         let asked = challenge.scope().unwrap_or_default();

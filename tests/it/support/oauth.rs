@@ -111,7 +111,8 @@ impl Knobs {
 
     fn next(&mut self, kind: &str) -> String {
         self.count += 1;
-        format!("{kind}-{}-canary-{}", self.count, self.urls.0.len())
+        let port = self.urls.0.rsplit(':').next().unwrap_or_default();
+        format!("{kind}-{}-canary-{port}", self.count)
     }
 
     fn serve(&mut self, seen: &Seen, wire: &mut Wire) -> bool {
