@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 suite_version=0.2.0-alpha.12
-provider_version=9.5.1
+provider_version=9.13.3
 node_version=22
 only=${OAUTH_CLIENT_ONLY:-*}
 run_seconds=90
@@ -107,8 +107,8 @@ scenarios() {
 with_provider() {
     wanted oidc-provider || return 0
     local verdict=0
-    (cd "$provider" && timeout "$run_seconds" "$node" --no-warnings \
-        "$PWD/../../fixtures/conformance/oidc-provider.mjs" "$gateway" "$fixtures") \
+    timeout "$run_seconds" "$node" "$fixtures/oidc-provider.mjs" "$gateway" \
+        "$provider/node_modules/oidc-provider/lib/index.js" \
         >"$work/provider.log" 2>&1 </dev/null || verdict=$?
     grep '^oidc-provider' "$work/provider.log" || true
     [ "$verdict" -eq 0 ] || { bad=1 && tail -n 20 "$work/provider.log" >&2; }

@@ -238,7 +238,7 @@ fn missing_scopes_are_asked_for_together_and_not_for_ever() {
     assert_eq!(session.text("web_1mcp_t", json!({})), "done");
     // A server that is never content is not asked for ever.
     guarded.knobs().tool_scope = "more".to_owned();
-    for _ in 0..3 {
+    for _ in 0..2 {
         asked(&mut session);
         let going = Going::start(&rig, &["web"]);
         guarded.knobs().codes_lack("more");

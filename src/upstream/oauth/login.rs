@@ -197,7 +197,7 @@ impl Login {
             }
             state.step(&challenge);
             state.challenge = Some(challenge);
-            if state.steps > limits::OAUTH_STEPS {
+            if state.steps >= limits::OAUTH_STEPS {
                 return Next::Failed(format!(
                     "asks for more scopes again and again (after {} logins)",
                     limits::OAUTH_STEPS
@@ -413,7 +413,7 @@ impl Login {
 
     /// Nobody is asked again and again for what changes nothing.
     pub(super) fn may_step(&self) -> Result<(), String> {
-        match lock(&self.state).steps > limits::OAUTH_STEPS {
+        match lock(&self.state).steps >= limits::OAUTH_STEPS {
             false => Ok(()),
             true => Err(format!(
                 "has refused {} logins in a row for want of scopes; log out first to begin anew",
