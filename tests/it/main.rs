@@ -102,4 +102,6 @@ mod tls;
 #[cfg(test)]
 mod trouble;
 #[cfg(test)]
+mod upstream_oauth;
+#[cfg(test)]
 mod views;
