@@ -621,7 +621,7 @@ pub const PIN_NAME_BYTES: usize = 1024;
 pub const PIN_TEXT_BYTES: usize = 32 * KIB;
 pub const PIN_TEXTS_BYTES: usize = 16 * MIB;
 /// A larger file is no book of pins.
-pub const PINS_FILE_BYTES: u64 = 128 * MIB as u64;
+pub const PINS_FILE_BYTES: u64 = 128 * 1024 * 1024;
 /// How long the router waits for another gateway that changes the same file.
 pub const PINS_LOCK: Duration = Duration::from_millis(500);
 /// `onemcp pins diff` compares lines each with each, up to so many pairs.

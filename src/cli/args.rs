@@ -829,8 +829,20 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
+/// One of 1MCP, with a warning of its own; that of a proxy is the gateway's.
+fn take_preset(seen: &mut Seen) {
+    if seen.words.first().is_some_and(|word| word == "proxy") {
+        return;
+    }
+    let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
+    if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
+        seen.flags.set(flag, value);
+    }
+}
+
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
+    take_preset(seen);
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
     let is_control = command.is_some_and(|word| word == "auth" || CONTROL.contains(&word));
@@ -841,18 +853,10 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
-    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
-        if pins == "pins" && verb == "approve");
+    let is_pins = command == Some("pins");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
-    if !is_proxy {
-        // One of 1MCP, with a warning of its own.
-        let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
-        if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
-            seen.flags.set(flag, value);
-        }
-    }
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
         ("args", "call", seen.args.is_some() && !is_call),
@@ -883,7 +887,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
-        ("all", "pins approve", seen.all && !is_approval),
+        ("all", "pins approve", seen.all && !is_pins),
         (
             "public-key, --head, --partial, --open and --mixed",
             "audit verify",
@@ -1087,8 +1091,8 @@ fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
 fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
     let owned = |word: &&str| (*word).to_owned();
     match (words, all) {
-        (["diff"], _) => Ok(Verb::PinsDiff(None)),
-        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["diff"], false) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], false) => Ok(Verb::PinsDiff(Some(owned(server)))),
         (["approve"], true) => Ok(Verb::PinsApprove {
             server: None,
             tools: Vec::new(),

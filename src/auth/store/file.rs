@@ -61,7 +61,7 @@ impl Files {
         self.make_room(entry.space, is_new, entry.now_s)?;
         self.write(entry, only_new, is_new).map_err(|error| {
             log::warn!(
-                "event=auth_store_failed space={} error=\"{error}\"",
+                "authorization store failed space={} error=\"{error}\"",
                 entry.space.name
             );
             StoreError::Io(error.to_string())
