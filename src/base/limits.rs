@@ -923,6 +923,12 @@ pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_REQUESTS: usize = 32;
 pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
 pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Tries of one address and of everybody to sign in, in a minute.
+pub const LOGIN_TRIES: u64 = 10;
+pub const LOGIN_TRIES_OF_ALL: u64 = 30;
+/// What clients were allowed before, so that a page can mark what is new.
+pub const CONSENTS_KEPT: usize = 1000;
+pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.

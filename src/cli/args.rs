@@ -43,6 +43,8 @@ pub enum Command {
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    /// Prints the hash of a password.
+    Password,
     Key(KeyFlags),
     Alerts(AlertsVerb),
     Audit(AuditFlags),
@@ -137,6 +139,7 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    Auth(AuthVerb),
     /// How tools differ from their pins; `None` asks for every server.
     PinsDiff(Option<String>),
     /// `None` approves all of every server, no tools approve all of one.
@@ -144,6 +147,17 @@ pub enum Verb {
         server: Option<String>,
         tools: Vec<String>,
     },
+}
+
+/// What is asked about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthVerb {
+    /// `None` shows who waits.
+    Approve(Option<String>),
+    Clients,
+    Tokens,
+    /// A grant, a client, or `all`.
+    Revoke(String),
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -256,6 +270,7 @@ pub enum Topic {
     Secret,
     Key,
     Alerts,
+    Auth,
     Audit,
 }
 
@@ -479,7 +494,7 @@ const CONTROL: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
-    "secret", "key", "help", "version",
+    "secret", "key", "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -768,6 +783,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"auth") {
+        return auth(seen);
+    }
     if words.first() == Some(&"audit") {
         return audit(seen);
     }
@@ -815,7 +833,7 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
+    let is_control = command.is_some_and(|word| word == "auth" || CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
@@ -1028,11 +1046,41 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     };
     Ok(Command::Control {
         verb,
-        control: ControlFlags {
-            socket: seen.socket.take(),
-            json: seen.json,
-            timeout: seen.timeout.take(),
-        },
+        control: control_flags(seen),
+    })
+}
+
+fn control_flags(seen: &mut Seen) -> ControlFlags {
+    ControlFlags {
+        socket: seen.socket.take(),
+        json: seen.json,
+        timeout: seen.timeout.take(),
+    }
+}
+
+/// A word too many is not repeated: it may be a password.
+fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["password"] => return Ok(Command::Password),
+        ["approve"] => AuthVerb::Approve(None),
+        ["approve", word] => AuthVerb::Approve(Some((*word).to_owned())),
+        ["clients"] => AuthVerb::Clients,
+        ["tokens"] => AuthVerb::Tokens,
+        ["revoke", word] => AuthVerb::Revoke((*word).to_owned()),
+        ["password", ..] => {
+            let what = "auth password takes no word: the password comes from stdin";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp auth password, approve [REQUEST], clients, tokens or revoke \
+                        GRANT|CLIENT|all";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Control {
+        verb: Verb::Auth(verb),
+        control: control_flags(seen),
     })
 }
 
@@ -1149,6 +1197,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["secret", ..] => Ok(Topic::Secret),
         ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["auth", ..] => Ok(Topic::Auth),
         ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

@@ -24,6 +24,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
+       onemcp auth approve|clients|tokens|revoke|password   see onemcp help auth
        onemcp audit verify [FILE ..]   whether an audit log is as it was written
        onemcp help [COMMAND]           explain a command
 
@@ -159,6 +160,34 @@ Exit codes:
   78  a setting is wrong
 ";
 
+const AUTH: &str = "\
+Usage: onemcp auth password
+       onemcp auth approve [REQUEST|CODE] [flags]
+       onemcp auth clients [flags]
+       onemcp auth tokens [flags]
+       onemcp auth revoke GRANT|CLIENT|all [flags]
+
+Who may come in. All but password speak to a running gateway on this machine, as
+onemcp help status says.
+
+  password  reads a password from the terminal or from stdin and prints its hash
+            for auth.operatorPassword; it needs 12 characters
+  approve   signs in the browser that shows this request number, or that the
+            code in the log is for; without a word: shows which browsers wait
+  clients   the programs that are known and what they were allowed
+  tokens    what was granted and still lives, one line for each consent
+  revoke    ends one grant, everything of a client, or everything; tokens of it
+            are refused from then on
+
+Exit codes:
+  0   done
+  1   there is no such request, grant or client; nobody waits (approve)
+  64  the command line is wrong, or the password is too short
+  69  the gateway cannot be reached, or lets nobody in by itself
+  75  timeout
+  77  refused
+";
+
 const CONTROL: &str = "\
 Usage: onemcp status [--watch] [flags]
        onemcp servers [flags]
@@ -288,6 +317,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
+        Topic::Auth => format!("{AUTH}\n{}", flags_text(&CONTROL_FLAGS[..2])),
         Topic::Audit => format!("{AUDIT}\n{}", flags_text(AUDIT_FLAGS)),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
@@ -422,6 +452,7 @@ mod tests {
             Topic::Health,
             Topic::Control,
             Topic::Alerts,
+            Topic::Auth,
         ];
         for topic in topics {
             let text = text(topic);

@@ -214,6 +214,9 @@ impl Gateway {
         metrics::set_recording(is_measured(&settings));
         witnessed::started(&config, address);
         let core = Core::start(config, loader, auth.clone())?;
+        if let Some(auth) = &auth {
+            auth.people.attach(core.hub.clone());
+        }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -266,7 +269,7 @@ impl Gateway {
             otlp: None,
         };
         gateway.otlp = gateway.push_telemetry();
-        gateway.control = gateway.open_control(health);
+        gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
 
@@ -276,7 +279,7 @@ impl Gateway {
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
-    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+    fn open_control(&self, health: Arc<Health>, auth: Option<Arc<Auth>>) -> Option<Control> {
         let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
@@ -290,6 +293,7 @@ impl Gateway {
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
+            auth,
         };
         let started = match local_socket::open_control(owner, &self.settings) {
             Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
