@@ -1,8 +1,8 @@
 //! What can be asked on the control socket, and how each order is carried out. Long ones tell
 //! what happens meanwhile and look whether the client is still there.
 
-use std::collections::HashMap;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
