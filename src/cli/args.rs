@@ -803,23 +803,32 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
         ["alerts", "list"] => Ok(Command::Alerts(AlertsVerb::List)),
         ["alerts", "test"] => Ok(Command::Alerts(AlertsVerb::Test(None))),
         ["alerts", "test", sink] => Ok(Command::Alerts(AlertsVerb::Test(Some((*sink).to_owned())))),
-        ["alerts"] => Err(UsageError(
-            "alerts needs a command: onemcp alerts list, or onemcp alerts test [SINK]".into(),
-        )),
+        ["alerts"] => Err(needs_verb()),
         ["call", target] => call(target, seen.args.as_deref(), client),
         [name, ..] => Err(unknown_command(name, &words)),
     }
 }
 
+/// The flag of 1MCP, with a warning of its own.
+fn take_preset(seen: &mut Seen) {
+    if seen.words.first().is_some_and(|word| word == "proxy") {
+        return;
+    }
+    let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
+    if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
+        seen.flags.set(flag, value);
+    }
+}
+
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
+    take_preset(seen);
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
-    let is_key = command == Some("key");
     let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
@@ -827,14 +836,13 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let has_key = seen.new_key_file.is_some();
+    let has_key_flag = seen.scopes.is_some() || seen.expires.is_some();
+    let key_flag = if seen.scopes.is_some() {
+        "scopes"
+    } else {
+        "expires"
+    };
     let probe = seen.probes.first().copied().unwrap_or_default();
-    if !is_proxy {
-        // One of 1MCP, with a warning of its own.
-        let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
-        if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
-            seen.flags.set(flag, value);
-        }
-    }
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
         ("args", "call", seen.args.is_some() && !is_call),
@@ -877,8 +885,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
-        ("scopes", "key create", seen.scopes.is_some() && !is_key),
-        ("expires", "key create", seen.expires.is_some() && !is_key),
+        (
+            key_flag,
+            "key create",
+            has_key_flag && command != Some("key"),
+        ),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
@@ -1116,6 +1127,11 @@ fn key(seen: &mut Seen) -> Result<Command, UsageError> {
         scopes: seen.scopes.take(),
         expires: seen.expires,
     }))
+}
+
+fn needs_verb() -> UsageError {
+    let what = "alerts needs a command: onemcp alerts list, or onemcp alerts test [SINK]";
+    UsageError(what.into())
 }
 
 fn unknown_command(name: &str, words: &[&str]) -> UsageError {
