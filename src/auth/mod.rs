@@ -107,7 +107,13 @@ impl Auth {
         }
         let issuers = specs.into_iter();
         let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
-        let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth);
+        let gate = Gate::new(
+            tokens.clone(),
+            api_keys,
+            issuers.collect(),
+            auth,
+            spec.enabled,
+        );
         let (window, count) = window(auth);
         let store = Arc::new(match beside("auth") {
             Some(folder) => Store::open(&folder)?,
