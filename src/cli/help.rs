@@ -2,7 +2,7 @@
 
 use crate::cli::args::{
     AUDIT_FLAGS, CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS,
-    PROXY_FLAGS, SECRET_FLAGS, Topic,
+    LOGIN_FLAGS, PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -166,9 +166,13 @@ Usage: onemcp auth password
        onemcp auth clients [flags]
        onemcp auth tokens [flags]
        onemcp auth revoke GRANT|CLIENT|all [flags]
+       onemcp auth login SERVER [flags]
+       onemcp auth logout SERVER [flags]
+       onemcp auth status [SERVER] [flags]
 
-Who may come in. All but password speak to a running gateway on this machine, as
-onemcp help status says.
+Who may come in, and the logins of the gateway at servers over HTTP (OAuth 2.1).
+All but password speak to a running gateway on this machine, as onemcp help status
+says.
 
   password  reads a password from the terminal or from stdin and prints its hash
             for auth.operatorPassword; it needs 12 characters
@@ -178,14 +182,19 @@ onemcp help status says.
   tokens    what was granted and still lives, one line for each consent
   revoke    ends one grant, everything of a client, or everything; tokens of it
             are refused from then on
+  login     prints a URL at which a person allows it, and waits until that is
+            done; no browser is opened. It comes back to the gateway where that
+            has a URL, or else to a port of this machine
+  logout    forgets the tokens
+  status    where the gateway is logged in, for what, and until when
 
 Exit codes:
   0   done
-  1   there is no such request, grant or client; nobody waits (approve)
+  1   there is no such request, grant, client or login; nobody waits (approve)
   64  the command line is wrong, or the password is too short
   69  the gateway cannot be reached, or lets nobody in by itself
-  75  timeout
-  77  refused
+  75  timeout: nobody allowed it in time (login)
+  77  refused, by the gateway or by the authorization server of a server
 ";
 
 const CONTROL: &str = "\
@@ -317,11 +326,15 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
-        Topic::Auth => format!("{AUTH}\n{}", flags_text(&CONTROL_FLAGS[..2])),
         Topic::Audit => format!("{AUDIT}\n{}", flags_text(AUDIT_FLAGS)),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
+        Topic::Auth => format!(
+            "{AUTH}\n{}{}",
+            flags_text(LOGIN_FLAGS),
+            flags_text(CONTROL_FLAGS)
+        ),
         Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
         Topic::Key => format!("{KEY}\n{}", flags_text(KEY_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),

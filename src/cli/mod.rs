@@ -23,6 +23,7 @@ pub mod import;
 pub mod key;
 pub mod list;
 pub mod local;
+pub mod login;
 pub mod outcome;
 pub mod picture;
 pub mod pins;
@@ -76,6 +77,7 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Login { asked, control } => login::run(&asked, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Password => ExitCode::from(auth::password(&mut std::io::stdout())),
         Command::Key(asked) => key::run(&asked, &flags),

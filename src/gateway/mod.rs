@@ -13,6 +13,7 @@ pub mod health_socket;
 pub mod herald;
 pub mod hidden;
 pub mod local_socket;
+pub mod logins;
 pub mod operator;
 pub mod orders;
 pub mod pin_book;

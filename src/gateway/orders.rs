@@ -15,6 +15,7 @@ use crate::base::{limits, time};
 use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
+use crate::gateway::logins::LoginOrder;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
@@ -52,6 +53,8 @@ pub enum Order {
         verb: AuthVerb,
         word: Option<String>,
     },
+    /// Of logins at servers.
+    Login(LoginOrder),
     /// How tools differ from their pins.
     Pins {
         server: Option<String>,
@@ -106,6 +109,7 @@ impl Order {
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
             Order::Auth { verb, .. } => verb.command(),
+            Order::Login(order) => order.word(),
             Order::Pins { .. } => "pins",
             Order::Approve { .. } => "approve",
         }
@@ -117,6 +121,7 @@ impl Order {
             Order::Wait { server, .. } | Order::Pins { server } | Order::Approve { server, .. } => {
                 server.as_deref()
             }
+            Order::Login(order) => order.server.as_deref(),
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
@@ -143,6 +148,7 @@ impl Order {
             | Order::Logs { .. }
             | Order::Pins { .. } => false,
             Order::Auth { verb, word } => verb.steers(word.as_deref()),
+            Order::Login(order) => order.steers(),
             _ => true,
         }
     }
@@ -206,7 +212,10 @@ fn read(line: &str) -> Result<Order, String> {
             let server = some_server()?;
             (Order::Approve { server, tools }, &["server", "tools"])
         }
-        other => return Err(format!("unknown command {other:?}")),
+        other => match LoginOrder::read(other, &members) {
+            Some(order) => (Order::Login(order), LoginOrder::KNOWN),
+            None => return Err(format!("unknown command {other:?}")),
+        },
     };
     let mut keys = members.iter().map(|(key, _)| key);
     match keys.find(|key| *key != "command" && !known.contains(key)) {
@@ -235,6 +244,7 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
         Order::Auth { verb, word } => auth(desk, talk, *verb, word.as_deref()),
+        Order::Login(order) => order.carry_out(desk, talk),
         Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
         Order::Approve { server, tools } => {
             pin_orders::approve(desk, talk, server.as_deref(), tools)
