@@ -762,20 +762,13 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
             _ => Err(unknown_command("health", &words)),
         };
     }
-    if words.first().is_some_and(|word| CONTROL.contains(word)) {
-        return control(seen);
-    }
-    if words.first() == Some(&"secret") {
-        return secret(seen);
-    }
-    if words.first() == Some(&"audit") {
-        return audit(seen);
-    }
-    if words.first() == Some(&"key") {
-        return key(seen);
-    }
-    if let Some(&("config" | "validate")) = words.first() {
-        return config(seen);
+    match words.first() {
+        Some(word) if CONTROL.contains(word) => return control(seen),
+        Some(&"secret") => return secret(seen),
+        Some(&"audit") => return audit(seen),
+        Some(&"key") => return key(seen),
+        Some(&("config" | "validate")) => return config(seen),
+        _ => {}
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -811,29 +804,29 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
+/// Outside of `proxy` it is one of 1MCP, with a warning of its own.
+fn give_preset(filters: &mut Vec<(&'static str, String)>, flags: &mut Flags) {
+    let preset = filters.iter().position(|(name, _)| *name == "preset");
+    if let Some((flag, value)) = preset.map(|at| filters.remove(at)) {
+        flags.set(flag, value);
+    }
+}
+
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
-    let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
+    let is = |word: &str| command == Some(word);
+    let (is_call, is_proxy, is_health) = (is("call"), is("proxy"), is("health"));
     let is_control = command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
-    let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
-    let is_key = command == Some("key");
-    let is_audit = command == Some("audit");
+    let is_audit = is("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
-    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
-        if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
-    let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
-        // One of 1MCP, with a warning of its own.
-        let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
-        if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
-            seen.flags.set(flag, value);
-        }
+        give_preset(&mut seen.filters, &mut seen.flags);
     }
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
@@ -864,30 +857,49 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list, key list, audit and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
-        ("new-key-file", "secret rotate", has_key && !is_secret),
-        ("all", "pins approve", seen.all && !is_approval),
-        (
-            "public-key, --head, --partial, --open and --mixed",
-            "audit verify",
-            seen.audit != AuditFlags::default() && !is_audit,
-        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
-        ("scopes", "key create", seen.scopes.is_some() && !is_key),
-        ("expires", "key create", seen.expires.is_some() && !is_key),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
-    match misplaced.iter().find(|(_, _, wrong)| *wrong) {
-        Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
-        None => Ok(()),
-    }
+    let kept = keeper_places(seen);
+    let misplaced = misplaced.iter().chain(&kept).find(|(_, _, wrong)| *wrong);
+    misplaced.map_or(Ok(()), |(flag, owner, _)| {
+        Err(UsageError(format!("--{flag} belongs to {owner}")))
+    })
+}
+
+/// Flags of whoever keeps keys, pins and the audit log, where they belong, and whether they are
+/// given elsewhere.
+fn keeper_places(seen: &Seen) -> [(&'static str, &'static str, bool); 5] {
+    let is = |word: &str| seen.words.first().is_some_and(|first| first == word);
+    let is_approval = is("pins") && seen.words.get(1).is_some_and(|verb| verb == "approve");
+    let has_new_key = seen.new_key_file.is_some();
+    [
+        (
+            "new-key-file",
+            "secret rotate",
+            has_new_key && !is("secret"),
+        ),
+        ("all", "pins approve", seen.all && !is_approval),
+        (
+            "public-key, --head, --partial, --open and --mixed",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is("audit"),
+        ),
+        ("scopes", "key create", seen.scopes.is_some() && !is("key")),
+        (
+            "expires",
+            "key create",
+            seen.expires.is_some() && !is("key"),
+        ),
+    ]
 }
 
 fn audit(seen: &mut Seen) -> Result<Command, UsageError> {
