@@ -65,11 +65,23 @@ fn clients_are_filled_in() {
 #[test]
 fn what_no_client_can_be_is_said() {
     for (text, expect) in [
-        (r#"{"a b": {"redirectUris": ["https://a.example/"]}}"#, "cannot be the id of a client"),
-        (r#"{"": {"redirectUris": ["https://a.example/"]}}"#, "cannot be the id of a client"),
+        (
+            r#"{"a b": {"redirectUris": ["https://a.example/"]}}"#,
+            "cannot be the id of a client",
+        ),
+        (
+            r#"{"": {"redirectUris": ["https://a.example/"]}}"#,
+            "cannot be the id of a client",
+        ),
         (r#"{"a": {}}"#, "a client that can get no token"),
-        (r#"{"a": {"redirectUris": []}}"#, "a client that can get no token"),
-        (r#"{"a": {"machine": true}}"#, "a machine without a secret or without scopes"),
+        (
+            r#"{"a": {"redirectUris": []}}"#,
+            "a client that can get no token",
+        ),
+        (
+            r#"{"a": {"machine": true}}"#,
+            "a machine without a secret or without scopes",
+        ),
         (
             r#"{"a": {"machine": true, "secret": "x"}}"#,
             "a machine without a secret or without scopes",
@@ -78,7 +90,10 @@ fn what_no_client_can_be_is_said() {
             r#"{"a": {"machine": true, "scopes": "tag:a"}}"#,
             "a machine without a secret or without scopes",
         ),
-        (r#"{"a": {"redirectUri": "https://a.example/"}}"#, "unknown key"),
+        (
+            r#"{"a": {"redirectUri": "https://a.example/"}}"#,
+            "unknown key",
+        ),
         (r#"{"a": {"redirectUris": "https://a.example/"}}"#, ""),
         (r#"{"a": {"redirectUris": [1]}}"#, ""),
         (r#"["a"]"#, ""),
@@ -98,9 +113,16 @@ fn a_secret_that_is_away_costs_its_client() {
         r#"{"robot": {"secret": "${AWAY}", "scopes": "tag:web", "machine": true},
             "app": {"redirectUris": ["https://app.example/cb"]}}"#,
     );
-    let names: Vec<&str> = spec.clients.iter().map(|client| client.id.as_str()).collect();
+    let names: Vec<&str> = spec
+        .clients
+        .iter()
+        .map(|client| client.id.as_str())
+        .collect();
     assert_eq!(names, ["app"]);
-    assert!(problems.iter().any(|problem| problem.contains("AWAY")), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.contains("AWAY")),
+        "{problems:?}"
+    );
     let (spec, problems) = of(&[("auth-registration-token", "${SECRET:away}")]);
     assert_eq!(spec.registration_token, None);
     assert_eq!(problems.len(), 1, "{problems:?}");

@@ -23,6 +23,7 @@ fn certificate(folder: &Path) -> Option<()> {
     let mut command = Command::new("openssl");
     let line = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
                 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                -addext basicConstraints=critical,CA:FALSE \
                 -keyout key.pem -out leaf.pem";
     command.current_dir(folder).args(line.split_whitespace());
     let output = command.stdin(Stdio::null()).output().ok()?;
@@ -43,7 +44,9 @@ impl Host {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().unwrap();
-        let config = config.with_no_client_auth().with_single_cert(vec![chain], key);
+        let config = config
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key);
         let config = Arc::new(config.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -122,7 +125,12 @@ fn say(path: &str, port: u16) -> String {
         "/good" => answer("200 OK", json, "Cache-Control: max-age=600\r\n", &body),
         "/cimd+json" => answer("200 OK", "application/cimd+json; charset=utf-8", "", &body),
         "/redirect" => answer("302 Found", json, "Location: /good\r\n", &body),
-        "/away" => answer("301 Moved", json, "Location: http://127.0.0.1:1/\r\n", &body),
+        "/away" => answer(
+            "301 Moved",
+            json,
+            "Location: http://127.0.0.1:1/\r\n",
+            &body,
+        ),
         "/html" => answer("200 OK", "text/html", "", &body),
         "/text" => answer("200 OK", "text/plain", "", &body),
         "/missing" => answer("404 Not Found", json, "", &body),
@@ -147,7 +155,10 @@ fn documents_are_fetched_once_and_within_bounds() {
     for path in ["good", "cimd+json"] {
         let id = host.id(path);
         let client = documents.get(&id).unwrap();
-        assert_eq!((client.id.as_str(), client.name.as_str()), (id.as_str(), "A"));
+        assert_eq!(
+            (client.id.as_str(), client.name.as_str()),
+            (id.as_str(), "A")
+        );
         let before = host.hits();
         assert_eq!(documents.get(&id), Ok(client));
         assert_eq!(host.hits(), before, "asked again");
