@@ -923,8 +923,37 @@ pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_REQUESTS: usize = 32;
 pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
 pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Tries of one address and of everybody to sign in, in a minute.
+pub const LOGIN_TRIES: u64 = 10;
+pub const LOGIN_TRIES_OF_ALL: u64 = 30;
+/// What clients were allowed before, so that a page can mark what is new.
+pub const CONSENTS_KEPT: usize = 1000;
+pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.
 pub const PAGE_FORM_BYTES: usize = 64 * KIB;
 pub const CLIENT_NAME_CHARS: usize = 80;
+/// One request of the OAuth client, what is read of an answer, and a URL that it names.
+pub const OAUTH_REQUEST: Duration = Duration::from_secs(10);
+pub const OAUTH_ANSWER_BYTES: usize = 64 * KIB;
+pub const OAUTH_URL_BYTES: usize = 2 * KIB;
+/// What is shown of a reason that an authorization server gives.
+pub const OAUTH_REASON_CHARS: usize = 200;
+/// How long a signed word about who we are is good.
+pub const OAUTH_ASSERTION: Duration = Duration::from_secs(120);
+/// A token is renewed so long before its end, or in the last fifth of a short life.
+pub const OAUTH_AHEAD_S: u64 = 60;
+/// After the renewal of a token failed for a passing reason.
+pub const OAUTH_RETRY: Duration = Duration::from_secs(5);
+/// Logins of one server in a row that gave no scope that was missing.
+pub const OAUTH_STEPS: u32 = 3;
+/// A person has so long to finish a login; and logins that are under way at once.
+pub const OAUTH_FLOW: Duration = Duration::from_secs(600);
+pub const OAUTH_FLOWS: usize = 64;
+/// Logins that are kept in memory, those of principals included.
+pub const OAUTH_LOGINS: usize = 4096;
+/// The wait for the file of tokens while another process changes it.
+pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
+/// Where `onemcp auth login` catches a browser, if the port is free.
+pub const OAUTH_PORT: u16 = 33_418;

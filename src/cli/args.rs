@@ -38,11 +38,17 @@ pub enum Command {
     },
     Proxy(ProxyFlags),
     Health(HealthFlags),
+    Login {
+        asked: LoginFlags,
+        control: ControlFlags,
+    },
     Control {
         verb: Verb,
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    /// Prints the hash of a password.
+    Password,
     Key(KeyFlags),
     Alerts(AlertsVerb),
     Audit(AuditFlags),
@@ -137,6 +143,7 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    Auth(AuthVerb),
     /// How tools differ from their pins; `None` asks for every server.
     PinsDiff(Option<String>),
     /// `None` approves all of every server, no tools approve all of one.
@@ -144,6 +151,44 @@ pub enum Verb {
         server: Option<String>,
         tools: Vec<String>,
     },
+}
+
+/// What is asked about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthVerb {
+    /// `None` shows who waits.
+    Approve(Option<String>),
+    Clients,
+    Tokens,
+    /// A grant, a client, or `all`.
+    Revoke(String),
+}
+
+/// What is done with the gateway's login at a server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoginFlags {
+    pub verb: LoginVerb,
+    /// `None`: of all servers.
+    pub server: Option<String>,
+    pub principal: Option<String>,
+    pub catch: Catch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginVerb {
+    Login,
+    Logout,
+    Status,
+}
+
+/// Who catches the browser when it comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Catch {
+    /// The gateway, or else the command.
+    #[default]
+    Auto,
+    Loopback,
+    Paste,
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -256,6 +301,7 @@ pub enum Topic {
     Secret,
     Key,
     Alerts,
+    Auth,
     Audit,
 }
 
@@ -421,6 +467,25 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `auth login`, `auth logout` and `auth status`.
+pub const LOGIN_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "principal",
+        "NAME",
+        "login and logout: of this principal, where each is somebody else at the server",
+    ),
+    (
+        "loopback",
+        "",
+        "login: catch the browser on a port of this machine, not at the gateway",
+    ),
+    (
+        "paste",
+        "",
+        "login: read from stdin the URL at which the browser ended",
+    ),
+];
+
 /// Of `secret`.
 pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
     ("json", "", "list: one JSON object per line"),
@@ -479,7 +544,7 @@ const CONTROL: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
-    "secret", "key", "help", "version",
+    "secret", "key", "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -508,6 +573,8 @@ struct Seen {
     follow: bool,
     origin: bool,
     import: ImportFlags,
+    principal: Option<String>,
+    catch: Option<(&'static str, Catch)>,
     help: bool,
     version: bool,
 }
@@ -589,6 +656,9 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "partial" => seen.audit.partial = true,
         "open" => seen.audit.open = true,
         "mixed" => seen.audit.mixed = true,
+        "principal" => seen.principal = Some(unicode(parser.value()?)?),
+        "loopback" => seen.catch = Some(("loopback", Catch::Loopback)),
+        "paste" => seen.catch = Some(("paste", Catch::Paste)),
         "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
         "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
@@ -690,6 +760,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
         .chain(SECRET_FLAGS)
+        .chain(LOGIN_FLAGS)
         .chain(KEY_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
@@ -768,6 +839,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"auth") {
+        return auth(seen);
+    }
     if words.first() == Some(&"audit") {
         return audit(seen);
     }
@@ -827,7 +901,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     take_preset(seen);
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
+    let is_auth = command == Some("auth");
+    let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
@@ -837,6 +912,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let import = seen.import.first().unwrap_or_default();
     let is_pins = command == Some("pins");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
+    let second = seen.words.get(1).map(String::as_str);
+    let is_second_of_auth = |word: &str| is_auth && second == Some(word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
@@ -867,6 +944,12 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "json",
             "config, secret list, key list, audit and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
+        ),
+        ("principal", "auth", seen.principal.is_some() && !is_auth),
+        (
+            seen.catch.map_or("paste", |(flag, _)| flag),
+            "auth login",
+            seen.catch.is_some() && !is_second_of_auth("login"),
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
         ("all", "pins approve", seen.all && !is_pins),
@@ -1032,12 +1115,66 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     };
     Ok(Command::Control {
         verb,
-        control: ControlFlags {
-            socket: seen.socket.take(),
-            json: seen.json,
-            timeout: seen.timeout.take(),
-        },
+        control: control_flags(seen),
     })
+}
+
+fn control_flags(seen: &mut Seen) -> ControlFlags {
+    ControlFlags {
+        socket: seen.socket.take(),
+        json: seen.json,
+        timeout: seen.timeout.take(),
+    }
+}
+
+/// A word too many is not repeated: it may be a password.
+fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["password"] => return Ok(Command::Password),
+        ["approve"] => AuthVerb::Approve(None),
+        ["approve", word] => AuthVerb::Approve(Some((*word).to_owned())),
+        ["clients"] => AuthVerb::Clients,
+        ["tokens"] => AuthVerb::Tokens,
+        ["revoke", word] => AuthVerb::Revoke((*word).to_owned()),
+        ["login" | "logout" | "status", ..] => return login(seen),
+        ["password", ..] => {
+            let what = "auth password takes no word: the password comes from stdin";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp auth password, approve [REQUEST], clients, tokens, revoke \
+                        GRANT|CLIENT|all, login SERVER, logout SERVER or status [SERVER]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Control {
+        verb: Verb::Auth(verb),
+        control: control_flags(seen),
+    })
+}
+
+/// The gateway's logins at servers.
+fn login(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let (verb, server) = match words.as_slice() {
+        ["login", server] => (LoginVerb::Login, Some(*server)),
+        ["logout", server] => (LoginVerb::Logout, Some(*server)),
+        ["status"] => (LoginVerb::Status, None),
+        ["status", server] => (LoginVerb::Status, Some(*server)),
+        _ => {
+            let what = "write onemcp auth login SERVER, logout SERVER or status [SERVER]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    let asked = LoginFlags {
+        verb,
+        server: server.map(str::to_owned),
+        principal: seen.principal.take(),
+        catch: seen.catch.map(|(_, catch)| catch).unwrap_or_default(),
+    };
+    let control = control_flags(seen);
+    Ok(Command::Login { asked, control })
 }
 
 fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
@@ -1153,6 +1290,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["secret", ..] => Ok(Topic::Secret),
         ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["auth", ..] => Ok(Topic::Auth),
         ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

@@ -14,6 +14,7 @@ use crate::front::lacking;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
+use crate::gateway::logins;
 use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
@@ -297,7 +298,12 @@ impl Handler for FrontDoor {
             Ok(readers) => readers,
             Err(reply) => return out.reply(&reply),
         };
+        let world = self.health.hub.world();
         let reply = match (endpoint, &self.auth) {
+            (Endpoint::Oauth(OauthPath::UpstreamCallback(server)), _) => {
+                logins::came_back(&world, &server, head.query)
+            }
+            (Endpoint::ClientDocument(server), _) => logins::document(&world, &server),
             (Endpoint::Oauth(at), Some(auth)) => {
                 auth.answer(&at, head, &self.client(head, peer), body)
             }

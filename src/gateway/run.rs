@@ -34,6 +34,7 @@ use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
+use crate::gateway::logins;
 use crate::gateway::operator::Operator;
 use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
@@ -136,6 +137,7 @@ impl Core {
         config: Config,
         loader: Option<Loader>,
         auth: Option<Arc<Auth>>,
+        external: Option<String>,
     ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
@@ -150,7 +152,8 @@ impl Core {
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
-        let around = Surroundings::new(events.clone(), starts, settings);
+        let mut around = Surroundings::new(events.clone(), starts, settings);
+        around.logins = logins::open(settings, external);
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
@@ -213,7 +216,11 @@ impl Gateway {
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         witnessed::started(&config, address);
-        let core = Core::start(config, loader, auth.clone())?;
+        let external = address.and_then(|address| site::issuer(&settings, address).ok());
+        let core = Core::start(config, loader, auth.clone(), external)?;
+        if let Some(auth) = &auth {
+            auth.people.attach(core.hub.clone());
+        }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -266,7 +273,7 @@ impl Gateway {
             otlp: None,
         };
         gateway.otlp = gateway.push_telemetry();
-        gateway.control = gateway.open_control(health);
+        gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
 
@@ -276,7 +283,7 @@ impl Gateway {
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
-    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+    fn open_control(&self, health: Arc<Health>, auth: Option<Arc<Auth>>) -> Option<Control> {
         let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
@@ -290,6 +297,7 @@ impl Gateway {
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
+            auth,
         };
         let started = match local_socket::open_control(owner, &self.settings) {
             Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
