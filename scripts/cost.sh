@@ -2,8 +2,9 @@
 # Measures what counting and logging cost: CPU time of the gateway for each tool call with both as
 # they are by default, and with both switched off, side by side in turns; the medians count.
 #
-#   scripts/cost.sh [--quick] [--binary PATH] [--base PATH]
+#   scripts/cost.sh [--quick] [--audit] [--binary PATH] [--base PATH]
 #
+#   --audit        measure the audit log in its file instead, against none
 #   --quick        3 short rounds, a report only
 #   --binary PATH  measure this executable instead of building one
 #   --base PATH    and this one beside it: an earlier build of the same profile
@@ -14,13 +15,14 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 
 # A round is many short turns: what else the machine does then counts for both alike.
-limit_us=0.7 rounds=9 turns=12 duration=0.4 warmup=0.1 binary='' base='' judge=true
+limit_us=0.7 rounds=9 turns=12 duration=0.4 warmup=0.1 binary='' base='' judge=true audit=false
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) rounds=3 turns=2 judge=false ;;
+        --audit) audit=true limit_us=3 ;;
         --binary) binary=${2:?--binary needs a path}; shift ;;
         --base) base=${2:?--base needs a path}; shift ;;
-        *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+        *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
     esac
     shift
 done
@@ -69,8 +71,13 @@ start() { # NAME BINARY ARGS..
     urls[$name]=$url
 }
 
-start on "$binary"
-start off "$binary" --log-level error --no-enable-metrics
+if $audit; then
+    start on "$binary" --audit-sinks file
+    start off "$binary" --audit-sinks off
+else
+    start on "$binary"
+    start off "$binary" --log-level error --no-enable-metrics
+fi
 [ -z "$base" ] || start base "$base"
 
 for round in $(seq "$rounds"); do

@@ -805,7 +805,7 @@ pub const OTLP_END: Duration = Duration::from_secs(1);
 
 /// Parameters of one query or form, bytes of one form, and of a registration.
 pub const FORM_FIELDS: usize = 64;
-pub const FORM_BYTES: usize = 16 * KIB;
+pub const TOKEN_FORM_BYTES: usize = 16 * KIB;
 pub const REGISTRATION_BYTES: usize = 16 * KIB;
 /// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
 pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
@@ -818,20 +818,23 @@ pub const CLIENT_ID_BYTES: usize = 2 * KIB;
 pub const KNOWN_CLIENTS: usize = 100;
 /// An authorization code; RFC 6749 allows ten minutes, a program needs a second.
 pub const CODE_LIFE: Duration = Duration::from_secs(60);
-/// That a code was used is remembered for longer than any token that came of it could be used
-/// without the refresh token, whose family is ended with it.
 pub const CODES: usize = 4096;
+/// That a code was used is remembered as long as an access token that came of it may live.
+pub const SPENT_CODE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const SPENT_CODES: usize = 20_000;
 /// A refresh token, from the consent on: rotation does not lengthen it.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const FAMILIES: usize = 10_000;
-pub const REFRESH_TOKENS: usize = 20_000;
+/// Longer than one rotation takes: the mark that it is under way.
+pub const ROTATION_LIFE: Duration = Duration::from_secs(600);
 /// Registered clients that nobody has consented to yet, how long they are kept, and the others.
 pub const UNUSED_CLIENTS: usize = 1000;
 pub const UNUSED_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub const USED_CLIENTS: usize = 10_000;
 pub const USED_CLIENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Registrations of one address in a minute.
+/// Registrations of one address in a minute, and secrets that one shows for one client.
 pub const REGISTRATIONS_PER_MINUTE: u32 = 10;
+pub const CLIENT_SECRETS_PER_MINUTE: u32 = 120;
 /// A client's metadata document: bytes, time for all of it, fetches at once, documents kept and
 /// for how long at most and at least, and how long one that failed is not asked for again.
 pub const CLIENT_DOCUMENT_BYTES: usize = 64 * KIB;

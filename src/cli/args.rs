@@ -49,6 +49,7 @@ pub enum Command {
     Secret(SecretFlags),
     Key(KeyFlags),
     Alerts(AlertsVerb),
+    Audit(AuditFlags),
     Help(Topic),
     Version,
 }
@@ -287,6 +288,7 @@ pub enum Topic {
     Key,
     Alerts,
     Auth,
+    Audit,
 }
 
 /// A command line that cannot be carried out.
@@ -306,6 +308,45 @@ impl From<lexopt::Error> for UsageError {
         UsageError(error.to_string())
     }
 }
+
+/// What `audit verify` is told. Without files, those of the settings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AuditFlags {
+    pub files: Vec<PathBuf>,
+    pub public_key: Option<String>,
+    /// The code of a line that was seen elsewhere.
+    pub head: Option<String>,
+    pub partial: bool,
+    pub open: bool,
+    pub mixed: bool,
+    pub json: bool,
+}
+
+/// Of `audit`.
+pub const AUDIT_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "public-key",
+        "HEX",
+        "Judge by the signatures of checkpoints alone, without the secret",
+    ),
+    (
+        "head",
+        "CODE",
+        "A line with this \"mac\" must be there: it was seen elsewhere",
+    ),
+    ("partial", "", "The first line need not be the first of all"),
+    (
+        "open",
+        "",
+        "The gateway may still be writing: the end need not be signed",
+    ),
+    (
+        "mixed",
+        "",
+        "Lines of others may stand between, as on stdout: they are skipped",
+    ),
+    ("json", "", "One JSON object per line"),
+];
 
 /// Flags of `list` and `call`: name, placeholder, help.
 pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
@@ -488,7 +529,7 @@ const CONTROL: &[&str] = &[
 
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
-    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts",
+    "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
     "secret", "key", "auth", "help", "version",
 ];
 
@@ -509,6 +550,7 @@ struct Seen {
     socket: Option<PathBuf>,
     probes: Vec<&'static str>,
     new_key_file: Option<PathBuf>,
+    audit: AuditFlags,
     scopes: Option<String>,
     expires: Option<Duration>,
     json: bool,
@@ -598,6 +640,11 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "principal" => seen.principal = Some(unicode(parser.value()?)?),
         "loopback" => seen.catch = Some(("loopback", Catch::Loopback)),
         "paste" => seen.catch = Some(("paste", Catch::Paste)),
+        "public-key" => seen.audit.public_key = Some(unicode(parser.value()?)?),
+        "head" => seen.audit.head = Some(unicode(parser.value()?)?),
+        "partial" => seen.audit.partial = true,
+        "open" => seen.audit.open = true,
+        "mixed" => seen.audit.mixed = true,
         "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
         "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
@@ -781,6 +828,9 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first() == Some(&"secret") {
         return secret(seen);
     }
+    if words.first() == Some(&"audit") {
+        return audit(seen);
+    }
     if words.first() == Some(&"key") {
         return key(seen);
     }
@@ -831,6 +881,7 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
     let is_key = command == Some("key");
+    let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
@@ -873,8 +924,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         (probe, "health", !seen.probes.is_empty() && !is_health),
         (
             "json",
-            "config, secret list, key list and the commands for a running gateway",
-            seen.json && !is_control && !is_secret && !is_config,
+            "config, secret list, key list, audit and the commands for a running gateway",
+            seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
         ("principal", "auth", seen.principal.is_some() && !is_auth),
         (
@@ -884,6 +935,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
         ("all", "pins approve", seen.all && !is_approval),
+        (
+            "public-key, --head, --partial, --open and --mixed",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is_audit,
+        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
@@ -900,6 +956,18 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     match misplaced.iter().find(|(_, _, wrong)| *wrong) {
         Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
         None => Ok(()),
+    }
+}
+
+fn audit(seen: &mut Seen) -> Result<Command, UsageError> {
+    let mut asked = std::mem::take(&mut seen.audit);
+    match seen.words.get(1).map(String::as_str) {
+        Some("verify") => {
+            asked.files = seen.words[2..].iter().map(PathBuf::from).collect();
+            asked.json = seen.json;
+            Ok(Command::Audit(asked))
+        }
+        _ => Err(UsageError("write onemcp audit verify [FILE ..]".into())),
     }
 }
 
@@ -1178,6 +1246,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["secret", ..] => Ok(Topic::Secret),
         ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),
     }

@@ -1,8 +1,8 @@
 //! The text of `--help`, derived from SETTINGS and from the flags of each command.
 
 use crate::cli::args::{
-    CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS, LOGIN_FLAGS,
-    PROXY_FLAGS, SECRET_FLAGS, Topic,
+    AUDIT_FLAGS, CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS,
+    LOGIN_FLAGS, PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -23,7 +23,9 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
+       onemcp auth login SERVER        log the gateway in at a server
        onemcp alerts list|test [SINK]  show who is told of what; try it
+       onemcp audit verify [FILE ..]   whether an audit log is as it was written
        onemcp help [COMMAND]           explain a command
 
        onemcp status [--watch]         how a running gateway and its servers are
@@ -287,6 +289,21 @@ Exit codes:
   77  refused, by the authorization server or by the gateway
 ";
 
+const AUDIT: &str = "\
+Usage: onemcp audit verify [FILE ..] [flags]
+
+Reads an audit log and says whether a line of it was changed, moved or taken
+away. FILE: all its files, the oldest first; without one, audit.log in the state
+directory and what was put aside of it. The secret is --audit-key-file, or
+audit.key in the state directory. What is wrong goes to stderr.
+
+Exit codes:
+  0   nothing is wrong
+  1   something is
+  64  the command line is wrong
+  78  a file or the key cannot be read
+";
+
 /// The help text of a topic, at most 80 columns wide.
 pub fn text(topic: Topic) -> String {
     match topic {
@@ -294,6 +311,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Demo => DEMO.to_owned(),
         Topic::Config => format!("{CONFIG}\n{}", flags_text(CONFIG_FLAGS)),
         Topic::Alerts => ALERTS.to_owned(),
+        Topic::Audit => format!("{AUDIT}\n{}", flags_text(AUDIT_FLAGS)),
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),

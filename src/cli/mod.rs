@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod args;
+pub mod audit;
 pub mod call;
 pub mod check;
 pub mod client;
@@ -79,6 +80,7 @@ fn run(invocation: Invocation) -> ExitCode {
         Command::Secret(asked) => secret::run(&asked, &flags),
         Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
+        Command::Audit(asked) => ExitCode::from(audit::run(&asked, &flags, &mut std::io::stdout())),
         Command::Proxy(proxy) => proxy::run(&proxy, &flags),
         Command::Health(asked) => {
             ExitCode::from(health::run(&asked, &flags, &mut std::io::stdout()))

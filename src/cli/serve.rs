@@ -8,16 +8,18 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use crate::base::exit::EXIT_CONFIGURATION;
 use crate::base::{limits, sys, thread};
 use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
-use crate::config::{Config, LoadError, load, load_named, process_environment};
+use crate::config::{Config, LoadError, load, load_named, process_environment, secret_sources};
 use crate::gateway::drain::LastMoment;
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::reload::Loader;
 use crate::gateway::run::{Gateway, StartError};
 use crate::journal;
+use crate::journal::audit::run::{Audit, Plan};
 use crate::secrets::store::Store;
 
 pub fn run(flags: &Flags) -> ExitCode {
@@ -70,10 +72,19 @@ pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str))
     };
     sys::log_refusals();
     log_problems(&config.problems);
+    let audit = match start_audit(&config) {
+        Ok(audit) => audit,
+        Err(why) => {
+            log::error!("failed to {why}");
+            log.finish();
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
     let code = match serve_logged(config, loader, started) {
         Ok(last) => {
             sys::finish_watcher();
             last.all_gone();
+            audit.into_iter().for_each(Audit::finish);
             log.finish();
             return ExitCode::SUCCESS;
         }
@@ -83,8 +94,22 @@ pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str))
         }
     };
     sys::finish_watcher();
+    audit.into_iter().for_each(Audit::finish);
     log.finish();
     code
+}
+
+fn start_audit(config: &Config) -> Result<Option<Audit>, String> {
+    let settings = &config.settings;
+    let state = secret_sources::state_folder(settings, &process_environment());
+    journal::audit::run::start(&Plan {
+        settings: &settings.audit,
+        headers: &config.audit_headers,
+        egress_allow: &settings.egress_allow,
+        state: state.as_deref(),
+        has_auth: settings.auth.enabled,
+        is_stdio: settings.transport == Transport::Stdio,
+    })
 }
 
 /// What was found in the configuration and stops nothing.

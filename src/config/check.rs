@@ -58,6 +58,7 @@ pub struct Checked {
     pub servers: Vec<ServerConfig>,
     pub problems: Vec<Problem>,
     pub otlp_headers: Vec<(String, Secret)>,
+    pub audit_headers: Vec<(String, Secret)>,
     pub alerts: AlertSpec,
     pub auth_server: AuthServerSpec,
     /// What templates read, and where secrets are.
@@ -284,6 +285,7 @@ impl<'d> Whole<'d> {
         );
         let (mut servers, mut watched) = (Vec::new(), Vec::new());
         let mut otlp_headers = Vec::new();
+        let mut audit_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
         let mut auth_server = AuthServerSpec::default();
         if let Some(store) = given.secrets {
@@ -298,6 +300,9 @@ impl<'d> Whole<'d> {
             let lookups = Lookups::new(variables, given.folder, store);
             let found = &mut self.problems;
             otlp_headers = otlp::headers(&settings, &lookups, found);
+            let of_audit = &settings.audit.webhook_headers;
+            let key = "audit.webhookHeaders";
+            audit_headers = otlp::filled(key, of_audit, &settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
             auth_server = auth_server::filled(&settings, &lookups, found);
             watched.extend(lookups.take_used().files);
@@ -328,6 +333,7 @@ impl<'d> Whole<'d> {
             servers,
             problems: self.problems,
             otlp_headers,
+            audit_headers,
             alerts: to_tell,
             auth_server,
             watched,

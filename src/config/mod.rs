@@ -76,6 +76,8 @@ pub struct Config {
     pub servers: Vec<ServerConfig>,
     /// Of what is pushed, their templates filled in.
     pub otlp_headers: Vec<(String, Secret)>,
+    /// Of what the audit log posts, likewise.
+    pub audit_headers: Vec<(String, Secret)>,
     /// Who is told of what.
     pub alerts: AlertSpec,
     /// Who may become a client of the authorization server.
@@ -298,6 +300,7 @@ fn read(
         settings: checked.settings,
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
+        audit_headers: checked.audit_headers,
         alerts: checked.alerts,
         auth_server: checked.auth_server,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
@@ -341,6 +344,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         settings,
         servers: Vec::new(),
         otlp_headers: Vec::new(),
+        audit_headers: Vec::new(),
         alerts: AlertSpec::default(),
         auth_server: AuthServerSpec::default(),
         presets: BTreeMap::new(),

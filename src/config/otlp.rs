@@ -14,8 +14,19 @@ pub fn headers(
     lookups: &Lookups<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, Secret)> {
+    filled(KEY, &settings.otlp_headers, settings, lookups, problems)
+}
+
+/// Headers that stand under `key`.
+pub fn filled(
+    key: &'static str,
+    given: &[(String, String)],
+    settings: &Settings,
+    lookups: &Lookups<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, Secret)> {
     let mut headers = Vec::new();
-    for (name, text) in &settings.otlp_headers {
+    for (name, text) in given {
         let expanded = expand(text, &|wanted| lookups.find(wanted));
         let fits = |c: char| c == '\t' || c == ' ' || c.is_ascii_graphic();
         let fault = match expanded.failures.first() {
@@ -30,12 +41,12 @@ pub fn headers(
             None => headers.push((name.clone(), Secret::known(expanded.text))),
             Some((message, remedy)) => problems.push(Problem {
                 severity: Severity::Warning,
-                scope: Scope::Setting(KEY),
-                place: match settings.origin(KEY) {
+                scope: Scope::Setting(key),
+                place: match settings.origin(key) {
                     Origin::File(place) => Some(place.clone()),
                     _ => None,
                 },
-                key_path: format!("{KEY}.{name}"),
+                key_path: format!("{key}.{name}"),
                 message: format!("is not sent: {message}"),
                 remedy,
             }),

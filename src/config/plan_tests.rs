@@ -33,6 +33,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         settings: checked.settings,
         servers: checked.servers,
         otlp_headers: checked.otlp_headers,
+        audit_headers: checked.audit_headers,
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
         auth_server: checked.auth_server,

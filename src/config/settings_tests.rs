@@ -256,10 +256,9 @@ fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
         let text = row.default.filter(|text| !text.is_empty()).unwrap_or("x.y");
         let text = match row.flag {
-            "allowed-origins" | "external-url" => "http://x.y",
+            "allowed-origins" => "http://x.y",
             "roots" => "file:///x",
             "environment" | "auth-untagged-tag" => "prod-eu",
-            "external-url" => "http://x.y",
             "audit-arguments" => "a/b",
             "health-listen" => "[::1]:9090",
             "async-notify-on-ready" | "auth" => "true",

@@ -122,6 +122,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             }
             now = Instant::now();
             if now >= look_at {
+                self.relayed.call.look();
                 is_there = is_there && !self.output.is_gone();
                 look_at = now + limits::CLIENT_LOOK;
             }

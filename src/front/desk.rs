@@ -50,7 +50,8 @@ impl Target {
     /// With the meter of a call of `method`, which is told to the request of the client. `name`
     /// is what that is about, in the client's words.
     pub fn measured(mut self, method: Method, name: &str, operation: &Operation) -> Target {
-        operation.goes_to(self.server.name(), name);
+        let native = self.native.as_deref().unwrap_or(name);
+        operation.goes_to(self.server.name(), name, native);
         match method {
             Method::ToolsCall | Method::PromptsGet => operation.is_about(self.meter.clone()),
             // Completion is about a prompt, and yet another kind of call.

@@ -87,8 +87,9 @@ impl Outstanding {
 
     /// When something is to be done if nothing comes before.
     fn due_at(&self) -> Instant {
-        let due = self.translation.due_at();
-        due.map_or(self.deadline, |due| due.min(self.deadline))
+        let told = self.operation.as_ref().and_then(Operation::due_at);
+        let due = self.translation.due_at().into_iter().chain(told);
+        due.fold(self.deadline, Instant::min)
     }
 
     /// The same call for another request of the client, with its whole time before it.
@@ -120,6 +121,13 @@ impl Outstanding {
     pub fn ends(&self, outcome: Outcome) {
         if let Some(operation) = &self.operation {
             operation.ended(outcome);
+        }
+    }
+
+    /// Tells of it when it takes long.
+    pub fn look(&self) {
+        if let Some(operation) = &self.operation {
+            operation.look();
         }
     }
 
@@ -221,6 +229,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
                     }
                 }
                 None => {
+                    calls.iter().for_each(Outstanding::look);
                     self.expire(&mut calls);
                     if Instant::now() >= quiet_until {
                         self.break_silence();

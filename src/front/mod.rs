@@ -38,6 +38,7 @@ pub mod talk;
 pub mod talks;
 pub mod tally;
 pub mod tasks;
+pub mod told;
 pub mod traced;
 pub mod watched;
 pub mod workers;

@@ -6,7 +6,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::front::request::Params;
+use crate::front::told::{self, Told};
 use crate::front::traced::{self, Traced};
+use crate::journal::audit;
 use crate::journal::context::Guard;
 use crate::journal::metrics::meter::{Asked, Meter, of_request};
 use crate::journal::metrics::outcome::Outcome;
@@ -33,6 +36,8 @@ struct More {
     entry: Option<Box<Entry>>,
     /// Set for one that has a trace.
     traced: Option<Traced>,
+    /// For the audit log, while there is one.
+    told: Option<Told>,
 }
 
 impl Operation {
@@ -47,7 +52,7 @@ impl Operation {
             more: Cell::new(Entry::begin(method).map(|entry| {
                 Box::new(More {
                     entry: Some(entry),
-                    traced: None,
+                    ..More::default()
                 })
             })),
         }
@@ -58,9 +63,46 @@ impl Operation {
         self.note(|entry| entry.says(params));
     }
 
-    /// The server that it goes to, and the name that the client says, for the log.
-    pub fn goes_to(&self, server: &str, name: &str) {
+    /// What it asks for, for the audit log.
+    #[inline]
+    pub fn asks(&self, params: &Params<'_>, around: told::Around<'_>) {
+        if audit::is_on() {
+            self.tells(params, around);
+        }
+    }
+
+    fn tells(&self, params: &Params<'_>, around: told::Around<'_>) {
+        let Asked::Method(method) = self.asked else {
+            return;
+        };
+        if let Some(told) = Told::of(method, params, around) {
+            let mut more = self.more.take().unwrap_or_default();
+            more.told = Some(told);
+            self.more.set(Some(more));
+        }
+    }
+
+    /// The server that it goes to, and what it is about: as the client says it, and the server.
+    pub fn goes_to(&self, server: &str, name: &str, native: &str) {
         self.note(|entry| entry.goes_to(server, name));
+        self.tell(|told| told.goes_to(server, native));
+    }
+
+    fn tell<T>(&self, edit: impl FnOnce(&mut Told) -> T) -> Option<T> {
+        match audit::is_on() {
+            true => self.with_more(|more| more.told.as_mut().map(edit)),
+            false => None,
+        }
+    }
+
+    /// When something is to be told of it before its end.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.tell(|told| told.due_at(self.began)).flatten()
+    }
+
+    /// Tells it, if it is time.
+    pub fn look(&self) {
+        self.tell(|told| told.look(self.began));
     }
 
     #[inline]
@@ -115,6 +157,7 @@ impl Operation {
     /// It is answered with what a server said, unless something comes between.
     pub fn answered(&self, answer: &Answer) {
         self.outcome.set(answer.outcome);
+        self.tell(|told| told.answered(answer));
         self.judge(|span| span.answer(&answer.line[answer.payload.clone()], answer.is_error));
     }
 
@@ -147,6 +190,9 @@ impl Drop for Operation {
         let _working = self.enter();
         if let Some(entry) = self.with_more(|more| more.entry.take()) {
             entry.log(spent, self.outcome.get());
+        }
+        if let Some(told) = self.with_more(|more| more.told.take()) {
+            told.tell(spent, self.outcome.get());
         }
         let meter = self.meter.take();
         let series = meter.as_ref().and_then(|meter| meter.operation.as_ref());

@@ -10,6 +10,7 @@ use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::session_tasks;
 use crate::front::stream::short_of_memory;
+use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::journal::metrics::events::{Change, list_changed};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -65,6 +66,13 @@ impl Sessions {
         let (id, key) = (new_id(), task_key.clone());
         let session = Arc::new(Session::new(id, client, view, address, channel, key));
         map.insert(session.id.clone(), session.clone());
+        drop(map);
+        audit::note(Record {
+            session: &session.id,
+            protocol: session.revision.as_str(),
+            detail: &client.info,
+            ..Record::new(Event::SessionOpen, Outcome::Ok)
+        });
         Ok(session)
     }
 
@@ -97,13 +105,21 @@ impl Sessions {
     }
 
     /// Ends a session and what servers hold for it. False when it was unknown.
-    pub fn close(&self, id: &str, servers: &[Arc<Server>]) -> bool {
+    pub fn close(&self, id: &str, servers: &[Arc<Server>], why: Reason) -> bool {
         let removed = self
             .map
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(id);
         let Some(session) = removed else { return false };
+        let whose = session.view().whose.clone();
+        audit::note(Record {
+            reason: Some(why),
+            who: whose.as_deref(),
+            session: id,
+            protocol: session.revision.as_str(),
+            ..Record::new(Event::SessionClose, Outcome::Ok)
+        });
         let remains = session.close();
         for (uri, server) in remains.subscriptions {
             let found = servers.iter().find(|handle| handle.id.slot == server);
@@ -125,7 +141,7 @@ impl Sessions {
             session.prune_streams(short_of_memory);
             if session.is_idle(limits::SESSION_IDLE) {
                 log::info!("session ended after being idle");
-                self.close(&session.id, servers);
+                self.close(&session.id, servers, Reason::Idle);
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::front::parking::{Parking, Return};
 use crate::front::request::{Named, Params};
 use crate::front::subscription::{Opening, Subscriptions};
 use crate::front::tasks;
+use crate::front::told::Around;
 use crate::front::traced::Asked;
 use crate::http::Head;
 use crate::mcp::era::{Era, STATELESS};
@@ -205,6 +206,17 @@ impl<'a> Stateless<'a> {
         view: &View,
         mail: &LazyMailbox,
     ) -> Result<Step<'a>, Refusal> {
+        let transport = if request.head.is_some() {
+            "http"
+        } else {
+            "stdio"
+        };
+        let around = Around {
+            session: "",
+            revision: STATELESS,
+            transport,
+        };
+        request.operation.asks(request.params, around);
         let _working = request.operation.trace(&Asked {
             method: request.method,
             id: request.id,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::auth::gate::Gate;
 use crate::base::limits;
 use crate::front::ask;
-use crate::front::channel::Channel;
+use crate::front::channel::{Channel, Form};
 use crate::front::desk::{Desk, Place, Target};
 use crate::front::exchange::{Accepts, Effect, Exchange, Outstanding, with_type};
 use crate::front::face::Initialize;
@@ -25,9 +25,10 @@ use crate::front::session_tasks;
 use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
+use crate::front::told::Around;
 use crate::front::traced::Asked;
 use crate::http::{Head, Peer, Reply, Responder, cors_headers};
-use crate::journal::audit::{self, Event, Reason, Record};
+use crate::journal::audit::{Event, Reason, Record, rejects};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
 use crate::mcp::error::{
@@ -176,6 +177,29 @@ impl Seat<'_> {
 
     fn caller(&self) -> Caller<'_> {
         Caller::Session(&self.session.face)
+    }
+}
+
+/// Who owns it is in the line of its opening; who tried is in this one.
+fn note_hijack(session: &Session) {
+    rejects::reject(Record {
+        session: &session.id,
+        ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
+    });
+}
+
+/// For the audit log.
+fn told_around(session: &Session) -> Around<'_> {
+    Around {
+        session: &session.id,
+        revision: session.revision.as_str(),
+        transport: match &session.channel {
+            None => "http",
+            Some(channel) => match channel.form() {
+                Form::Event => "sse",
+                Form::Line => "stdio",
+            },
+        },
     }
 }
 
@@ -383,19 +407,13 @@ impl Streamable {
             let message = "header Mcp-Session-Id is missing; send initialize first";
             return Err((400, RpcError::new(INVALID_REQUEST, message)));
         };
-        let found = self.sessions.get(id);
-        if found
-            .as_ref()
-            .is_some_and(|session| !session.belongs_to(call.whose))
-        {
-            audit::note(Record {
-                session: id,
-                ..Record::denied(Event::SessionHijack, Reason::OtherPrincipal)
-            });
-        }
-        let session = found
-            .filter(|session| session.channel.is_none() && session.belongs_to(call.whose))
-            .filter(|session| session.view().scope == call.scope);
+        let session = self.sessions.get(id).filter(|session| {
+            let is_theirs = session.belongs_to(call.whose);
+            if !is_theirs {
+                note_hijack(session);
+            }
+            is_theirs && session.channel.is_none() && session.view().scope == call.scope
+        });
         let Some(session) = session else {
             let message = "session not found; send initialize to open a new one";
             return Err((404, RpcError::new(SESSION_NOT_FOUND, message)));
@@ -598,6 +616,7 @@ impl Streamable {
                 });
                 operation.says(envelope.params);
                 let outcome = params.and_then(|params| {
+                    operation.asks(&params, told_around(seat.session));
                     let passage = Passage {
                         seat,
                         envelope,
@@ -977,7 +996,7 @@ impl Streamable {
             Err((status, error)) => return self.refuse(call, status, &error, None, out),
         };
         self.sessions
-            .close(&session.id, self.desk.hub.world().servers());
+            .close(&session.id, self.desk.hub.world().servers(), Reason::Client);
         out.send(200, &call.headers, &[]);
     }
 }

@@ -23,6 +23,7 @@ use crate::front::streamable::{Step, Streamable};
 use crate::front::subscription;
 use crate::front::traced::Asked;
 use crate::front::workers::Workers;
+use crate::journal::audit::Reason;
 use crate::journal::context::{self, Context};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::error::{INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcError, result_response};
@@ -303,7 +304,8 @@ impl Talk {
     fn end(&self, session: &Session) {
         let streamable = &self.common.streamable;
         let world = streamable.desk.hub.world();
-        streamable.sessions.close(&session.id, world.servers());
+        let sessions = &streamable.sessions;
+        sessions.close(&session.id, world.servers(), Reason::Client);
     }
 
     /// Lets what is at work come to its end; then the channel is finished.

@@ -24,6 +24,7 @@ use crate::gateway::conversation::Conversation;
 use crate::gateway::local_socket::LocalSocket;
 use crate::gateway::operator::{Operator, Refused};
 use crate::gateway::orders::{Order, Stop, carry_out};
+use crate::journal::audit::{self, Event, Outcome, Record};
 use crate::journal::fact::{self, Fact};
 
 pub struct Control {
@@ -252,6 +253,12 @@ impl Desk {
                 "control order={} server={server:?} pid={pid} uid={uid}",
                 order.word()
             );
+            audit::note(Record {
+                name: order.word(),
+                server,
+                detail: &format!("process {pid} of user {uid}"),
+                ..Record::new(Event::Operator, Outcome::Ok)
+            });
         }
         if !order.stays() {
             return carry_out(order, self, talk);

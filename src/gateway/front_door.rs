@@ -3,7 +3,7 @@
 //! in `auth::gate`.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::auth::{Auth, OauthPath};
@@ -20,8 +20,8 @@ use crate::http::{
     Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
     cors_headers,
 };
-use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped};
-use crate::journal::context::{self, Context};
+use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped, rejects};
+use crate::journal::context::{self, Context, Guard, Origin};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
 use crate::model::principal::Principal;
@@ -32,6 +32,8 @@ thread_local! {
     /// Who asks, from when the head of a request is judged until its body has come: both on the
     /// thread of its connection, with no other request between.
     static ADMITTED: Cell<Option<Arc<Principal>>> = const { Cell::new(None) };
+    /// The same for what the audit log tells of the request.
+    static ASKED: Cell<Option<Context>> = const { Cell::new(None) };
 }
 
 pub struct FrontDoor {
@@ -120,6 +122,24 @@ impl FrontDoor {
                 note_refused(Refused::Origin, self.client(head, peer).address);
                 Err(refusal(403, "Forbidden origin header"))
             }
+        }
+    }
+
+    /// With where it comes from.
+    fn asked(&self, head: &Head<'_>, peer: &Peer) -> Context {
+        let client = self.client(head, peer).address;
+        let is_direct = client == peer.address;
+        let port = if is_direct { peer.port } else { 0 };
+        let agent = head.header("User-Agent").unwrap_or_default();
+        let origin = Origin {
+            source: SocketAddr::new(client, port),
+            via: (!is_direct).then_some(peer.address),
+            user_agent: agent.to_owned(),
+            certificate: peer.subject.clone(),
+        };
+        Context {
+            from: Some(Arc::new(origin)),
+            ..traced::work_on(head)
         }
     }
 
@@ -246,7 +266,10 @@ impl FrontDoor {
 
 impl Handler for FrontDoor {
     fn admit(&self, head: &Head<'_>, peer: &Peer) -> Admit {
-        match self.refuse(head, peer) {
+        let working = audit::is_on().then(|| context::enter(self.asked(head, peer)));
+        let refused = self.refuse(head, peer);
+        ASKED.set(working.and_then(Guard::leave));
+        match refused {
             Some(reply) => Admit::Answer(reply),
             None => Admit::Body {
                 max_bytes: match endpoints::find(head.path) {
@@ -259,9 +282,10 @@ impl Handler for FrontDoor {
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
         let whose = ADMITTED.take();
+        let asked = ASKED.take();
         let _working = context::enter(Context {
             who: whose.clone(),
-            ..traced::work_on(head)
+            ..asked.unwrap_or_else(|| traced::work_on(head))
         });
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, access)) = endpoints::find(head.path) else {
@@ -296,6 +320,9 @@ impl Handler for FrontDoor {
 
     fn refused(&self, peer: &Peer, status: u16, reason: &'static str) {
         events::http_refused(status);
+        if audit::is_on() {
+            note_unread(peer, status, reason);
+        }
         log::debug!(
             "request refused address={} status={status} reason={reason:?}",
             peer.address
@@ -334,6 +361,22 @@ fn misfit(endpoint: &Endpoint, head: &Head<'_>) -> Option<Reply> {
 fn takes_form(at: &OauthPath) -> bool {
     use OauthPath::{Consent, Login, Register, Revoke, Token};
     matches!(at, Token | Register | Revoke | Login | Consent)
+}
+
+/// What could not be read has no head that could say more.
+fn note_unread(peer: &Peer, status: u16, reason: &str) {
+    let from = Origin {
+        source: SocketAddr::new(peer.address, peer.port),
+        via: None,
+        user_agent: String::new(),
+        certificate: peer.subject.clone(),
+    };
+    rejects::reject(Record {
+        from: Some(&from),
+        code: Some(i64::from(status)),
+        detail: reason,
+        ..Record::denied(Event::ParseReject, Reason::Framing)
+    });
 }
 
 fn note_refused(what: Refused, address: IpAddr) {

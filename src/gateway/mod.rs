@@ -26,3 +26,4 @@ pub mod site;
 pub mod telemetry;
 pub mod tls;
 pub mod witness;
+pub mod witnessed;

@@ -185,11 +185,11 @@ fn read(line: &str) -> Result<Order, String> {
             (Order::Pins { server }, &["server"])
         }
         "approve" => {
+            // Nothing that is not a list may pass for the empty one, which approves all.
             let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
-            let tools = tools.unwrap_or_default().into_iter();
-            let tools = tools.map(|raw| string_value(raw).map(Cow::into_owned));
-            let tools = tools.collect::<Option<Vec<String>>>();
-            let tools = tools.ok_or("\"tools\" are no names")?;
+            let name = |raw| string_value(raw).map(Cow::into_owned);
+            let tools = tools.and_then(|tools| tools.into_iter().map(name).collect());
+            let tools: Vec<String> = tools.ok_or("\"tools\" are no names")?;
             let server = some_server()?;
             (Order::Approve { server, tools }, &["server", "tools"])
         }
@@ -474,6 +474,12 @@ mod tests {
         let logs = order(r#"{"command":"logs","server":"a"}"#).unwrap();
         assert!(!logs.stays() && !logs.steers());
         assert!(order(r#"{"command":"drain"}"#).unwrap().steers());
+        let pins = order(r#"{"command":"pins"}"#).unwrap();
+        assert!(!pins.steers() && pins.server().is_none());
+        let approve = order(r#"{"command":"approve","server":"a","tools":["t"]}"#).unwrap();
+        let server = Some("a".to_owned());
+        let tools = vec!["t".to_owned()];
+        assert!(approve.steers() && approve == Order::Approve { server, tools });
         for text in [
             "",
             "[]",
@@ -481,6 +487,8 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"approve","tools":[1]}"#,
+            r#"{"command":"approve","tools":"t","server":"a"}"#,
             r#"{"command":"status","command":"status"}"#,
             r#"{"command":"wait","timeoutMs":"5"}"#,
             r#"{"command":"logs","server":"a","follow":1}"#,

@@ -28,6 +28,7 @@ use crate::front::standing::{Attempt, Configured};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
 use crate::gateway::telemetry::Wishes;
+use crate::gateway::witnessed;
 use crate::journal;
 use crate::journal::alert::Alerts;
 use crate::journal::fact::{Fact, note};
@@ -444,6 +445,7 @@ impl Keeper {
             return Ok(report);
         }
         self.put_in_force(&config, &plan);
+        witnessed::secrets(&config, Some(&self.config));
         self.alerts.configure(&config);
         let auth = self.auth.iter();
         auth.for_each(|auth| auth.configure(&config.settings.auth));
@@ -536,6 +538,7 @@ impl Keeper {
             if is_whole {
                 let version = report.version;
                 note(Fact::ConfigApplied { version });
+                witnessed::applied(report);
             }
         }
         let attempt = Attempt {

@@ -43,7 +43,8 @@ use crate::gateway::scrape::Scrape;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
+use crate::gateway::witnessed;
+use crate::http::{HostPolicy, Server as HttpServer, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -205,15 +206,16 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
-        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
+        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
         let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&settings, listener));
+        let auth = auth.map(|listener| authentication(&config, listener));
         let auth = auth.transpose()?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
+        witnessed::started(&config, address);
         let external = address.and_then(|address| site::issuer(&settings, address).ok());
         let core = Core::start(config, loader, auth.clone(), external)?;
         let unready = Arc::new(AtomicBool::new(false));
@@ -237,10 +239,6 @@ impl Gateway {
                 has_metrics: settings.enable_metrics,
                 auth: auth.clone(),
                 trusted: Trusted::new(&settings.trust_proxy),
-            };
-            let options = ServerOptions {
-                tls: tls.clone(),
-                ..ServerOptions::default()
             };
             HttpServer::start(listener, options, Arc::new(door))
         };
@@ -367,12 +365,18 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+    let settings = &config.settings;
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
-        Auth::open(settings, &process_environment(), &issuer)
-            .map_err(|why| format!("failed to {why}"))
+        Auth::open(
+            settings,
+            &process_environment(),
+            &issuer,
+            &config.auth_server,
+        )
+        .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
     opened.map_err(|why| StartError::Configuration(refused(why)))

@@ -16,7 +16,8 @@ use crate::model::scope::Reach;
 pub struct Source<'a> {
     pub index: usize,
     pub name: &'a str,
-    pub listing: &'a Listing,
+    /// `None`: it has not listed anything yet, or not since it came back.
+    pub listing: Option<&'a Listing>,
     pub disabled_tools: &'a BTreeSet<String>,
     /// Tools that are not as they were when they were pinned.
     pub held_tools: &'a BTreeSet<String>,
@@ -141,6 +142,9 @@ pub struct Catalog {
     pub over_bound: usize,
     /// Some tool has arguments that have a header.
     pub has_mirrors: bool,
+    /// Servers that may still come with names that begin so: whoever stands behind them in the
+    /// configuration does not get such a name meanwhile, so that the start has no say in it.
+    awaited: Vec<(usize, String)>,
 }
 
 impl Catalog {
@@ -149,8 +153,15 @@ impl Catalog {
         let mut catalog = Catalog::default();
         let mut total = 0;
         for source in sources {
+            let Some(listing) = source.listing else {
+                let prefix = naming.prefix_of(source.name);
+                catalog
+                    .awaited
+                    .extend(prefix.map(|prefix| (source.index, prefix)));
+                continue;
+            };
             for kind in ListKind::ALL {
-                for (position, item) in source.listing.of(kind).iter().enumerate() {
+                for (position, item) in listing.of(kind).iter().enumerate() {
                     if source.hides(kind, item) {
                         continue;
                     }
@@ -181,6 +192,16 @@ impl Catalog {
             true => public_name(naming, source.name, &item.key).into(),
             false => item.key.clone(),
         };
+        let mut awaited = self.awaited.iter().filter(|_| named);
+        if let Some((kept, _)) = awaited.find(|(_, prefix)| public.starts_with(prefix)) {
+            self.clashes.push(Clash {
+                kind,
+                public: public.to_string(),
+                kept: *kept,
+                refused: source.index,
+            });
+            return false;
+        }
         let list = &mut self.lists[kind as usize];
         let next = list.entries.len() as u32;
         let holders = list.by_public.entry(public.clone()).or_default();
@@ -312,3 +333,7 @@ fn fingerprint(public: &str, raw: &str) -> u64 {
     raw.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

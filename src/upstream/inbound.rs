@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::base::limits;
+use crate::journal::audit;
 use crate::journal::metrics::outcome::Outcome;
 use crate::journal::metrics::{events, is_recording};
 use crate::journal::span;
@@ -147,7 +148,7 @@ impl Inbound {
                     id: span_in(text, id),
                     payload: span_in(text, payload),
                     is_error,
-                    outcome: match is_recording() || span::is_on() {
+                    outcome: match is_recording() || span::is_on() || audit::is_on() {
                         true => Outcome::of_response(payload.as_bytes(), is_error),
                         false => Outcome::Success,
                     },

@@ -327,11 +327,10 @@ fn an_api_key_is_made_used_and_taken_back() {
         assert_eq!(key_command("api", words).0, Some(code), "{words:?}");
     }
     // What is open by the key ends with it.
-    let stream = rig
-        .connect()
-        .stream(&Request::listen("/sse").with("Authorization", &format!("Bearer {key}")));
+    let listen = Request::listen("/sse").with("Authorization", &format!("Bearer {key}"));
+    let mut stream = rig.connect().stream(&listen);
     assert_eq!(stream.head.status, 200);
-    let mut stream = stream;
+    assert_eq!(stream.next().name.as_deref(), Some("endpoint"));
     assert_eq!(key_command("api", &["revoke", "ci"]).0, Some(0));
     eventually("the key opens no more", || {
         face(&ask(&rig, &hello(&key))) == bad_token("/mcp")

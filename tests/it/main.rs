@@ -5,6 +5,8 @@ mod alerts;
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod auth_server;
+#[cfg(test)]
 mod auth_tokens;
 #[cfg(test)]
 mod calls;

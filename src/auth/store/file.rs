@@ -57,8 +57,9 @@ impl Files {
     }
 
     pub(super) fn put(&self, entry: &Entry<'_>, only_new: bool) -> Result<bool, StoreError> {
-        self.make_room(entry.space, entry.now_s)?;
-        self.write(entry, only_new).map_err(|error| {
+        let is_new = !self.place(entry.space, &entry.name).exists();
+        self.make_room(entry.space, is_new, entry.now_s)?;
+        self.write(entry, only_new, is_new).map_err(|error| {
             log::warn!(
                 "event=auth_store_failed space={} error=\"{error}\"",
                 entry.space.name
@@ -67,7 +68,7 @@ impl Files {
         })
     }
 
-    fn write(&self, entry: &Entry<'_>, only_new: bool) -> io::Result<bool> {
+    fn write(&self, entry: &Entry<'_>, only_new: bool, is_new: bool) -> io::Result<bool> {
         let place = self.place(entry.space, &entry.name);
         let passing = self.passing(entry.space);
         let text = format!("{}\n{}", entry.end_s, entry.value);
@@ -83,7 +84,7 @@ impl Files {
         let _ = fs::remove_file(&passing);
         if put? {
             File::open(self.space(entry.space))?.sync_all()?;
-            self.counted(entry.space, 1);
+            self.counted(entry.space, isize::from(is_new));
             return Ok(true);
         }
         Ok(false)
@@ -168,8 +169,8 @@ impl Files {
         }
     }
 
-    /// Sweeps a space now and then, and when it is full.
-    fn make_room(&self, space: Space, now_s: u64) -> Result<(), StoreError> {
+    /// Sweeps a space now and then. What replaces a value needs no room.
+    fn make_room(&self, space: Space, is_new: bool, now_s: u64) -> Result<(), StoreError> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let known = spaces.get(space.name).copied();
         let is_due = |known: &Known| now_s.abs_diff(known.swept_s) >= STORE_SWEEP.as_secs();
@@ -187,7 +188,7 @@ impl Files {
                 known
             }
         };
-        match known.count < space.limit {
+        match known.count < space.limit || !is_new {
             true => Ok(()),
             false => Err(StoreError::Full(space.name)),
         }

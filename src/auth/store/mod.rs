@@ -10,10 +10,11 @@ mod memory;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
+use crate::auth::now_s;
 use crate::auth::store::file::Files;
 use crate::auth::store::memory::Memory;
 use crate::base::limits::STORE_VALUE_BYTES;
@@ -153,12 +154,6 @@ fn entry<'e>(
         end_s: now_s.saturating_add(life.as_secs()),
         now_s,
     })
-}
-
-/// The wall clock, because what is kept must end also over a restart.
-pub fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// What a key is kept as.

@@ -70,11 +70,7 @@ fn server(name: &str, turn: &Turn) {
         }
         Turn::Gone => {
             down.remove(name);
-            (
-                Event::ServerExit,
-                Outcome::Ok,
-                "disabled, or not configured any more",
-            )
+            (Event::ServerExit, Outcome::Ok, "ended by the gateway")
         }
     };
     note(Record {

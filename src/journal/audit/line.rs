@@ -14,7 +14,7 @@ use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
 
 /// The members from `event` on; what stands before and behind is the chain's.
-pub fn body(record: &Record<'_>, mark: &hmac::Key, shows: bool) -> String {
+pub fn body(record: &Record<'_>, mark: &hmac::Key) -> String {
     let mut line = Body(String::with_capacity(640));
     line.0.push_str("\"event\":\"");
     line.0.push_str(record.event.as_str());
@@ -22,18 +22,15 @@ pub fn body(record: &Record<'_>, mark: &hmac::Key, shows: bool) -> String {
     line.0.push_str(record.outcome.as_str());
     line.0.push('"');
     line.name("reason", record.reason.map_or("", |reason| reason.as_str()));
-    let told = context::with(|context| line.circumstances(record, mark, Some(context)));
+    let told = context::with(|context| line.circumstances(record, Some(context)));
     if told.is_none() {
-        line.circumstances(record, mark, None);
+        line.circumstances(record, None);
     }
-    line.name("proto", record.protocol);
-    line.name("transport", record.transport);
-    line.name("server", record.server);
-    line.name("method", record.method);
-    line.text("name", &masked(record.name), limits::AUDIT_NAME_BYTES);
-    if let Some(arguments) = record.arguments {
-        line.arguments(arguments, shows);
+    match record.asked {
+        "" => line.asked(record, mark),
+        asked => line.0.push_str(asked),
     }
+    line.text("args", record.shown, limits::AUDIT_ARGUMENTS_BYTES);
     line.number("res_bytes", record.result_bytes);
     if let Some(is_error) = record.is_error {
         let _ = write!(line.0, ",\"is_error\":{is_error}");
@@ -53,11 +50,24 @@ pub fn body(record: &Record<'_>, mark: &hmac::Key, shows: bool) -> String {
     line.0
 }
 
+/// The members of a request, for `Record::asked`: made while its text is there.
+pub fn asked(record: &Record<'_>, mark: &hmac::Key) -> String {
+    let mut line = Body(String::with_capacity(256));
+    line.asked(record, mark);
+    line.0
+}
+
+/// Adds the server that a request goes to.
+pub fn goes_to(asked: &mut String, server: &str) {
+    asked.push_str(",\"server\":");
+    push_text(asked, server, limits::AUDIT_NAME_BYTES);
+}
+
 struct Body(String);
 
 impl Body {
     /// Who, and in which request.
-    fn circumstances(&mut self, record: &Record<'_>, mark: &hmac::Key, around: Option<&Context>) {
+    fn circumstances(&mut self, record: &Record<'_>, around: Option<&Context>) {
         let around_who = around.and_then(|context| context.who.as_deref());
         match record.who.or(around_who) {
             Some(who) => self.principal(who),
@@ -66,13 +76,6 @@ impl Body {
                 self.name("iss", &masked(record.issuer));
                 self.name("client_id", &masked(record.client));
             }
-        }
-        if !record.session.is_empty() {
-            let tag = hmac::sign(mark, record.session.as_bytes());
-            self.key("sess");
-            self.0.push('"');
-            push_hex(&mut self.0, &tag.as_ref()[..6]);
-            self.0.push('"');
         }
         let around_from = around.and_then(|context| context.from.as_deref());
         if let Some(from) = record.from.or(around_from) {
@@ -102,21 +105,36 @@ impl Body {
         if let Some(via) = from.via {
             let _ = write!(self.0, ",\"via\":\"{via}\"");
         }
+        if let Some(name) = &from.certificate {
+            self.name("cert", &masked(name));
+        }
         let agent = masked(&from.user_agent);
         self.text("ua", &agent, limits::AUDIT_AGENT_BYTES);
     }
 
-    fn arguments(&mut self, raw: &str, shows: bool) {
-        self.key("args_sha256");
-        self.0.push('"');
-        let sum = digest::digest(&digest::SHA256, raw.as_bytes());
-        push_hex(&mut self.0, sum.as_ref());
-        self.0.push('"');
-        self.number("args_bytes", Some(raw.len() as u64));
-        if shows {
-            let shown = crate::journal::arguments::shown(raw);
-            self.text("args", &shown, limits::AUDIT_ARGUMENTS_BYTES);
+    /// What was asked for, and of whom.
+    fn asked(&mut self, record: &Record<'_>, mark: &hmac::Key) {
+        if !record.session.is_empty() {
+            let tag = hmac::sign(mark, record.session.as_bytes());
+            self.hex("sess", &tag.as_ref()[..6]);
         }
+        self.name("proto", record.protocol);
+        self.name("transport", record.transport);
+        self.name("method", record.method);
+        self.name("name", &masked(record.name));
+        if let Some(arguments) = record.arguments {
+            let sum = digest::digest(&digest::SHA256, arguments.as_bytes());
+            self.hex("args_sha256", sum.as_ref());
+            self.number("args_bytes", Some(arguments.len() as u64));
+        }
+        self.name("server", record.server);
+    }
+
+    fn hex(&mut self, key: &str, bytes: &[u8]) {
+        self.key(key);
+        self.0.push('"');
+        push_hex(&mut self.0, bytes);
+        self.0.push('"');
     }
 
     fn key(&mut self, key: &str) {

@@ -45,6 +45,8 @@ struct Desk {
 static DESK: RwLock<Option<Arc<Desk>>> = RwLock::new(None);
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static MUST_BLOCK: AtomicBool = AtomicBool::new(false);
+/// Arguments of some tool are shown.
+static SHOWS: AtomicBool = AtomicBool::new(false);
 /// Sinks that take nothing now.
 static FAILING: AtomicUsize = AtomicUsize::new(0);
 /// The queue is nearly full.
@@ -84,8 +86,7 @@ pub fn note(record: Record<'_>) {
 fn tell(record: &Record<'_>) {
     let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
     let Some(desk) = &*desk else { return };
-    let shows = record.arguments.is_some() && desk.shows(record.server, record.name);
-    let body = line::body(record, &desk.mark, shows);
+    let body = line::body(record, &desk.mark);
     let filled = desk.queue.push(chain::now(desk.began), &body);
     if filled >= NEARLY_FULL {
         IS_FULL.store(true, Ordering::Relaxed);
@@ -93,11 +94,25 @@ fn tell(record: &Record<'_>) {
     }
 }
 
-impl Desk {
-    fn shows(&self, server: &str, name: &str) -> bool {
-        let fits = |(of, tool): &(String, String)| of == server && (tool == "*" || tool == name);
-        self.shown.iter().any(fits)
-    }
+/// The members of a request that is told when it has ended, while its text is there; empty while
+/// there is no audit log.
+pub fn asked(record: &Record<'_>) -> String {
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    let desk = desk.as_ref();
+    desk.map_or_else(String::new, |desk| line::asked(record, &desk.mark))
+}
+
+/// Whether there is a tool whose arguments are shown.
+pub fn shows_any() -> bool {
+    SHOWS.load(Ordering::Relaxed)
+}
+
+/// Whether the arguments of this one are.
+pub fn shows(server: &str, tool: &str) -> bool {
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    let fits = |(of, name): &(String, String)| of == server && (name == "*" || name == tool);
+    desk.as_ref()
+        .is_some_and(|desk| desk.shown.iter().any(fits))
 }
 
 fn judge(blocks: bool) {

@@ -27,8 +27,12 @@ pub struct Record<'a> {
     pub method: &'a str,
     /// A tool, a prompt, a URI, a key, a command.
     pub name: &'a str,
-    /// Raw JSON: the line has its digest and size, and more only where that was asked for.
+    /// What `line::asked` made of a request: stands for all members from `sess` to `server`.
+    pub asked: &'a str,
+    /// Raw JSON: the line has its digest and size.
     pub arguments: Option<&'a str>,
+    /// The same where they are to be shown, without what must not be.
+    pub shown: &'a str,
     pub result_bytes: Option<u64>,
     pub is_error: Option<bool>,
     pub code: Option<i64>,
@@ -63,7 +67,9 @@ impl Record<'static> {
             server: "",
             method: "",
             name: "",
+            asked: "",
             arguments: None,
+            shown: "",
             result_bytes: None,
             is_error: None,
             code: None,

@@ -19,7 +19,7 @@ use crate::journal::audit::outlet::Outlet;
 use crate::journal::audit::queue::{Batch, Queue};
 use crate::journal::audit::record::Record;
 use crate::journal::audit::target::{Target, Webhook};
-use crate::journal::audit::{DESK, Desk, FAILING, IS_FULL, IS_ON, LOST, MUST_BLOCK};
+use crate::journal::audit::{DESK, Desk, FAILING, IS_FULL, IS_ON, LOST, MUST_BLOCK, SHOWS};
 use crate::journal::audit::{judge, key, line, rejects};
 use crate::journal::fact::{self, Fact};
 use crate::journal::file::{Rotation, aside};
@@ -87,6 +87,7 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
     let thread = thread::spawn("audit", limits::STACK_WORKER_BYTES, run)
         .map_err(|error| format!("start the audit log: {error}"))?;
     *DESK.write().unwrap_or_else(PoisonError::into_inner) = Some(desk.clone());
+    SHOWS.store(!plan.settings.arguments.is_empty(), Ordering::Relaxed);
     IS_ON.store(true, Ordering::Release);
     Ok(Some(Audit { desk, thread }))
 }
@@ -355,7 +356,7 @@ impl Writer {
     }
 
     fn seal(&mut self, record: &Record<'_>, text: &mut Vec<u8>) {
-        let body = line::body(record, &self.desk.mark, false);
+        let body = line::body(record, &self.desk.mark);
         self.chain.seal(now(self.desk.began), &body, text);
     }
 }

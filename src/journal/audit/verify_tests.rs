@@ -43,11 +43,7 @@ fn log(lines: u64) -> Vec<Vec<u8>> {
     while chain.seq < lines - 1 {
         match chain.unsigned >= 100 {
             true => chain.sign(at(chain.seq), Event::AuditCheckpoint, &mut out),
-            false => chain.seal(
-                at(chain.seq),
-                &body(&call(chain.seq), &mark, false),
-                &mut out,
-            ),
+            false => chain.seal(at(chain.seq), &body(&call(chain.seq), &mark), &mut out),
         }
     }
     chain.sign(at(lines), Event::AuditClose, &mut out);
@@ -220,7 +216,7 @@ fn what_is_missing_is_good_when_the_log_says_so() {
     let mut out = Vec::new();
     chain.seal(at(0), &opening, &mut out);
     let kept = out.len();
-    (0..3).for_each(|number| chain.seal(at(1), &body(&call(number), &mark, false), &mut out));
+    (0..3).for_each(|number| chain.seal(at(1), &body(&call(number), &mark), &mut out));
     out.truncate(kept);
     let gap = Record {
         reason: Some(Reason::Sink),
@@ -229,7 +225,7 @@ fn what_is_missing_is_good_when_the_log_says_so() {
         ..Record::new(Event::AuditGap, Outcome::Error)
     };
     let before = out.clone();
-    chain.seal(at(2), &body(&gap, &mark, false), &mut out);
+    chain.seal(at(2), &body(&gap, &mark), &mut out);
     chain.sign(at(3), Event::AuditClose, &mut out);
     let verdict = judged(out.split_inclusive(|byte| *byte == b'\n'), with_secret());
     assert_eq!((verdict.findings, verdict.missing), (vec![], 3));
@@ -265,7 +261,7 @@ fn fields_of_strangers_stay_one_line() {
     ];
     for (number, edit) in edits.into_iter().enumerate() {
         let record = with(edit);
-        let line = format!("{{{}}}", body(&record, &keys().mark, false));
+        let line = format!("{{{}}}", body(&record, &keys().mark));
         assert!(
             line.bytes().all(|byte| (b' '..0x7f).contains(&byte)),
             "{line}"
@@ -290,9 +286,10 @@ fn fields_of_strangers_stay_one_line() {
         policy: &long,
         detail: &long,
         arguments: Some(&long),
+        shown: &long,
         ..Record::new(Event::ToolCall, Outcome::Error)
     };
-    let line = body(&record, &keys().mark, true);
+    let line = body(&record, &keys().mark);
     assert!(
         line.len() < crate::base::limits::AUDIT_LINE_BYTES - 1024,
         "{}",
