@@ -836,20 +836,13 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
-    if words.first() == Some(&"secret") {
-        return secret(seen);
-    }
-    if words.first() == Some(&"auth") {
-        return auth(seen);
-    }
-    if words.first() == Some(&"audit") {
-        return audit(seen);
-    }
-    if words.first() == Some(&"key") {
-        return key(seen);
-    }
-    if let Some(&("config" | "validate")) = words.first() {
-        return config(seen);
+    match words.first() {
+        Some(&"secret") => return secret(seen),
+        Some(&"auth") => return auth(seen),
+        Some(&"audit") => return audit(seen),
+        Some(&"key") => return key(seen),
+        Some(&("config" | "validate")) => return config(seen),
+        _ => {}
     }
     let client = ClientFlags {
         url: seen.url.take(),
