@@ -293,7 +293,10 @@ fn what_is_refused_at_the_token_endpoint() {
             let told = ask(&rig, &request.with("Origin", origin));
             assert!([400, 401].contains(&told.status()), "{path} {origin}");
             let allowed = |name: &str| told.head.header(&format!("Access-Control-Allow-{name}"));
-            assert_eq!((allowed("Origin"), allowed("Credentials")), (Some("*"), None));
+            assert_eq!(
+                (allowed("Origin"), allowed("Credentials")),
+                (Some("*"), None)
+            );
         }
     }
     rig.stop();
