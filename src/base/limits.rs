@@ -731,9 +731,13 @@ pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
 pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
 pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
 /// Events are taken so often while there are any; whoever tells one wakes nobody up.
-pub const AUDIT_TICK: Duration = Duration::from_millis(200);
+pub const AUDIT_TICK: Duration = Duration::from_millis(50);
 /// After so many ticks without an event the thread sleeps until the next one.
-pub const AUDIT_IDLE_TICKS: u32 = 10;
+pub const AUDIT_IDLE_TICKS: u32 = 40;
+/// With so many bytes it is woken.
+pub const AUDIT_HURRY_BYTES: usize = 512 * KIB;
+/// Checkpoints are brought to the disk at most so often.
+pub const AUDIT_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;
 pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// What happened before is told again at the latest after so long, in its count.
@@ -881,15 +885,15 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(30);
 pub const JWKS_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Keys that sign or verify our own tokens.
 pub const SIGNING_KEYS: usize = 16;
-pub const SIGNING_FILE_BYTES: u64 = 64 * KIB as u64;
+pub const SIGNING_FILE_BYTES: u64 = 64 * 1024;
 /// Files of keys and revocations are looked at so often.
 pub const AUTH_LOOK: Duration = Duration::from_secs(1);
 /// API keys in their file, and its bytes.
 pub const API_KEYS: usize = 1000;
-pub const API_KEY_FILE_BYTES: u64 = 2 * MIB as u64;
+pub const API_KEY_FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// Revocations that are remembered; beyond that every older token ends.
 pub const REVOKED: usize = 50_000;
-pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
+pub const REVOKED_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
