@@ -822,20 +822,13 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     if words.first().is_some_and(|word| CONTROL.contains(word)) {
         return control(seen);
     }
-    if words.first() == Some(&"auth") {
-        return auth(seen);
-    }
-    if words.first() == Some(&"secret") {
-        return secret(seen);
-    }
-    if words.first() == Some(&"audit") {
-        return audit(seen);
-    }
-    if words.first() == Some(&"key") {
-        return key(seen);
-    }
-    if let Some(&("config" | "validate")) = words.first() {
-        return config(seen);
+    match words.first().copied() {
+        Some("auth") => return auth(seen),
+        Some("secret") => return secret(seen),
+        Some("audit") => return audit(seen),
+        Some("key") => return key(seen),
+        Some("config" | "validate") => return config(seen),
+        _ => {}
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -871,24 +864,41 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
+/// Flags of one command each: name, command, and whether it stands elsewhere.
+fn of_one_command(seen: &Seen) -> [(&'static str, &'static str, bool); 7] {
+    let words: Vec<&str> = seen.words.iter().map(String::as_str).collect();
+    let is = |word: &str| words.first() == Some(&word);
+    let is_login = words.get(..2) == Some(&["auth", "login"]);
+    let catch = seen.catch.map_or("paste", |(flag, _)| flag);
+    [
+        ("principal", "auth", seen.principal.is_some() && !is("auth")),
+        (catch, "auth login", seen.catch.is_some() && !is_login),
+        ("scopes", "key create", seen.scopes.is_some() && !is("key")),
+        (
+            "expires",
+            "key create",
+            seen.expires.is_some() && !is("key"),
+        ),
+        ("watch", "status", seen.watch && !is("status")),
+        ("follow", "logs", seen.follow && !is("logs")),
+        ("header", "proxy", !seen.headers.is_empty() && !is("proxy")),
+    ]
+}
+
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     let command = seen.words.first().map(String::as_str);
     let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_auth = command == Some("auth");
-    let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
+    let is_control = command.is_some_and(|word| word == "auth" || CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
     let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
-    let is_key = command == Some("key");
     let is_audit = command == Some("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
     let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
         if pins == "pins" && verb == "approve");
     let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
-    let second = seen.words.get(1).map(String::as_str);
-    let is_second_of_auth = |word: &str| is_auth && second == Some(word);
     let has_key = seen.new_key_file.is_some();
     let probe = seen.probes.first().copied().unwrap_or_default();
     if !is_proxy {
@@ -927,12 +937,6 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list, key list, audit and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
-        ("principal", "auth", seen.principal.is_some() && !is_auth),
-        (
-            seen.catch.map_or("paste", |(flag, _)| flag),
-            "auth login",
-            seen.catch.is_some() && !is_second_of_auth("login"),
-        ),
         ("new-key-file", "secret rotate", has_key && !is_secret),
         ("all", "pins approve", seen.all && !is_approval),
         (
@@ -946,14 +950,10 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
-        ("scopes", "key create", seen.scopes.is_some() && !is_key),
-        ("expires", "key create", seen.expires.is_some() && !is_key),
-        ("watch", "status", seen.watch && command != Some("status")),
-        ("follow", "logs", seen.follow && command != Some("logs")),
-        ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
-    match misplaced.iter().find(|(_, _, wrong)| *wrong) {
+    let misplaced = misplaced.into_iter().chain(of_one_command(seen));
+    match misplaced.into_iter().find(|(_, _, wrong)| *wrong) {
         Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
         None => Ok(()),
     }
