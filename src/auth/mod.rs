@@ -13,6 +13,7 @@ pub mod operator;
 pub mod own_token;
 pub mod pace;
 pub mod pages;
+pub mod people;
 pub mod resource;
 pub mod revoked;
 pub mod server;
@@ -31,6 +32,7 @@ use crate::auth::gate::Gate;
 use crate::auth::issuers::Issuer;
 use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
+use crate::auth::people::People;
 use crate::auth::revoked::{Kind, Revoked};
 use crate::auth::server::fault::Fault;
 use crate::auth::server::{Parts, Server};
@@ -72,6 +74,8 @@ pub struct Auth {
     pub store: Arc<Store>,
     /// `None`: tokens come from others alone.
     pub server: Option<Server>,
+    /// Pages for people, which lead to `server`.
+    pub people: People,
 }
 
 impl Auth {
@@ -103,7 +107,13 @@ impl Auth {
         }
         let issuers = specs.into_iter();
         let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
-        let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth);
+        let gate = Gate::new(
+            tokens.clone(),
+            api_keys,
+            issuers.collect(),
+            auth,
+            spec.enabled,
+        );
         let (window, count) = window(auth);
         let store = Arc::new(match beside("auth") {
             Some(folder) => Store::open(&folder)?,
@@ -117,12 +127,14 @@ impl Auth {
             egress_allow: settings.egress_allow.clone(),
         })?;
         server.set_baseline(Scopes::known_of(&auth.baseline_scopes));
+        let people = People::new(settings, &tokens, store.clone());
         Ok(Arc::new(Auth {
             gate,
             tokens,
             pace: Pace::new(count, window, count),
             store,
             server: spec.enabled.then_some(server),
+            people,
         }))
     }
 
@@ -167,14 +179,22 @@ impl Auth {
             && let Err(wait) = self.pace.take(&network(from.address), Instant::now())
         {
             audit::note(Record::denied(Event::RateLimit, Reason::TooOften));
-            return Fault::too_often(wait).reply();
+            return match at {
+                OauthPath::Authorize | OauthPath::Login | OauthPath::Consent => {
+                    self.people.too_often(wait)
+                }
+                _ => Fault::too_often(wait).reply(),
+            };
         }
         match at {
             OauthPath::AuthorizationServer => server.metadata(),
             OauthPath::Token => server.token(head, from, body),
             OauthPath::Register => server.register(head, from, body),
             OauthPath::Revoke => server.revoke(head, from, body),
-            _ => Fault::absent().reply(),
+            _ => {
+                let page = self.people.answer(server, at, head, from, body);
+                page.unwrap_or_else(|| Fault::absent().reply())
+            }
         }
     }
 }

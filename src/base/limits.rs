@@ -621,7 +621,7 @@ pub const PIN_NAME_BYTES: usize = 1024;
 pub const PIN_TEXT_BYTES: usize = 32 * KIB;
 pub const PIN_TEXTS_BYTES: usize = 16 * MIB;
 /// A larger file is no book of pins.
-pub const PINS_FILE_BYTES: u64 = 128 * MIB as u64;
+pub const PINS_FILE_BYTES: u64 = 128 * 1024 * 1024;
 /// How long the router waits for another gateway that changes the same file.
 pub const PINS_LOCK: Duration = Duration::from_millis(500);
 /// `onemcp pins diff` compares lines each with each, up to so many pairs.
@@ -881,15 +881,15 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(30);
 pub const JWKS_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Keys that sign or verify our own tokens.
 pub const SIGNING_KEYS: usize = 16;
-pub const SIGNING_FILE_BYTES: u64 = 64 * KIB as u64;
+pub const SIGNING_FILE_BYTES: u64 = 64 * 1024;
 /// Files of keys and revocations are looked at so often.
 pub const AUTH_LOOK: Duration = Duration::from_secs(1);
 /// API keys in their file, and its bytes.
 pub const API_KEYS: usize = 1000;
-pub const API_KEY_FILE_BYTES: u64 = 2 * MIB as u64;
+pub const API_KEY_FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// Revocations that are remembered; beyond that every older token ends.
 pub const REVOKED: usize = 50_000;
-pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
+pub const REVOKED_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
@@ -923,6 +923,12 @@ pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_REQUESTS: usize = 32;
 pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
 pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Tries of one address and of everybody to sign in, in a minute.
+pub const LOGIN_TRIES: u64 = 10;
+pub const LOGIN_TRIES_OF_ALL: u64 = 30;
+/// What clients were allowed before, so that a page can mark what is new.
+pub const CONSENTS_KEPT: usize = 1000;
+pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.

@@ -256,7 +256,7 @@ fn every_setting_can_come_from_everywhere() {
     for row in SETTINGS {
         let text = row.default.filter(|text| !text.is_empty()).unwrap_or("x.y");
         let text = match row.flag {
-            "allowed-origins" => "http://x.y",
+            "allowed-origins" | "external-url" => "http://x.y",
             "roots" => "file:///x",
             "environment" | "auth-untagged-tag" => "prod-eu",
             "audit-arguments" => "a/b",
@@ -266,9 +266,10 @@ fn every_setting_can_come_from_everywhere() {
             "log-modules" => "upstream=debug",
             "otlp-endpoint" => "http://x.y:4318",
             "otlp-headers" => "a=b",
-            "secrets-providers" | "auth-issuers" | "auth-clients" => "[]",
+            "secrets-providers" | "auth-issuers" => "[]",
+            "auth-registration" => "token",
             "auth-operator-password" => HASH,
-            "alerts" | "config-json" => "{}",
+            "alerts" | "auth-clients" | "config-json" => "{}",
             _ => text,
         };
         let (settings, problems) = settle(&format!("{}={text}", row.env), "", "{}");

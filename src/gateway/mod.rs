@@ -1,6 +1,7 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod access;
 pub mod control;
 pub mod conversation;
 pub mod drain;

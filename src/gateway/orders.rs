@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
+use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::logins::LoginOrder;
@@ -48,6 +49,10 @@ pub enum Order {
     },
     Reload {},
     Drain {},
+    Auth {
+        verb: AuthVerb,
+        word: Option<String>,
+    },
     /// Of logins at servers.
     Login(LoginOrder),
     /// How tools differ from their pins.
@@ -103,6 +108,7 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
+            Order::Auth { verb, .. } => verb.command(),
             Order::Login(order) => order.word(),
             Order::Pins { .. } => "pins",
             Order::Approve { .. } => "approve",
@@ -136,8 +142,12 @@ impl Order {
     /// It changes something.
     pub fn steers(&self) -> bool {
         match self {
-            Order::Status {} | Order::Watch {} | Order::Wait { .. } | Order::Logs { .. } => false,
-            Order::Pins { .. } => false,
+            Order::Status {}
+            | Order::Watch {}
+            | Order::Wait { .. }
+            | Order::Logs { .. }
+            | Order::Pins { .. } => false,
+            Order::Auth { verb, word } => verb.steers(word.as_deref()),
             Order::Login(order) => order.steers(),
             _ => true,
         }
@@ -180,6 +190,15 @@ fn read(line: &str) -> Result<Order, String> {
         "disable" => (Order::Disable { server: server()? }, &["server"]),
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
+        "auth" => {
+            let verb = AuthVerb::parse(&members.string("verb").unwrap_or_default());
+            let verb = verb.ok_or("\"verb\" is none of ours")?;
+            let word = match members.get("word") {
+                None | Some("null") => None,
+                Some(raw) => Some(string_value(raw).ok_or("\"word\" is no text")?.into_owned()),
+            };
+            (Order::Auth { verb, word }, &["verb", "word"])
+        }
         "pins" => {
             let server = some_server()?;
             (Order::Pins { server }, &["server"])
@@ -224,6 +243,7 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
+        Order::Auth { verb, word } => auth(desk, talk, *verb, word.as_deref()),
         Order::Login(order) => order.carry_out(desk, talk),
         Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
         Order::Approve { server, tools } => {

@@ -207,9 +207,7 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
-        let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&config, listener));
-        let auth = auth.transpose()?;
+        let auth = authentication(&config, listener.as_ref())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -218,6 +216,9 @@ impl Gateway {
         witnessed::started(&config, address);
         let external = address.and_then(|address| site::issuer(&settings, address).ok());
         let core = Core::start(config, loader, auth.clone(), external)?;
+        if let Some(auth) = &auth {
+            auth.people.attach(core.hub.clone());
+        }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -270,7 +271,7 @@ impl Gateway {
             otlp: None,
         };
         gateway.otlp = gateway.push_telemetry();
-        gateway.control = gateway.open_control(health);
+        gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
 
@@ -280,7 +281,7 @@ impl Gateway {
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
-    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+    fn open_control(&self, health: Arc<Health>, auth: Option<Arc<Auth>>) -> Option<Control> {
         let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
@@ -294,6 +295,7 @@ impl Gateway {
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
+            auth,
         };
         let started = match local_socket::open_control(owner, &self.settings) {
             Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
@@ -365,8 +367,14 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(
+    config: &Config,
+    listener: Option<&TcpListener>,
+) -> Result<Option<Arc<Auth>>, StartError> {
     let settings = &config.settings;
+    let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
+        return Ok(None);
+    };
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
@@ -379,7 +387,8 @@ fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, 
         .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
-    opened.map_err(|why| StartError::Configuration(refused(why)))
+    let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
+    opened.map(Some)
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {

@@ -75,6 +75,17 @@ pub struct Clash {
     pub refused: usize,
 }
 
+impl Clash {
+    fn new(kind: ListKind, public: &str, kept: usize, refused: usize) -> Clash {
+        Clash {
+            kind,
+            public: public.to_owned(),
+            kept,
+            refused,
+        }
+    }
+}
+
 /// The servers that a caller may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visible {
@@ -194,12 +205,8 @@ impl Catalog {
         };
         let mut awaited = self.awaited.iter().filter(|_| named);
         if let Some((kept, _)) = awaited.find(|(_, prefix)| public.starts_with(prefix)) {
-            self.clashes.push(Clash {
-                kind,
-                public: public.to_string(),
-                kept: *kept,
-                refused: source.index,
-            });
+            self.clashes
+                .push(Clash::new(kind, &public, *kept, source.index));
             return false;
         }
         let list = &mut self.lists[kind as usize];
@@ -207,15 +214,9 @@ impl Catalog {
         let holders = list.by_public.entry(public.clone()).or_default();
         let first = holders.first().map(|&at| list.entries[at as usize].server);
         if let Some(kept) = first {
-            let refused = source.index;
-            let clash = Clash {
-                kind,
-                public: public.to_string(),
-                kept,
-                refused,
-            };
-            self.clashes.push(clash);
-            if kept == refused {
+            self.clashes
+                .push(Clash::new(kind, &public, kept, source.index));
+            if kept == source.index {
                 return false;
             }
         }

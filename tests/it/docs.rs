@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use onemcp::config::{Environment, load_file, settings::Flags};
+use onemcp::journal::audit::{Event, Outcome, Reason};
 use onemcp::secrets::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -124,10 +125,22 @@ fn generated(name: &str) -> String {
         "limits" => limits_tables(),
         "alert-rules" => onemcp::config::alerts::rule::rules_markdown(),
         "metrics" => metrics_table(),
+        "audit-events" => words("event", Event::ALL, |one| (one.as_str(), one.text())),
+        "audit-outcomes" => words("outcome", Outcome::ALL, |one| (one.as_str(), one.text())),
+        "audit-reasons" => words("reason", Reason::ALL, |one| (one.as_str(), one.text())),
         "capture watch" => captured("watch"),
         "capture wait" => captured("wait"),
         _ => panic!("nothing generates {name:?}"),
     }
+}
+
+fn words<T: Copy>(what: &str, all: &[T], row: fn(T) -> (&'static str, &'static str)) -> String {
+    let rows = all.iter().map(|one| {
+        let (word, text) = row(*one);
+        format!("| `{word}` | {text} |\n")
+    });
+    let rows: String = rows.collect();
+    format!("| {what} | meaning |\n|---|---|\n{rows}")
 }
 
 fn metrics_table() -> String {

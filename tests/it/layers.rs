@@ -106,7 +106,7 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Document => two("{}", "{ }"),
         Kind::Table(_) => match row.key {
             "auth.issuers" => two("[]", "[{\"issuer\":\"https://a.example\"}]"),
-            "auth.clients" => two("[]", "[{\"id\":\"a\",\"redirectUris\":[]}]"),
+            "auth.clients" => two("{}", r#"{"a":{"redirectUris":["https://a.example/"]}}"#),
             "secrets.providers" => two("[\"environment\"]", "[\"directories\"]"),
             _ => two("{\"sinks\":{}}", "{\"rules\":{}}"),
         },

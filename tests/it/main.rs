@@ -5,6 +5,10 @@ mod alerts;
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod auth_pages;
+#[cfg(test)]
 mod auth_server;
 #[cfg(test)]
 mod auth_tokens;

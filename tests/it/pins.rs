@@ -337,10 +337,11 @@ fn what_nobody_sees_is_told_of_or_taken_out() {
     let hidden = "Adds.\u{e0049}\u{e0067} \u{202e}x\u{200b}\u{1b}[8my";
     let schema = json!({"type": "object",
         "properties": {"p": {"type": "string", "description": "q\u{2066}"}}});
+    let choice = json!({"type": "object", "properties": {"d": {"enum": ["\u{e0041}"]}}});
     place.tools(&json!([
         {"name": "a", "title": "T\u{feff}", "description": hidden, "inputSchema": schema},
         tool("b\u{200b}", "Bends."),
-        {"name": "c", "inputSchema": {"type": "object", "properties": {"d": {"enum": ["\u{e0041}"]}}}},
+        {"name": "c", "inputSchema": choice},
         tool("e", "Fine: ❤\u{fe0f} é"),
     ]));
     let offered = |mode: &str| {

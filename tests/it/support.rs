@@ -2,6 +2,7 @@
 //! deadline. Deliberately absent: anything of the crate itself, because the tests are written
 //! from the contract and see the gateway as a client and an operator do.
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod idp;
 pub(crate) mod oauth;

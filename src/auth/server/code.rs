@@ -83,7 +83,7 @@ impl Server {
             return Ok(granted);
         }
         if let Some(family) = self.store.get(SPENT, code) {
-            log::warn!("event=code_replayed family={family}");
+            log::warn!("code replayed family={family}");
             audit::note(Record {
                 name: &family,
                 ..Record::denied(Event::CodeReplay, Reason::Reused)

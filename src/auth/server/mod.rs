@@ -13,6 +13,7 @@ pub mod client;
 mod code;
 pub mod fault;
 mod grant;
+mod ledger;
 mod machine;
 mod metadata;
 pub mod redirect_uri;

@@ -203,7 +203,7 @@ impl Server {
 
     fn reused(&self, family: &Family, reason: Reason) {
         log::warn!(
-            "event=refresh_token_reused client={:?} family={}",
+            "refresh token reused client={:?} family={}",
             family.client,
             family.id
         );
@@ -222,7 +222,7 @@ impl Server {
         self.store.take(LIVING, id);
         let revoked = self.tokens.revoke(Kind::Family, id, now_s());
         if let Err(error) = &revoked {
-            log::error!("event=revocation_not_kept error=\"failed to {error}\"");
+            log::error!("revocation not kept error=\"failed to {error}\"");
         }
         marked.is_ok() && revoked.is_ok()
     }

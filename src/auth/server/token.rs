@@ -152,7 +152,7 @@ pub(super) fn note(event: Event, issue: &Issue<'_>) {
 }
 
 pub(super) fn full(error: StoreError) -> Fault {
-    log::error!("event=token_not_issued error=\"{error}\"");
+    log::error!("token not issued error=\"{error}\"");
     Fault::full()
 }
 

@@ -36,7 +36,7 @@ struct Known {
 
 impl Files {
     pub(super) fn open(folder: &Path) -> Result<Files, String> {
-        let failed = |what: String| format!("failed to use {}: {what}", folder.display());
+        let failed = |what: String| format!("use {}: {what}", folder.display());
         make(folder).map_err(|error| failed(error.to_string()))?;
         let found = fs::symlink_metadata(folder).map_err(|error| failed(error.to_string()))?;
         if !found.is_dir() {
@@ -61,7 +61,7 @@ impl Files {
         self.make_room(entry.space, is_new, entry.now_s)?;
         self.write(entry, only_new, is_new).map_err(|error| {
             log::warn!(
-                "event=auth_store_failed space={} error=\"{error}\"",
+                "authorization store failed space={} error=\"{error}\"",
                 entry.space.name
             );
             StoreError::Io(error.to_string())
@@ -78,7 +78,12 @@ impl Files {
             .and_then(|()| file.sync_data());
         let put = written.and_then(|()| match only_new {
             false => fs::rename(&passing, &place).map(|()| true),
-            true => self.link(entry, &passing, &place),
+            // One that has ended is in the way until the next sweep: to take it away here could
+            // take away what another process has just put there.
+            true => match fs::hard_link(&passing, &place) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                linked => linked.map(|()| true),
+            },
         });
         // Not there any more when it was renamed.
         let _ = fs::remove_file(&passing);
@@ -86,23 +91,6 @@ impl Files {
             File::open(self.space(entry.space))?.sync_all()?;
             self.counted(entry.space, isize::from(is_new));
             return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// One that has ended gives way, to one caller.
-    fn link(&self, entry: &Entry<'_>, passing: &Path, place: &Path) -> io::Result<bool> {
-        for _ in 0..2 {
-            match fs::hard_link(passing, place) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                Err(_) => {}
-            }
-            match read(place) {
-                Ok((end_s, _)) if end_s <= entry.now_s => drop(self.remove(entry.space, place)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                _ => return Ok(false),
-            }
         }
         Ok(false)
     }

@@ -57,7 +57,7 @@ impl Store {
     /// One that survives the process, in a folder for this user alone.
     ///
     /// # Errors
-    /// When the folder cannot be made or others may read it.
+    /// When the folder cannot be made or others may read it, after "failed to".
     pub fn open(folder: &Path) -> Result<Store, String> {
         Ok(Store::Files(Files::open(folder)?))
     }
@@ -74,7 +74,8 @@ impl Store {
         }
     }
 
-    /// Puts a value unless one is there; whether it was put.
+    /// Puts a value unless one is there; whether it was put. One that has ended may be in the way
+    /// for a while.
     ///
     /// # Errors
     /// As `put`.

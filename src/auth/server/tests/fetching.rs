@@ -23,6 +23,7 @@ fn certificate(folder: &Path) -> Option<()> {
     let mut command = Command::new("openssl");
     let line = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
                 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                -addext basicConstraints=critical,CA:FALSE \
                 -keyout key.pem -out leaf.pem";
     command.current_dir(folder).args(line.split_whitespace());
     let output = command.stdin(Stdio::null()).output().ok()?;
