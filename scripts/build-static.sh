@@ -55,6 +55,8 @@ build() {
     # What says #[inline] is copied to where it is called up to a bound of 325, made for speed:
     # that is a sixteenth of the binary. With this one what is small and often called still is.
     flags+=(-C llvm-args=-inlinehint-threshold=60)
+    # Unwinding is told in fewer words then, and a profiler can follow calls.
+    flags+=(-C force-frame-pointers=yes)
     # Nothing of this machine's folders belongs into the binary.
     flags+=("--remap-path-prefix=$PWD=onemcp")
     flags+=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo")

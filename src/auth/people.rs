@@ -1,6 +1,6 @@
 //! What people have to do with who may come in: the pages on which the operator lets clients in,
-//! and the account of who has access, for whoever runs the gateway. Any thread may call. Deliberately
-//! absent: tokens of others and API keys, which nobody consents to here (`gate`).
+//! and the account of who has access, for whoever runs the gateway. Any thread may call.
+//! Deliberately absent: tokens of others and API keys, which nobody consents to here (`gate`).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -731,9 +731,13 @@ pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
 pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
 pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
 /// Events are taken so often while there are any; whoever tells one wakes nobody up.
-pub const AUDIT_TICK: Duration = Duration::from_millis(200);
+pub const AUDIT_TICK: Duration = Duration::from_millis(50);
 /// After so many ticks without an event the thread sleeps until the next one.
-pub const AUDIT_IDLE_TICKS: u32 = 10;
+pub const AUDIT_IDLE_TICKS: u32 = 40;
+/// With so many bytes it is woken.
+pub const AUDIT_HURRY_BYTES: usize = 512 * KIB;
+/// Checkpoints are brought to the disk at most so often.
+pub const AUDIT_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;
 pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// What happened before is told again at the latest after so long, in its count.

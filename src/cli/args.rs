@@ -833,23 +833,14 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
             _ => Err(unknown_command("health", &words)),
         };
     }
-    if words.first().is_some_and(|word| CONTROL.contains(word)) {
-        return control(seen);
-    }
-    if words.first() == Some(&"secret") {
-        return secret(seen);
-    }
-    if words.first() == Some(&"auth") {
-        return auth(seen);
-    }
-    if words.first() == Some(&"audit") {
-        return audit(seen);
-    }
-    if words.first() == Some(&"key") {
-        return key(seen);
-    }
-    if let Some(&("config" | "validate")) = words.first() {
-        return config(seen);
+    match words.first() {
+        Some(word) if CONTROL.contains(word) => return control(seen),
+        Some(&"secret") => return secret(seen),
+        Some(&"auth") => return auth(seen),
+        Some(&"audit") => return audit(seen),
+        Some(&"key") => return key(seen),
+        Some(&("config" | "validate")) => return config(seen),
+        _ => {}
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -900,21 +891,17 @@ fn take_preset(seen: &mut Seen) {
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     take_preset(seen);
     let command = seen.words.first().map(String::as_str);
-    let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_auth = command == Some("auth");
+    let is = |word: &str| command == Some(word);
+    let (is_call, is_proxy, is_health) = (is("call"), is("proxy"), is("health"));
+    let is_auth = is("auth");
     let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
-    let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
-    let is_key = command == Some("key");
-    let is_audit = command == Some("audit");
+    let is_audit = is("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
-    let is_pins = command == Some("pins");
-    let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
     let second = seen.words.get(1).map(String::as_str);
-    let is_second_of_auth = |word: &str| is_auth && second == Some(word);
-    let has_key = seen.new_key_file.is_some();
+    let is_second = |word: &str| is_config && second == Some(word);
     let probe = seen.probes.first().copied().unwrap_or_default();
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
@@ -945,36 +932,55 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list, key list, audit and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
-        ("principal", "auth", seen.principal.is_some() && !is_auth),
-        (
-            seen.catch.map_or("paste", |(flag, _)| flag),
-            "auth login",
-            seen.catch.is_some() && !is_second_of_auth("login"),
-        ),
-        ("new-key-file", "secret rotate", has_key && !is_secret),
-        ("all", "pins approve", seen.all && !is_pins),
-        (
-            "public-key, --head, --partial, --open and --mixed",
-            "audit verify",
-            seen.audit != AuditFlags::default() && !is_audit,
-        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
-        ("scopes", "key create", seen.scopes.is_some() && !is_key),
-        ("expires", "key create", seen.expires.is_some() && !is_key),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
-    match misplaced.iter().find(|(_, _, wrong)| *wrong) {
-        Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
-        None => Ok(()),
-    }
+    let kept = keeper_places(seen);
+    let misplaced = misplaced.iter().chain(&kept).find(|(_, _, wrong)| *wrong);
+    misplaced.map_or(Ok(()), |(flag, owner, _)| {
+        Err(UsageError(format!("--{flag} belongs to {owner}")))
+    })
+}
+
+/// Flags of whoever keeps keys, pins, logins and the audit log, where they belong, and whether they are
+/// given elsewhere.
+fn keeper_places(seen: &Seen) -> [(&'static str, &'static str, bool); 7] {
+    let is = |word: &str| seen.words.first().is_some_and(|first| first == word);
+    let is_login = is("auth") && seen.words.get(1).is_some_and(|verb| verb == "login");
+    let has_new_key = seen.new_key_file.is_some();
+    [
+        ("principal", "auth", seen.principal.is_some() && !is("auth")),
+        (
+            seen.catch.map_or("paste", |(flag, _)| flag),
+            "auth login",
+            seen.catch.is_some() && !is_login,
+        ),
+        (
+            "new-key-file",
+            "secret rotate",
+            has_new_key && !is("secret"),
+        ),
+        ("all", "pins approve", seen.all && !is("pins")),
+        (
+            "public-key, --head, --partial, --open and --mixed",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is("audit"),
+        ),
+        ("scopes", "key create", seen.scopes.is_some() && !is("key")),
+        (
+            "expires",
+            "key create",
+            seen.expires.is_some() && !is("key"),
+        ),
+    ]
 }
 
 fn audit(seen: &mut Seen) -> Result<Command, UsageError> {

@@ -23,6 +23,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
+       onemcp auth login SERVER        log the gateway in at a server
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp auth approve|clients|tokens|revoke|password   see onemcp help auth
        onemcp audit verify [FILE ..]   whether an audit log is as it was written

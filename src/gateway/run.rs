@@ -207,9 +207,7 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
-        let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&config, listener));
-        let auth = auth.transpose()?;
+        let auth = authentication(&config, listener.as_ref())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -369,8 +367,14 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(
+    config: &Config,
+    listener: Option<&TcpListener>,
+) -> Result<Option<Arc<Auth>>, StartError> {
     let settings = &config.settings;
+    let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
+        return Ok(None);
+    };
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
@@ -383,7 +387,8 @@ fn authentication(config: &Config, listener: &TcpListener) -> Result<Arc<Auth>, 
         .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
-    opened.map_err(|why| StartError::Configuration(refused(why)))
+    let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
+    opened.map(Some)
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {

@@ -3,9 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 
 use serde_json::{Value, json};
 
+use crate::support::browser::{Browser, encoded, hidden, parameter, register};
+use crate::support::eventually;
 use crate::support::http::{Reply, Request};
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::{demo, with};
@@ -293,7 +296,10 @@ fn what_is_refused_at_the_token_endpoint() {
             let told = ask(&rig, &request.with("Origin", origin));
             assert!([400, 401].contains(&told.status()), "{path} {origin}");
             let allowed = |name: &str| told.head.header(&format!("Access-Control-Allow-{name}"));
-            assert_eq!((allowed("Origin"), allowed("Credentials")), (Some("*"), None));
+            assert_eq!(
+                (allowed("Origin"), allowed("Credentials")),
+                (Some("*"), None)
+            );
         }
     }
     rig.stop();
@@ -452,5 +458,188 @@ fn no_secret_is_left_in_a_file_or_a_log() {
         assert!(texts.iter().all(|text| !text.contains(canary)), "{canary}");
     }
     rig.stop();
+    let _ = fs::remove_dir_all(&state);
+}
+
+const HASH: &str = "pbkdf2-sha256$100000$AAAAAAAAAAAAAAAAAAAAAA$\
+                    bzYmnnISQnrzo8N3R3HpQFDMT_MLZlxtshLEdDCD1Jc";
+const CALLBACK: &str = "http://127.0.0.1:9/cb";
+/// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const MANY: usize = 20;
+
+/// A person who lets one program in, again and again.
+struct Person {
+    browser: Browser,
+    client: String,
+    is_known: bool,
+}
+
+impl Person {
+    fn new(rig: &Rig, origin: &str) -> Person {
+        let mut browser = Browser::new(rig.port);
+        browser.origin = origin.to_owned();
+        Person {
+            browser,
+            client: register(rig.port, "A program", CALLBACK),
+            is_known: false,
+        }
+    }
+
+    /// A code, as the program gets it.
+    fn code(&mut self) -> String {
+        let target = encoded(&[
+            ("response_type", "code"),
+            ("client_id", &self.client),
+            ("redirect_uri", CALLBACK),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+            ("scope", "tag:web"),
+        ]);
+        let target = format!("/authorize?{target}");
+        let mut page = self.browser.get(&target);
+        if !self.is_known {
+            let form = hidden(&page, "/oauth/login");
+            let password = ("password", "correct horse battery");
+            let fields = [("request", form.as_str()), ("do", "password"), password];
+            assert_eq!(self.browser.post("/oauth/login", &fields).status(), 303);
+            page = self.browser.get(&target);
+            self.is_known = true;
+        }
+        let form = hidden(&page, "/oauth/consent");
+        let fields = [
+            ("request", form.as_str()),
+            ("do", "allow"),
+            ("scope:tag:web", "on"),
+        ];
+        let led = self.browser.post("/oauth/consent", &fields);
+        let to = led.head.header("Location").expect("a place").to_owned();
+        assert!(parameter(&to, "iss").is_some(), "{to}");
+        parameter(&to, "code").expect("a code").to_owned()
+    }
+
+    fn exchange(&self, code: &str) -> String {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("client_id", &self.client),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+            ("code", code),
+        ];
+        encoded(&fields)
+    }
+
+    fn refreshing(&self, token: &str) -> String {
+        let grant = ("grant_type", "refresh_token");
+        encoded(&[grant, ("client_id", &self.client), ("refresh_token", token)])
+    }
+}
+
+/// The same request many times at the same moment, to these gateways in turn.
+fn at_once(rigs: &[&Rig], body: &str) -> Vec<Reply> {
+    let barrier = Barrier::new(MANY);
+    std::thread::scope(|scope| {
+        let send = |rig| {
+            let barrier = &barrier;
+            move || {
+                barrier.wait();
+                post(rig, "/token", body)
+            }
+        };
+        let threads = (0..MANY).map(|at| scope.spawn(send(rigs[at % rigs.len()])));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+fn text(reply: &Reply, name: &str) -> String {
+    assert_eq!(reply.status(), 200, "{}", reply.text);
+    reply.json()[name].as_str().unwrap().to_owned()
+}
+
+fn status_with(rig: &Rig, token: &str) -> u16 {
+    let hello = Request::post("/mcp", initialize("2025-11-25", &json!({})));
+    ask(
+        rig,
+        &hello.with("Authorization", &format!("Bearer {token}")),
+    )
+    .status()
+}
+
+/// One of many has the tokens, and because the others came, these have ended everywhere.
+fn one_wins_and_it_ends(rigs: &[&Rig], person: &Person, answers: &[Reply]) {
+    let (won, lost): (Vec<&Reply>, Vec<&Reply>) =
+        answers.iter().partition(|reply| reply.status() == 200);
+    assert_eq!(won.len(), 1);
+    let expect = refusal(400, "invalid_grant", GRANT);
+    assert!(lost.iter().all(|reply| face(reply) == expect));
+    let (access, refresh) = (text(won[0], "access_token"), text(won[0], "refresh_token"));
+    for rig in rigs {
+        eventually("the token has ended", || status_with(rig, &access) == 401);
+        let refreshed = post(rig, "/token", &person.refreshing(&refresh));
+        assert_eq!(face(&refreshed), expect);
+    }
+}
+
+#[test]
+fn of_twenty_who_come_with_one_code_or_token_one_is_served() {
+    let rig = plan().env("ONE_MCP_AUTH_OPERATOR_PASSWORD", HASH).start();
+    let mut person = Person::new(&rig, &format!("http://127.0.0.1:{}", rig.port));
+    for _ in 0..4 {
+        let code = person.code();
+        let answers = at_once(&[&rig], &person.exchange(&code));
+        one_wins_and_it_ends(&[&rig], &person, &answers);
+        let code = person.code();
+        let first = post(&rig, "/token", &person.exchange(&code));
+        assert_eq!(status_with(&rig, &text(&first, "access_token")), 200);
+        let refresh = text(&first, "refresh_token");
+        let answers = at_once(&[&rig], &person.refreshing(&refresh));
+        one_wins_and_it_ends(&[&rig], &person, &answers);
+        assert_eq!(status_with(&rig, &text(&first, "access_token")), 401);
+    }
+    rig.stop();
+}
+
+/// Gateways that share their state are one authorization server, also over a restart.
+#[test]
+fn gateways_that_share_their_state_are_one() {
+    let home = "http://localhost:1";
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("auth-server-shared");
+    let _ = fs::remove_dir_all(&state);
+    let start = |name: &str| {
+        let audit = state.join(name);
+        let plan = plan().env("ONE_MCP_AUTH_OPERATOR_PASSWORD", HASH);
+        let plan = plan.args(&["--state-dir", state.to_str().unwrap()]);
+        let plan = plan.args(&["--external-url", home, "--control-socket", "off"]);
+        let plan = plan.args(&["--audit-file", audit.to_str().unwrap()]);
+        plan.start()
+    };
+    let (one, two) = (start("one.log"), start("two.log"));
+    let mut person = Person::new(&one, home);
+    let code = person.code();
+    let told = post(&two, "/token", &person.exchange(&code));
+    let access = text(&told, "access_token");
+    assert_eq!(
+        (status_with(&one, &access), status_with(&two, &access)),
+        (200, 200)
+    );
+    let told = post(
+        &one,
+        "/token",
+        &person.refreshing(&text(&told, "refresh_token")),
+    );
+    let refresh = text(&told, "refresh_token");
+    for _ in 0..2 {
+        let code = person.code();
+        let answers = at_once(&[&one, &two], &person.exchange(&code));
+        one_wins_and_it_ends(&[&one, &two], &person, &answers);
+    }
+    one.stop();
+    two.stop();
+    let again = start("one.log");
+    let told = post(&again, "/token", &person.refreshing(&refresh));
+    assert_eq!(status_with(&again, &text(&told, "access_token")), 200);
+    again.stop();
     let _ = fs::remove_dir_all(&state);
 }

@@ -240,8 +240,8 @@ fn foot(pages: &Pages, visit: &Visit<'_>, cookies: [&str; 2]) -> String {
         .seal(super::LEAVE, &cookies, visit.query(), visit.now);
     format!(
         "<form method=\"post\" action=\"/oauth/login\">\
-         <input type=\"hidden\" name=\"request\" value=\"{hidden}\">You are signed in as {SUBJECT}. \
-         <button class=\"quiet\" name=\"do\" value=\"leave\">Sign out</button></form>\
+         <input type=\"hidden\" name=\"request\" value=\"{hidden}\">You are signed in as \
+         {SUBJECT}. <button class=\"quiet\" name=\"do\" value=\"leave\">Sign out</button></form>\
          <p>You can take access back at any time: <code>onemcp auth clients</code> shows who has \
          it.</p>",
     )
