@@ -12,7 +12,7 @@ use crate::auth::cache::Fingerprint;
 use crate::auth::watched::{self, Watched};
 use crate::base::limits;
 use crate::base::sys;
-use crate::journal::audit::Reason;
+use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::model::principal::{Means, Principal};
 use crate::model::scope::Scopes;
 use crate::secrets::replace::{self, Turn};
@@ -94,6 +94,14 @@ pub fn fingerprint(text: &str) -> Fingerprint {
     bytes
 }
 
+fn note(event: Event, key: &ApiKey) {
+    let (name, scopes) = (format!("{} {}", key.name, key.id), key.scopes.to_string());
+    log::info!("API keys changed event={} key={name:?}", event.as_str());
+    let mut record = Record::new(event, Outcome::Ok);
+    (record.name, record.scopes_used) = (&name, &scopes);
+    audit::note(record);
+}
+
 /// A name as people give it: it stands in logs and in audits.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
@@ -168,13 +176,27 @@ impl ApiKeys {
             return false;
         };
         match load(&place.path) {
-            Ok(keys) => self.replace(keys),
+            Ok(keys) => {
+                self.note_changes(&keys);
+                self.replace(keys);
+                true
+            }
             Err(error) => {
                 log::error!("API keys stay as they were error=\"failed to {error}\"");
-                return false;
+                false
             }
         }
-        true
+    }
+
+    fn note_changes(&self, keys: &[ApiKey]) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let stays = |hash: &Fingerprint| keys.iter().any(|key| key.hash == *hash);
+        for key in keys.iter().filter(|key| !known.contains_key(&key.hash)) {
+            note(Event::KeyCreate, key);
+        }
+        for key in known.values().filter(|key| !stays(&key.hash)) {
+            note(Event::KeyRevoke, key);
+        }
     }
 
     fn replace(&self, keys: Vec<ApiKey>) {

@@ -19,15 +19,17 @@ struct State<T> {
     old: HashMap<Fingerprint, (Instant, T)>,
 }
 
-impl<T: Clone> Cache<T> {
-    pub fn new() -> Cache<T> {
+impl<T> Default for Cache<T> {
+    fn default() -> Cache<T> {
         let state = Mutex::new(State {
             young: HashMap::new(),
             old: HashMap::new(),
         });
         Cache { state }
     }
+}
 
+impl<T: Clone> Cache<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn is_bounded_and_forgets_what_is_old() {
-        let (cache, now) = (Cache::new(), Instant::now());
+        let (cache, now) = (Cache::default(), Instant::now());
         for number in 0..5 * limits::VERIFIED_TOKENS {
             cache.put(name(number), number, now);
             assert_eq!(cache.get(&name(number), now), Some(number));

@@ -64,9 +64,14 @@ impl Gate {
         api_keys: ApiKeys,
         issuers: Vec<Issuer>,
         settings: &AuthSettings,
+        has_server: bool,
     ) -> Gate {
-        let mut servers = vec![tokens.issuer.clone()];
-        servers.extend(issuers.iter().map(|issuer| issuer.name().to_owned()));
+        let others = issuers.iter().map(|issuer| issuer.name().to_owned());
+        let mut servers: Vec<String> = others.collect();
+        // Where only API keys are good, it is named nevertheless: there must be one.
+        if has_server || servers.is_empty() {
+            servers.insert(0, tokens.issuer.clone());
+        }
         let gate = Gate {
             tokens,
             api_keys,
@@ -74,7 +79,7 @@ impl Gate {
             scope_validation: settings.scope_validation,
             servers,
             baseline: RwLock::default(),
-            cache: Cache::new(),
+            cache: Cache::default(),
             pace: Pace::new(0, MINUTE, 1),
             standing: Arc::new(Standing::new(0)),
         };

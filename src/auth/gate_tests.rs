@@ -104,7 +104,7 @@ fn rig(name: &str, more: &str, scope_validation: bool) -> Rig {
     .unwrap();
     let api_keys = ApiKeys::open(Some(place)).unwrap();
     Rig {
-        gate: Gate::new(tokens, api_keys, vec![issuer], &settings),
+        gate: Gate::new(tokens, api_keys, vec![issuer], &settings, true),
         own,
         ed,
         ec,

@@ -13,6 +13,7 @@ pub mod operator;
 pub mod own_token;
 pub mod pace;
 pub mod pages;
+pub mod people;
 pub mod resource;
 pub mod revoked;
 pub mod server;
@@ -21,6 +22,7 @@ pub mod store;
 pub mod tokens;
 pub mod watched;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,14 +32,21 @@ use crate::auth::gate::Gate;
 use crate::auth::issuers::Issuer;
 use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
+use crate::auth::people::People;
 use crate::auth::revoked::{Kind, Revoked};
+use crate::auth::server::fault::Fault;
+use crate::auth::server::{Parts, Server};
+use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
 use crate::base::limits;
 use crate::config::Environment;
 use crate::config::auth::{AuthSettings, issuers};
+use crate::config::auth_server::AuthServerSpec;
 use crate::config::secret_sources::{placed, state_folder};
 use crate::config::settings::Settings;
 use crate::http::{Client, Head, Reply};
+use crate::journal::audit::{self, Event, Reason, Record};
+use crate::model::scope::Scopes;
 
 /// What of `auth` a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +70,12 @@ pub struct Auth {
     pub tokens: Arc<Tokens>,
     /// Of the OAuth endpoints, by address.
     pub pace: Pace,
+    /// What the authorization server remembers.
+    pub store: Arc<Store>,
+    /// `None`: tokens come from others alone.
+    pub server: Option<Server>,
+    /// Pages for people, which lead to `server`.
+    pub people: People,
 }
 
 impl Auth {
@@ -72,6 +87,7 @@ impl Auth {
         settings: &Settings,
         environment: &Environment,
         issuer: &str,
+        spec: &AuthServerSpec,
     ) -> Result<Arc<Auth>, String> {
         let auth = &settings.auth;
         let state = state_folder(settings, environment);
@@ -91,12 +107,34 @@ impl Auth {
         }
         let issuers = specs.into_iter();
         let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
-        let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth);
+        let gate = Gate::new(
+            tokens.clone(),
+            api_keys,
+            issuers.collect(),
+            auth,
+            spec.enabled,
+        );
         let (window, count) = window(auth);
+        let store = Arc::new(match beside("auth") {
+            Some(folder) => Store::open(&folder)?,
+            None => Store::memory(),
+        });
+        let server = Server::new(Parts {
+            spec: spec.clone(),
+            store: store.clone(),
+            tokens: tokens.clone(),
+            life: Duration::from_secs(auth.session_ttl_minutes.saturating_mul(60)),
+            egress_allow: settings.egress_allow.clone(),
+        })?;
+        server.set_baseline(Scopes::known_of(&auth.baseline_scopes));
+        let people = People::new(settings, &tokens, store.clone());
         Ok(Arc::new(Auth {
             gate,
             tokens,
             pace: Pace::new(count, window, count),
+            store,
+            server: spec.enabled.then_some(server),
+            people,
         }))
     }
 
@@ -105,6 +143,9 @@ impl Auth {
         let (window, count) = window(settings);
         self.pace.set(count, window, count);
         self.gate.configure(settings);
+        if let Some(server) = &self.server {
+            server.set_baseline(Scopes::known_of(&settings.baseline_scopes));
+        }
     }
 
     /// Looks at the files of keys and revocations: now and then, so that streams end, too, whose
@@ -122,15 +163,47 @@ impl Auth {
     }
 
     /// Answers at a path of ours. The parts behind it have their own rules for `body`.
-    pub fn answer(&self, at: &OauthPath, _head: &Head<'_>, _from: &Client, _body: &[u8]) -> Reply {
-        match at {
-            OauthPath::ProtectedResource(path) => self.gate.metadata(path.as_deref()),
+    pub fn answer(&self, at: &OauthPath, head: &Head<'_>, from: &Client, body: &[u8]) -> Reply {
+        let server = match at {
+            OauthPath::ProtectedResource(path) => return self.gate.metadata(path.as_deref()),
             OauthPath::Jwks => {
                 let keys = Reply::json(200, self.tokens.keys.jwks());
-                keys.with("Cache-Control", limits::METADATA_CACHE)
+                return keys.with("Cache-Control", limits::METADATA_CACHE);
             }
-            _ => Reply::json(404, r#"{"error":"not_found"}"#),
+            _ => self.server.as_ref(),
+        };
+        let Some(server) = server else {
+            return Fault::absent().reply();
+        };
+        if *at != OauthPath::AuthorizationServer
+            && let Err(wait) = self.pace.take(&network(from.address), Instant::now())
+        {
+            audit::note(Record::denied(Event::RateLimit, Reason::TooOften));
+            return match at {
+                OauthPath::Authorize | OauthPath::Login | OauthPath::Consent => {
+                    self.people.too_often(wait)
+                }
+                _ => Fault::too_often(wait).reply(),
+            };
         }
+        match at {
+            OauthPath::AuthorizationServer => server.metadata(),
+            OauthPath::Token => server.token(head, from, body),
+            OauthPath::Register => server.register(head, from, body),
+            OauthPath::Revoke => server.revoke(head, from, body),
+            _ => {
+                let page = self.people.answer(server, at, head, from, body);
+                page.unwrap_or_else(|| Fault::absent().reply())
+            }
+        }
+    }
+}
+
+/// Who is counted as one: an address, and of IPv6 the network that one customer has.
+pub fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
     }
 }
 

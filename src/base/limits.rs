@@ -621,7 +621,7 @@ pub const PIN_NAME_BYTES: usize = 1024;
 pub const PIN_TEXT_BYTES: usize = 32 * KIB;
 pub const PIN_TEXTS_BYTES: usize = 16 * MIB;
 /// A larger file is no book of pins.
-pub const PINS_FILE_BYTES: u64 = 128 * MIB as u64;
+pub const PINS_FILE_BYTES: u64 = 128 * 1024 * 1024;
 /// How long the router waits for another gateway that changes the same file.
 pub const PINS_LOCK: Duration = Duration::from_millis(500);
 /// `onemcp pins diff` compares lines each with each, up to so many pairs.
@@ -809,7 +809,7 @@ pub const OTLP_END: Duration = Duration::from_secs(1);
 
 /// Parameters of one query or form, bytes of one form, and of a registration.
 pub const FORM_FIELDS: usize = 64;
-pub const FORM_BYTES: usize = 16 * KIB;
+pub const TOKEN_FORM_BYTES: usize = 16 * KIB;
 pub const REGISTRATION_BYTES: usize = 16 * KIB;
 /// Bytes of `state`, of `scope`, of a redirect URI, and of a name that a client gives itself.
 pub const OAUTH_STATE_BYTES: usize = 2 * KIB;
@@ -822,20 +822,23 @@ pub const CLIENT_ID_BYTES: usize = 2 * KIB;
 pub const KNOWN_CLIENTS: usize = 100;
 /// An authorization code; RFC 6749 allows ten minutes, a program needs a second.
 pub const CODE_LIFE: Duration = Duration::from_secs(60);
-/// That a code was used is remembered for longer than any token that came of it could be used
-/// without the refresh token, whose family is ended with it.
 pub const CODES: usize = 4096;
+/// That a code was used is remembered as long as an access token that came of it may live.
+pub const SPENT_CODE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const SPENT_CODES: usize = 20_000;
 /// A refresh token, from the consent on: rotation does not lengthen it.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const FAMILIES: usize = 10_000;
-pub const REFRESH_TOKENS: usize = 20_000;
+/// Longer than one rotation takes: the mark that it is under way.
+pub const ROTATION_LIFE: Duration = Duration::from_secs(600);
 /// Registered clients that nobody has consented to yet, how long they are kept, and the others.
 pub const UNUSED_CLIENTS: usize = 1000;
 pub const UNUSED_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub const USED_CLIENTS: usize = 10_000;
 pub const USED_CLIENT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Registrations of one address in a minute.
+/// Registrations of one address in a minute, and secrets that one shows for one client.
 pub const REGISTRATIONS_PER_MINUTE: u32 = 10;
+pub const CLIENT_SECRETS_PER_MINUTE: u32 = 120;
 /// A client's metadata document: bytes, time for all of it, fetches at once, documents kept and
 /// for how long at most and at least, and how long one that failed is not asked for again.
 pub const CLIENT_DOCUMENT_BYTES: usize = 64 * KIB;
@@ -882,15 +885,15 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(30);
 pub const JWKS_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Keys that sign or verify our own tokens.
 pub const SIGNING_KEYS: usize = 16;
-pub const SIGNING_FILE_BYTES: u64 = 64 * KIB as u64;
+pub const SIGNING_FILE_BYTES: u64 = 64 * 1024;
 /// Files of keys and revocations are looked at so often.
 pub const AUTH_LOOK: Duration = Duration::from_secs(1);
 /// API keys in their file, and its bytes.
 pub const API_KEYS: usize = 1000;
-pub const API_KEY_FILE_BYTES: u64 = 2 * MIB as u64;
+pub const API_KEY_FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// Revocations that are remembered; beyond that every older token ends.
 pub const REVOKED: usize = 50_000;
-pub const REVOKED_FILE_BYTES: u64 = 16 * MIB as u64;
+pub const REVOKED_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Addresses, accounts or principals whose pace is counted at the same time.
 pub const PACED: usize = 16_384;
 /// Scopes that one authorization at a server is asked for.
@@ -924,8 +927,37 @@ pub const FORM_LIFE: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_REQUESTS: usize = 32;
 pub const LOGIN_REQUESTS_OF_ONE: usize = 4;
 pub const LOGIN_CODE_TRIES: u32 = 5;
+/// Tries of one address and of everybody to sign in, in a minute.
+pub const LOGIN_TRIES: u64 = 10;
+pub const LOGIN_TRIES_OF_ALL: u64 = 30;
+/// What clients were allowed before, so that a page can mark what is new.
+pub const CONSENTS_KEPT: usize = 1000;
+pub const CONSENT_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Consents within the life of a form.
 pub const CONSENTS: usize = 512;
 /// The body of a form of ours, and what is shown of a name that a client chose.
 pub const PAGE_FORM_BYTES: usize = 64 * KIB;
 pub const CLIENT_NAME_CHARS: usize = 80;
+/// One request of the OAuth client, what is read of an answer, and a URL that it names.
+pub const OAUTH_REQUEST: Duration = Duration::from_secs(10);
+pub const OAUTH_ANSWER_BYTES: usize = 64 * KIB;
+pub const OAUTH_URL_BYTES: usize = 2 * KIB;
+/// What is shown of a reason that an authorization server gives.
+pub const OAUTH_REASON_CHARS: usize = 200;
+/// How long a signed word about who we are is good.
+pub const OAUTH_ASSERTION: Duration = Duration::from_secs(120);
+/// A token is renewed so long before its end, or in the last fifth of a short life.
+pub const OAUTH_AHEAD_S: u64 = 60;
+/// After the renewal of a token failed for a passing reason.
+pub const OAUTH_RETRY: Duration = Duration::from_secs(5);
+/// Logins of one server in a row that gave no scope that was missing.
+pub const OAUTH_STEPS: u32 = 3;
+/// A person has so long to finish a login; and logins that are under way at once.
+pub const OAUTH_FLOW: Duration = Duration::from_secs(600);
+pub const OAUTH_FLOWS: usize = 64;
+/// Logins that are kept in memory, those of principals included.
+pub const OAUTH_LOGINS: usize = 4096;
+/// The wait for the file of tokens while another process changes it.
+pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
+/// Where `onemcp auth login` catches a browser, if the port is free.
+pub const OAUTH_PORT: u16 = 33_418;

@@ -1,6 +1,7 @@
 //! The floor everything stands on: bounds, the operating system, threads, time, secrets.
 
 pub mod brand;
+pub mod calendar;
 pub mod exit;
 pub mod family;
 pub mod fields;

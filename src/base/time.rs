@@ -1,8 +1,15 @@
 //! Times as people read them in answers and logs. All waits and deadlines use `Instant` instead.
 
+use std::time::{Duration, SystemTime};
+
+use crate::base::calendar;
+
+/// What is beyond the calendar never comes.
+const NEVER: &str = "9999-12-31T23:59:59.999Z";
+
 /// Now as RFC 3339 in UTC with milliseconds: `2026-11-22T12:00:00.000Z`.
 pub fn now_rfc3339() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    rfc3339(SystemTime::now())
 }
 
 /// Unix time in whole seconds; 0 before 1970.
@@ -12,30 +19,24 @@ pub fn unix_s() -> u64 {
 }
 
 /// A moment as [`now_rfc3339`] writes it.
-pub fn rfc3339(at: std::time::SystemTime) -> String {
-    match jiff::Timestamp::try_from(at) {
-        Ok(at) => format!("{at:.3}"),
-        // Beyond the year 9999.
-        Err(_) => now_rfc3339(),
-    }
+pub fn rfc3339(at: SystemTime) -> String {
+    calendar::rfc3339(at).unwrap_or_else(|| NEVER.to_owned())
 }
 
 /// Reads what [`rfc3339`] writes.
-pub fn from_rfc3339(text: &str) -> Option<std::time::SystemTime> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    Some(at.into())
+pub fn from_rfc3339(text: &str) -> Option<SystemTime> {
+    calendar::from_rfc3339(text)
 }
 
 /// The moment in so long, likewise.
-pub fn rfc3339_after(wait: std::time::Duration) -> String {
-    let now = jiff::Timestamp::now();
-    // What is beyond the calendar never comes.
-    let then = now.checked_add(wait).unwrap_or(jiff::Timestamp::MAX);
-    format!("{then:.3}")
+pub fn rfc3339_after(wait: Duration) -> String {
+    let then = SystemTime::now().checked_add(wait);
+    let then = then.and_then(calendar::rfc3339);
+    then.unwrap_or_else(|| NEVER.to_owned())
 }
 
 /// A limit as people write it: `300 ms`, `1.5 s`, `45 s`.
-pub fn rounded(time: std::time::Duration) -> String {
+pub fn rounded(time: Duration) -> String {
     match time.as_millis() {
         ms @ 0..1000 => format!("{ms} ms"),
         ms => match (ms + 50) / 100 {

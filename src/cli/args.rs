@@ -38,11 +38,17 @@ pub enum Command {
     },
     Proxy(ProxyFlags),
     Health(HealthFlags),
+    Login {
+        asked: LoginFlags,
+        control: ControlFlags,
+    },
     Control {
         verb: Verb,
         control: ControlFlags,
     },
     Secret(SecretFlags),
+    /// Prints the hash of a password.
+    Password,
     Key(KeyFlags),
     Alerts(AlertsVerb),
     Audit(AuditFlags),
@@ -137,6 +143,7 @@ pub enum Verb {
     Disable(String),
     Reload,
     Drain,
+    Auth(AuthVerb),
     /// How tools differ from their pins; `None` asks for every server.
     PinsDiff(Option<String>),
     /// `None` approves all of every server, no tools approve all of one.
@@ -144,6 +151,44 @@ pub enum Verb {
         server: Option<String>,
         tools: Vec<String>,
     },
+}
+
+/// What is asked about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthVerb {
+    /// `None` shows who waits.
+    Approve(Option<String>),
+    Clients,
+    Tokens,
+    /// A grant, a client, or `all`.
+    Revoke(String),
+}
+
+/// What is done with the gateway's login at a server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoginFlags {
+    pub verb: LoginVerb,
+    /// `None`: of all servers.
+    pub server: Option<String>,
+    pub principal: Option<String>,
+    pub catch: Catch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginVerb {
+    Login,
+    Logout,
+    Status,
+}
+
+/// Who catches the browser when it comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Catch {
+    /// The gateway, or else the command.
+    #[default]
+    Auto,
+    Loopback,
+    Paste,
 }
 
 /// What is asked of the sinks and rules of the file.
@@ -256,6 +301,7 @@ pub enum Topic {
     Secret,
     Key,
     Alerts,
+    Auth,
     Audit,
 }
 
@@ -421,6 +467,25 @@ pub const CONTROL_FLAGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Of `auth login`, `auth logout` and `auth status`.
+pub const LOGIN_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "principal",
+        "NAME",
+        "login and logout: of this principal, where each is somebody else at the server",
+    ),
+    (
+        "loopback",
+        "",
+        "login: catch the browser on a port of this machine, not at the gateway",
+    ),
+    (
+        "paste",
+        "",
+        "login: read from stdin the URL at which the browser ended",
+    ),
+];
+
 /// Of `secret`.
 pub const SECRET_FLAGS: &[(&str, &str, &str)] = &[
     ("json", "", "list: one JSON object per line"),
@@ -479,7 +544,7 @@ const CONTROL: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
-    "secret", "key", "help", "version",
+    "secret", "key", "auth", "help", "version",
 ];
 
 /// Commands of 1MCP that are called otherwise here.
@@ -508,6 +573,8 @@ struct Seen {
     follow: bool,
     origin: bool,
     import: ImportFlags,
+    principal: Option<String>,
+    catch: Option<(&'static str, Catch)>,
     help: bool,
     version: bool,
 }
@@ -589,6 +656,9 @@ fn read_long(seen: &mut Seen, parser: &mut Parser, name: &str) -> Result<(), Usa
         "partial" => seen.audit.partial = true,
         "open" => seen.audit.open = true,
         "mixed" => seen.audit.mixed = true,
+        "principal" => seen.principal = Some(unicode(parser.value()?)?),
+        "loopback" => seen.catch = Some(("loopback", Catch::Loopback)),
+        "paste" => seen.catch = Some(("paste", Catch::Paste)),
         "scopes" => seen.scopes = Some(unicode(parser.value()?)?),
         "expires" => seen.expires = Some(life(&unicode(parser.value()?)?)?),
         "live" => seen.probes.push("live"),
@@ -690,6 +760,7 @@ fn unknown_flag(name: &str) -> UsageError {
         .chain(HEALTH_FLAGS)
         .chain(CONTROL_FLAGS)
         .chain(SECRET_FLAGS)
+        .chain(LOGIN_FLAGS)
         .chain(KEY_FLAGS)
         .chain(CONFIG_FLAGS)
         .map(|(flag, _, _)| *flag);
@@ -762,20 +833,14 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
             _ => Err(unknown_command("health", &words)),
         };
     }
-    if words.first().is_some_and(|word| CONTROL.contains(word)) {
-        return control(seen);
-    }
-    if words.first() == Some(&"secret") {
-        return secret(seen);
-    }
-    if words.first() == Some(&"audit") {
-        return audit(seen);
-    }
-    if words.first() == Some(&"key") {
-        return key(seen);
-    }
-    if let Some(&("config" | "validate")) = words.first() {
-        return config(seen);
+    match words.first() {
+        Some(word) if CONTROL.contains(word) => return control(seen),
+        Some(&"secret") => return secret(seen),
+        Some(&"auth") => return auth(seen),
+        Some(&"audit") => return audit(seen),
+        Some(&"key") => return key(seen),
+        Some(&("config" | "validate")) => return config(seen),
+        _ => {}
     }
     let client = ClientFlags {
         url: seen.url.take(),
@@ -811,30 +876,33 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     }
 }
 
+/// One of 1MCP, with a warning of its own; that of a proxy is the gateway's.
+fn take_preset(seen: &mut Seen) {
+    if seen.words.first().is_some_and(|word| word == "proxy") {
+        return;
+    }
+    let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
+    if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
+        seen.flags.set(flag, value);
+    }
+}
+
 /// Refuses flags of other commands.
 fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
+    take_preset(seen);
     let command = seen.words.first().map(String::as_str);
-    let (is_call, is_proxy) = (command == Some("call"), command == Some("proxy"));
-    let is_control = command.is_some_and(|word| CONTROL.contains(&word));
+    let is = |word: &str| command == Some(word);
+    let (is_call, is_proxy, is_health) = (is("call"), is("proxy"), is("health"));
+    let is_auth = is("auth");
+    let is_control = is_auth || command.is_some_and(|word| CONTROL.contains(&word));
     let is_client = is_call || is_proxy || command == Some("list");
-    let is_health = command == Some("health");
     let is_secret = matches!(command, Some("secret" | "key"));
-    let is_key = command == Some("key");
-    let is_audit = command == Some("audit");
+    let is_audit = is("audit");
     let is_config = matches!(command, Some("config" | "validate"));
     let import = seen.import.first().unwrap_or_default();
-    let is_approval = matches!(seen.words.as_slice(), [pins, verb, ..]
-        if pins == "pins" && verb == "approve");
-    let is_second = |word: &str| is_config && seen.words.get(1).is_some_and(|is| is == word);
-    let has_key = seen.new_key_file.is_some();
+    let second = seen.words.get(1).map(String::as_str);
+    let is_second = |word: &str| is_config && second == Some(word);
     let probe = seen.probes.first().copied().unwrap_or_default();
-    if !is_proxy {
-        // One of 1MCP, with a warning of its own.
-        let preset = seen.filters.iter().position(|(name, _)| *name == "preset");
-        if let Some((flag, value)) = preset.map(|at| seen.filters.remove(at)) {
-            seen.flags.set(flag, value);
-        }
-    }
     let filter = seen.filters.first().map_or("tags", |(name, _)| *name);
     let misplaced = [
         ("args", "call", seen.args.is_some() && !is_call),
@@ -864,30 +932,55 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
             "config, secret list, key list, audit and the commands for a running gateway",
             seen.json && !is_control && !is_secret && !is_config && !is_audit,
         ),
-        ("new-key-file", "secret rotate", has_key && !is_secret),
-        ("all", "pins approve", seen.all && !is_approval),
-        (
-            "public-key, --head, --partial, --open and --mixed",
-            "audit verify",
-            seen.audit != AuditFlags::default() && !is_audit,
-        ),
         ("origin", "config show", seen.origin && !is_second("show")),
         (
             import,
             "config import",
             !import.is_empty() && !is_second("import"),
         ),
-        ("scopes", "key create", seen.scopes.is_some() && !is_key),
-        ("expires", "key create", seen.expires.is_some() && !is_key),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
         ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
-    match misplaced.iter().find(|(_, _, wrong)| *wrong) {
-        Some((flag, owner, _)) => Err(UsageError(format!("--{flag} belongs to {owner}"))),
-        None => Ok(()),
-    }
+    let kept = keeper_places(seen);
+    let misplaced = misplaced.iter().chain(&kept).find(|(_, _, wrong)| *wrong);
+    misplaced.map_or(Ok(()), |(flag, owner, _)| {
+        Err(UsageError(format!("--{flag} belongs to {owner}")))
+    })
+}
+
+/// Flags of whoever keeps keys, pins, logins and the audit log, where they belong, and whether they are
+/// given elsewhere.
+fn keeper_places(seen: &Seen) -> [(&'static str, &'static str, bool); 7] {
+    let is = |word: &str| seen.words.first().is_some_and(|first| first == word);
+    let is_login = is("auth") && seen.words.get(1).is_some_and(|verb| verb == "login");
+    let has_new_key = seen.new_key_file.is_some();
+    [
+        ("principal", "auth", seen.principal.is_some() && !is("auth")),
+        (
+            seen.catch.map_or("paste", |(flag, _)| flag),
+            "auth login",
+            seen.catch.is_some() && !is_login,
+        ),
+        (
+            "new-key-file",
+            "secret rotate",
+            has_new_key && !is("secret"),
+        ),
+        ("all", "pins approve", seen.all && !is("pins")),
+        (
+            "public-key, --head, --partial, --open and --mixed",
+            "audit verify",
+            seen.audit != AuditFlags::default() && !is("audit"),
+        ),
+        ("scopes", "key create", seen.scopes.is_some() && !is("key")),
+        (
+            "expires",
+            "key create",
+            seen.expires.is_some() && !is("key"),
+        ),
+    ]
 }
 
 fn audit(seen: &mut Seen) -> Result<Command, UsageError> {
@@ -1028,19 +1121,73 @@ fn control(seen: &mut Seen) -> Result<Command, UsageError> {
     };
     Ok(Command::Control {
         verb,
-        control: ControlFlags {
-            socket: seen.socket.take(),
-            json: seen.json,
-            timeout: seen.timeout.take(),
-        },
+        control: control_flags(seen),
     })
+}
+
+fn control_flags(seen: &mut Seen) -> ControlFlags {
+    ControlFlags {
+        socket: seen.socket.take(),
+        json: seen.json,
+        timeout: seen.timeout.take(),
+    }
+}
+
+/// A word too many is not repeated: it may be a password.
+fn auth(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["password"] => return Ok(Command::Password),
+        ["approve"] => AuthVerb::Approve(None),
+        ["approve", word] => AuthVerb::Approve(Some((*word).to_owned())),
+        ["clients"] => AuthVerb::Clients,
+        ["tokens"] => AuthVerb::Tokens,
+        ["revoke", word] => AuthVerb::Revoke((*word).to_owned()),
+        ["login" | "logout" | "status", ..] => return login(seen),
+        ["password", ..] => {
+            let what = "auth password takes no word: the password comes from stdin";
+            return Err(UsageError(what.into()));
+        }
+        _ => {
+            let what = "write onemcp auth password, approve [REQUEST], clients, tokens, revoke \
+                        GRANT|CLIENT|all, login SERVER, logout SERVER or status [SERVER]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    Ok(Command::Control {
+        verb: Verb::Auth(verb),
+        control: control_flags(seen),
+    })
+}
+
+/// The gateway's logins at servers.
+fn login(seen: &mut Seen) -> Result<Command, UsageError> {
+    let words: Vec<&str> = seen.words.iter().skip(1).map(String::as_str).collect();
+    let (verb, server) = match words.as_slice() {
+        ["login", server] => (LoginVerb::Login, Some(*server)),
+        ["logout", server] => (LoginVerb::Logout, Some(*server)),
+        ["status"] => (LoginVerb::Status, None),
+        ["status", server] => (LoginVerb::Status, Some(*server)),
+        _ => {
+            let what = "write onemcp auth login SERVER, logout SERVER or status [SERVER]";
+            return Err(UsageError(what.into()));
+        }
+    };
+    let asked = LoginFlags {
+        verb,
+        server: server.map(str::to_owned),
+        principal: seen.principal.take(),
+        catch: seen.catch.map(|(_, catch)| catch).unwrap_or_default(),
+    };
+    let control = control_flags(seen);
+    Ok(Command::Login { asked, control })
 }
 
 fn pins(words: &[&str], all: bool) -> Result<Verb, UsageError> {
     let owned = |word: &&str| (*word).to_owned();
     match (words, all) {
-        (["diff"], _) => Ok(Verb::PinsDiff(None)),
-        (["diff", server], _) => Ok(Verb::PinsDiff(Some(owned(server)))),
+        (["diff"], false) => Ok(Verb::PinsDiff(None)),
+        (["diff", server], false) => Ok(Verb::PinsDiff(Some(owned(server)))),
         (["approve"], true) => Ok(Verb::PinsApprove {
             server: None,
             tools: Vec::new(),
@@ -1149,6 +1296,7 @@ fn topic(words: &[&str]) -> Result<Topic, UsageError> {
         ["secret", ..] => Ok(Topic::Secret),
         ["key", ..] => Ok(Topic::Key),
         ["alerts", ..] => Ok(Topic::Alerts),
+        ["auth", ..] => Ok(Topic::Auth),
         ["audit", ..] => Ok(Topic::Audit),
         [name, ..] if CONTROL.contains(name) => Ok(Topic::Control),
         [name, ..] => Err(unknown_command(name, words)),

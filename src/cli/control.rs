@@ -16,6 +16,7 @@ use signal_hook::consts::SIGTERM;
 use crate::base::exit::EXIT_FALSE;
 use crate::base::limits;
 use crate::cli::args::{ControlFlags, Verb};
+use crate::cli::auth;
 use crate::cli::deadline::Deadline;
 use crate::cli::dialogue::{Dialogue, Said, Target, reach};
 use crate::cli::health;
@@ -28,11 +29,11 @@ use crate::config::process_environment;
 use crate::config::settings::{Flags, Settings};
 
 /// How a command writes.
-struct Voice {
-    out: io::Stdout,
-    style: Style,
+pub(super) struct Voice {
+    pub(super) out: io::Stdout,
+    pub(super) style: Style,
     /// Objects, because nobody reads along or they were asked for.
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Carries out `verb` at the gateway that `flags` choose.
@@ -104,6 +105,7 @@ fn carry_out(
         Verb::Status { watch: true } => watch(talk, voice),
         Verb::Servers => servers(talk, voice),
         Verb::Logs { .. } => logs(talk, voice),
+        Verb::Auth(verb) => auth::tell(verb, talk, voice),
         Verb::PinsDiff(_) => pins_diff(talk, voice),
         _ => change(talk, verb, voice),
     }
@@ -122,6 +124,7 @@ fn order(verb: &Verb) -> Value {
         Verb::Disable(server) => json!({"command": "disable", "server": server}),
         Verb::Reload => json!({"command": "reload"}),
         Verb::Drain => json!({"command": "drain"}),
+        Verb::Auth(verb) => auth::order(verb),
         Verb::PinsDiff(server) => json!({"command": "pins", "server": server}),
         Verb::PinsApprove { server, tools } => {
             json!({"command": "approve", "server": server, "tools": tools})
@@ -151,7 +154,7 @@ fn reach_in_time(
 }
 
 /// The lines of one order, up to a deadline.
-struct Talk {
+pub(super) struct Talk {
     dialogue: Dialogue,
     deadline: Option<Deadline>,
     /// One that has said something has so much longer for its last word.
@@ -159,7 +162,7 @@ struct Talk {
     has_heard: bool,
 }
 
-enum Heard {
+pub(super) enum Heard {
     Line(Value, String),
     Last(Value, String),
     /// Nothing for a while: time to draw the clock anew.
@@ -167,7 +170,7 @@ enum Heard {
 }
 
 impl Talk {
-    fn next(&mut self) -> Result<Heard, Failure> {
+    pub(super) fn next(&mut self) -> Result<Heard, Failure> {
         let tick = Instant::now() + limits::CONTROL_LOOK;
         let end = self.deadline.map(|deadline| match self.has_heard {
             true => deadline.at() + self.grace,
@@ -196,7 +199,7 @@ impl Talk {
 }
 
 impl Voice {
-    fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         let mut out = self.out.lock();
         out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
@@ -204,7 +207,7 @@ impl Voice {
     }
 
     /// Says what went wrong and gives the exit code.
-    fn fail(&mut self, last: &Value) -> u8 {
+    pub(super) fn fail(&mut self, last: &Value) -> u8 {
         let error = last["error"].as_str().unwrap_or("no cause is known");
         let err = io::stderr();
         let columns = match err.is_terminal() {

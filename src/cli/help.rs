@@ -2,7 +2,7 @@
 
 use crate::cli::args::{
     AUDIT_FLAGS, CALL_FLAGS, CLIENT_FLAGS, CONFIG_FLAGS, CONTROL_FLAGS, HEALTH_FLAGS, KEY_FLAGS,
-    PROXY_FLAGS, SECRET_FLAGS, Topic,
+    LOGIN_FLAGS, PROXY_FLAGS, SECRET_FLAGS, Topic,
 };
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
@@ -24,6 +24,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
        onemcp alerts list|test [SINK]  show who is told of what; try it
+       onemcp auth approve|clients|tokens|revoke|password   see onemcp help auth
        onemcp audit verify [FILE ..]   whether an audit log is as it was written
        onemcp help [COMMAND]           explain a command
 
@@ -159,6 +160,43 @@ Exit codes:
   78  a setting is wrong
 ";
 
+const AUTH: &str = "\
+Usage: onemcp auth password
+       onemcp auth approve [REQUEST|CODE] [flags]
+       onemcp auth clients [flags]
+       onemcp auth tokens [flags]
+       onemcp auth revoke GRANT|CLIENT|all [flags]
+       onemcp auth login SERVER [flags]
+       onemcp auth logout SERVER [flags]
+       onemcp auth status [SERVER] [flags]
+
+Who may come in, and the logins of the gateway at servers over HTTP (OAuth 2.1).
+All but password speak to a running gateway on this machine, as onemcp help status
+says.
+
+  password  reads a password from the terminal or from stdin and prints its hash
+            for auth.operatorPassword; it needs 12 characters
+  approve   signs in the browser that shows this request number, or that the
+            code in the log is for; without a word: shows which browsers wait
+  clients   the programs that are known and what they were allowed
+  tokens    what was granted and still lives, one line for each consent
+  revoke    ends one grant, everything of a client, or everything; tokens of it
+            are refused from then on
+  login     prints a URL at which a person allows it, and waits until that is
+            done; no browser is opened. It comes back to the gateway where that
+            has a URL, or else to a port of this machine
+  logout    forgets the tokens
+  status    where the gateway is logged in, for what, and until when
+
+Exit codes:
+  0   done
+  1   there is no such request, grant, client or login; nobody waits (approve)
+  64  the command line is wrong, or the password is too short
+  69  the gateway cannot be reached, or lets nobody in by itself
+  75  timeout: nobody allowed it in time (login)
+  77  refused, by the gateway or by the authorization server of a server
+";
+
 const CONTROL: &str = "\
 Usage: onemcp status [--watch] [flags]
        onemcp servers [flags]
@@ -292,6 +330,11 @@ pub fn text(topic: Topic) -> String {
         Topic::List => format!("{LIST}\n{}", flags_text(CLIENT_FLAGS)),
         Topic::Health => format!("{HEALTH}\n{}", flags_text(HEALTH_FLAGS)),
         Topic::Control => format!("{CONTROL}\n{}", flags_text(CONTROL_FLAGS)),
+        Topic::Auth => format!(
+            "{AUTH}\n{}{}",
+            flags_text(LOGIN_FLAGS),
+            flags_text(CONTROL_FLAGS)
+        ),
         Topic::Secret => format!("{SECRET}\n{}", flags_text(SECRET_FLAGS)),
         Topic::Key => format!("{KEY}\n{}", flags_text(KEY_FLAGS)),
         Topic::Proxy => format!("{PROXY}\n{}", flags_text(PROXY_FLAGS)),
@@ -422,6 +465,7 @@ mod tests {
             Topic::Health,
             Topic::Control,
             Topic::Alerts,
+            Topic::Auth,
         ];
         for topic in topics {
             let text = text(topic);

@@ -228,7 +228,7 @@ impl Local {
             .map(|(server, listing)| Source {
                 index: server.id.slot,
                 name: server.name(),
-                listing,
+                listing: Some(listing),
                 disabled_tools: &server.config.disabled_tools,
                 // Pins are the gateway's.
                 held_tools: &held,

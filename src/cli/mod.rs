@@ -5,6 +5,7 @@
 pub mod alerts;
 pub mod args;
 pub mod audit;
+pub mod auth;
 pub mod call;
 pub mod check;
 pub mod client;
@@ -22,6 +23,7 @@ pub mod import;
 pub mod key;
 pub mod list;
 pub mod local;
+pub mod login;
 pub mod outcome;
 pub mod picture;
 pub mod pins;
@@ -75,7 +77,9 @@ fn run(invocation: Invocation) -> ExitCode {
             demo::run(&flags)
         }
         Command::Control { verb, control } => control::run(&verb, &control, &flags),
+        Command::Login { asked, control } => login::run(&asked, &control, &flags),
         Command::Secret(asked) => secret::run(&asked, &flags),
+        Command::Password => ExitCode::from(auth::password(&mut std::io::stdout())),
         Command::Key(asked) => key::run(&asked, &flags),
         Command::Alerts(verb) => ExitCode::from(alerts::run(&verb, &flags, &mut std::io::stdout())),
         Command::Audit(asked) => ExitCode::from(audit::run(&asked, &flags, &mut std::io::stdout())),

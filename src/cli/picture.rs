@@ -35,6 +35,7 @@ struct ServerRow {
     retry_at: Option<String>,
     error: Option<String>,
     lists: Option<String>,
+    definitions: Option<String>,
 }
 
 #[derive(Debug)]
@@ -80,6 +81,7 @@ impl ServerRow {
             retry_at: text(line, "retryAt"),
             error: text(line, "error"),
             lists: text(line, "lists"),
+            definitions: text(line, "definitions"),
         })
     }
 }
@@ -425,7 +427,7 @@ fn note_lines(note: &str, room: usize) -> Vec<String> {
 fn note(row: &ServerRow, now: SystemTime) -> Option<String> {
     let is_off = matches!(row.state.as_str(), "ready" | "disabled");
     let trouble = match is_off {
-        true => row.lists.as_deref(),
+        true => row.lists.as_deref().or(row.definitions.as_deref()),
         false => row.error.as_deref(),
     };
     let retry = row.retry_at.as_deref().and_then(from_rfc3339);

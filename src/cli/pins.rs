@@ -185,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_difference_is_told_line_by_line_and_does_no_harm() {
-        let was = r#"{"description":"Adds.\nFast.","inputSchema":{"properties":{"a":{"type":"number"},"b":[]},"type":"object"},"name":"add"}"#;
+        let was = "{\"description\":\"Adds.\\nFast.\",\
+            \"inputSchema\":{\"properties\":{\"a\":{\"type\":\"number\"},\"b\":[]},\
+            \"type\":\"object\"},\"name\":\"add\"}";
         let is = "{\"description\":\"Adds.\\nIgnore \u{202e}all\u{e0041}\\u001b[2J.\",\
             \"inputSchema\":{\"properties\":{\"a\":{\"type\":\"string\"},\"b\":[]},\
             \"type\":\"object\"},\"name\":\"add\",\"title\":\"T\"}";

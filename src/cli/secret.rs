@@ -31,7 +31,7 @@ use crate::secrets::replace;
 use crate::secrets::sealed::{Contents, SealedError, admit, edit, open, rotate};
 
 /// Why a command did not do what it was asked to do, and its exit code.
-struct Refused(u8, String);
+pub(super) struct Refused(pub(super) u8, pub(super) String);
 
 impl From<SealedError> for Refused {
     fn from(error: SealedError) -> Refused {
@@ -133,7 +133,7 @@ fn set(name: &str, place: &Place) -> Result<(), Refused> {
     // Before anybody types a value in vain.
     let key = place.key()?;
     open(&place.file, &key).map_err(broken)?;
-    let value = read_value(name)?;
+    let value = read_value(&format!("value of {name}"))?;
     let deadline = Instant::now() + limits::SECRET_LOCK;
     edit(&place.file, &key, deadline, |contents| {
         contents.set(name, value)
@@ -216,10 +216,11 @@ fn change_key(place: &Place, new: Option<&Path>, deadline: Instant) -> Result<()
     Ok(())
 }
 
-fn read_value(name: &str) -> Result<String, Refused> {
+/// From stdin; `what` is told to a person at a terminal.
+pub(super) fn read_value(what: &str) -> Result<String, Refused> {
     let stdin = io::stdin();
     let bytes = match stdin.is_terminal() {
-        true => prompt(name)?,
+        true => prompt(what)?,
         false => {
             let mut bytes = Vec::new();
             let most = limits::SECRET_BYTES as u64 + 3;
@@ -232,7 +233,7 @@ fn read_value(name: &str) -> Result<String, Refused> {
 }
 
 /// One line from the terminal, which does not show it.
-fn prompt(name: &str) -> Result<Vec<u8>, Refused> {
+fn prompt(what: &str) -> Result<Vec<u8>, Refused> {
     let failed = |error: io::Error| broken(format!("failed to read the terminal: {error}"));
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
@@ -241,7 +242,7 @@ fn prompt(name: &str) -> Result<Vec<u8>, Refused> {
     let quiet = Quiet::new().map_err(failed)?;
     let mut err = io::stderr().lock();
     // A closed stderr is no reason to fail.
-    let _ = write!(err, "value of {name}: ").and_then(|()| err.flush());
+    let _ = write!(err, "{what}: ").and_then(|()| err.flush());
     let stdin = io::stdin();
     while !family::poll_in(&stdin, Duration::from_millis(200)) {
         if interrupted.load(Ordering::Relaxed) {

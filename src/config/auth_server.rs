@@ -218,3 +218,7 @@ fn place_of(settings: &Settings, key: &str) -> Option<Place> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "auth_server_tests.rs"]
+mod tests;

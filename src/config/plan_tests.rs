@@ -256,7 +256,7 @@ fn settings_say_whether_they_wait_for_a_restart() {
 fn what_can_be_reloaded_is_this() {
     let reloadable = SETTINGS.iter().filter(|row| row.reloadable);
     let flags: Vec<&str> = reloadable.map(|row| row.flag).collect();
-    let expect = "filter log-level auth-baseline-scopes session-ttl auth-rate-limit \
+    let expect = "filter log-level auth-baseline-scopes auth-rate-limit \
                   auth-concurrency rate-limit-window rate-limit-max naming-separator \
                   naming-prefix naming-max-length tool-pins strip-invisible page-size \
                   health-info-level ready-policy async-batch-delay async-max-delay \

@@ -9,7 +9,7 @@ use crate::base::secret::{Secret, is_secret_name};
 use crate::base::{limits, mask};
 use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
-use crate::config::oauth::{Mapping, OauthSpec, oauth};
+use crate::config::oauth::{Mapping, OauthSpec, Tokens, oauth};
 use crate::config::server::Surroundings;
 use crate::net::proxy::ProxyChoice;
 use crate::net::url::Url;
@@ -49,6 +49,14 @@ pub struct RemoteSpec {
     pub oauth: Option<OauthSpec>,
     /// Headers of clients that go to the server.
     pub handed_on: Vec<Mapping>,
+}
+
+impl RemoteSpec {
+    /// Whether each principal is somebody else at the server.
+    pub fn is_per_principal(&self) -> bool {
+        let oauth = self.oauth.as_ref();
+        oauth.is_some_and(|oauth| oauth.tokens == Tokens::Principal)
+    }
 }
 
 impl fmt::Debug for RemoteSpec {

@@ -163,8 +163,8 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
-    pub audit: AuditSettings,
     pub auth_server: AuthServerSettings,
+    pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
     pub metrics_public: bool,
@@ -314,8 +314,8 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
-            audit: AuditSettings::default(),
             auth_server: AuthServerSettings::default(),
+            audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,
             enable_traces: true,

@@ -376,7 +376,6 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        reloadable: true,
         help: "Minutes that an access token of ours is good for",
         ..row(
             "auth.sessionTtl",

@@ -35,8 +35,10 @@ pub enum Endpoint {
     HealthMcp,
     HealthServer(String),
     Metrics,
-    /// Only there with authentication.
+    /// Only there with authentication, but for the way back from a login at a server.
     Oauth(OauthPath),
+    /// Describes this gateway as a client of one server's authorization server.
+    ClientDocument(String),
 }
 
 struct Row {
@@ -154,6 +156,7 @@ const AUTHORIZATION_PREFIXES: [&str; 2] = [
     "/.well-known/openid-configuration",
 ];
 const CALLBACK_PREFIX: &str = "/oauth/callback/";
+const DOCUMENT_PREFIX: &str = "/oauth/client/";
 
 /// Finds the route of a raw path.
 pub fn find(path: &str) -> Option<(Endpoint, Access)> {
@@ -175,6 +178,9 @@ pub fn find(path: &str) -> Option<(Endpoint, Access)> {
 }
 
 fn oauth(path: &str) -> Option<(Endpoint, Access)> {
+    if let Some(segment) = path.strip_prefix(DOCUMENT_PREFIX) {
+        return Some((Endpoint::ClientDocument(name_in(segment)?), Access::Public));
+    }
     if let Some(segment) = path.strip_prefix(CALLBACK_PREFIX) {
         let at = OauthPath::UpstreamCallback(name_in(segment)?);
         return Some((Endpoint::Oauth(at), Access::Page));

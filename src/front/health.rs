@@ -184,6 +184,7 @@ impl Health {
             | Endpoint::Sse
             | Endpoint::Messages
             | Endpoint::Metrics
+            | Endpoint::ClientDocument(_)
             | Endpoint::Oauth(_) => not_found(),
         }
     }

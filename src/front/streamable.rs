@@ -132,7 +132,7 @@ struct Passage<'a> {
 /// On whose process a resource is watched: the shared one, as long as sessions do not have their
 /// own from their first call on. One that a session has besides is told by `tell_own`.
 fn subscriber<'a>(seat: &'a Seat<'_>, server: &Server) -> Caller<'a> {
-    match server.config.instances.is_per_session() {
+    match server.config.instances.is_per_session() || server.serves_principals_only() {
         true => seat.caller(),
         false => Caller::NOBODY,
     }

@@ -19,6 +19,12 @@ use crate::wire::members::Members;
 /// The work on an HTTP request, with the trace that its headers carry.
 pub fn work_on(head: &Head<'_>) -> Context {
     let mut work = Context::next();
+    work.handed = context::handed(|name| {
+        let mut values = head.header_values(name);
+        // Two are none: nobody can know which is meant.
+        let first = values.next();
+        first.filter(|_| values.next().is_none())
+    });
     if head.header(PARENT).is_none() && head.header(BAGGAGE).is_none() {
         return work;
     }
@@ -90,6 +96,7 @@ impl Traced {
             request: around.request,
             trace,
             baggage: baggage.map(Cow::into_owned).or(around.baggage),
+            handed: around.handed,
             who: around.who,
             from: around.from,
         };

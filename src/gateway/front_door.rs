@@ -14,6 +14,7 @@ use crate::front::lacking;
 use crate::front::sse::{Sse, refuse_message};
 use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
 use crate::front::traced;
+use crate::gateway::logins;
 use crate::gateway::scrape;
 use crate::http::{
     Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
@@ -136,13 +137,17 @@ impl FrontDoor {
         // As a rule a connection has one client.
         let last = ORIGIN.take();
         let is_same = |last: &Arc<Origin>| {
-            last.source == source && last.via == via && last.user_agent == agent
+            last.source == source
+                && last.via == via
+                && last.user_agent == agent
+                && last.certificate == peer.subject
         };
         let origin = last.filter(is_same).unwrap_or_else(|| {
             Arc::new(Origin {
                 source,
                 via,
                 user_agent: agent.to_owned(),
+                certificate: peer.subject.clone(),
             })
         });
         ORIGIN.set(Some(origin.clone()));
@@ -307,7 +312,12 @@ impl Handler for FrontDoor {
             Ok(readers) => readers,
             Err(reply) => return out.reply(&reply),
         };
+        let world = self.health.hub.world();
         let reply = match (endpoint, &self.auth) {
+            (Endpoint::Oauth(OauthPath::UpstreamCallback(server)), _) => {
+                logins::came_back(&world, &server, head.query)
+            }
+            (Endpoint::ClientDocument(server), _) => logins::document(&world, &server),
             (Endpoint::Oauth(at), Some(auth)) => {
                 auth.answer(&at, head, &self.client(head, peer), body)
             }
@@ -373,6 +383,7 @@ fn note_unread(peer: &Peer, status: u16, reason: &str) {
         source: SocketAddr::new(peer.address, peer.port),
         via: None,
         user_agent: String::new(),
+        certificate: peer.subject.clone(),
     };
     rejects::reject(Record {
         from: Some(&from),

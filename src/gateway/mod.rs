@@ -1,6 +1,7 @@
 //! The running gateway: starts everything in order, waits for a signal, ends everything in the
 //! opposite order.
 
+pub mod access;
 pub mod control;
 pub mod conversation;
 pub mod drain;
@@ -12,6 +13,7 @@ pub mod health_socket;
 pub mod herald;
 pub mod hidden;
 pub mod local_socket;
+pub mod logins;
 pub mod operator;
 pub mod orders;
 pub mod pin_book;

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::Sender;
 use serde::{Serialize, Serializer};
 
+use crate::auth::Auth;
 use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE};
 use crate::base::{limits, time};
 use crate::config::near::nearest;
@@ -37,6 +38,8 @@ pub struct Operator {
     pub reload: Arc<Reload>,
     pub configured: Arc<Configured>,
     pub ending: Arc<Ending>,
+    /// Whom to ask who may come in.
+    pub auth: Option<Arc<Auth>>,
 }
 
 /// Why something is not done. The code is the exit code of the command that asked for it.

@@ -12,8 +12,10 @@ use serde_json::json;
 
 use crate::base::exit::{EXIT_FALSE, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::base::{limits, time};
+use crate::gateway::access::{AuthVerb, auth};
 use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
+use crate::gateway::logins::LoginOrder;
 use crate::gateway::operator::{GatewayLine, Readiness, Refused, ServerLine};
 use crate::gateway::pin_orders;
 use crate::gateway::reload::Report;
@@ -47,6 +49,12 @@ pub enum Order {
     },
     Reload {},
     Drain {},
+    Auth {
+        verb: AuthVerb,
+        word: Option<String>,
+    },
+    /// Of logins at servers.
+    Login(LoginOrder),
     /// How tools differ from their pins.
     Pins {
         server: Option<String>,
@@ -100,6 +108,8 @@ impl Order {
             Order::Disable { .. } => "disable",
             Order::Reload {} => "reload",
             Order::Drain {} => "drain",
+            Order::Auth { verb, .. } => verb.command(),
+            Order::Login(order) => order.word(),
             Order::Pins { .. } => "pins",
             Order::Approve { .. } => "approve",
         }
@@ -111,6 +121,7 @@ impl Order {
             Order::Wait { server, .. } | Order::Pins { server } | Order::Approve { server, .. } => {
                 server.as_deref()
             }
+            Order::Login(order) => order.server.as_deref(),
             Order::Logs { server, .. }
             | Order::Restart { server }
             | Order::Enable { server }
@@ -130,14 +141,16 @@ impl Order {
 
     /// It changes something.
     pub fn steers(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             Order::Status {}
-                | Order::Watch {}
-                | Order::Wait { .. }
-                | Order::Logs { .. }
-                | Order::Pins { .. }
-        )
+            | Order::Watch {}
+            | Order::Wait { .. }
+            | Order::Logs { .. }
+            | Order::Pins { .. } => false,
+            Order::Auth { verb, word } => verb.steers(word.as_deref()),
+            Order::Login(order) => order.steers(),
+            _ => true,
+        }
     }
 }
 
@@ -177,20 +190,32 @@ fn read(line: &str) -> Result<Order, String> {
         "disable" => (Order::Disable { server: server()? }, &["server"]),
         "reload" => (Order::Reload {}, &[]),
         "drain" => (Order::Drain {}, &[]),
+        "auth" => {
+            let verb = AuthVerb::parse(&members.string("verb").unwrap_or_default());
+            let verb = verb.ok_or("\"verb\" is none of ours")?;
+            let word = match members.get("word") {
+                None | Some("null") => None,
+                Some(raw) => Some(string_value(raw).ok_or("\"word\" is no text")?.into_owned()),
+            };
+            (Order::Auth { verb, word }, &["verb", "word"])
+        }
         "pins" => {
             let server = some_server()?;
             (Order::Pins { server }, &["server"])
         }
         "approve" => {
+            // Nothing that is not a list may pass for the empty one, which approves all.
             let tools = elements(members.get("tools").unwrap_or("[]"), FROM_CLIENT);
-            let tools = tools.unwrap_or_default().into_iter();
-            let tools = tools.map(|raw| string_value(raw).map(Cow::into_owned));
-            let tools = tools.collect::<Option<Vec<String>>>();
-            let tools = tools.ok_or("\"tools\" are no names")?;
+            let name = |raw| string_value(raw).map(Cow::into_owned);
+            let tools = tools.and_then(|tools| tools.into_iter().map(name).collect());
+            let tools: Vec<String> = tools.ok_or("\"tools\" are no names")?;
             let server = some_server()?;
             (Order::Approve { server, tools }, &["server", "tools"])
         }
-        other => return Err(format!("unknown command {other:?}")),
+        other => match LoginOrder::read(other, &members) {
+            Some(order) => (Order::Login(order), LoginOrder::KNOWN),
+            None => return Err(format!("unknown command {other:?}")),
+        },
     };
     let mut keys = members.iter().map(|(key, _)| key);
     match keys.find(|key| *key != "command" && !known.contains(key)) {
@@ -218,6 +243,8 @@ pub fn carry_out(order: &Order, desk: &Desk, talk: &Conversation<'_>) -> Done {
         Order::Disable { server } => changed(desk.operator.set_enabled(server, false)),
         Order::Reload {} => changed(desk.operator.reload()),
         Order::Drain {} => drain(desk, talk),
+        Order::Auth { verb, word } => auth(desk, talk, *verb, word.as_deref()),
+        Order::Login(order) => order.carry_out(desk, talk),
         Order::Pins { server } => pin_orders::tell(desk, talk, server.as_deref()),
         Order::Approve { server, tools } => {
             pin_orders::approve(desk, talk, server.as_deref(), tools)
@@ -467,6 +494,12 @@ mod tests {
         let logs = order(r#"{"command":"logs","server":"a"}"#).unwrap();
         assert!(!logs.stays() && !logs.steers());
         assert!(order(r#"{"command":"drain"}"#).unwrap().steers());
+        let pins = order(r#"{"command":"pins"}"#).unwrap();
+        assert!(!pins.steers() && pins.server().is_none());
+        let approve = order(r#"{"command":"approve","server":"a","tools":["t"]}"#).unwrap();
+        let server = Some("a".to_owned());
+        let tools = vec!["t".to_owned()];
+        assert!(approve.steers() && approve == Order::Approve { server, tools });
         for text in [
             "",
             "[]",
@@ -474,6 +507,8 @@ mod tests {
             r#"{"command":"restart"}"#,
             r#"{"command":"restart","server":"a","force":true}"#,
             r#"{"command":"status","x":1}"#,
+            r#"{"command":"approve","tools":[1]}"#,
+            r#"{"command":"approve","tools":"t","server":"a"}"#,
             r#"{"command":"status","command":"status"}"#,
             r#"{"command":"wait","timeoutMs":"5"}"#,
             r#"{"command":"logs","server":"a","follow":1}"#,

@@ -4,7 +4,6 @@
 //! A book that was there and is not, or cannot be read, is lost: whoever blocks changes must not
 //! take everything for good then. The file of the lock, which stays, says that there was one.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::base::sorted::SortedMap;
 use crate::base::{limits, time};
 use crate::model::pin;
 use crate::secrets::replace::{Turn, followed, replace};
@@ -33,7 +33,7 @@ pub struct Known {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Book {
     /// By the names of servers and tools.
-    pub servers: BTreeMap<String, BTreeMap<String, Known>>,
+    pub servers: SortedMap<String, SortedMap<String, Known>>,
     /// Since when servers that are not in it are no longer taken as they come.
     pub lost: Option<String>,
     pins: usize,
@@ -70,11 +70,17 @@ impl Book {
         let text = |known: &Known| known.definition.as_ref().map_or(0, String::len);
         self.text_bytes += text(&known);
         self.pins += 1;
-        let tools = self.servers.entry(server.to_owned()).or_default();
+        let tools = self.of(server);
         if let Some(before) = tools.insert(tool.to_owned(), known) {
             self.text_bytes -= text(&before);
             self.pins -= 1;
         }
+    }
+
+    /// The pins of a server, which is known from then on.
+    pub fn of(&mut self, server: &str) -> &mut SortedMap<String, Known> {
+        let nothing = SortedMap::default;
+        self.servers.get_or_insert_with(server.to_owned(), nothing)
     }
 
     /// Forgets tools of a server.
@@ -106,7 +112,7 @@ impl Book {
             ..Book::default()
         };
         for (server, tools) in whole["servers"].as_object()? {
-            book.servers.entry(server.clone()).or_default();
+            book.of(server);
             for (tool, pinned) in tools.as_object()? {
                 let member = |key: &str| pinned[key].as_str().map(str::to_owned);
                 let known = Known {
@@ -130,10 +136,10 @@ impl Book {
         out.push_str(&or_null(self.lost.as_deref()));
         out.push_str(",\"servers\":{");
         let mut comma = "\n";
-        for (server, tools) in &self.servers {
+        for (server, tools) in self.servers.iter() {
             out.push_str(&format!("{comma}{}:{{", quoted(server)));
             comma = "\n";
-            for (tool, known) in tools {
+            for (tool, known) in tools.iter() {
                 let (hash, at) = (&known.hash, quoted(&known.at));
                 let definition = or_null(known.definition.as_deref());
                 out.push_str(&format!(

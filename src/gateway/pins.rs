@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::base::sorted::SortedMap;
 use crate::base::{ordered, time};
 use crate::config::Config;
 use crate::config::process_environment;
@@ -33,7 +34,7 @@ struct State {
     /// The file lacks something that is in the book, and why.
     unsaved: Option<String>,
     /// What was told of each server: tools that are not as pinned, by their hashes.
-    told: BTreeMap<String, BTreeMap<String, String>>,
+    told: SortedMap<String, SortedMap<String, String>>,
 }
 
 /// What follows for a server from the tools that it lists.
@@ -60,14 +61,10 @@ pub fn pinning(entry: &ServerConfig, settings: &Settings) -> Pinning {
     entry.tool_pins.unwrap_or(settings.tool_pins)
 }
 
-/// Name and canonical definition of each tool; of two with one name the first counts.
-fn offered(items: &[Item]) -> BTreeMap<&str, String> {
-    let mut offered = BTreeMap::new();
-    for item in items {
-        let entry = offered.entry(&*item.key);
-        entry.or_insert_with(|| pin::canonical(&item.raw));
-    }
-    offered
+/// Name and text of each tool; of two with one name the first counts.
+fn offered(items: &[Item]) -> BTreeMap<&str, &str> {
+    let pairs = items.iter().map(|item| (&*item.key, &*item.raw));
+    ordered::map(pairs.rev())
 }
 
 impl Pins {
@@ -154,9 +151,9 @@ impl Pins {
             self.pin_new(&mut state, server, mode, &offered);
         }
         let pins = state.book.servers.get(server);
-        let (mut news, mut changed, mut fresh) = (BTreeMap::new(), Vec::new(), 0);
-        for (tool, canonical) in &offered {
-            let hash = pin::hash(canonical);
+        let (mut news, mut changed, mut fresh) = (SortedMap::new(), Vec::new(), 0);
+        for (tool, raw) in &offered {
+            let hash = pin::hash(&pin::canonical(raw));
             match pins.and_then(|tools| tools.get(*tool)) {
                 Some(known) if known.hash == hash => continue,
                 Some(known) => {
@@ -206,7 +203,7 @@ impl Pins {
         state: &mut State,
         server: &str,
         mode: Pinning,
-        offered: &BTreeMap<&'t str, String>,
+        offered: &BTreeMap<&'t str, &str>,
     ) {
         let book = &state.book;
         let is_known = book.servers.contains_key(server);
@@ -215,13 +212,14 @@ impl Pins {
         }
         let pinned: Vec<&str> = self.edit(state, |book| {
             let is_known = book.servers.contains_key(server);
-            book.servers.entry(server.to_owned()).or_default();
+            book.of(server);
             // Another gateway may have been first: then what is new here is news.
             if is_known && mode == Pinning::Block {
                 return Vec::new();
             }
-            let pin = |(tool, canonical): (&&'t str, &String)| {
-                let pins = book.lacks(server, tool) && book.pin(server, tool, canonical);
+            let pin = |(tool, raw): (&&'t str, &&str)| {
+                let lacks = book.lacks(server, tool);
+                let pins = lacks && book.pin(server, tool, &pin::canonical(raw));
                 pins.then_some(*tool)
             };
             offered.iter().filter_map(pin).collect()
@@ -254,7 +252,7 @@ impl Pins {
         approved.retain(|one| tools.is_empty() || tools.contains(&one.tool));
         let mut state = self.state();
         let fits = self.edit(&mut state, |book| {
-            book.servers.entry(server.to_owned()).or_default();
+            book.of(server);
             if tools.is_empty() {
                 book.retain(server, |tool| offered.contains_key(tool));
             }
@@ -296,8 +294,8 @@ impl Pins {
         let state = self.state();
         let pins = state.book.servers.get(server);
         let mut found = Vec::new();
-        for (tool, known) in pins.into_iter().flatten() {
-            let now = offered.remove(tool.as_str());
+        for (tool, known) in pins.into_iter().flat_map(SortedMap::iter) {
+            let now = offered.remove(tool.as_str()).map(pin::canonical);
             if now.as_deref().map(pin::hash).as_ref() != Some(&known.hash) {
                 let (tool, pinned) = (tool.clone(), Some(known.clone()));
                 found.push(Difference { tool, pinned, now });
@@ -306,7 +304,7 @@ impl Pins {
         found.extend(offered.into_iter().map(|(tool, now)| Difference {
             tool: tool.to_owned(),
             pinned: None,
-            now: Some(now),
+            now: Some(pin::canonical(now)),
         }));
         found
     }
@@ -356,3 +354,7 @@ fn remark(
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
+
+#[cfg(test)]
+#[path = "pins_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ use crate::gateway::hidden::Hidden;
 use crate::gateway::pins::{Pins, pinning};
 use crate::gateway::run::Clients;
 use crate::gateway::witness::{Witness, tools_changed};
+use crate::journal::audit::{self, Reason, Record};
 use crate::journal::fact::{Fact, note};
 use crate::journal::metrics::meter;
 use crate::mcp::list::ListKind;
@@ -560,6 +561,13 @@ impl Router {
                 name(clash.kept),
                 name(clash.refused)
             );
+            audit::note(Record {
+                server: name(clash.refused),
+                method: clash.kind.method(),
+                name: &clash.public,
+                detail: &format!("{:?} has the name", name(clash.kept)),
+                ..Record::denied(audit::Event::NameRefused, Reason::Shadowed)
+            });
         }
     }
 

@@ -34,6 +34,7 @@ use crate::gateway::health_listener::{self, HealthDoor};
 use crate::gateway::health_socket::HealthSocket;
 use crate::gateway::herald::Herald;
 use crate::gateway::local_socket::{self, Owner};
+use crate::gateway::logins;
 use crate::gateway::operator::Operator;
 use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
@@ -43,7 +44,7 @@ use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
 use crate::gateway::witnessed;
-use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
+use crate::http::{HostPolicy, Server as HttpServer, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
@@ -136,6 +137,7 @@ impl Core {
         config: Config,
         loader: Option<Loader>,
         auth: Option<Arc<Auth>>,
+        external: Option<String>,
     ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
@@ -150,7 +152,8 @@ impl Core {
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
-        let around = Surroundings::new(events.clone(), starts, settings);
+        let mut around = Surroundings::new(events.clone(), starts, settings);
+        around.logins = logins::open(settings, external);
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
@@ -203,17 +206,19 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
-        let tls = tls::open(&settings.tls).map_err(StartError::Configuration)?;
-        let auth = listener.as_ref().filter(|_| settings.auth.enabled);
-        let auth = auth.map(|listener| authentication(&settings, listener));
-        let auth = auth.transpose()?;
+        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
+        let auth = authentication(&config, listener.as_ref())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         witnessed::started(&config, address);
-        let core = Core::start(config, loader, auth.clone())?;
+        let external = address.and_then(|address| site::issuer(&settings, address).ok());
+        let core = Core::start(config, loader, auth.clone(), external)?;
+        if let Some(auth) = &auth {
+            auth.people.attach(core.hub.clone());
+        }
         let unready = Arc::new(AtomicBool::new(false));
         let health = Arc::new(Health {
             hub: core.hub.clone(),
@@ -235,10 +240,6 @@ impl Gateway {
                 has_metrics: settings.enable_metrics,
                 auth: auth.clone(),
                 trusted: Trusted::new(&settings.trust_proxy),
-            };
-            let options = ServerOptions {
-                tls: tls.clone(),
-                ..ServerOptions::default()
             };
             HttpServer::start(listener, options, Arc::new(door))
         };
@@ -270,7 +271,7 @@ impl Gateway {
             otlp: None,
         };
         gateway.otlp = gateway.push_telemetry();
-        gateway.control = gateway.open_control(health);
+        gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
 
@@ -280,7 +281,7 @@ impl Gateway {
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
-    fn open_control(&self, health: Arc<Health>) -> Option<Control> {
+    fn open_control(&self, health: Arc<Health>, auth: Option<Arc<Auth>>) -> Option<Control> {
         let owner = Owner::own(self.address.map(|address| address.port()));
         let operator = Operator {
             hub: self.core.hub.clone(),
@@ -294,6 +295,7 @@ impl Gateway {
             reload: self.core.reload.clone(),
             configured: self.core.configured.clone(),
             ending: self.ending.clone(),
+            auth,
         };
         let started = match local_socket::open_control(owner, &self.settings) {
             Ok(socket) => Control::start(socket?, operator).map_err(|error| error.to_string()),
@@ -365,15 +367,28 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
-fn authentication(settings: &Settings, listener: &TcpListener) -> Result<Arc<Auth>, StartError> {
+fn authentication(
+    config: &Config,
+    listener: Option<&TcpListener>,
+) -> Result<Option<Arc<Auth>>, StartError> {
+    let settings = &config.settings;
+    let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
+        return Ok(None);
+    };
     let bound = listener.local_addr().map_err(cannot)?;
     let issuer = site::issuer(settings, bound);
     let opened = issuer.and_then(|issuer| {
-        Auth::open(settings, &process_environment(), &issuer)
-            .map_err(|why| format!("failed to {why}"))
+        Auth::open(
+            settings,
+            &process_environment(),
+            &issuer,
+            &config.auth_server,
+        )
+        .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
-    opened.map_err(|why| StartError::Configuration(refused(why)))
+    let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
+    opened.map(Some)
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {

@@ -5,15 +5,23 @@ use std::sync::Arc;
 
 use crate::base::time;
 use crate::config::tls::TlsSettings;
-use crate::http::{Tls, TlsFiles, TlsNews};
+use crate::http::{ServerOptions, Tls, TlsFiles, TlsNews};
 use crate::journal::alert::certificates::LISTENER;
 use crate::journal::fact::{Fact, note};
 
-/// `None`: the listener is plain.
+/// How clients are listened to.
 ///
 /// # Errors
 /// Which file will not do, and why.
-pub fn open(settings: &TlsSettings) -> Result<Option<Arc<Tls>>, String> {
+pub fn options(settings: &TlsSettings) -> Result<ServerOptions, String> {
+    Ok(ServerOptions {
+        tls: open(settings)?,
+        ..ServerOptions::default()
+    })
+}
+
+/// `None`: the listener is plain.
+fn open(settings: &TlsSettings) -> Result<Option<Arc<Tls>>, String> {
     if let Some(flaw) = settings.flaw() {
         return Err(format!("failed to start: {flaw}"));
     }

@@ -107,7 +107,7 @@ pub(super) fn serve(shared: &Shared, link: &Link, mut peer: Peer, mut buffers: B
     let _ = link.socket.set_nodelay(true);
     let greeted = match &shared.options.tls {
         None => Greeted::Ready(Pipe::Plain(&link.socket)),
-        Some(tls) => greet(tls, shared, link, idle),
+        Some(tls) => greet(tls, (shared, link), &peer, idle),
     };
     let (pipe, refusal) = match greeted {
         Greeted::Ready(pipe) => (pipe, None),
@@ -169,7 +169,12 @@ const NOT_TLS: Refusal = Refusal {
 };
 
 /// Shakes hands within the time that a head may take, or a probe its first byte.
-fn greet<'s>(tls: &Tls, shared: &Shared, link: &'s Link, idle: Duration) -> Greeted<'s> {
+fn greet<'s>(
+    tls: &Tls,
+    (shared, link): (&Shared, &'s Link),
+    peer: &Peer,
+    idle: Duration,
+) -> Greeted<'s> {
     let deadline = Instant::now() + shared.options.head_deadline.min(idle);
     link.rest();
     // After `rest`, as before a request.
@@ -182,8 +187,9 @@ fn greet<'s>(tls: &Tls, shared: &Shared, link: &'s Link, idle: Duration) -> Gree
         None => Greeted::Nobody,
         Some(tls::HANDSHAKE) => match Secure::accept(tls.config(), &link.socket, idle, deadline) {
             Ok(secure) => Greeted::Ready(Pipe::Tls(secure)),
-            Err(why) => {
-                log::debug!("TLS handshake failed why={why:?}");
+            Err((reason, detail)) => {
+                log::debug!("{reason} peer={} detail={detail:?}", peer.address);
+                note_refused(shared, peer, 400, reason);
                 Greeted::Failed
             }
         },
@@ -491,11 +497,14 @@ impl Context<'_> {
         );
         out.close();
         out.reply(&Reply::text(status, reason));
-        let handler = &self.shared.handler;
-        let run = AssertUnwindSafe(|| handler.refused(self.peer, status, reason));
-        if catch_unwind(run).is_err() {
-            log::error!("request handler panicked status={status}");
-        }
+        note_refused(self.shared, self.peer, status, reason);
+    }
+}
+
+fn note_refused(shared: &Shared, peer: &Peer, status: u16, reason: &'static str) {
+    let run = AssertUnwindSafe(|| shared.handler.refused(peer, status, reason));
+    if catch_unwind(run).is_err() {
+        log::error!("request handler panicked status={status}");
     }
 }
 

@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::base::calendar;
 use crate::base::limits::KEPT_BUFFER_BYTES;
 
 /// Room for the date line.
@@ -135,13 +136,10 @@ impl Outbox {
 /// Replaces `line`; by nothing for a time that no calendar has.
 fn write_date(second: u64, line: &mut String) {
     line.clear();
-    let time = i64::try_from(second).ok().map(jiff::Timestamp::from_second);
-    let Some(Ok(time)) = time else { return };
-    line.push_str("Date: ");
-    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    match printer.print_timestamp_rfc9110(&time, &mut *line) {
-        Ok(()) => line.push_str("\r\n"),
-        Err(_) => line.clear(),
+    if let Some(date) = calendar::http_date(second) {
+        line.push_str("Date: ");
+        line.push_str(&date);
+        line.push_str("\r\n");
     }
 }
 

@@ -59,14 +59,16 @@ enum Step {
 }
 
 impl<'s> Secure<'s> {
-    /// Shakes hands until `deadline`; the error says why nothing came of it.
+    /// Shakes hands until `deadline`; the error says why nothing came of it, in one of few texts
+    /// and in detail.
     pub(super) fn accept(
         config: Arc<ServerConfig>,
         socket: &'s TcpStream,
         idle: Duration,
         deadline: Instant,
-    ) -> Result<Secure<'s>, String> {
-        let session = ServerConnection::new(config).map_err(|error| error.to_string())?;
+    ) -> Result<Secure<'s>, (&'static str, String)> {
+        let session = ServerConnection::new(config);
+        let session = session.map_err(|error| ("TLS cannot begin", error.to_string()))?;
         let mut session = Box::new(session);
         loop {
             while session.wants_write() {
@@ -84,14 +86,14 @@ impl<'s> Secure<'s> {
                 });
             }
             match session.read_tls(&mut Raw(socket)) {
-                Ok(0) => return Err("the client has gone".to_owned()),
+                Ok(0) => return Err((FAILED, "the client has gone".to_owned())),
                 Ok(_) => {}
                 Err(error) => until(socket, &error, PollFlags::IN, deadline)?,
             }
             if let Err(error) = session.process_new_packets() {
                 // The alert tells the client why; one that does not take it stays in the dark.
                 let _ = session.write_tls(&mut Raw(socket));
-                return Err(error.to_string());
+                return Err((short(&error), error.to_string()));
             }
         }
     }
@@ -216,14 +218,24 @@ fn until(
     error: &io::Error,
     events: PollFlags,
     deadline: Instant,
-) -> Result<(), String> {
+) -> Result<(), (&'static str, String)> {
     match (error.kind(), time_left(deadline)) {
-        (_, None) => Err("the handshake took too long".to_owned()),
+        (_, None) => Err(("TLS handshake took too long", String::new())),
         (io::ErrorKind::Interrupted, _) => Ok(()),
         (io::ErrorKind::WouldBlock, Some(left)) => {
             wait(socket, events, left);
             Ok(())
         }
-        _ => Err(error.to_string()),
+        _ => Err((FAILED, error.to_string())),
+    }
+}
+
+const FAILED: &str = "TLS handshake failed";
+
+fn short(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::NoCertificatesPresented => "client certificate missing",
+        rustls::Error::InvalidCertificate(_) => "client certificate not good",
+        _ => FAILED,
     }
 }

@@ -50,7 +50,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request that was admitted.
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>);
 
-    /// Hears of a request that the listener itself refused: framing, bounds, deadlines.
+    /// Hears of what the listener itself refused: framing, bounds, deadlines, handshakes.
     fn refused(&self, _peer: &Peer, _status: u16, _reason: &'static str) {}
 }
 

@@ -218,6 +218,7 @@ fn the_handler_knows_whom_the_certificate_names() {
     let written = unknown.write_all(request);
     let read = written.and_then(|()| unknown.read_to_end(&mut Vec::new()));
     assert!(read.is_err(), "{read:?}");
+    assert_eq!(*site.echo.refused.lock().unwrap(), [400]);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::mcp::trace::TraceContext;
 use crate::model::principal::Principal;
@@ -25,6 +25,8 @@ pub struct Context {
     pub trace: Option<TraceContext>,
     /// What the client wants everybody to be told, as it came.
     pub baggage: Option<String>,
+    /// Headers of the client that a server is to be given, by their names in lower case.
+    pub handed: Vec<(String, String)>,
     /// Whose request it is, once that is proven.
     pub who: Option<Arc<Principal>>,
     /// Known while there is an audit log.
@@ -39,6 +41,8 @@ pub struct Origin {
     /// The proxy that it came through.
     pub via: Option<IpAddr>,
     pub user_agent: String,
+    /// Whom its client certificate names, if it was asked for one.
+    pub certificate: Option<Arc<str>>,
 }
 
 impl Context {
@@ -49,6 +53,7 @@ impl Context {
             request: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             trace: None,
             baggage: None,
+            handed: Vec::new(),
             who: None,
             from: None,
         }
@@ -58,6 +63,37 @@ impl Context {
     pub fn is_traced(&self) -> bool {
         self.trace.is_some() || self.baggage.is_some()
     }
+}
+
+/// Names of headers, in lower case, that some server is to be given.
+static HANDED_ON: RwLock<Vec<String>> = RwLock::new(Vec::new());
+/// Mostly there are none: then nothing is looked for.
+static ANY_HANDED_ON: AtomicBool = AtomicBool::new(false);
+
+/// From now on the contexts of requests carry these headers.
+pub fn hand_on<'n>(names: impl Iterator<Item = &'n str>) {
+    let mut known = HANDED_ON.write().unwrap_or_else(PoisonError::into_inner);
+    for name in names {
+        if !known.iter().any(|one| one == name) {
+            known.push(name.to_owned());
+            ANY_HANDED_ON.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What of a head is handed on.
+pub fn handed<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Vec<(String, String)> {
+    if !ANY_HANDED_ON.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let fits = |c: char| c == ' ' || c.is_ascii_graphic();
+    let known = HANDED_ON.read().unwrap_or_else(PoisonError::into_inner);
+    let found = known.iter().filter_map(|name| {
+        let value = header(name)?;
+        let is_plain = value.chars().all(fits);
+        is_plain.then(|| (name.clone(), value.to_owned()))
+    });
+    found.collect()
 }
 
 /// The thread works on `context` until the guard is dropped, then on what it worked on before.

@@ -16,7 +16,8 @@ use crate::model::scope::Reach;
 pub struct Source<'a> {
     pub index: usize,
     pub name: &'a str,
-    pub listing: &'a Listing,
+    /// `None`: it has not listed anything yet, or not since it came back.
+    pub listing: Option<&'a Listing>,
     pub disabled_tools: &'a BTreeSet<String>,
     /// Tools that are not as they were when they were pinned.
     pub held_tools: &'a BTreeSet<String>,
@@ -72,6 +73,17 @@ pub struct Clash {
     pub public: String,
     pub kept: usize,
     pub refused: usize,
+}
+
+impl Clash {
+    fn new(kind: ListKind, public: &str, kept: usize, refused: usize) -> Clash {
+        Clash {
+            kind,
+            public: public.to_owned(),
+            kept,
+            refused,
+        }
+    }
 }
 
 /// The servers that a caller may see.
@@ -141,6 +153,9 @@ pub struct Catalog {
     pub over_bound: usize,
     /// Some tool has arguments that have a header.
     pub has_mirrors: bool,
+    /// Servers that may still come with names that begin so: whoever stands behind them in the
+    /// configuration does not get such a name meanwhile, so that the start has no say in it.
+    awaited: Vec<(usize, String)>,
 }
 
 impl Catalog {
@@ -149,8 +164,15 @@ impl Catalog {
         let mut catalog = Catalog::default();
         let mut total = 0;
         for source in sources {
+            let Some(listing) = source.listing else {
+                let prefix = naming.prefix_of(source.name);
+                catalog
+                    .awaited
+                    .extend(prefix.map(|prefix| (source.index, prefix)));
+                continue;
+            };
             for kind in ListKind::ALL {
-                for (position, item) in source.listing.of(kind).iter().enumerate() {
+                for (position, item) in listing.of(kind).iter().enumerate() {
                     if source.hides(kind, item) {
                         continue;
                     }
@@ -181,20 +203,20 @@ impl Catalog {
             true => public_name(naming, source.name, &item.key).into(),
             false => item.key.clone(),
         };
+        let mut awaited = self.awaited.iter().filter(|_| named);
+        if let Some((kept, _)) = awaited.find(|(_, prefix)| public.starts_with(prefix)) {
+            self.clashes
+                .push(Clash::new(kind, &public, *kept, source.index));
+            return false;
+        }
         let list = &mut self.lists[kind as usize];
         let next = list.entries.len() as u32;
         let holders = list.by_public.entry(public.clone()).or_default();
         let first = holders.first().map(|&at| list.entries[at as usize].server);
         if let Some(kept) = first {
-            let refused = source.index;
-            let clash = Clash {
-                kind,
-                public: public.to_string(),
-                kept,
-                refused,
-            };
-            self.clashes.push(clash);
-            if kept == refused {
+            self.clashes
+                .push(Clash::new(kind, &public, kept, source.index));
+            if kept == source.index {
                 return false;
             }
         }
@@ -312,3 +334,7 @@ fn fingerprint(public: &str, raw: &str) -> u64 {
     raw.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

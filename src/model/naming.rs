@@ -2,7 +2,7 @@
 //!
 //! Pure and stable: a name depends on its server, its native name and the configuration, never
 //! on which other servers exist. Deliberately absent: clashes that remain, as between tool `c`
-//! of `a_1mcp_b` and tool `b_1mcp_c` of `a`; the catalogue refuses the later one. The way back
+//! of `a_1mcp_b` and tool `b_1mcp_c` of `a`; the catalogue refuses the later server. The way back
 //! from a public name is a look-up in the catalogue, never a split at the separator.
 
 use ring::digest;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::base::limits;
 use crate::wire::percent;
 
-const ALL: &str = "tag:*";
-const READ: &str = "read";
+pub const ALL: &str = "tag:*";
+pub const READ: &str = "read";
 const TAG: &str = "tag:";
 const TOOL: &str = "tool:";
 

@@ -372,6 +372,13 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// All headers of this name as one, as RFC 9110 reads them.
+    pub fn header_list(&self, name: &str) -> Option<String> {
+        let values = self.headers.get_all(name).iter();
+        let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
     /// The media type without its parameters, in lower case; empty when there is none.
     pub fn media_type(&self) -> String {
         let text = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();

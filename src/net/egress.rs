@@ -29,6 +29,8 @@ enum Trust {
     Operator,
     /// Learned from somebody, perhaps from this URL.
     Peer(Option<Url>),
+    /// Learned from a server of the operator: what stands on its own host is the operator's, too.
+    Household(Vec<Url>),
 }
 
 /// Why a request may not go there.
@@ -72,6 +74,14 @@ impl Egress {
         }
     }
 
+    /// For what a server names that an operator wrote down, as one of `homes`.
+    pub fn household(allow: Vec<Allowed>, homes: Vec<Url>) -> Egress {
+        Egress {
+            trust: Trust::Household(homes),
+            allow,
+        }
+    }
+
     /// What can be said before any name is looked up.
     ///
     /// # Errors
@@ -82,6 +92,14 @@ impl Egress {
             if !url.is_https() && !is_home {
                 return Err(Refusal::PlainHttp);
             }
+        }
+        if let Trust::Household(homes) = &self.trust
+            && !url.is_https()
+            && !homes
+                .iter()
+                .any(|home| !home.is_https() && is_housemate(home, url.host()))
+        {
+            return Err(Refusal::PlainHttp);
         }
         url.address()
             .map_or(Ok(()), |address| self.check(url.host(), address))
@@ -102,6 +120,12 @@ impl Egress {
                 }
                 what
             }
+            (Verdict::Internal(what), Trust::Household(homes)) => {
+                if homes.iter().any(|home| is_housemate(home, host)) {
+                    return Ok(());
+                }
+                what
+            }
             (Verdict::Forbidden(what), _) => what,
         };
         match self.allow.iter().any(|rule| rule.covers(host, address)) {
@@ -109,6 +133,15 @@ impl Egress {
             false => Err(Refusal::Address(what)),
         }
     }
+}
+
+/// The host of `home`, also where it is called by another name of this machine.
+fn is_housemate(home: &Url, host: &str) -> bool {
+    let is_local = host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback());
+    home.host() == host || home.is_loopback() && is_local
 }
 
 /// Both are the same place on this host.
@@ -381,6 +414,34 @@ mod tests {
         );
         let public = Egress::peer(Vec::new(), Some(url("https://example.com/")));
         assert!(public.check_url(&url("https://127.0.0.1:8000/")).is_err());
+    }
+
+    #[test]
+    fn what_a_server_names_is_public_or_at_its_own_host() {
+        let url = |text: &str| Url::parse(text).expect(text);
+        let check = |home: &str, there: &str, good: bool| {
+            let egress = Egress::household(Vec::new(), vec![url(home)]);
+            assert_eq!(
+                egress.check_url(&url(there)).is_ok(),
+                good,
+                "{home} {there}"
+            );
+        };
+        check("http://127.0.0.1:8000/mcp", "http://127.0.0.1:9/as", true);
+        check("http://localhost:8000/mcp", "http://127.0.0.1:9/as", true);
+        check("http://127.0.0.1:8000/mcp", "http://10.0.0.1/as", false);
+        check("http://127.0.0.1:8000/mcp", "https://10.0.0.1/as", false);
+        check("http://10.0.0.1/mcp", "http://10.0.0.1:9/as", true);
+        check("http://10.0.0.1/mcp", "http://127.0.0.1/as", false);
+        check("https://mcp.example/mcp", "http://mcp.example/as", false);
+        check("https://mcp.example/mcp", "https://as.example/", true);
+        check("https://mcp.example/mcp", "http://as.example/", false);
+        check("https://mcp.example/mcp", "https://127.0.0.1/", false);
+        check("http://127.0.0.1/mcp", "http://169.254.169.254/", false);
+        let egress = Egress::household(Vec::new(), vec![url("https://mcp.example/")]);
+        let inside = "10.0.0.1".parse().expect("an address");
+        assert!(egress.check("mcp.example", inside).is_ok());
+        assert!(egress.check("as.example", inside).is_err());
     }
 
     #[test]

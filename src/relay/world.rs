@@ -93,21 +93,23 @@ impl Meters {
 impl World {
     pub fn build(generation: u64, fixed: Arc<Fixed>, offers: Vec<Option<Offer>>) -> World {
         let entries = fixed.entries.iter().zip(&offers).enumerate();
+        let nothing = BTreeSet::new();
         let sources: Vec<Source<'_>> = entries
-            .filter_map(|(index, (entry, offer))| {
-                let offer = offer.as_ref()?;
+            .filter(|(index, (_, offer))| offer.is_some() || fixed.servers[*index].is_enabled())
+            .map(|(index, (entry, offer))| {
                 let invisible = entry
                     .strip_invisible
                     .unwrap_or(fixed.settings.strip_invisible);
-                Some(Source {
+                let offer = offer.as_ref();
+                Source {
                     index,
                     name: &entry.name,
-                    listing: &offer.listing,
+                    listing: offer.map(|offer| &offer.listing),
                     disabled_tools: &entry.disabled_tools,
-                    held_tools: &offer.held,
+                    held_tools: offer.map_or(&nothing, |offer| &offer.held),
                     strips: invisible == Invisible::Strip,
                     description_overrides: &entry.tool_description_overrides,
-                })
+                }
             })
             .collect();
         let catalog = Catalog::build(&sources, &fixed.settings.naming);

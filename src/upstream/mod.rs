@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod link;
 pub mod listening;
 pub mod liveness;
+pub mod oauth;
 pub mod outlet;
 pub mod owner;
 mod pause;

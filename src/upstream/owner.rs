@@ -44,8 +44,18 @@ pub enum Role {
     Shared,
     /// One session's. Started at its first call, not restarted: the next call starts another.
     Session(SessionFace),
-    /// For calls that stand alone, or of one principal. Started when wanted, not restarted.
-    Beside,
+    /// For calls that stand alone, or of this principal. Started when wanted, not restarted.
+    Beside(Option<String>),
+}
+
+impl Role {
+    fn principal(&self) -> Option<&str> {
+        match self {
+            Role::Shared => None,
+            Role::Session(face) => face.principal.as_deref(),
+            Role::Beside(principal) => principal.as_deref(),
+        }
+    }
 }
 
 pub struct Owner {
@@ -359,7 +369,8 @@ impl Owner {
     /// Opens the way to a server that is no child of ours. Nothing is sent yet.
     fn dial<'a>(&self, spec: &RemoteSpec, turn: Permit<'a>) -> Result<Running<'a>, String> {
         let signals = Arc::new(ProcessSignals::new(self.signals().clone()));
-        let (remote, ended) = Remote::new(&self.server, spec, signals.clone())?;
+        let (remote, ended) =
+            Remote::new(&self.server, spec, signals.clone(), self.role.principal())?;
         let link = Arc::new(Link::over_http(self.server.name(), remote.clone()));
         let inbound = Arc::new(Inbound {
             link: link.clone(),
@@ -489,7 +500,7 @@ impl Owner {
         };
         let started = Instant::now();
         let face = match &self.role {
-            Role::Shared | Role::Beside => ClientFace::shared(),
+            Role::Shared | Role::Beside(_) => ClientFace::shared(),
             Role::Session(session) => session.face.clone(),
         };
         let key = "connectionTimeout";
@@ -616,11 +627,11 @@ impl Owner {
     fn wanted_uris(&self) -> Vec<String> {
         match (&self.role, self.server.config.instances) {
             (Role::Session(session), _) => session.wanted.at(self.server.id.slot),
-            (Role::Shared | Role::Beside, mode) if !mode.is_per_session() => {
+            (Role::Shared | Role::Beside(_), mode) if !mode.is_per_session() => {
                 self.server.subscribed_uris()
             }
             // Only the sessions' own processes are asked.
-            (Role::Shared | Role::Beside, _) => Vec::new(),
+            (Role::Shared | Role::Beside(_), _) => Vec::new(),
         }
     }
 

@@ -11,6 +11,8 @@ use crossbeam_channel::Sender;
 
 use crate::base::gate::Gate;
 use crate::base::{limits, thread, time};
+use crate::config::oauth::Grant;
+use crate::config::remote::RemoteSpec;
 use crate::config::server::{Instances, ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::journal::metrics::meter::{self, Meter};
@@ -24,6 +26,8 @@ use crate::upstream::dependency::{Neighbours, Turn};
 use crate::upstream::event::{Event, Outlook, ServerId};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::link::{Hello, Link};
+use crate::upstream::oauth::login::Login;
+use crate::upstream::oauth::{Begun, Logins};
 use crate::upstream::owner::{Owner, Role};
 use crate::upstream::pool::{NoSeat, Pool, Whose};
 use crate::upstream::process::Exit;
@@ -192,6 +196,8 @@ pub struct Surroundings {
     pub egress_allow: Arc<[Allowed]>,
     /// Between two readings of a list that changes all the time.
     pub refresh_window: RefreshWindow,
+    /// How the gateway gets in at servers over HTTP.
+    pub logins: Arc<Logins>,
     /// Whoever others may wait for.
     pub neighbours: Arc<Neighbours>,
     /// The gateway ends: nobody waits for a start any more.
@@ -211,6 +217,7 @@ impl Surroundings {
             roots: format!("{{\"roots\":[{roots}]}}").into(),
             egress_allow: settings.egress_allow.as_slice().into(),
             refresh_window: RefreshWindow::new(settings),
+            logins: Arc::default(),
             neighbours: Arc::default(),
             closing: Arc::default(),
         }
@@ -536,6 +543,88 @@ impl Server {
         &self.around.egress_allow
     }
 
+    /// How requests of `principal` get in; `None` when they do not go over HTTP, or by what the
+    /// entry says.
+    pub(crate) fn login_of(&self, principal: Option<&str>) -> Option<Arc<Login>> {
+        let spec = self.config.remote.as_ref()?;
+        let principal = principal.filter(|_| spec.is_per_principal());
+        let logins = &self.around.logins;
+        logins.of(self.name(), principal, spec, &self.around.egress_allow)
+    }
+
+    /// Each principal is somebody else there.
+    pub fn serves_principals_only(&self) -> bool {
+        let spec = self.config.remote.as_ref();
+        spec.is_some_and(RemoteSpec::is_per_principal)
+    }
+
+    fn login_at(&self, principal: Option<&str>) -> Result<Arc<Login>, String> {
+        let spec = self.config.remote.as_ref();
+        let spec = spec.ok_or("is no server over HTTP: nobody logs in there")?;
+        if principal.is_some() && !spec.is_per_principal() {
+            return Err("has one login for all: \"tokens\" in its \"oauth\" says so".to_owned());
+        }
+        if spec
+            .oauth
+            .as_ref()
+            .is_some_and(|oauth| oauth.grant == Grant::ClientCredentials)
+        {
+            return Err("gets its tokens by itself (client_credentials)".to_owned());
+        }
+        let login = self.login_of(principal);
+        login.ok_or_else(|| "is given an \"Authorization\" in its \"headers\"".to_owned())
+    }
+
+    /// Begins a login that a person allows in a browser.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn begin_login(
+        &self,
+        principal: Option<&str>,
+        caught_at: (&str, bool),
+    ) -> Result<Begun, String> {
+        let login = self.login_at(principal)?;
+        self.around.logins.begin(&login, caught_at)
+    }
+
+    /// The browser came back with this query.
+    ///
+    /// # Errors
+    /// Why the login has not come to its end.
+    pub fn finish_login(self: &Arc<Self>, query: &str) -> Result<(), String> {
+        self.around.logins.finish(self.name(), query)?;
+        let state = self.status().state;
+        if state.is_settled() && state != State::Ready {
+            // It was down for want of this. Whatever else hinders it is told in its state.
+            drop(self.restart());
+        }
+        Ok(())
+    }
+
+    /// Ends a login; false when there was none. What is under way goes on.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn log_out(&self, principal: Option<&str>) -> Result<bool, String> {
+        Ok(self.login_at(principal)?.log_out())
+    }
+
+    /// The logins at this server, each with the principal that it is of.
+    pub fn logins(&self) -> Vec<(Option<String>, Arc<Login>)> {
+        let names = self.around.logins.principals(self.name()).into_iter();
+        let named = names.filter(|name| !name.is_empty()).map(Some);
+        let all = std::iter::once(None).chain(named);
+        let all = all.filter_map(|name| Some((name.clone(), self.login_of(name.as_deref())?)));
+        all.collect()
+    }
+
+    /// The document that describes this gateway as a client of the server's.
+    pub fn client_document(&self) -> Option<String> {
+        self.config.remote.as_ref()?;
+        self.around.logins.document(self.name())
+    }
+
     pub fn name(&self) -> &str {
         &self.config.name
     }
@@ -648,6 +737,11 @@ impl Server {
     /// # Errors
     /// An error that names the server, its state and what comes next.
     pub fn link_for(self: &Arc<Self>, caller: &Caller<'_>) -> Result<Lease, RpcError> {
+        if self.serves_principals_only() && caller.principal().is_none() {
+            let detail = "serves only clients that have shown who they are (\"tokens\" in its \
+                          \"oauth\"): switch authorization on";
+            return Err(RpcError::gateway(Reason::BadUpstream, self.name(), detail));
+        }
         let deadline = Instant::now() + limits::START_WAIT;
         let whose = self.whose(caller);
         // A living process of the caller's own needs nobody else.
@@ -750,7 +844,7 @@ impl Server {
     fn start_beside(self: &Arc<Self>, caller: &Caller<'_>) -> std::io::Result<Arc<Instance>> {
         let role = match caller {
             Caller::Session(face) => Role::Session((*face).clone()),
-            Caller::Stateless(_) => Role::Beside,
+            Caller::Stateless(face) => Role::Beside(face.principal.map(str::to_owned)),
         };
         let instance = Instance::new(State::Pending);
         let owner = Owner::new(self.clone(), role, instance.clone());
@@ -844,7 +938,7 @@ impl Server {
     /// Where the process of `role` sends what belongs to no call.
     pub(crate) fn outlook(&self, role: &Role) -> Outlook {
         let session = match role {
-            Role::Shared | Role::Beside => None,
+            Role::Shared | Role::Beside(_) => None,
             Role::Session(face) => Some(face.session.clone()),
         };
         Outlook {

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::http::{Connection, Reply, Request};
 use crate::support::idp::Idp;
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::{demo, gateway_binary, with};
 use crate::support::session::initialize;
 use crate::support::token::{ISSUER, Mint, base64, now_s};
+use crate::support::{PATIENCE, eventually};
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tokens-{name}"))
@@ -327,11 +327,11 @@ fn an_api_key_is_made_used_and_taken_back() {
         assert_eq!(key_command("api", words).0, Some(code), "{words:?}");
     }
     // What is open by the key ends with it.
-    let stream = rig
-        .connect()
-        .stream(&Request::listen("/sse").with("Authorization", &format!("Bearer {key}")));
+    let listen = Request::listen("/sse").with("Authorization", &format!("Bearer {key}"));
+    let mut stream = rig.connect().stream(&listen);
     assert_eq!(stream.head.status, 200);
-    let mut stream = stream;
+    let first = stream.event(PATIENCE).unwrap();
+    assert_eq!(first.name.as_deref(), Some("endpoint"));
     assert_eq!(key_command("api", &["revoke", "ci"]).0, Some(0));
     eventually("the key opens no more", || {
         face(&ask(&rig, &hello(&key))) == bad_token("/mcp")

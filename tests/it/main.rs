@@ -7,6 +7,10 @@ mod asks;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod auth_pages;
+#[cfg(test)]
+mod auth_server;
+#[cfg(test)]
 mod auth_tokens;
 #[cfg(test)]
 mod calls;
@@ -99,5 +103,7 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod upstream_oauth;
 #[cfg(test)]
 mod views;

@@ -88,7 +88,7 @@ fn definitions(rig: &Rig) -> String {
 /// The error of a call to a tool, without its name.
 fn refusal(session: &mut Session, name: &str) -> String {
     let error = session.refused("tools/call", json!({"name": name, "arguments": {}}));
-    error.to_string().replace(name, "NAME")
+    error.to_string().replace(&format!(": {name}"), ": NAME")
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_change_is_told_and_passes_where_it_is_only_warned_of() {
     assert_eq!(session.text("s_1mcp_a", json!({})), "called");
     assert_eq!(definitions(&rig), "tools changed since they were pinned: 1");
     let metrics = rig.get("/metrics").text;
-    let changed = "onemcp_tools_changed_total{change=\"changed\",server=\"s\"} 1";
+    let changed = "onemcp_server_tools_changed_total{server=\"s\"} 1";
     assert!(metrics.contains(changed), "{metrics}");
     let outcome = place.command(&rig, &["pins", "diff"]);
     assert_eq!(
@@ -320,7 +320,10 @@ fn a_client_without_session_meets_the_same() {
             .with("Mcp-Method", "tools/call")
             .with("Mcp-Name", name);
         let reply = rig.connect().exchange(&request);
-        (reply.status(), reply.text.replace(name, "NAME"))
+        (
+            reply.status(),
+            reply.text.replace(&format!(": {name}"), ": NAME"),
+        )
     };
     let expect = refused("s_1mcp_z");
     assert!(expect.1.contains("unknown tool"), "{expect:?}");
@@ -334,10 +337,11 @@ fn what_nobody_sees_is_told_of_or_taken_out() {
     let hidden = "Adds.\u{e0049}\u{e0067} \u{202e}x\u{200b}\u{1b}[8my";
     let schema = json!({"type": "object",
         "properties": {"p": {"type": "string", "description": "q\u{2066}"}}});
+    let choice = json!({"type": "object", "properties": {"d": {"enum": ["\u{e0041}"]}}});
     place.tools(&json!([
         {"name": "a", "title": "T\u{feff}", "description": hidden, "inputSchema": schema},
         tool("b\u{200b}", "Bends."),
-        {"name": "c", "inputSchema": {"type": "object", "properties": {"d": {"enum": ["\u{e0041}"]}}}},
+        {"name": "c", "inputSchema": choice},
         tool("e", "Fine: ❤\u{fe0f} é"),
     ]));
     let offered = |mode: &str| {

@@ -2,8 +2,10 @@
 //! deadline. Deliberately absent: anything of the crate itself, because the tests are written
 //! from the contract and see the gateway as a client and an operator do.
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod idp;
+pub(crate) mod oauth;
 pub(crate) mod remote;
 pub(crate) mod rig;
 pub(crate) mod servers;

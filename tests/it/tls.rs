@@ -2,7 +2,7 @@
 //! connections holds here: streams, bodies, clients that go, a slow or a wrong greeting.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::http::{Connection, Request};
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::{everything, gateway_binary};
+use crate::support::session::initialize;
 use crate::support::stateless::Client;
 use crate::support::tls::{EVERY_VERSION, Pki, session};
 use crate::support::{PATIENCE, eventually};
@@ -204,6 +205,23 @@ fn commands_find_the_gateway() {
     assert!(code == Some(0) && said.contains("hi"), "{said}");
     let (code, said) = onemcp(&pki, &line);
     assert_eq!(code, Some(69), "{said}");
+    let mut proxy = Command::new(gateway_binary());
+    proxy.env_clear().env("HOME", &pki.0);
+    proxy.args(["proxy", "--url", &url, "--ca-file", &ca]);
+    let mut proxy = proxy
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ping = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
+    let hello = initialize("2025-11-25", &json!({}));
+    let mut input = proxy.stdin.take().unwrap();
+    write!(input, "{hello}\n{ping}\n").unwrap();
+    let mut lines = BufReader::new(proxy.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains("\"result\""), "{first}");
+    drop(input);
+    assert!(proxy.wait().unwrap().success());
     // No socket is found from that home, so it asks the port.
     let tls = ["--port", &port, "--tls-cert", &own, "--tls-key", &key];
     for ca in [&[][..], &["--ca-file", &ca]] {
@@ -381,6 +399,30 @@ fn only_clients_of_the_authority_come_in() {
         }
     }
     load.end();
+    rig.stop();
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_of_until_it_is_replaced() {
+    let pki = Pki::new().with("gateway", 2).with("next", 90);
+    let alerts = json!({"sinks": {"here": {"type": "log"}}});
+    let rig = Plan::new(json!({}))
+        .set("alerts", alerts)
+        .tls(&pki, "gateway")
+        .start();
+    let says = |text: &str| rig.stderr().contains(text);
+    let told = "the certificate of the listener expires in 1 days";
+    eventually("it is told", || says(told));
+    for (from, to) in [
+        (pki.certificate("next"), pki.certificate("gateway")),
+        (pki.key("next"), pki.key("gateway")),
+    ] {
+        fs::copy(from, to).unwrap();
+    }
+    eventually("its end is told", || {
+        rig.get("/health/live");
+        says("the certificate of the listener was replaced")
+    });
     rig.stop();
 }
 

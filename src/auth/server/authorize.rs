@@ -7,6 +7,7 @@ use crate::auth::server::client::{Client, Origin};
 use crate::auth::server::redirect_uri;
 use crate::auth::server::resource::is_ours;
 use crate::base::limits::{CLIENT_ID_BYTES, OAUTH_SCOPE_BYTES, OAUTH_STATE_BYTES};
+use crate::journal::audit::{Operation, Scoped, scope_operation};
 use crate::model::scope::Scopes;
 use crate::wire::base64;
 use crate::wire::form::{Form, encode};
@@ -114,7 +115,18 @@ impl Server {
             return Err(Refused::Redirect(refused));
         }
         let asked = self.read_rest(&form, &client, uri);
-        asked.map_err(|fault| Refused::Redirect(self.redirect(uri, state, &fault)))
+        asked.map_err(|fault| {
+            if fault[0] == "invalid_scope" {
+                let scoped = Scoped {
+                    client: &client.id,
+                    requested: Some(form.get("scope").unwrap_or_default()),
+                    error: fault[1],
+                    ..Scoped::default()
+                };
+                scope_operation(Operation::ValidationFailed, &scoped);
+            }
+            Refused::Redirect(self.redirect(uri, state, &fault))
+        })
     }
 
     /// The error for the client, and what it means.

@@ -53,7 +53,7 @@ impl Server {
             return Err(["access_denied", "nothing was granted"]);
         }
         let full = |error: StoreError| {
-            log::error!("event=code_not_issued error=\"{error}\"");
+            log::error!("code not issued error=\"{error}\"");
             ["temporarily_unavailable", "try again later"]
         };
         client::keep(&self.store, &client).map_err(full)?;

@@ -8,20 +8,50 @@
 //! (`auth::pages`), and whether a token is good (`auth::gate`).
 
 pub mod authorize;
+pub mod cimd;
 pub mod client;
+mod code;
+pub mod fault;
 mod grant;
+mod ledger;
+mod machine;
+mod metadata;
 pub mod redirect_uri;
+pub mod refresh;
+mod registration;
 pub mod resource;
+mod revoke;
+mod token;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use crate::auth::pace::Pace;
 use crate::auth::server::authorize::Refused;
+use crate::auth::server::cimd::Documents;
 use crate::auth::server::client::Client;
 use crate::auth::store::Store;
+use crate::auth::tokens::Tokens;
+use crate::base::limits::{CLIENT_SECRETS_PER_MINUTE, REGISTRATIONS_PER_MINUTE};
 use crate::config::auth_server::AuthServerSpec;
 use crate::model::scope::Scopes;
+use crate::net::egress::Allowed;
 
 pub use crate::auth::server::authorize::Asked;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a server is made of.
+pub struct Parts {
+    pub spec: AuthServerSpec,
+    pub store: Arc<Store>,
+    /// They know the issuer, too.
+    pub tokens: Arc<Tokens>,
+    /// Of an access token.
+    pub life: Duration,
+    /// What may be reached although documents of clients are learned from strangers.
+    pub egress_allow: Vec<Allowed>,
+}
 
 pub struct Server {
     /// Without a slash at its end, as it stands in every `iss`.
@@ -29,26 +59,46 @@ pub struct Server {
     spec: AuthServerSpec,
     /// Those of the configuration.
     clients: Vec<Client>,
+    documents: Documents,
     store: Arc<Store>,
+    tokens: Arc<Tokens>,
+    life: Duration,
+    /// What is asked for by who asks for nothing.
     baseline: RwLock<Scopes>,
+    registrations_pace: Pace,
+    secrets_pace: Pace,
 }
 
 impl Server {
     /// # Errors
     /// When a client of the configuration cannot be used, after "failed to".
-    pub fn new(issuer: String, spec: AuthServerSpec, store: Arc<Store>) -> Result<Server, String> {
-        let clients = spec
-            .clients
-            .iter()
-            .map(Client::configured)
-            .collect::<Result<_, _>>()?;
+    pub fn new(parts: Parts) -> Result<Server, String> {
+        let mut clients = Vec::new();
+        for known in &parts.spec.clients {
+            clients.push(Client::configured(known)?);
+        }
+        let registrations = u64::from(REGISTRATIONS_PER_MINUTE);
+        let secrets = u64::from(CLIENT_SECRETS_PER_MINUTE);
         Ok(Server {
-            issuer,
-            spec,
+            documents: Documents::new(&parts.spec.client_metadata, parts.egress_allow),
+            issuer: parts.tokens.issuer.clone(),
+            spec: parts.spec,
             clients,
-            store,
+            store: parts.store,
+            tokens: parts.tokens,
+            life: parts.life,
             baseline: RwLock::default(),
+            registrations_pace: Pace::new(registrations, MINUTE, registrations),
+            secrets_pace: Pace::new(secrets, MINUTE, secrets),
         })
+    }
+
+    /// From now on this is asked for by who asks for nothing.
+    pub fn set_baseline(&self, baseline: Scopes) {
+        *self
+            .baseline
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = baseline;
     }
 
     fn baseline(&self) -> Scopes {
@@ -59,14 +109,27 @@ impl Server {
     }
 
     /// The client that a person is asked about.
-    fn client_for_consent(&self, id: &str, _is_operator: bool) -> Result<Client, Refused> {
+    fn client_for_consent(&self, id: &str, is_operator: bool) -> Result<Client, Refused> {
+        let page = |text: String| Refused::Page { status: 400, text };
+        let unknown = "client_id is not known here; the program must register again";
         let known = self.clients.iter().find(|client| client.id == id);
-        let found = known
-            .cloned()
-            .or_else(|| client::registered(&self.store, id));
-        found.ok_or_else(|| Refused::Page {
-            status: 400,
-            text: "client_id is not known here; the program must register again".to_owned(),
-        })
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
+        let Some(place) = cimd::place(id) else {
+            let found = client::registered(&self.store, id);
+            return found.ok_or_else(|| page(unknown.to_owned()));
+        };
+        if !self.documents.allows(&place) {
+            return Err(page(unknown.to_owned()));
+        }
+        if !is_operator && self.documents.known(id).is_none() {
+            return Err(Refused::LoginFirst);
+        }
+        let found = self.documents.get(id);
+        found.map_err(|why| page(format!("the client cannot be used: {why}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,3 +27,27 @@ pub fn is_ours(issuer: &str, asked: &str) -> Option<String> {
     let path = path.trim_end_matches('/');
     fits.then(|| format!("{}{base}{path}", ours.origin()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_ours;
+
+    #[test]
+    fn an_issuer_may_have_a_path() {
+        let home = "https://h.example/gw";
+        for (asked, expect) in [
+            ("https://h.example/gw", Some("https://h.example/gw")),
+            ("https://h.example/gw/mcp", Some("https://h.example/gw/mcp")),
+            (
+                "https://h.example/gw/mcp/git",
+                Some("https://h.example/gw/mcp/git"),
+            ),
+            ("https://h.example/gwx/mcp", None),
+            ("https://h.example/mcp", None),
+            ("https://h.example", None),
+            ("https://h.example/gw/gw/mcp", None),
+        ] {
+            assert_eq!(is_ours(home, asked).as_deref(), expect, "{asked}");
+        }
+    }
+}

@@ -36,7 +36,7 @@ struct Known {
 
 impl Files {
     pub(super) fn open(folder: &Path) -> Result<Files, String> {
-        let failed = |what: String| format!("failed to use {}: {what}", folder.display());
+        let failed = |what: String| format!("use {}: {what}", folder.display());
         make(folder).map_err(|error| failed(error.to_string()))?;
         let found = fs::symlink_metadata(folder).map_err(|error| failed(error.to_string()))?;
         if !found.is_dir() {
@@ -57,17 +57,18 @@ impl Files {
     }
 
     pub(super) fn put(&self, entry: &Entry<'_>, only_new: bool) -> Result<bool, StoreError> {
-        self.make_room(entry.space, entry.now_s)?;
-        self.write(entry, only_new).map_err(|error| {
+        let is_new = !self.place(entry.space, &entry.name).exists();
+        self.make_room(entry.space, is_new, entry.now_s)?;
+        self.write(entry, only_new, is_new).map_err(|error| {
             log::warn!(
-                "event=auth_store_failed space={} error=\"{error}\"",
+                "authorization store failed space={} error=\"{error}\"",
                 entry.space.name
             );
             StoreError::Io(error.to_string())
         })
     }
 
-    fn write(&self, entry: &Entry<'_>, only_new: bool) -> io::Result<bool> {
+    fn write(&self, entry: &Entry<'_>, only_new: bool, is_new: bool) -> io::Result<bool> {
         let place = self.place(entry.space, &entry.name);
         let passing = self.passing(entry.space);
         let text = format!("{}\n{}", entry.end_s, entry.value);
@@ -77,31 +78,19 @@ impl Files {
             .and_then(|()| file.sync_data());
         let put = written.and_then(|()| match only_new {
             false => fs::rename(&passing, &place).map(|()| true),
-            true => self.link(entry, &passing, &place),
+            // One that has ended is in the way until the next sweep: to take it away here could
+            // take away what another process has just put there.
+            true => match fs::hard_link(&passing, &place) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                linked => linked.map(|()| true),
+            },
         });
         // Not there any more when it was renamed.
         let _ = fs::remove_file(&passing);
         if put? {
             File::open(self.space(entry.space))?.sync_all()?;
-            self.counted(entry.space, 1);
+            self.counted(entry.space, isize::from(is_new));
             return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// One that has ended gives way, to one caller.
-    fn link(&self, entry: &Entry<'_>, passing: &Path, place: &Path) -> io::Result<bool> {
-        for _ in 0..2 {
-            match fs::hard_link(passing, place) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                Err(_) => {}
-            }
-            match read(place) {
-                Ok((end_s, _)) if end_s <= entry.now_s => drop(self.remove(entry.space, place)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                _ => return Ok(false),
-            }
         }
         Ok(false)
     }
@@ -168,8 +157,8 @@ impl Files {
         }
     }
 
-    /// Sweeps a space now and then, and when it is full.
-    fn make_room(&self, space: Space, now_s: u64) -> Result<(), StoreError> {
+    /// Sweeps a space now and then. What replaces a value needs no room.
+    fn make_room(&self, space: Space, is_new: bool, now_s: u64) -> Result<(), StoreError> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let known = spaces.get(space.name).copied();
         let is_due = |known: &Known| now_s.abs_diff(known.swept_s) >= STORE_SWEEP.as_secs();
@@ -187,7 +176,7 @@ impl Files {
                 known
             }
         };
-        match known.count < space.limit {
+        match known.count < space.limit || !is_new {
             true => Ok(()),
             false => Err(StoreError::Full(space.name)),
         }

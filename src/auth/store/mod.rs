@@ -10,10 +10,11 @@ mod memory;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
+use crate::auth::now_s;
 use crate::auth::store::file::Files;
 use crate::auth::store::memory::Memory;
 use crate::base::limits::STORE_VALUE_BYTES;
@@ -56,7 +57,7 @@ impl Store {
     /// One that survives the process, in a folder for this user alone.
     ///
     /// # Errors
-    /// When the folder cannot be made or others may read it.
+    /// When the folder cannot be made or others may read it, after "failed to".
     pub fn open(folder: &Path) -> Result<Store, String> {
         Ok(Store::Files(Files::open(folder)?))
     }
@@ -73,7 +74,8 @@ impl Store {
         }
     }
 
-    /// Puts a value unless one is there; whether it was put.
+    /// Puts a value unless one is there; whether it was put. One that has ended may be in the way
+    /// for a while.
     ///
     /// # Errors
     /// As `put`.
@@ -153,12 +155,6 @@ fn entry<'e>(
         end_s: now_s.saturating_add(life.as_secs()),
         now_s,
     })
-}
-
-/// The wall clock, because what is kept must end also over a restart.
-pub fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// What a key is kept as.

@@ -43,7 +43,7 @@ fn values_are_put_found_and_taken() {
         );
         store.put(THINGS, "ended", "5", Duration::ZERO).unwrap();
         assert_eq!(store.get(THINGS, "ended"), None);
-        assert_eq!(store.put_new(THINGS, "ended", "6", LONG), Ok(true));
+        store.put(THINGS, "ended", "6", LONG).unwrap();
         assert_eq!(store.get(THINGS, "ended").as_deref(), Some("6"));
     }
 }

@@ -26,8 +26,27 @@ pub(super) fn shape(key: &str) -> Value {
                 ("provider", provider()),
             ],
         ),
+        "auth.clients" => filled(
+            r#"{
+                "type": ["object", "null"],
+                "maxProperties": "$most",
+                "additionalProperties": "$client"
+            }"#,
+            &[("most", limits::KNOWN_CLIENTS.into()), ("client", client())],
+        ),
         _ => fixed(r#"{"type": ["object", "array", "null"]}"#),
     }
+}
+
+fn client() -> Value {
+    let text = r#"{
+        "name": "$text",
+        "secret": "$text",
+        "redirectUris": "$texts",
+        "scopes": "$text",
+        "machine": "$switch"
+    }"#;
+    table(with_texts(text, &[("switch", switch())]))
 }
 
 fn table(properties: Value) -> Value {

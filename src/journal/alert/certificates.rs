@@ -1,6 +1,6 @@
 //! The thread "certificates": looks now and then when certificates of servers and our own end,
-//! and notes it as facts. A server that cannot be asked is not told of here: that it is down is another
-//! fact.
+//! and notes it as facts. A server that cannot be asked is not told of here: that it is down is
+//! another fact.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;

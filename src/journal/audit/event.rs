@@ -70,6 +70,8 @@ words! {
     ResourceRead "resource.read" "A resource was read",
     ToolChanged "tool.changed" "A server offers other tools, or the same ones otherwise",
     ToolPinned "tool.pinned" "A definition was pinned, approved, or kept from clients",
+    ToolFlagged "tool.flagged" "Something that a server offers holds characters that nobody sees",
+    NameRefused "name.refused" "A server offers something under a name that another one has",
     ServerStart "server.start" "A server is ready",
     ServerExit "server.exit" "A server ended or does not serve any more: why",
     ServerRestart "server.restart" "A server that had ended is ready again",

@@ -121,6 +121,9 @@ impl Body {
         if let Some(via) = from.via {
             let _ = write!(self.0, ",\"via\":\"{via}\"");
         }
+        if let Some(name) = &from.certificate {
+            self.name("cert", &masked(name));
+        }
         let agent = masked(&from.user_agent);
         self.text("ua", &agent, limits::AUDIT_AGENT_BYTES);
     }

@@ -10,7 +10,7 @@ use crate::net::client::Response;
 use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{Headers, Patience, small_body};
 use crate::upstream::remote::state::{Letter, Manner, State};
-use crate::upstream::remote::trouble::{Trouble, error_of, is_challenge, is_lost_session};
+use crate::upstream::remote::trouble::{Trouble, error_of, is_lost_session};
 use crate::upstream::remote::{Last, Remote, is_look, lock};
 use crate::wire::message::blank_line_breaks;
 use crate::wire::sse::{Event, Parser};
@@ -57,10 +57,10 @@ impl Remote {
             if (200..300).contains(&status) {
                 return self.accepted(flight, &letter, response);
             }
-            let is_challenge = is_challenge(status, response.header("www-authenticate"));
+            let wants_login = self.road.wants_login(&response);
             let body = small_body(&mut response);
-            if is_challenge {
-                return Err(Trouble::of_challenge(&body, &self.mask));
+            if wants_login {
+                return Err(self.login_wanted(status, &body));
             }
             if !std::mem::take(&mut may_try_again)
                 || !self.is_mended(flight, &letter, status, &body)?
@@ -68,6 +68,10 @@ impl Remote {
                 return self.refused(flight, status, &body);
             }
         }
+    }
+
+    pub(super) fn login_wanted(&self, status: u16, body: &str) -> Trouble {
+        Trouble::of_challenge(status, body, &self.mask, &self.road.remedy())
     }
 
     fn letter(&self, flight: &Flight, text: &str) -> Result<Letter, Trouble> {
@@ -80,7 +84,8 @@ impl Remote {
             });
         }
         let mut state = lock(&self.state);
-        let letter = state.letter(text);
+        let mut letter = state.letter(text);
+        letter.headers.extend(flight.carried());
         let is_long = |(_, value): &&(String, String)| value.len() > limits::REMOTE_MIRROR_BYTES;
         if let Some((name, value)) = letter.headers.iter().find(is_long) {
             let (bytes, limit) = (value.len(), limits::REMOTE_MIRROR_BYTES);

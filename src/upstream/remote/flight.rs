@@ -18,9 +18,21 @@ pub struct Flight {
     number: u64,
     /// What the server is told after the exchange was stopped.
     last_words: Mutex<Option<Vec<u8>>>,
+    /// Headers that go with this message beside those of the server.
+    carried: Mutex<Vec<(String, String)>>,
 }
 
 impl Flight {
+    pub fn carry(&self, headers: Vec<(String, String)>) {
+        if !headers.is_empty() {
+            *lock(&self.carried) = headers;
+        }
+    }
+
+    pub fn carried(&self) -> Vec<(String, String)> {
+        lock(&self.carried).clone()
+    }
+
     pub fn take_last_words(&self) -> Option<Vec<u8>> {
         lock(&self.last_words).take()
     }
@@ -69,6 +81,7 @@ impl Flights {
             is_first,
             number,
             last_words: Mutex::new(None),
+            carried: Mutex::default(),
         });
         air.flights.insert(number, flight.clone());
         if let Some(call) = call {

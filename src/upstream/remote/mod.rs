@@ -32,7 +32,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::base::limits;
+use crate::config::oauth::Mapping;
 use crate::config::remote::RemoteSpec;
+use crate::journal::context;
 use crate::mcp::error::{Reason, RpcError};
 use crate::mcp::method::DISCOVER;
 use crate::model::listing::Item;
@@ -44,7 +46,7 @@ use crate::upstream::remote::crew::Crew;
 use crate::upstream::remote::flight::{Flight, Flights};
 use crate::upstream::remote::mask::Mask;
 use crate::upstream::remote::renewal::Pace;
-use crate::upstream::remote::road::{Patience, Road};
+use crate::upstream::remote::road::{Headers, Patience, Road};
 use crate::upstream::remote::state::{Manner, State};
 use crate::upstream::remote::trouble::{Cause, Trouble};
 use crate::upstream::server::Server;
@@ -57,6 +59,8 @@ pub struct Remote {
     /// For a sign of life.
     look: Patience,
     mask: Mask,
+    /// Headers of clients that go to the server.
+    handed_on: Vec<Mapping>,
     state: Mutex<State>,
     /// Rings when `state` changes.
     changed: Condvar,
@@ -110,14 +114,19 @@ impl Remote {
         server: &Server,
         spec: &RemoteSpec,
         signals: Arc<ProcessSignals>,
+        principal: Option<&str>,
     ) -> Result<(Arc<Remote>, Receiver<()>), String> {
-        let road = Road::open(spec, server.egress_allow()).map_err(|trouble| trouble.detail)?;
+        let login = server.login_of(principal);
+        let road = Road::open(spec, server.egress_allow(), login);
+        let road = road.map_err(|trouble| trouble.detail)?;
+        context::hand_on(spec.handed_on.iter().map(|mapping| mapping.from.as_str()));
         let (crew, ended) = Crew::new(server.name());
         let remote = Remote {
             server: server.name().to_owned(),
             road,
             look: Patience::of_look(server.config.request_timeout),
             mask: Mask::of(spec),
+            handed_on: spec.handed_on.clone(),
             state: Mutex::new(State {
                 tools: server.tools.clone(),
                 ..State::default()
@@ -181,6 +190,7 @@ impl Remote {
             Some(_) => limits::REMOTE_CALLS,
             None => limits::REMOTE_CALLS + limits::REMOTE_NOTES,
         };
+        flight.carry(self.handed_on());
         let remote = self.clone();
         let job = (flight.clone(), line);
         let handed = self.crew.hand(job, most, deadline, move |(flight, line)| {
@@ -190,6 +200,24 @@ impl Remote {
             self.flights.leave(&flight);
         }
         handed
+    }
+
+    /// What the client at work on this thread sent along for the server.
+    fn handed_on(&self) -> Headers {
+        if self.handed_on.is_empty() {
+            return Vec::new();
+        }
+        let found = context::with(|context| {
+            let handed = context.handed.iter();
+            let named = handed.flat_map(|(name, value)| {
+                let mappings = self.handed_on.iter();
+                mappings
+                    .filter(move |mapping| mapping.from == *name)
+                    .map(|mapping| (mapping.to.clone(), value.clone()))
+            });
+            named.collect()
+        });
+        found.unwrap_or_default()
     }
 
     /// Stops waiting for the answer to `call`. A server with sessions is told by `notice`, for a
@@ -255,6 +283,7 @@ impl Remote {
             Cause::Down => self.is_doubtful.store(true, Ordering::Relaxed),
             Cause::Silent => self.doubt(),
             // Perhaps the login has run out; perhaps this call alone wants more.
+            // A scope that is missing concerns this call alone.
             Cause::Status(401) if trouble.wants_login => self.doubt(),
             _ => {}
         }

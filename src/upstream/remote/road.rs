@@ -1,6 +1,7 @@
 //! How requests reach one server: its URL, the headers of its configuration, and one pool of
 //! connections.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
@@ -11,7 +12,9 @@ use crate::net::client::{Client, ClientOptions, Method, Request, Response};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::stop::Stop;
 use crate::net::url::Url;
+use crate::upstream::oauth::login::{Login, Next};
 use crate::upstream::remote::trouble::Trouble;
+use crate::wire::challenge::Challenge;
 
 /// Names and values beside those of the configuration.
 pub type Headers = Vec<(String, String)>;
@@ -20,6 +23,7 @@ pub struct Road {
     client: Client,
     url: String,
     headers: Vec<(String, Secret)>,
+    login: Option<Arc<Login>>,
 }
 
 /// How long an exchange may take.
@@ -67,7 +71,11 @@ impl Patience {
 impl Road {
     /// # Errors
     /// When the certificates or the proxy of the entry cannot be used.
-    pub fn open(spec: &RemoteSpec, allow: &[Allowed]) -> Result<Road, Trouble> {
+    pub fn open(
+        spec: &RemoteSpec,
+        allow: &[Allowed],
+        login: Option<Arc<Login>>,
+    ) -> Result<Road, Trouble> {
         let options = ClientOptions {
             ca_file: spec.ca_file.clone(),
             proxy: spec.proxy.clone(),
@@ -78,6 +86,7 @@ impl Road {
             client,
             url: spec.url.clone(),
             headers: spec.headers.clone(),
+            login,
         })
     }
 
@@ -108,8 +117,7 @@ impl Road {
             head_timeout: patience.head,
             idle_timeout: patience.idle,
         };
-        let sent = self.client.send(&request, stop);
-        sent.map_err(|error| Trouble::of_net(&error))
+        self.send(&request, stop)
     }
 
     /// Opens a stream of events.
@@ -124,8 +132,7 @@ impl Road {
             head_timeout: Patience::STREAM.head,
             idle_timeout: Patience::STREAM.idle,
         };
-        let sent = self.client.send(&request, stop);
-        sent.map_err(|error| Trouble::of_net(&error))
+        self.send(&request, stop)
     }
 
     pub fn delete(&self, headers: &Headers, time: Duration) -> Result<u16, Trouble> {
@@ -139,9 +146,76 @@ impl Road {
             head_timeout: time,
             idle_timeout: Some(time),
         };
-        let sent = self.client.send(&request, &Stop::default());
+        let sent = self.send(&request, &Stop::default());
         sent.map(|response| response.status())
-            .map_err(|error| Trouble::of_net(&error))
+    }
+
+    /// With the token of the login. A refusal of the token means that nothing was done: the
+    /// request is sent once more if there is another one.
+    fn send(&self, request: &Request<'_>, stop: &Stop) -> Result<Response, Trouble> {
+        let mut may_try_again = true;
+        loop {
+            let bearer = match &self.login {
+                None => None,
+                Some(login) => login.bearer().map_err(Trouble::without_token)?,
+            };
+            let mut headers = request.headers.to_vec();
+            let header = bearer.as_ref().map(|bearer| bearer.header.as_str());
+            headers.extend(header.map(|header| ("Authorization", header)));
+            let request = Request {
+                headers: &headers,
+                ..*request
+            };
+            let sent = self.client.send(&request, stop);
+            let mut response = sent.map_err(|error| Trouble::of_net(&error))?;
+            let used = bearer.map(|bearer| bearer.number);
+            match self.after(&response, used) {
+                None | Some(Next::Login) => return Ok(response),
+                Some(Next::Failed(why)) => return Err(Trouble::without_token(why)),
+                Some(Next::Again) if !std::mem::take(&mut may_try_again) => return Ok(response),
+                Some(Next::Again) => drop(small_body(&mut response)),
+            }
+        }
+    }
+
+    /// What a refusal leads to; `None` when it is no matter of the login.
+    fn after(&self, response: &Response, used: Option<u64>) -> Option<Next> {
+        let login = self.login.as_ref()?;
+        let challenge = challenge_of(response);
+        match (response.status(), challenge) {
+            (401, None) if !login.is_expected() => None,
+            (401, challenge) => Some(login.refused(used, challenge)),
+            (403, Some(challenge)) if challenge.wants_more_scope() => {
+                Some(login.lacks_scope(used, challenge))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an answer says that a login would help.
+    pub fn wants_login(&self, response: &Response) -> bool {
+        let challenge = challenge_of(response);
+        let is_expected = self.login.as_ref().is_some_and(|login| login.is_expected());
+        match response.status() {
+            401 => challenge.is_some() || is_expected,
+            403 if self.login.is_some() => challenge.is_some_and(|one| one.wants_more_scope()),
+            _ => false,
+        }
+    }
+
+    /// How somebody logs in here.
+    pub fn remedy(&self) -> String {
+        let Some(login) = &self.login else {
+            return "set \"Authorization\" in its \"headers\" to a token that it accepts"
+                .to_owned();
+        };
+        let name = &login.server;
+        match &login.principal {
+            None => format!("log in with `onemcp auth login {name}`"),
+            Some(principal) => {
+                format!("log in with `onemcp auth login {name} --principal '{principal}'`")
+            }
+        }
     }
 
     /// Host and port of the server's own URL.
@@ -165,6 +239,10 @@ impl Road {
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
     }
+}
+
+fn challenge_of(response: &Response) -> Option<Challenge> {
+    Challenge::bearer(&response.header_list("www-authenticate")?)
 }
 
 /// Reads the rest of a small body, so that its connection can be used again, and gives it as

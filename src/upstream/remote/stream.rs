@@ -12,7 +12,7 @@ use crate::net::url::Url;
 use crate::upstream::remote::flight::Flight;
 use crate::upstream::remote::road::{endpoint, small_body};
 use crate::upstream::remote::state::Manner;
-use crate::upstream::remote::trouble::{Cause, Trouble, is_challenge, is_lost_session};
+use crate::upstream::remote::trouble::{Cause, Trouble, is_lost_session};
 use crate::upstream::remote::{Last, Remote, lock};
 use crate::wire::sse::{Event, Parser};
 
@@ -185,10 +185,10 @@ impl Remote {
             trouble: None,
         };
         if status != 200 || response.media_type() != "text/event-stream" {
-            let is_challenge = is_challenge(status, response.header("www-authenticate"));
+            let wants_login = self.road.wants_login(&response);
             let body = small_body(&mut response);
             return Err(match status {
-                _ if is_challenge => Trouble::of_challenge(&body, &self.mask),
+                _ if wants_login => self.login_wanted(status, &body),
                 200..=299 => Trouble::unusable("answered GET with something else than events"),
                 _ => Trouble::of_status(status, &body, &self.mask),
             });

@@ -112,29 +112,24 @@ impl Trouble {
         Trouble::new(cause, reason, detail)
     }
 
-    /// The same of an answer with a challenge.
-    pub fn of_challenge(body: &str, mask: &Mask) -> Trouble {
+    /// The same of an answer that asks for a login: 401, or 403 for want of a scope.
+    pub fn of_challenge(status: u16, body: &str, mask: &Mask, remedy: &str) -> Trouble {
         let said = said(body, mask);
-        let detail = format!(
-            "wants a login (HTTP status 401 with a Bearer challenge){said}: set \"Authorization\" \
-             in its \"headers\" to a token that it accepts"
-        );
+        let what = match status {
+            403 => "wants a login with more scopes",
+            _ => "wants a login",
+        };
+        let detail = format!("{what} (HTTP status {status}){said}: {remedy}");
         Trouble {
             wants_login: true,
-            ..Trouble::new(Cause::Status(401), Reason::BadUpstream, detail)
+            ..Trouble::new(Cause::Status(status), Reason::BadUpstream, detail)
         }
     }
-}
 
-/// Whether an answer asks for a login: 401, and a challenge (`WWW-Authenticate`) for a bearer
-/// token among those that it names.
-pub fn is_challenge(status: u16, challenge: Option<&str>) -> bool {
-    let names_bearer = |challenge: &str| {
-        let challenge = challenge.to_ascii_lowercase();
-        let mut words = challenge.split([',', ' ']).map(str::trim);
-        words.any(|word| word == "bearer")
-    };
-    status == 401 && challenge.is_some_and(names_bearer)
+    /// There is a login, and no token to be had for it now.
+    pub fn without_token(why: String) -> Trouble {
+        Trouble::new(Cause::Down, Reason::Busy, why)
+    }
 }
 
 /// What the body says in words, if it is a JSON-RPC error.
@@ -219,21 +214,6 @@ mod tests {
         let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no \u0007x"}}"#;
         let trouble = Trouble::of_status(400, body, &Mask::default());
         assert!(trouble.detail.ends_with("400 (no x)"), "{}", trouble.detail);
-    }
-
-    #[test]
-    fn a_bearer_challenge_is_told_from_others() {
-        for (status, challenge, expect) in [
-            (401, Some("Bearer"), true),
-            (401, Some("bearer resource_metadata=\"https://a/b\""), true),
-            (401, Some("Basic realm=\"x\", Bearer realm=\"y\""), true),
-            (401, Some("Basic realm=\"x\""), false),
-            (401, None, false),
-            (403, Some("Bearer error=\"insufficient_scope\""), false),
-        ] {
-            let found = super::is_challenge(status, challenge);
-            assert_eq!(found, expect, "{status} {challenge:?}");
-        }
     }
 
     #[test]

@@ -34,3 +34,6 @@ impl Algorithm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

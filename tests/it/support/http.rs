@@ -87,6 +87,13 @@ impl Head {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// All of them, in their order.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        let all = self.headers.iter();
+        let named = all.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn is_events(&self) -> bool {
         self.header("Content-Type")
             .is_some_and(|kind| kind.starts_with("text/event-stream"))

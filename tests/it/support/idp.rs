@@ -102,7 +102,8 @@ fn serve(stream: TcpStream, port: u16, state: &Mutex<State>) {
         let (status, body) = answer(&path, port, &state.lock().unwrap());
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
         );
         if stream.write_all(head.as_bytes()).is_err() {
             return;

@@ -59,9 +59,12 @@ impl Drop for HttpFixture {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
     /// `null` when there is no body.
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Seen {
@@ -217,6 +220,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     }
     let mut words = lines.first()?.split(' ').map(str::to_owned);
     let method = words.next()?;
+    let target = words.next()?;
     let split = |line: &String| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_owned(), value.trim().to_owned()))
@@ -224,13 +228,16 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     let headers: Vec<(String, String)> = lines[1..].iter().filter_map(split).collect();
     let mut seen = Seen {
         method,
+        target,
         headers,
         body: Value::Null,
+        text: String::new(),
     };
     let length = seen.header("Content-Length").unwrap_or("0").parse().ok()?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     seen.body = serde_json::from_slice(&body).unwrap_or_default();
+    seen.text = String::from_utf8(body).unwrap_or_default();
     Some(seen)
 }
 

@@ -1,6 +1,8 @@
 //! Tokens as an issuer makes them: JWTs signed with a key that the test knows, and the files that
 //! gateways find its public half in. Written from RFC 7515, 7517 and 9068, not from our code.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +30,7 @@ impl Mint {
         let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "test",
             "use": "sig", "x": x, "d": base64(&self.seed)});
         std::fs::write(file, json!({"keys": [key]}).to_string()).unwrap();
+        std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {

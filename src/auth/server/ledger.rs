@@ -1,0 +1,39 @@
+//! The account of the clients: who is known, for whoever runs the gateway.
+
+use crate::auth::server::Server;
+use crate::auth::server::client::{Client, Origin, UNUSED, USED};
+use crate::auth::server::refresh::Family;
+
+impl Server {
+    /// Those of the configuration, those that registered, and those with a document of their own
+    /// that have a consent among `families`.
+    pub fn known_clients(&self, families: &[Family]) -> Vec<Client> {
+        let mut known = self.clients.clone();
+        for space in [USED, UNUSED] {
+            let texts = self.store.values(space);
+            known.extend(texts.iter().filter_map(|text| Client::from_text(text)));
+        }
+        for family in families {
+            if known.iter().all(|client| client.id != family.client) {
+                known.push(Client {
+                    id: family.client.clone(),
+                    name: String::new(),
+                    origin: Origin::Document,
+                    redirect_uris: Vec::new(),
+                    secret_hash: None,
+                    may_refresh: true,
+                    is_machine: false,
+                    most: None,
+                    created_s: family.created_s,
+                });
+            }
+        }
+        known
+    }
+
+    /// A registered client must register again, and then ask again.
+    pub fn forget_client(&self, id: &str) {
+        self.store.take(USED, id);
+        self.store.take(UNUSED, id);
+    }
+}
