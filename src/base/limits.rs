@@ -907,8 +907,6 @@ pub const PRINCIPAL_BYTES: usize = 1024;
 pub const CLOCK_LEAST_S: u64 = 1_767_225_600;
 /// The last second of the year 9999: a token that is good for longer was not meant so.
 pub const TOKEN_END_MOST_S: u64 = 253_402_300_799;
-/// For documents that are the same for everybody.
-pub const METADATA_CACHE: &str = "public, max-age=300";
 /// Who has too much in work is told to come back after this.
 pub const STANDING_RETRY: Duration = Duration::from_secs(1);
 /// What a password's hash costs: as OWASP advises now, and what else is taken.

@@ -137,8 +137,10 @@ impl FrontDoor {
         // As a rule a connection has one client.
         let last = ORIGIN.take();
         let is_same = |last: &Arc<Origin>| {
-            let is_agent = last.user_agent == agent && last.certificate == peer.subject;
-            last.source == source && last.via == via && is_agent
+            last.source == source
+                && last.via == via
+                && last.user_agent == agent
+                && last.certificate == peer.subject
         };
         let origin = last.filter(is_same).unwrap_or_else(|| {
             Arc::new(Origin {
