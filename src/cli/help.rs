@@ -172,8 +172,8 @@ Usage: onemcp auth password
        onemcp auth status [SERVER] [flags]
 
 Who may come in, and the logins of the gateway at servers over HTTP (OAuth 2.1).
-All but password speak to a running gateway on this machine, as onemcp help status
-says.
+All but password speak to a running gateway on this machine, as onemcp help
+status says.
 
   password  reads a password from the terminal or from stdin and prints its hash
             for auth.operatorPassword; it needs 12 characters

@@ -264,7 +264,7 @@ fn every_setting_can_come_from_everywhere() {
             "async-notify-on-ready" | "auth" => "true",
             "auth-baseline-scopes" => "tag:a",
             "log-modules" => "upstream=debug",
-            "otlp-endpoint" => "http://x.y:4318",
+            "otlp-endpoint" | "audit-webhook" => "http://x.y:4318",
             "otlp-headers" => "a=b",
             "secrets-providers" | "auth-issuers" => "[]",
             "auth-registration" => "token",

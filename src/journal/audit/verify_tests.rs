@@ -4,13 +4,19 @@ use std::time::Duration;
 use super::{Judge, Terms, Verdict};
 use crate::journal::audit::chain::{Chain, Keys, Moment};
 use crate::journal::audit::event::{Event, Outcome, Reason};
-use crate::journal::audit::line::body;
+use crate::journal::audit::line;
 use crate::journal::audit::record::Record;
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, or more";
 
 fn keys() -> Keys {
     Keys::of(SECRET).expect("a key")
+}
+
+fn body(record: &Record<'_>, mark: &ring::hmac::Key) -> String {
+    let mut text = String::new();
+    line::body(record, mark, &mut text);
+    text
 }
 
 fn at(ms: u64) -> Moment {
