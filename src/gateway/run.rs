@@ -137,7 +137,7 @@ impl Core {
         config: Config,
         loader: Option<Loader>,
         auth: Option<Arc<Auth>>,
-        external: Option<String>,
+        address: Option<SocketAddr>,
     ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
@@ -153,7 +153,7 @@ impl Core {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
         let mut around = Surroundings::new(events.clone(), starts, settings);
-        around.logins = logins::open(settings, external);
+        around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
@@ -214,8 +214,7 @@ impl Gateway {
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         witnessed::started(&config, address);
-        let external = address.and_then(|address| site::issuer(&settings, address).ok());
-        let core = Core::start(config, loader, auth.clone(), external)?;
+        let core = Core::start(config, loader, auth.clone(), address)?;
         if let Some(auth) = &auth {
             auth.people.attach(core.hub.clone());
         }
