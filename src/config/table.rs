@@ -1301,7 +1301,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
-        help: "The secret that chains and signs the audit log; else one in the state directory",
+        help: "The secret that chains and signs the audit log; made when none is named",
         ..row(
             "audit.keyFile",
             "ONE_MCP_AUDIT_KEY_FILE",
@@ -1313,7 +1313,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
-        help: "While the audit log takes nothing: drop and count its lines, or block requests",
+        help: "When the audit log cannot be written: drop its lines, or block new requests",
         ..row(
             "audit.onFailure",
             "ONE_MCP_AUDIT_ON_FAILURE",

@@ -214,16 +214,8 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
         ),
-        Kind::AuditSinks => parse_list(
-            text,
-            audit::is_sink,
-            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
-        ),
-        Kind::Tools => parse_list(
-            text,
-            audit::is_tool,
-            "write SERVER/TOOL or SERVER/* separated by commas",
-        ),
+        Kind::AuditSinks => parse_list(text, audit::is_sink, audit::SINKS_REMEDY),
+        Kind::Tools => parse_list(text, audit::is_tool, audit::TOOLS_REMEDY),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {
             Ok(_) => Ok(Value::Text(text.to_owned())),

@@ -219,7 +219,7 @@ fn the_chain_goes_on_over_kills_restarts_rotation_and_reopening() {
     let mut torn = fs::OpenOptions::new();
     let mut torn = torn.append(true).open(folder.path("log")).unwrap();
     torn.write_all(b"{\"schema\":\"audit/1\",\"ts\":").unwrap();
-    let rig = folder.plan(clock()).args(&small).start();
+    let rig = folder.plan(clock()).start();
     let mut session = rig.session();
     for _ in 0..30 {
         session.call("clock_1mcp_now", json!({}));
@@ -238,7 +238,7 @@ fn the_chain_goes_on_over_kills_restarts_rotation_and_reopening() {
     files.reverse();
     files.extend([folder.text("log.moved"), folder.text("log")]);
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    assert!(files.len() >= 4, "{files:?}");
+    assert!(files.len() >= 3, "{files:?}");
     let (code, said) = folder.verify(&files);
     assert_eq!((code, &said["runs"]), (Some(0), &json!(2)), "{said}");
     let (code, _) = folder.verify(&files[1..]);
