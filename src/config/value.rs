@@ -164,6 +164,11 @@ impl Value {
     }
 }
 
+const SITE_REMEDY: &str =
+    "write scheme and host alone, such as https://mcp.example.com; a port may follow";
+const LEVELS_REMEDY: &str =
+    "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn";
+
 /// Checks a value in the form of a flag; the error says what would be right.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     let text = text.trim();
@@ -221,14 +226,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(error.remedy().to_owned()),
         },
-        Kind::Site => site(text).map(Value::Text).ok_or_else(|| {
-            "write scheme and host alone, such as https://mcp.example.com; a port may follow".into()
-        }),
-        Kind::Levels => parse_list(
-            text,
-            is_level_item,
-            "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
-        ),
+        Kind::Site => site(text)
+            .map(Value::Text)
+            .ok_or_else(|| SITE_REMEDY.into()),
+        Kind::Levels => parse_list(text, is_level_item, LEVELS_REMEDY),
         Kind::Headers => parse_headers(text),
         Kind::PasswordHash => match PasswordHash::parse(text) {
             Some(_) => Ok(Value::Text(text.to_owned())),

@@ -246,9 +246,7 @@ impl Gateway {
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
         Scrape::new(&health, &core.clients, &sse, core.events.clone())
-            .with("main", http.as_ref())
-            .with("health", health_listener.as_ref())
-            .publish();
+            .publish(http.as_ref(), health_listener.as_ref());
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -455,7 +453,7 @@ fn host_policy(settings: &Settings, bound: SocketAddr) -> HostPolicy {
         allowed_hosts.push(bound.ip().to_string());
     }
     // Our own pages, where clients find them. Loopback names are known without it.
-    let site = settings.external_url.clone();
+    let site = settings.tls.external_url.clone();
     let site = site.or_else(|| site::own(settings, bound));
     if let Some(url) = site.and_then(|site| Url::parse(&site).ok())
         && !url.is_loopback()
