@@ -265,7 +265,7 @@ fn every_setting_can_come_from_everywhere() {
             "auth-baseline-scopes" => "tag:a",
             "log-modules" => "upstream=debug",
             "otlp-endpoint" | "audit-webhook" => "http://x.y:4318",
-            "otlp-headers" => "a=b",
+            "otlp-headers" | "audit-webhook-headers" => "a=b",
             "secrets-providers" | "auth-issuers" => "[]",
             "auth-registration" => "token",
             "auth-operator-password" => HASH,

@@ -112,7 +112,8 @@ fn go_on(judge: &Judge, text: &[u8], ends: bool) -> u64 {
     }
     match ends {
         true => trial.end().wrong,
-        false => trial.verdict.wrong,
+        // What is missing is told at the end, unless the log says so before.
+        false => trial.verdict.wrong + trial.holes.len() as u64,
     }
 }
 
@@ -151,7 +152,8 @@ fn every_flipped_byte_is_found() {
     // And a few of them in the whole log.
     for number in [0, 1, 500, 998, 999] {
         let mut flipped = lines[number].clone();
-        flipped[number / 2 + 3] ^= 4;
+        let byte = (number / 2 + 3) % flipped.len();
+        flipped[byte] ^= 4;
         assert!(is_found(&lines, number, &flipped), "{number}");
     }
 }
