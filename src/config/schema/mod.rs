@@ -343,8 +343,7 @@ impl Shape {
                         "tokens": {"enum": ["server", "principal", null]},
                         "scopes": {"type": ["array", "null"], "items": {"type": "string"}},
                         "autoRegister": {"$ref": "#/$defs/switch"}
-                    },
-                    "additionalProperties": false
+                    }
                 }"##
             }
         })
