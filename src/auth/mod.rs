@@ -33,12 +33,12 @@ use crate::auth::issuers::Issuer;
 use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
 use crate::auth::people::People;
+use crate::auth::resource::METADATA_CACHE;
 use crate::auth::revoked::{Kind, Revoked};
 use crate::auth::server::fault::Fault;
 use crate::auth::server::{Parts, Server};
 use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
-use crate::base::limits;
 use crate::config::Environment;
 use crate::config::auth::{AuthSettings, issuers};
 use crate::config::auth_server::AuthServerSpec;
@@ -168,7 +168,7 @@ impl Auth {
             OauthPath::ProtectedResource(path) => return self.gate.metadata(path.as_deref()),
             OauthPath::Jwks => {
                 let keys = Reply::json(200, self.tokens.keys.jwks());
-                return keys.with("Cache-Control", limits::METADATA_CACHE);
+                return keys.with("Cache-Control", METADATA_CACHE);
             }
             _ => self.server.as_ref(),
         };

@@ -37,8 +37,8 @@ pub struct Known {
 
 impl People {
     pub fn new(settings: &Settings, tokens: &Arc<Tokens>, store: Arc<Store>) -> People {
-        let password = settings.operator_password.clone();
-        let operator = Arc::new(Operator::new(password, settings.login_code));
+        let password = settings.auth.operator_password.clone();
+        let operator = Arc::new(Operator::new(password, settings.auth.login_code));
         People {
             pages: Pages::new(&tokens.issuer, operator.clone(), store),
             operator,

@@ -1,9 +1,11 @@
 //! What is told to who has no token, or not the right one: the metadata of this resource
 //! (RFC 9728), and challenges that lead there (RFC 6750). Pure.
 
-use crate::base::limits;
 use crate::base::template;
 use crate::http::Reply;
+
+/// `Cache-Control` of documents that are the same for everybody.
+pub const METADATA_CACHE: &str = "public, max-age=300";
 
 /// Where the metadata of a path is.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -34,7 +36,7 @@ pub fn metadata(issuer: &str, path: &str, servers: &[&str], scopes: &str) -> Rep
     if let Some(members) = document.as_object_mut().filter(|_| !scopes.is_empty()) {
         members.insert("scopes_supported".into(), scopes.into());
     }
-    Reply::json(200, document.to_string()).with("Cache-Control", limits::METADATA_CACHE)
+    Reply::json(200, document.to_string()).with("Cache-Control", METADATA_CACHE)
 }
 
 /// `WWW-Authenticate`: where the metadata is, what is wanted, and what was wrong. None of it is

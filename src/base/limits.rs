@@ -731,9 +731,13 @@ pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
 pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
 pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
 /// Events are taken so often while there are any; whoever tells one wakes nobody up.
-pub const AUDIT_TICK: Duration = Duration::from_millis(200);
+pub const AUDIT_TICK: Duration = Duration::from_millis(50);
 /// After so many ticks without an event the thread sleeps until the next one.
-pub const AUDIT_IDLE_TICKS: u32 = 10;
+pub const AUDIT_IDLE_TICKS: u32 = 40;
+/// With so many bytes it is woken.
+pub const AUDIT_HURRY_BYTES: usize = 512 * KIB;
+/// Checkpoints are brought to the disk at most so often.
+pub const AUDIT_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;
 pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// What happened before is told again at the latest after so long, in its count.
@@ -903,8 +907,6 @@ pub const PRINCIPAL_BYTES: usize = 1024;
 pub const CLOCK_LEAST_S: u64 = 1_767_225_600;
 /// The last second of the year 9999: a token that is good for longer was not meant so.
 pub const TOKEN_END_MOST_S: u64 = 253_402_300_799;
-/// For documents that are the same for everybody.
-pub const METADATA_CACHE: &str = "public, max-age=300";
 /// Who has too much in work is told to come back after this.
 pub const STANDING_RETRY: Duration = Duration::from_secs(1);
 /// What a password's hash costs: as OWASP advises now, and what else is taken.

@@ -950,7 +950,8 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
     })
 }
 
-/// Flags of whoever keeps keys, pins, logins and the audit log, where they belong, and whether they are
+/// Flags of whoever keeps keys, pins, logins and the audit log, where they belong, and whether they
+/// are
 /// given elsewhere.
 fn keeper_places(seen: &Seen) -> [(&'static str, &'static str, bool); 7] {
     let is = |word: &str| seen.words.first().is_some_and(|first| first == word);

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Arguments, Client, ClientFlags, Command, ConfigCommand, ControlFlags, DemoKind, HealthFlags,
-    ImportFlags, Probe, SecretFlags, SecretVerb, Topic, Verb, parse,
+    Arguments, AuthVerb, Client, ClientFlags, Command, ConfigCommand, ControlFlags, DemoKind,
+    HealthFlags, ImportFlags, Probe, SecretFlags, SecretVerb, Topic, Verb, parse,
 };
 
 fn split(line: &str) -> Vec<String> {
@@ -245,6 +245,30 @@ fn health() {
     ] {
         assert!(parse(split(line)).is_err(), "{line}");
     }
+}
+
+#[test]
+fn who_may_come_in() {
+    let check = |line: &str, verb: AuthVerb| {
+        let control = ControlFlags {
+            json: line.contains("--json"),
+            ..ControlFlags::default()
+        };
+        let verb = Verb::Auth(verb);
+        assert_eq!(command(line), Command::Control { verb, control }, "{line}");
+    };
+    check("auth approve", AuthVerb::Approve(None));
+    check("auth approve 1", AuthVerb::Approve(Some("1".into())));
+    check("auth clients --json", AuthVerb::Clients);
+    check("auth tokens", AuthVerb::Tokens);
+    check("auth revoke all", AuthVerb::Revoke("all".into()));
+    assert_eq!(command("auth password"), Command::Password);
+    assert_eq!(command("help auth"), Command::Help(Topic::Auth));
+    for line in ["auth", "auth approve a b", "auth revoke", "auth tokens a"] {
+        assert!(parse(split(line)).is_err(), "{line}");
+    }
+    let told = parse(split("auth password hunter2")).unwrap_err();
+    assert!(!told.to_string().contains("hunter2"), "{told}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ Usage: onemcp [serve] [flags]          serve the servers of mcp.json
        onemcp health [SERVER]          ask a running gateway how it is
        onemcp secret set|get|rm NAME   keep a secret in an encrypted file
        onemcp key create|revoke NAME   give programs keys, take them back
+       onemcp auth login SERVER        log the gateway in at a server
        onemcp alerts list|test [SINK]  show who is told of what; try it
        onemcp auth approve|clients|tokens|revoke|password   see onemcp help auth
        onemcp audit verify [FILE ..]   whether an audit log is as it was written
@@ -171,8 +172,8 @@ Usage: onemcp auth password
        onemcp auth status [SERVER] [flags]
 
 Who may come in, and the logins of the gateway at servers over HTTP (OAuth 2.1).
-All but password speak to a running gateway on this machine, as onemcp help status
-says.
+All but password speak to a running gateway on this machine, as onemcp help
+status says.
 
   password  reads a password from the terminal or from stdin and prints its hash
             for auth.operatorPassword; it needs 12 characters

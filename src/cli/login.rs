@@ -206,8 +206,8 @@ fn tell(browser: &mut TcpStream, is_good: bool) {
 fn reply(browser: &mut TcpStream, status: &str, text: &str) {
     let bytes = text.len();
     let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {bytes}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n{text}"
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {bytes}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{text}"
     );
     // A browser that has gone has seen enough.
     let _ = browser.write_all(answer.as_bytes());

@@ -46,6 +46,10 @@ impl Default for AuditSettings {
     }
 }
 
+pub(super) const SINKS_REMEDY: &str =
+    "write auto, off, or some of stdout, file, syslog, webhook separated by commas";
+pub(super) const TOOLS_REMEDY: &str = "write SERVER/TOOL or SERVER/* separated by commas";
+
 pub(super) fn is_sink(item: &str) -> bool {
     SINKS.contains(&item)
 }

@@ -5,9 +5,11 @@
 use std::path::PathBuf;
 
 use crate::base::limits;
+use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Lines, Node, Notes, parse};
 use crate::config::near::did_you_mean;
 use crate::config::problem::Scope;
+use crate::model::password::PasswordHash;
 use crate::model::scope::Scopes;
 use crate::net::url::Url;
 use crate::wire::jose::Algorithm;
@@ -37,6 +39,12 @@ pub struct AuthSettings {
     /// OAuth endpoints: so many requests of one address within the window.
     pub window_requests: u64,
     pub window_minutes: u64,
+    /// Hash of what lets the operator in to consent.
+    pub operator_password: Option<PasswordHash>,
+    /// A code from the log lets the operator in, too.
+    pub login_code: bool,
+    /// The authorization server.
+    pub server: AuthServerSettings,
 }
 
 /// Somebody else whose JWTs are taken.

@@ -158,7 +158,7 @@ pub fn filled(
     lookups: &Lookups<'_>,
     problems: &mut Vec<Problem>,
 ) -> AuthServerSpec {
-    let given = &settings.auth_server;
+    let given = &settings.auth.server;
     let usual = match is_loopback(&settings.host) {
         true => Registration::Open,
         false => Registration::Off,

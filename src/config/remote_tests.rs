@@ -218,22 +218,6 @@ fn what_has_no_effect_is_a_warning() {
         r#"{"url": "http://h", "oauth": {"clientID": "x"}}"#,
         "a.oauth.clientID: unknown key",
     );
-    check(
-        r#"{"url": "http://h", "oauth": {"grant": "password"}}"#,
-        "write authorization_code or client_credentials",
-    );
-    check(
-        r#"{"url": "http://h", "oauth": {"scopes": ["a b"]}}"#,
-        "is no scope",
-    );
-    check(
-        r#"{"url": "http://h", "forwardHeaders": ["Authorization"]}"#,
-        "never handed on",
-    );
-    check(
-        r#"{"url": "http://h", "headerMap": {"X-User": "Cookie"}}"#,
-        "never handed on",
-    );
     for name in [
         "Host",
         "content-length",
@@ -271,4 +255,30 @@ fn secrets_stay_out_of_problems_and_debug() {
         assert!(!checked.problems.is_empty());
         assert!(!format!("{checked:?}", checked = checked.problems).contains("s3cret"));
     }
+}
+
+#[test]
+fn what_cannot_be_a_login_is_refused() {
+    let check = |text: &str, expect: &str| {
+        let checked = entry(text);
+        let found = found(&checked);
+        assert!(checked.problems[0].is_error(), "{text}: {found:?}");
+        assert!(found[0].contains(expect), "{text}: {found:?}");
+    };
+    check(
+        r#"{"url": "http://h", "oauth": {"grant": "password"}}"#,
+        "write authorization_code or client_credentials",
+    );
+    check(
+        r#"{"url": "http://h", "oauth": {"scopes": ["a b"]}}"#,
+        "is no scope",
+    );
+    check(
+        r#"{"url": "http://h", "forwardHeaders": ["Authorization"]}"#,
+        "never handed on",
+    );
+    check(
+        r#"{"url": "http://h", "headerMap": {"X-User": "Cookie"}}"#,
+        "never handed on",
+    );
 }

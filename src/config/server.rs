@@ -211,7 +211,7 @@ pub fn read_server<'d>(
     server.is_lacking = is_lacking;
     match means {
         Some(Means::Process(spec)) => server.process = Some(spec),
-        Some(Means::Remote(spec)) => server.remote = Some(spec),
+        Some(Means::Remote(spec)) => server.remote = Some(*spec),
         None => {}
     }
     Some(Read {
@@ -341,7 +341,7 @@ fn name_fits(member: &Member<'_>, notes: &mut Notes) -> bool {
 /// How a server is reached.
 enum Means {
     Process(ProcessSpec),
-    Remote(RemoteSpec),
+    Remote(Box<RemoteSpec>),
 }
 
 /// What the entry says about it, or a note that says why that is nothing.
@@ -364,7 +364,8 @@ fn means<'d>(
             for spot in command.into_iter().chain(&entry.process_only) {
                 spot.warn(notes, "has no effect on a server with a url", "remove it");
             }
-            remote(kind, url, entry, around, notes).map(Means::Remote)
+            let spec = remote(kind, url, entry, around, notes);
+            spec.map(|spec| Means::Remote(Box::new(spec)))
         }
     }
 }

@@ -17,7 +17,6 @@ use crate::base::sorted::SortedMap;
 use crate::config::Environment;
 use crate::config::audit::AuditSettings;
 use crate::config::auth::AuthSettings;
-use crate::config::auth_server::AuthServerSettings;
 use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
@@ -28,7 +27,6 @@ pub use crate::config::value::Kind;
 use crate::config::value::{Value, parse};
 use crate::model::filter::TagExpression;
 use crate::model::naming::{Naming, Prefix};
-use crate::model::password::PasswordHash;
 use crate::model::pin::Pinning;
 use crate::model::visible_text::Invisible;
 use crate::net::egress::Allowed;
@@ -111,12 +109,6 @@ pub struct Settings {
     /// Who may come in.
     pub auth: AuthSettings,
     pub tls: TlsSettings,
-    /// `scheme://host[:port]` by which clients reach us.
-    pub external_url: Option<String>,
-    /// Of the operator, who lets clients in.
-    pub operator_password: Option<PasswordHash>,
-    /// Whether a code from the log lets the operator in, too.
-    pub login_code: bool,
     pub max_body_bytes: usize,
     pub naming: Naming,
     /// For servers whose entries do not say.
@@ -163,7 +155,6 @@ pub struct Settings {
     pub log_arguments: bool,
     /// Holds one file for what each server writes to stderr.
     pub server_log_dir: Option<PathBuf>,
-    pub auth_server: AuthServerSettings,
     pub audit: AuditSettings,
     pub enable_metrics: bool,
     /// Whether `/metrics` answers others than loopback on the main listener.
@@ -277,9 +268,6 @@ impl Settings {
             allow_unauthenticated: false,
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
-            external_url: None,
-            operator_password: None,
-            login_code: true,
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
@@ -314,7 +302,6 @@ impl Settings {
             log_max_files: limits::LOG_FILES,
             log_arguments: false,
             server_log_dir: None,
-            auth_server: AuthServerSettings::default(),
             audit: AuditSettings::default(),
             enable_metrics: true,
             metrics_public: false,

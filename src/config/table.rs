@@ -444,7 +444,7 @@ pub static SETTINGS: &[Setting] = &[
             "external-url",
             Kind::Site,
             None,
-            |to, value| to.external_url = Some(value.text().to_owned()),
+            |to, value| to.tls.external_url = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -505,7 +505,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-operator-password",
             Kind::PasswordHash,
             None,
-            |to, value| to.operator_password = PasswordHash::parse(value.text()),
+            |to, value| to.auth.operator_password = PasswordHash::parse(value.text()),
         )
     },
     Setting {
@@ -517,7 +517,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-login-code",
             Kind::Switch,
             Some("true"),
-            |to, value| to.login_code = value.on(),
+            |to, value| to.auth.login_code = value.on(),
         )
     },
     Setting {
@@ -1084,7 +1084,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-server",
             Kind::Choice(&["on", "off"]),
             Some("on"),
-            |to, value| to.auth_server.enabled = value.text() == "on",
+            |to, value| to.auth.server.enabled = value.text() == "on",
         )
     },
     Setting {
@@ -1097,7 +1097,7 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Choice(&["off", "token", "open"]),
             None,
             |to, value| {
-                to.auth_server.registration = Some(match value.text() {
+                to.auth.server.registration = Some(match value.text() {
                     "open" => Registration::Open,
                     "token" => Registration::Token,
                     _ => Registration::Off,
@@ -1115,7 +1115,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-registration-token",
             Kind::Text,
             None,
-            |to, value| to.auth_server.registration_token = Some(value.text().to_owned()),
+            |to, value| to.auth.server.registration_token = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1128,7 +1128,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-clients",
             Kind::Table(auth_server::check),
             None,
-            |to, value| to.auth_server.clients = Some(value.text().to_owned()),
+            |to, value| to.auth.server.clients = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1140,7 +1140,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-client-metadata",
             Kind::Hosts,
             None,
-            |to, value| to.auth_server.client_metadata = value.list(),
+            |to, value| to.auth.server.client_metadata = value.list(),
         )
     },
     Setting {
@@ -1152,7 +1152,7 @@ pub static SETTINGS: &[Setting] = &[
             "auth-require-resource",
             Kind::Switch,
             Some("false"),
-            |to, value| to.auth_server.require_resource = value.on(),
+            |to, value| to.auth.server.require_resource = value.on(),
         )
     },
     Setting {
@@ -1301,7 +1301,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
-        help: "The secret that chains and signs the audit log; made in the state directory without it",
+        help: "The secret that chains and signs the audit log; made when none is named",
         ..row(
             "audit.keyFile",
             "ONE_MCP_AUDIT_KEY_FILE",
@@ -1313,7 +1313,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
-        help: "While the audit log cannot be written: drop and count its lines, or block new requests",
+        help: "When the audit log cannot be written: drop its lines, or block new requests",
         ..row(
             "audit.onFailure",
             "ONE_MCP_AUDIT_ON_FAILURE",

@@ -14,6 +14,8 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
     /// A proxy in front of the listener speaks TLS with the clients.
     pub behind_proxy: bool,
+    /// `scheme://host[:port]` by which clients reach us.
+    pub external_url: Option<String>,
 }
 
 impl TlsSettings {

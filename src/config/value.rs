@@ -164,6 +164,11 @@ impl Value {
     }
 }
 
+const SITE_REMEDY: &str =
+    "write scheme and host alone, such as https://mcp.example.com; a port may follow";
+const LEVELS_REMEDY: &str =
+    "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn";
+
 /// Checks a value in the form of a flag; the error says what would be right.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     let text = text.trim();
@@ -214,29 +219,17 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             is_root,
             "write URIs such as file:///srv/data separated by commas; a comma inside is %2C",
         ),
-        Kind::AuditSinks => parse_list(
-            text,
-            audit::is_sink,
-            "write auto, off, or some of stdout, file, syslog, webhook separated by commas",
-        ),
-        Kind::Tools => parse_list(
-            text,
-            audit::is_tool,
-            "write SERVER/TOOL or SERVER/* separated by commas",
-        ),
+        Kind::AuditSinks => parse_list(text, audit::is_sink, audit::SINKS_REMEDY),
+        Kind::Tools => parse_list(text, audit::is_tool, audit::TOOLS_REMEDY),
         Kind::Size(least, most) => parse_size(text, least, most),
         Kind::Url => match Url::parse(text) {
             Ok(_) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(error.remedy().to_owned()),
         },
-        Kind::Site => site(text).map(Value::Text).ok_or_else(|| {
-            "write scheme and host alone, such as https://mcp.example.com; a port may follow".into()
-        }),
-        Kind::Levels => parse_list(
-            text,
-            is_level_item,
-            "write modules with debug, info, warn, error or off, such as upstream=debug,http=warn",
-        ),
+        Kind::Site => site(text)
+            .map(Value::Text)
+            .ok_or_else(|| SITE_REMEDY.into()),
+        Kind::Levels => parse_list(text, is_level_item, LEVELS_REMEDY),
         Kind::Headers => parse_headers(text),
         Kind::PasswordHash => match PasswordHash::parse(text) {
             Some(_) => Ok(Value::Text(text.to_owned())),

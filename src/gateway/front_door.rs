@@ -33,6 +33,7 @@ thread_local! {
     /// thread of its connection, with no other request between.
     static ADMITTED: Cell<Option<Arc<Principal>>> = const { Cell::new(None) };
     /// The same for what the audit log tells of the request.
+    static ORIGIN: Cell<Option<Arc<Origin>>> = const { Cell::new(None) };
     static ASKED: Cell<Option<Context>> = const { Cell::new(None) };
 }
 
@@ -130,15 +131,28 @@ impl FrontDoor {
         let client = self.client(head, peer).address;
         let is_direct = client == peer.address;
         let port = if is_direct { peer.port } else { 0 };
+        let source = SocketAddr::new(client, port);
+        let via = (!is_direct).then_some(peer.address);
         let agent = head.header("User-Agent").unwrap_or_default();
-        let origin = Origin {
-            source: SocketAddr::new(client, port),
-            via: (!is_direct).then_some(peer.address),
-            user_agent: agent.to_owned(),
-            certificate: peer.subject.clone(),
+        // As a rule a connection has one client.
+        let last = ORIGIN.take();
+        let is_same = |last: &Arc<Origin>| {
+            last.source == source
+                && last.via == via
+                && last.user_agent == agent
+                && last.certificate == peer.subject
         };
+        let origin = last.filter(is_same).unwrap_or_else(|| {
+            Arc::new(Origin {
+                source,
+                via,
+                user_agent: agent.to_owned(),
+                certificate: peer.subject.clone(),
+            })
+        });
+        ORIGIN.set(Some(origin.clone()));
         Context {
-            from: Some(Arc::new(origin)),
+            from: Some(origin),
             ..traced::work_on(head)
         }
     }

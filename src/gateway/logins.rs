@@ -2,6 +2,7 @@
 //! belong to them: where a browser comes back to, and the document that describes this gateway as
 //! a client. Who begins a login has the control socket; a browser alone can begin none.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use crate::gateway::control::Desk;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::operator::Refused;
 use crate::gateway::orders::Done;
+use crate::gateway::site;
 use crate::http::Reply;
 use crate::relay::world::World;
 use crate::upstream::oauth::Logins;
@@ -25,8 +27,9 @@ use crate::upstream::oauth::store::Store;
 use crate::upstream::server::Server;
 use crate::wire::members::Members;
 
-/// What was kept of them, and what is to be kept. `external`: the URL of this gateway.
-pub fn open(settings: &Settings, external: Option<String>) -> Arc<Logins> {
+/// What was kept of them, and what is to be kept. `address`: where this gateway listens.
+pub fn open(settings: &Settings, address: Option<SocketAddr>) -> Arc<Logins> {
+    let external = address.and_then(|address| site::issuer(settings, address).ok());
     let environment = process_environment();
     let file = state_folder(settings, &environment).map(|folder| folder.join("logins.sealed"));
     let sealed = secret_sources::sealed(settings, &environment);

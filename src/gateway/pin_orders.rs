@@ -70,7 +70,7 @@ pub fn tell(desk: &Desk, talk: &Conversation<'_>, name: Option<&str>) -> Done {
     let mut count = 0;
     for server in chosen(desk, &world, name)? {
         let Some(tools) = server.tools else { continue };
-        for one in desk.operator.pins.differences(server.name, tools) {
+        for one in desk.operator.pins.show(server.name, tools) {
             count += 1;
             say(talk, &server, &one)?;
         }

@@ -35,6 +35,8 @@ struct State {
     unsaved: Option<String>,
     /// What was told of each server: tools that are not as pinned, by their hashes.
     told: SortedMap<String, SortedMap<String, String>>,
+    /// What operators were shown of each, likewise.
+    shown: SortedMap<String, SortedMap<String, String>>,
 }
 
 /// What follows for a server from the tools that it lists.
@@ -54,6 +56,13 @@ pub struct Difference {
     pub pinned: Option<Known>,
     /// The canonical form now; `None` when it is not offered any more.
     pub now: Option<String>,
+}
+
+impl Difference {
+    /// Of what is offered now.
+    fn hash(&self) -> String {
+        self.now.as_deref().map(pin::hash).unwrap_or_default()
+    }
 }
 
 /// What holds for a server.
@@ -251,29 +260,36 @@ impl Pins {
         let mut approved = self.differences(server, items);
         approved.retain(|one| tools.is_empty() || tools.contains(&one.tool));
         let mut state = self.state();
-        let fits = self.edit(&mut state, |book| {
+        // Whoever looked approves what he saw; whoever did not, approves what there is.
+        let shown = state.shown.get(server);
+        let is_other = |one: &&Difference| {
+            shown.is_some_and(|shown| shown.get(&one.tool) != Some(&one.hash()))
+        };
+        if let Some(one) = approved.iter().find(is_other) {
+            let tool = &one.tool;
+            return Err(format!(
+                "{tool:?} of {server:?} is not as it was shown; onemcp pins diff shows it again"
+            ));
+        }
+        let wanted = approved.len();
+        self.edit(&mut state, |book| {
             book.of(server);
             if tools.is_empty() {
                 book.retain(server, |tool| offered.contains_key(tool));
             }
-            let now = |one: &Difference| {
-                let canonical = one.now.as_ref()?;
-                Some(book.pin(server, &one.tool, canonical))
-            };
-            approved
-                .iter()
-                .filter_map(now)
-                .fold(true, |all, fits| all && fits)
+            approved.retain(|one| {
+                let now = one.now.as_ref();
+                now.is_none_or(|canonical| book.pin(server, &one.tool, canonical))
+            });
         });
         for one in &approved {
-            let (tool, hash) = (&one.tool, one.now.as_deref().map(pin::hash));
-            let hash = hash.unwrap_or_default();
+            let (tool, hash) = (&one.tool, one.hash());
             log::info!("tool approved server={server:?} tool={tool:?} hash={hash}");
             let detail = format!("approved {hash}");
             let outcome = Outcome::Ok;
             tell(Event::ToolPinned, outcome, server, tool, mode, &detail);
         }
-        match (fits, &state.unsaved) {
+        match (wanted == approved.len(), &state.unsaved) {
             (false, _) => Err("there is no room for more pins; some are not approved".to_owned()),
             (true, Some(why)) => Err(format!("approved until the gateway ends: {why}")),
             (true, None) => Ok(approved),
@@ -286,6 +302,15 @@ impl Pins {
         if state.book.lost.is_some() {
             self.edit(&mut state, |book| book.lost = None);
         }
+    }
+
+    /// The same for an operator, who may approve what he saw and nothing that came after.
+    pub fn show(&self, server: &str, items: &[Item]) -> Vec<Difference> {
+        let found = self.differences(server, items);
+        let hashes = found.iter().map(|one| (one.tool.clone(), one.hash()));
+        let shown = hashes.collect();
+        self.state().shown.insert(server.to_owned(), shown);
+        found
     }
 
     /// How the tools of a server differ from their pins.

@@ -164,7 +164,7 @@ fn what_has_no_room_is_never_taken_for_good() {
     let long = "n".repeat(limits::PIN_NAME_BYTES + 1);
     let text = "t".repeat(limits::PIN_TEXT_BYTES);
     let list = [("a", text.as_str()), (long.as_str(), "x")];
-    assert_eq!(held(&pins, &list), [long.clone()]);
+    assert!(held(&pins, &list).iter().eq([&long]));
     let differences = pins.differences("s", &tools(&[("a", "other")]));
     let pinned = differences[0].pinned.as_ref().unwrap();
     assert!(pinned.definition.is_none() && pinned.hash.len() == 64);
@@ -177,4 +177,22 @@ fn what_has_no_room_is_never_taken_for_good() {
         )
         .is_err()
     );
+}
+
+#[test]
+fn what_is_approved_is_what_was_shown() {
+    let folder = Folder::new();
+    let pins = open(&folder.book());
+    assert_eq!(held(&pins, &[("a", "x")]), [""; 0]);
+    let (seen, other) = (tools(&[("a", "y")]), tools(&[("a", "z")]));
+    assert_eq!(pins.show("s", &seen).len(), 1);
+    let outcome = pins.approve("s", Pinning::Block, &[], &other);
+    assert!(outcome.is_err_and(|why| why.contains("not as it was shown")));
+    assert_eq!(held(&pins, &[("a", "z")]), ["a"]);
+    // Nor does a tool come along that nobody has seen.
+    let more = tools(&[("a", "y"), ("b", "x")]);
+    assert!(pins.approve("s", Pinning::Block, &[], &more).is_err());
+    pins.show("s", &other);
+    assert!(pins.approve("s", Pinning::Block, &[], &other).is_ok());
+    assert_eq!(held(&pins, &[("a", "z")]), [""; 0]);
 }

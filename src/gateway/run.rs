@@ -137,7 +137,7 @@ impl Core {
         config: Config,
         loader: Option<Loader>,
         auth: Option<Arc<Auth>>,
-        external: Option<String>,
+        address: Option<SocketAddr>,
     ) -> Result<Core, StartError> {
         let settings = &config.settings;
         let alerts = Arc::new(Alerts::new(settings.egress_allow.clone()));
@@ -153,7 +153,7 @@ impl Core {
         let (events, received) = bounded(limits::ROUTER_EVENTS);
         let starts = Arc::new(Gate::new(settings.start_concurrency));
         let mut around = Surroundings::new(events.clone(), starts, settings);
-        around.logins = logins::open(settings, external);
+        around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
         around.neighbours.expect(names);
         let fleet = Arc::new(Fleet::new(around));
@@ -214,8 +214,7 @@ impl Gateway {
         let address = address.transpose().map_err(cannot)?;
         metrics::set_recording(is_measured(&settings));
         witnessed::started(&config, address);
-        let external = address.and_then(|address| site::issuer(&settings, address).ok());
-        let core = Core::start(config, loader, auth.clone(), external)?;
+        let core = Core::start(config, loader, auth.clone(), address)?;
         if let Some(auth) = &auth {
             auth.people.attach(core.hub.clone());
         }
@@ -247,9 +246,7 @@ impl Gateway {
         let health_listener = for_health.map(|listener| serve_health(&settings, listener, &health));
         let health_listener = health_listener.transpose().map_err(cannot)?;
         Scrape::new(&health, &core.clients, &sse, core.events.clone())
-            .with("main", http.as_ref())
-            .with("health", health_listener.as_ref())
-            .publish();
+            .publish(http.as_ref(), health_listener.as_ref());
         let health_socket = open_health_socket(&settings, address, health.clone());
         let ending = Arc::<Ending>::default();
         let desk = &sse.talks.common.streamable.desk;
@@ -456,7 +453,7 @@ fn host_policy(settings: &Settings, bound: SocketAddr) -> HostPolicy {
         allowed_hosts.push(bound.ip().to_string());
     }
     // Our own pages, where clients find them. Loopback names are known without it.
-    let site = settings.external_url.clone();
+    let site = settings.tls.external_url.clone();
     let site = site.or_else(|| site::own(settings, bound));
     if let Some(url) = site.and_then(|site| Url::parse(&site).ok())
         && !url.is_loopback()

@@ -64,7 +64,7 @@ impl Scrape {
         }
     }
 
-    pub fn with(mut self, label: &'static str, listener: Option<&HttpServer>) -> Scrape {
+    fn with(mut self, label: &'static str, listener: Option<&HttpServer>) -> Scrape {
         if let Some(listener) = listener {
             self.listeners.push((label, Box::new(listener.count())));
         }
@@ -72,9 +72,10 @@ impl Scrape {
     }
 
     /// From now on whoever gathers metrics sees this.
-    pub fn publish(self) {
+    pub fn publish(self, main: Option<&HttpServer>, health: Option<&HttpServer>) {
         metrics::events::prepare();
-        metrics::look_at(Box::new(move |samples| self.look(samples)));
+        let scrape = self.with("main", main).with("health", health);
+        metrics::look_at(Box::new(move |samples| scrape.look(samples)));
     }
 
     fn look(&self, samples: &mut Samples) {

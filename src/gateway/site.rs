@@ -15,7 +15,7 @@ use crate::net::url::Url;
 /// `bound`, and what to do.
 pub fn issuer(settings: &Settings, bound: SocketAddr) -> Result<String, String> {
     let tls = &settings.tls;
-    let Some(given) = &settings.external_url else {
+    let Some(given) = &tls.external_url else {
         let is_open = !bound.ip().is_loopback() && !tls.is_on();
         return match own(settings, bound) {
             None => Err(format!(
@@ -178,7 +178,7 @@ mod tests {
         ] {
             let mut settings = Settings::default();
             settings.host = host.to_owned();
-            settings.external_url = (!external.is_empty()).then(|| external.to_owned());
+            settings.tls.external_url = (!external.is_empty()).then(|| external.to_owned());
             settings.tls.certificate = tls.then(|| "/cert".into());
             settings.tls.behind_proxy = proxy;
             let found = issuer(&settings, bound.parse().unwrap());

@@ -16,7 +16,7 @@ impl Challenge {
         loop {
             rest = rest.trim_start_matches([' ', '\t', ',']);
             let (word, after) = token(rest)?;
-            match param(word, after) {
+            match param(word, after)? {
                 Some((param, after)) => {
                     if let Some(params) = &mut found {
                         params.push(param);
@@ -71,15 +71,20 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-/// `name = value`, and what follows; `None` when the word is no name of a parameter.
-fn param<'a>(name: &str, after: &'a str) -> Option<((String, String), &'a str)> {
-    let value = after.trim_start_matches([' ', '\t']).strip_prefix('=')?;
+type Param<'a> = ((String, String), &'a str);
+
+/// `name = value`, and what follows; nothing when the word is no name of a parameter. `None`:
+/// the value cannot be read.
+fn param<'a>(name: &str, after: &'a str) -> Option<Option<Param<'a>>> {
+    let Some(value) = after.trim_start_matches([' ', '\t']).strip_prefix('=') else {
+        return Some(None);
+    };
     let value = value.trim_start_matches([' ', '\t']);
     let (value, rest) = match value.strip_prefix('"') {
         Some(quoted) => unquoted(quoted)?,
         None => token(value).map(|(value, rest)| (value.to_owned(), rest))?,
     };
-    Some(((name.to_ascii_lowercase(), value), rest))
+    Some(Some(((name.to_ascii_lowercase(), value), rest)))
 }
 
 /// Up to the closing quotation mark.

@@ -641,5 +641,20 @@ fn gateways_that_share_their_state_are_one() {
     let told = post(&again, "/token", &person.refreshing(&refresh));
     assert_eq!(status_with(&again, &text(&told, "access_token")), 200);
     again.stop();
+    let told = ["one.log", "two.log"].map(|name| fs::read_to_string(state.join(name)).unwrap());
+    let told = told.concat();
+    for event in [
+        "client.register",
+        "token.issue",
+        "token.refresh",
+        "token.revoke",
+        "code.replay",
+    ] {
+        assert!(
+            told.contains(&format!("\"event\":\"{event}\"")),
+            "{event}: {told}"
+        );
+    }
+    assert!(!told.contains(&access) && !told.contains(&refresh));
     let _ = fs::remove_dir_all(&state);
 }

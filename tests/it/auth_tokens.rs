@@ -233,7 +233,8 @@ fn keys_of_another_issuer_are_found_and_may_change() {
 #[test]
 fn an_issuer_in_trouble_lets_nobody_in_and_holds_nobody_up() {
     let elsewhere = Idp::start();
-    let trouble: [(&str, fn(&Idp, &Idp)); 6] = [
+    type Trouble = fn(&Idp, &Idp);
+    let trouble: [(&str, Trouble); 6] = [
         ("broken", |idp, _| idp.state().is_broken = true),
         ("slow", |idp, _| idp.state().is_slow = true),
         ("other-name", |idp, _| {

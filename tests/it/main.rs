@@ -78,6 +78,7 @@ mod reverse;
 mod revisions;
 #[cfg(test)]
 mod scopes;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod sse;

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -14,7 +15,8 @@ use crate::support::http::{Reply, Request};
 use crate::support::oauth::Guarded;
 use crate::support::rig::{Plan, Rig};
 use crate::support::servers::gateway_binary;
-use crate::support::session::Session;
+use crate::support::session::{Session, initialize, tool_call};
+use crate::support::token::{ISSUER, Mint};
 
 fn command(rig: &Rig, words: &[&str]) -> Command {
     let mut command = Command::new(gateway_binary());
@@ -685,5 +687,92 @@ fn hostile_descriptions_lead_nowhere() {
         assert!(!asked.iter().any(|seen| seen.target == "/token"), "{name}");
     }
     assert!(canary.accept().is_err(), "a redirect was followed");
+    rig.stop();
+}
+
+/// A client that shows a token of ours for `subject`.
+fn session_as(rig: &Rig, mint: &Mint, subject: &str) -> (String, String) {
+    let token = mint.token("tag:*", json!({"sub": subject}));
+    let hello = Request::post("/mcp", initialize("2025-11-25", &json!({})));
+    let hello = hello.with("Authorization", &format!("Bearer {token}"));
+    let reply = rig.connect().exchange(&hello);
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    let id = reply.head.header("Mcp-Session-Id").unwrap().to_owned();
+    (token, id)
+}
+
+fn call_as(rig: &Rig, (token, id): &(String, String)) -> Value {
+    let line = tool_call(&json!(7), "web_1mcp_t", &json!({}));
+    let call = Request::post("/mcp", line)
+        .with("Authorization", &format!("Bearer {token}"))
+        .with("Mcp-Session-Id", id)
+        .with("MCP-Protocol-Version", "2025-11-25");
+    let reply = rig.connect().exchange(&call);
+    reply.messages().pop().unwrap()
+}
+
+#[test]
+fn each_principal_is_somebody_else_at_the_server() {
+    let guarded = Guarded::start();
+    let mut entry = guarded.server.entry();
+    entry["oauth"] = json!({"tokens": "principal"});
+    let mint = Mint::new(31);
+    let keys = std::env::temp_dir().join(format!("upstream-oauth-keys-{}", std::process::id()));
+    mint.write(&keys);
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let rig = Plan::new(json!({"web": entry}))
+        .args(&["--enable-auth", "--external-url", ISSUER])
+        .args(&["--auth-keys", keys.to_str().unwrap()])
+        .start_unready();
+    awaits(&rig, "web", "awaiting_oauth");
+    // For its lists the gateway is somebody, too.
+    let login = |words: &[&str]| {
+        let going = Going::start(&rig, &[&["web", "--loopback"], words].concat());
+        let back = guarded.allow(&going.url);
+        let rest = back.strip_prefix("http://127.0.0.1:").unwrap();
+        let (port, target) = rest.split_once('/').unwrap();
+        let mut browser = crate::support::http::Connection::open(port.parse().unwrap());
+        browser.exchange(&Request::new("GET", &format!("/{target}")));
+        assert_eq!(going.end(), Some(0));
+    };
+    login(&[]);
+    awaits(&rig, "web", "connected");
+    let (ann, bob) = (
+        session_as(&rig, &mint, "ann"),
+        session_as(&rig, &mint, "bob"),
+    );
+    let refused = call_as(&rig, &ann).to_string();
+    assert!(refused.contains("wants a login"), "{refused}");
+    let name = refused.split("--principal '").nth(1).unwrap();
+    let name = name.split('\'').next().unwrap().replace("\\\"", "\"");
+    assert!(name.contains("ann"), "{name}");
+    login(&["--principal", &name]);
+    eventually("ann is in", || call_as(&rig, &ann)["result"].is_object());
+    let refused = call_as(&rig, &bob).to_string();
+    assert!(refused.contains("wants a login") && refused.contains("bob"));
+    login(&["--principal", &name.replace("ann", "bob")]);
+    eventually("bob is in", || call_as(&rig, &bob)["result"].is_object());
+    assert!(call_as(&rig, &ann)["result"].is_object());
+    let seen = guarded.server.seen();
+    let calls = seen.iter().filter(|seen| seen.what() == "tools/call");
+    let tokens: Vec<&str> = calls
+        .filter_map(|seen| seen.header("Authorization"))
+        .collect();
+    let [.., bobs, anns] = tokens.as_slice() else {
+        panic!("{tokens:?}");
+    };
+    assert_ne!(bobs, anns);
+    let lists = seen
+        .iter()
+        .find(|seen| seen.what() == "tools/list" && seen.header("Authorization").is_some());
+    let lists = lists.unwrap().header("Authorization").unwrap();
+    assert!(
+        lists != *bobs && lists != *anns,
+        "the gateway's own is for lists"
+    );
+    assert_eq!(run(&rig, &["auth", "status", "web"]).lines.len(), 3);
+    let out = run(&rig, &["auth", "logout", "web", "--principal", &name]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    std::fs::remove_file(&keys).unwrap();
     rig.stop();
 }

@@ -131,7 +131,7 @@ impl Pages {
 
     /// POST `/oauth/login`.
     pub fn login(&self, server: &Server, visit: &Visit<'_>) -> Reply {
-        let form = match self.form(visit) {
+        let form = match self.form(visit, Event::LoginFail) {
             Ok(form) => form,
             Err(reply) => return reply,
         };
@@ -158,19 +158,19 @@ impl Pages {
                 };
                 self.take_login(visit, browser, &name, &form, &query)
             }
-            None => self.lost(),
+            None => self.lost(Event::LoginFail),
         }
     }
 
     /// POST `/oauth/consent`.
     pub fn consent(&self, server: &Server, visit: Visit<'_>) -> Reply {
-        let form = match self.form(&visit) {
+        let form = match self.form(&visit, Event::ConsentDeny) {
             Ok(form) => form,
             Err(reply) => return reply,
         };
         let browser = self.cookies.read(Jar::Form, visit.head);
         let (Some(browser), Some(session)) = (browser, self.session(&visit)) else {
-            return self.lost();
+            return self.lost(Event::ConsentDeny);
         };
         let cookies = [browser, session];
         let sealed = form.get("request").unwrap_or_default();
@@ -178,7 +178,7 @@ impl Pages {
             .forms
             .open(consent::PURPOSE, &cookies, sealed, visit.now);
         let Some(opened) = opened.filter(|opened| self.forms.spend(opened, visit.now)) else {
-            return self.lost();
+            return self.lost(Event::ConsentDeny);
         };
         let visit = Visit {
             query: Some(opened.query),
@@ -193,13 +193,13 @@ impl Pages {
     fn leave(&self, visit: &Visit<'_>, sealed: &str) -> Reply {
         let browser = self.cookies.read(Jar::Form, visit.head).unwrap_or_default();
         let Some(session) = self.session(visit) else {
-            return self.lost();
+            return self.lost(Event::LoginFail);
         };
         let opened = self
             .forms
             .open(LEAVE, &[browser, session], sealed, visit.now);
         let Some(opened) = opened else {
-            return self.lost();
+            return self.lost(Event::LoginFail);
         };
         self.operator.sign_out(session, visit.now);
         let gone = self.cookies.set(Jar::Operator, "", Duration::ZERO);
@@ -207,10 +207,9 @@ impl Pages {
     }
 
     /// The fields that one of our own pages sent.
-    fn form(&self, visit: &Visit<'_>) -> Result<Form, Reply> {
+    fn form(&self, visit: &Visit<'_>, event: Event) -> Result<Form, Reply> {
         if !self.is_our_page(visit.head) {
-            audit::note(Record::denied(Event::ConsentDeny, Reason::BadOrigin));
-            return Err(self.lost());
+            return Err(self.lost(event));
         }
         let kind = visit.head.header("Content-Type").unwrap_or_default();
         let is_form = kind.split(';').next().is_some_and(|kind| {
@@ -277,12 +276,13 @@ impl Pages {
                 let help = format!("{text}. Nothing has happened.");
                 self.told(status, "This request cannot be answered", &help)
             }
-            Refused::LoginFirst => self.lost(),
+            Refused::LoginFirst => self.lost(Event::ConsentDeny),
         }
     }
 
     /// A form that was not made for this browser, or too long ago, or was used.
-    fn lost(&self) -> Reply {
+    fn lost(&self, event: Event) -> Reply {
+        audit::note(Record::denied(event, Reason::BadState));
         let help = "It was open for too long, was used already, or cookies are off. Go back to \
                     the program that sent you here, and start again.";
         self.told(403, "This page is not good any more", help)

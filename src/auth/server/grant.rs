@@ -3,7 +3,7 @@
 use crate::auth::server::Server;
 use crate::auth::server::authorize::{Asked, with_query};
 use crate::auth::server::client;
-use crate::auth::store::{Space, StoreError};
+use crate::auth::store::{Space, StoreError, hex};
 use crate::base::limits::{CODE_LIFE, CODES};
 use crate::base::sys::random_bytes;
 use crate::model::scope::Scopes;
@@ -66,12 +66,20 @@ impl Server {
             ("scope", &scopes.to_string()),
             ("subject", subject),
             // Named now, so that a replay finds what to end whoever came first.
-            ("family", &random_text()[..22]),
+            ("family", &random_id()),
         ]);
         let put = self.store.put(ISSUED, &code, &text, CODE_LIFE);
         put.map_err(full)?;
         Ok(code)
     }
+}
+
+/// A name of 128 bits that nobody has yet. Operators write it behind commands: it must not look
+/// like a flag.
+pub(super) fn random_id() -> String {
+    let mut bytes = [0; 16];
+    random_bytes(&mut bytes);
+    hex(&bytes)
 }
 
 /// 256 bits that nobody can guess.

@@ -4,7 +4,7 @@
 use crate::auth::server::Server;
 use crate::auth::server::client::Client;
 use crate::auth::server::fault::Fault;
-use crate::auth::server::grant::random_text;
+use crate::auth::server::grant::random_id;
 use crate::auth::server::token::{Issue, note};
 use crate::http::Reply;
 use crate::journal::audit::Event;
@@ -27,7 +27,7 @@ impl Server {
             subject: &client.id,
             scopes: &scopes,
             resource: &resource,
-            family: &random_text()[..22],
+            family: &random_id(),
             refresh: None,
         };
         note(Event::TokenIssue, &issue);

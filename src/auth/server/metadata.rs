@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
+use crate::auth::resource::METADATA_CACHE;
 use crate::auth::server::Server;
-use crate::base::limits::METADATA_CACHE;
 use crate::base::template::filled;
 use crate::config::auth_server::Registration;
 use crate::http::Reply;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::auth::server::Server;
 use crate::auth::server::client::{self, Client, Origin, hash, is_same_hash};
 use crate::auth::server::fault::{Fault, answer};
-use crate::auth::server::grant::random_text;
+use crate::auth::server::grant::{random_id, random_text};
 use crate::auth::server::redirect_uri::{Author, is_usable};
 use crate::auth::server::token::full;
 use crate::auth::{network, now_s};
@@ -63,7 +63,7 @@ impl Server {
         let wish = read(head, body)?;
         let secret = (wish.method != "none").then(random_text);
         let client = Client {
-            id: random_text()[..22].to_owned(),
+            id: random_id(),
             name: wish.name.clone(),
             origin: Origin::Registered,
             redirect_uris: wish.redirect_uris.clone(),

@@ -69,9 +69,14 @@ pub fn next_key(key: &Key) -> Key {
     key_of(digest::digest(&digest::SHA256, key).as_ref())
 }
 
-/// The code of a line: `text` is all of it that stands before [`CODE`].
-pub fn code(key: &Key, text: &[u8]) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text)
+/// The digest of a line: `text` is all of it that stands before [`CODE`].
+pub fn digest_of(text: &[u8]) -> digest::Digest {
+    digest::digest(&digest::SHA256, text)
+}
+
+/// The code of a line with this digest. The text is read once, for the sum needs the digest too.
+pub fn code(key: &Key, line: &digest::Digest) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), line.as_ref())
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -94,7 +99,7 @@ pub struct Chain {
     /// The code of the line before.
     head: String,
     pub seq: u64,
-    /// Lines since the last checkpoint, that one included, and their sum.
+    /// Lines since the last checkpoint, that one included, and the sum of their digests.
     pub unsigned: u64,
     sum: digest::Context,
     /// What stands between the number and the event in each line of this run.
@@ -171,14 +176,15 @@ impl Chain {
         self.line.push_str(",\"prev\":\"");
         self.line.push_str(&self.head);
         self.line.push('"');
-        let tag = code(&self.key, self.line.as_bytes());
+        let digest = digest_of(self.line.as_bytes());
+        let tag = code(&self.key, &digest);
         self.key = next_key(&self.key);
         self.head.clear();
         push_hex(&mut self.head, tag.as_ref());
         self.line.push_str(CODE);
         self.line.push_str(&self.head);
         self.line.push_str(END);
-        self.sum.update(self.line.as_bytes());
+        self.sum.update(digest.as_ref());
         self.unsigned += 1;
         out.extend_from_slice(self.line.as_bytes());
     }

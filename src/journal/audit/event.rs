@@ -32,15 +32,17 @@ macro_rules! words {
 words! {
     /// What happened.
     Event:
-    AuditOpen "audit.open" "A log begins, or goes on after a restart: with the public key of its checkpoints and the end of the log before",
+    AuditOpen "audit.open" "A run begins: with the public key of its checkpoints",
     AuditCheckpoint "audit.checkpoint" "Signed count and sum of the lines since the last one",
     AuditClose "audit.close" "The same, and the log ends here in good order",
     AuditGap "audit.gap" "Lines are missing: how many, and why",
     LogDropped "log.dropped" "Lines of the ordinary log were lost: how many",
     Start "gateway.start" "The gateway serves: where, and with which configuration",
     Stop "gateway.stop" "The gateway was asked to end: why",
-    ConfigApplied "config.applied" "Another configuration is in force: its version and what differs",
-    ConfigRejected "config.rejected" "A changed configuration would not do; what was in force stays so",
+    ConfigApplied "config.applied"
+        "Another configuration is in force: its version and what differs",
+    ConfigRejected "config.rejected"
+        "A changed configuration would not do; what was in force stays so",
     SecretRead "secret.read" "A secret was taken into use: its name, never its value",
     Operator "operator.command" "A command over the control socket: which, and from which process",
     AuthOk "auth.ok" "A token was accepted: once when it is first seen, not for each request",

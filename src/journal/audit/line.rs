@@ -2,6 +2,7 @@
 //! nothing that somebody sends breaks a line, moves a cursor or turns a direction. Pure but for
 //! the secrets that are masked.
 
+use std::cell::Cell;
 use std::fmt::Write;
 
 use ring::digest;
@@ -14,8 +15,9 @@ use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
 
 /// The members from `event` on; what stands before and behind is the chain's.
-pub fn body(record: &Record<'_>, mark: &hmac::Key) -> String {
-    let mut line = Body(String::with_capacity(640));
+pub fn body(record: &Record<'_>, mark: &hmac::Key, out: &mut String) {
+    out.reserve(640);
+    let mut line = Body(std::mem::take(out));
     line.0.push_str("\"event\":\"");
     line.0.push_str(record.event.as_str());
     line.0.push_str("\",\"outcome\":\"");
@@ -47,12 +49,12 @@ pub fn body(record: &Record<'_>, mark: &hmac::Key) -> String {
     line.number("count", record.count);
     let detail = masked(record.detail);
     line.text("detail", &detail, limits::AUDIT_TEXT_BYTES);
-    line.0
+    *out = line.0;
 }
 
 /// The members of a request, for `Record::asked`: made while its text is there.
 pub fn asked(record: &Record<'_>, mark: &hmac::Key) -> String {
-    let mut line = Body(String::with_capacity(256));
+    let mut line = Body(String::with_capacity(384));
     line.asked(record, mark);
     line.0
 }
@@ -61,6 +63,20 @@ pub fn asked(record: &Record<'_>, mark: &hmac::Key) -> String {
 pub fn goes_to(asked: &mut String, server: &str) {
     asked.push_str(",\"server\":");
     push_text(asked, server, limits::AUDIT_NAME_BYTES);
+}
+
+/// What stands for a session. Most threads ask for the same one again and again.
+fn session_mark(mark: &hmac::Key, session: &str) -> [u8; 6] {
+    thread_local! {
+        static LAST: Cell<(String, [u8; 6])> = const { Cell::new((String::new(), [0; 6])) };
+    }
+    let (mut known, mut tag) = LAST.try_with(Cell::take).unwrap_or_default();
+    if known != session {
+        tag.copy_from_slice(&hmac::sign(mark, session.as_bytes()).as_ref()[..6]);
+        session.clone_into(&mut known);
+    }
+    let _ = LAST.try_with(|last| last.set((known, tag)));
+    tag
 }
 
 struct Body(String);
@@ -115,8 +131,7 @@ impl Body {
     /// What was asked for, and of whom.
     fn asked(&mut self, record: &Record<'_>, mark: &hmac::Key) {
         if !record.session.is_empty() {
-            let tag = hmac::sign(mark, record.session.as_bytes());
-            self.hex("sess", &tag.as_ref()[..6]);
+            self.hex("sess", &session_mark(mark, record.session));
         }
         self.name("proto", record.protocol);
         self.name("transport", record.transport);

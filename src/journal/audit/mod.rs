@@ -23,11 +23,14 @@ pub use event::{Event, Outcome, Reason};
 pub use record::Record;
 pub use scope::{Operation, Scoped, scope_operation};
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use ring::hmac;
+
+use crate::base::limits;
 
 use crate::journal::audit::queue::Queue;
 
@@ -40,6 +43,11 @@ struct Desk {
     blocks: bool,
     /// Servers and tools whose arguments are shown.
     shown: Vec<(String, String)>,
+}
+
+thread_local! {
+    /// Room for a line.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
 }
 
 static DESK: RwLock<Option<Arc<Desk>>> = RwLock::new(None);
@@ -86,8 +94,14 @@ pub fn note(record: Record<'_>) {
 fn tell(record: &Record<'_>) {
     let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
     let Some(desk) = &*desk else { return };
-    let body = line::body(record, &desk.mark);
+    let mut body = LINE.try_with(Cell::take).unwrap_or_default();
+    body.clear();
+    line::body(record, &desk.mark, &mut body);
     let filled = desk.queue.push(chain::now(desk.began), &body);
+    if body.capacity() <= limits::AUDIT_TEXT_BYTES {
+        // On a thread that is ending there is no place for it.
+        let _ = LINE.try_with(|line| line.set(body));
+    }
     if filled >= NEARLY_FULL {
         IS_FULL.store(true, Ordering::Relaxed);
         judge(desk.blocks);

@@ -62,7 +62,9 @@ impl Outlet {
             desk: desk.clone(),
             reopened: sink::reopened(),
             failed: 0,
-            lost: None,
+            text: Vec::new(),
+            owes_sync: false,
+            synced: Instant::now(),
         };
         let run = move || writer.run();
         let thread = thread::spawn(&format!("audit-{name}"), limits::STACK_REMOTE_BYTES, run)?;
@@ -115,48 +117,67 @@ struct Writer {
     reopened: u64,
     /// Tries in a row that failed.
     failed: u32,
-    /// What this sink has missed and not told yet.
-    lost: Option<(u64, u64)>,
+    /// What is being written; in the end its room is the backlog's.
+    text: Vec<u8>,
+    /// A checkpoint is not on the disk for certain.
+    owes_sync: bool,
+    synced: Instant,
 }
 
 impl Writer {
     fn run(mut self) {
-        while let Some((text, syncs)) = self.next() {
-            if !self.write(&text, syncs) {
+        while self.next() {
+            if !self.write() {
                 break;
             }
         }
+        self.sync();
         if self.failed > 0 {
             failing(false);
         }
     }
 
-    fn next(&mut self) -> Option<(Vec<u8>, bool)> {
-        let mut state = self.desk.state();
+    /// Waits for lines. False at the end.
+    fn next(&mut self) -> bool {
+        let desk = self.desk.clone();
+        let mut state = desk.state();
         loop {
-            if state.lost.is_some() && state.text.is_empty() {
-                self.lost = state.lost.take();
-            }
             if !state.text.is_empty() {
-                let text = std::mem::take(&mut state.text);
-                return Some((text, std::mem::take(&mut state.syncs)));
+                self.text.clear();
+                std::mem::swap(&mut self.text, &mut state.text);
+                self.owes_sync |= std::mem::take(&mut state.syncs);
+                return true;
             }
             if state.is_closed {
-                return None;
+                return false;
             }
-            if let Some(lost) = self.lost.take() {
+            if let Some(lost) = state.lost.take() {
                 drop(state);
                 self.tell_lost(lost);
-                state = self.desk.state();
+                state = desk.state();
                 continue;
             }
-            let waited = self.desk.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            let due = self.synced + limits::AUDIT_SYNC_EVERY;
+            let left = due.saturating_duration_since(Instant::now());
+            if self.owes_sync && left.is_zero() {
+                drop(state);
+                self.sync();
+                state = desk.state();
+                continue;
+            }
+            let wait = if self.owes_sync {
+                left
+            } else {
+                limits::AUDIT_CHECKPOINT_EVERY
+            };
+            let waited = desk.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// False when it is given up, at the end.
-    fn write(&mut self, text: &[u8], syncs: bool) -> bool {
+    fn write(&mut self) -> bool {
+        let text = std::mem::take(&mut self.text);
         let mut done = 0;
         while done < text.len() {
             if self.desk.is_late.load(Ordering::Relaxed) {
@@ -183,10 +204,24 @@ impl Writer {
                 }
             }
         }
-        if syncs && let Err(error) = self.target.sync() {
-            self.failed(&error);
+        self.text = text;
+        self.text.clear();
+        // What a burst needed is not kept.
+        self.text.shrink_to(4 * limits::AUDIT_HURRY_BYTES);
+        if self.synced.elapsed() >= limits::AUDIT_SYNC_EVERY {
+            self.sync();
         }
         true
+    }
+
+    /// Brings a checkpoint to the disk, if there is one that is not there.
+    fn sync(&mut self) {
+        if std::mem::take(&mut self.owes_sync) {
+            self.synced = Instant::now();
+            if let Err(error) = self.target.sync() {
+                log::warn!("audit log not brought to the disk: {error}");
+            }
+        }
     }
 
     fn failed(&mut self, error: &io::Error) {

@@ -55,8 +55,7 @@ impl Queue {
         batch.bytes.extend_from_slice(&length.to_ne_bytes());
         batch.bytes.extend_from_slice(body.as_bytes());
         let after = batch.bytes.len();
-        const HALF: usize = limits::AUDIT_QUEUE_BYTES / 2;
-        let hurries = before < HALF && after >= HALF;
+        let hurries = before < limits::AUDIT_HURRY_BYTES && after >= limits::AUDIT_HURRY_BYTES;
         let wakes = std::mem::take(&mut state.is_asleep) || hurries;
         drop(state);
         if wakes {
@@ -65,20 +64,27 @@ impl Queue {
         after * 100 / limits::AUDIT_QUEUE_BYTES
     }
 
-    /// What there is after a tick, or at the latest at `due`. `None` once it is closed and empty.
-    pub fn take(&self, due: Instant) -> Option<Batch> {
+    /// What there is after a tick, or at the latest at `due`, in the place of the batch before:
+    /// so neither has to grow again. False once it is closed and empty.
+    pub fn take(&self, due: Instant, batch: &mut Batch) -> bool {
+        batch.bytes.clear();
+        // What a burst needed is not kept.
+        batch.bytes.shrink_to(2 * limits::AUDIT_HURRY_BYTES);
+        batch.lost = 0;
         let mut state = self.state();
         let mut waited = false;
         loop {
             let is_empty = state.batch.bytes.is_empty() && state.batch.lost == 0;
             if state.is_closed {
-                return (!is_empty).then(|| std::mem::take(&mut state.batch));
+                std::mem::swap(&mut state.batch, batch);
+                return !is_empty;
             }
             let left = due.saturating_duration_since(Instant::now());
-            let is_half = state.batch.bytes.len() >= limits::AUDIT_QUEUE_BYTES / 2;
-            if waited && !is_empty || left.is_zero() || is_half {
+            let hurries = state.batch.bytes.len() >= limits::AUDIT_HURRY_BYTES;
+            if waited && !is_empty || left.is_zero() || hurries {
                 state.idle = 0;
-                return Some(std::mem::take(&mut state.batch));
+                std::mem::swap(&mut state.batch, batch);
+                return true;
             }
             state.idle = if is_empty { state.idle + 1 } else { 0 };
             state.is_asleep = is_empty && state.idle > limits::AUDIT_IDLE_TICKS;
@@ -138,7 +144,7 @@ impl Batch {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Queue;
+    use super::{Batch, Queue};
     use crate::base::limits;
     use crate::journal::audit::chain::Moment;
 
@@ -154,7 +160,8 @@ mod tests {
             };
             queue.push(at, &body);
         }
-        let batch = queue.take(Instant::now()).expect("open");
+        let mut batch = Batch::default();
+        assert!(queue.take(Instant::now(), &mut batch));
         let mut next = 0;
         batch.each(|at, text| {
             assert_eq!((at.unix_ms, at.mono_ms), (next, 2 * next));
@@ -172,7 +179,7 @@ mod tests {
         );
         queue.close();
         let far = Instant::now() + Duration::from_secs(60);
-        assert!(queue.take(far).is_some_and(|batch| !batch.is_empty()));
-        assert!(queue.take(far).is_none());
+        assert!(queue.take(far, &mut batch) && !batch.is_empty());
+        assert!(!queue.take(far, &mut batch));
     }
 }

@@ -277,11 +277,10 @@ impl Writer {
         self.chain.seal(now(self.desk.began), opening, &mut text);
         self.hand_out(&text, 1, false);
         let desk = self.desk.clone();
-        while let Some(batch) = desk
-            .queue
-            .take(self.signed + limits::AUDIT_CHECKPOINT_EVERY)
-        {
-            self.take(&batch);
+        let mut batch = Batch::default();
+        while desk.queue.take(self.due(), &mut batch) {
+            text.clear();
+            self.take(&batch, &mut text);
         }
         text.clear();
         let first = self.chain.seq + 1;
@@ -291,33 +290,37 @@ impl Writer {
         self.outlets
     }
 
-    fn take(&mut self, batch: &Batch) {
-        let mut text = Vec::with_capacity(limits::LOG_BATCH_BYTES);
+    /// When the next checkpoint is.
+    fn due(&self) -> Instant {
+        self.signed + limits::AUDIT_CHECKPOINT_EVERY
+    }
+
+    fn take(&mut self, batch: &Batch, text: &mut Vec<u8>) {
         let first = self.chain.seq + 1;
         let mut is_signed = false;
         batch.each(|at, body| {
-            self.chain.seal(at, body, &mut text);
+            self.chain.seal(at, body, text);
             if self.chain.unsigned >= limits::AUDIT_CHECKPOINT_LINES {
-                self.chain.sign(at, Event::AuditCheckpoint, &mut text);
+                self.chain.sign(at, Event::AuditCheckpoint, text);
                 is_signed = true;
             }
         });
         if batch.lost > 0 {
-            self.tell_lost(batch.lost, &mut text);
+            self.tell_lost(batch.lost, text);
         }
-        self.tell_log_lost(&mut text);
+        self.tell_log_lost(text);
         let is_due = self.signed.elapsed() >= limits::AUDIT_CHECKPOINT_EVERY;
         // An idle log needs no checkpoint: the last line is one.
         if is_due && self.chain.unsigned > 1 {
             let at = now(self.desk.began);
-            self.chain.sign(at, Event::AuditCheckpoint, &mut text);
+            self.chain.sign(at, Event::AuditCheckpoint, text);
             is_signed = true;
         }
         if is_signed || is_due {
             self.signed = Instant::now();
         }
         if !text.is_empty() {
-            self.hand_out(&text, first, is_signed);
+            self.hand_out(text, first, is_signed);
         }
         IS_FULL.store(false, Ordering::Relaxed);
         judge(self.desk.blocks);
@@ -356,7 +359,8 @@ impl Writer {
     }
 
     fn seal(&mut self, record: &Record<'_>, text: &mut Vec<u8>) {
-        let body = line::body(record, &self.desk.mark);
+        let mut body = String::new();
+        line::body(record, &self.desk.mark, &mut body);
         self.chain.seal(now(self.desk.began), &body, text);
     }
 }

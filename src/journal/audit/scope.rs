@@ -127,7 +127,11 @@ mod tests {
         };
         assert_eq!(
             json(Operation::ValidationSuccess.as_str(), &granted),
-            r#"{"operation":"scope_validation_success","clientId":"app-client","requestedScopes":["tag:filesystem"],"grantedScopes":["tag:filesystem","tag:memory"],"success":true}"#
+            concat!(
+                r#"{"operation":"scope_validation_success","clientId":"app-client","#,
+                r#""requestedScopes":["tag:filesystem"],"#,
+                r#""grantedScopes":["tag:filesystem","tag:memory"],"success":true}"#
+            )
         );
         let denied = Scoped {
             client: "a\n\"\u{202e}",
@@ -136,7 +140,10 @@ mod tests {
         };
         assert_eq!(
             json(Operation::AuthorizationDenied.as_str(), &denied),
-            r#"{"operation":"authorization_denied","clientId":"a\u000a\"\u202e","success":false,"error":"User denied authorization"}"#
+            concat!(
+                r#"{"operation":"authorization_denied","clientId":"a\u000a\"\u202e","#,
+                r#""success":false,"error":"User denied authorization"}"#
+            )
         );
     }
 

@@ -9,7 +9,9 @@ use ring::digest;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::base::limits;
-use crate::journal::audit::chain::{BEGIN, CODE, END, Key, Keys, SIGNATURE, code, hex, next_key};
+use crate::journal::audit::chain::{
+    BEGIN, CODE, END, Key, Keys, SIGNATURE, code, digest_of, hex, next_key,
+};
 use crate::journal::audit::event::Event;
 use crate::wire::json::{Rules, string_value};
 use crate::wire::members::Members;
@@ -188,7 +190,8 @@ impl Judge {
         } else {
             self.same_run(&line);
         }
-        self.check_code(&line);
+        let digest = digest_of(line.coded.as_bytes());
+        self.check_code(&line, &digest);
         if line.is(Event::AuditCheckpoint) || line.is(Event::AuditClose) {
             self.check_signature(&line);
         }
@@ -196,7 +199,7 @@ impl Judge {
         if line.is(Event::AuditGap) {
             self.filled(&line);
         }
-        self.sum.update(text);
+        self.sum.update(digest.as_ref());
         self.verdict.unsigned += 1;
         line.mac.clone_into(&mut self.verdict.head);
     }
@@ -280,11 +283,11 @@ impl Judge {
         }
     }
 
-    fn check_code(&mut self, line: &Line<'_>) {
+    fn check_code(&mut self, line: &Line<'_>, digest: &digest::Digest) {
         if self.terms.keys.is_none() {
             return;
         }
-        let made = hex(code(&self.key, line.coded.as_bytes()).as_ref());
+        let made = hex(code(&self.key, digest).as_ref());
         if made != line.mac {
             self.wrong("is not as it was written");
         }

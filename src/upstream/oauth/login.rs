@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::base::{limits, mask, time};
 use crate::config::oauth::{Grant, OauthSpec};
 use crate::config::remote::RemoteSpec;
+use crate::journal::audit::{self, Event, Outcome, Record};
 use crate::net::egress::Allowed;
 use crate::net::url::Url;
 use crate::upstream::oauth::client::{Client, NONE};
@@ -265,6 +266,7 @@ impl Login {
 
     fn lost(&self, why: &str) -> Next {
         log::warn!("login at a server is over server={:?}: {why}", self.server);
+        self.tell(Outcome::Error, "", why);
         self.forget();
         match self.is_own() {
             true => self.enter(),
@@ -377,8 +379,19 @@ impl Login {
         once.join(" ")
     }
 
+    fn tell(&self, outcome: Outcome, issuer: &str, detail: &str) {
+        audit::note(Record {
+            server: &self.server,
+            name: self.principal.as_deref().unwrap_or_default(),
+            issuer,
+            detail,
+            ..Record::new(Event::UpstreamAuth, outcome)
+        });
+    }
+
     /// From now on these tokens count.
     pub(super) fn hold(&self, held: Held) {
+        self.tell(Outcome::Ok, &held.issuer, "token held");
         self.store.set(&self.key(), Some(held.text(&self.spec.url)));
         let mut state = lock(&self.state);
         state.held = Some(held);

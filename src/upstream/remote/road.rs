@@ -205,13 +205,13 @@ impl Road {
 
     /// How somebody logs in here.
     pub fn remedy(&self) -> String {
+        let by_hand = "set \"Authorization\" in its \"headers\" to a token that it accepts";
         let Some(login) = &self.login else {
-            return "set \"Authorization\" in its \"headers\" to a token that it accepts"
-                .to_owned();
+            return by_hand.to_owned();
         };
         let name = &login.server;
         match &login.principal {
-            None => format!("log in with `onemcp auth login {name}`"),
+            None => format!("log in with `onemcp auth login {name}`, or {by_hand}"),
             Some(principal) => {
                 format!("log in with `onemcp auth login {name} --principal '{principal}'`")
             }
