@@ -9,10 +9,9 @@ use crate::wire::percent;
 pub enum Access {
     /// Host and Origin are checked; with authentication, whoever asks shows a token.
     Token,
-    /// Host and Origin are checked: pages for people.
+    /// Host and Origin are checked; who asks is the endpoint's own business.
     Page,
-    /// The Host is checked. Any page may read the answer: it depends on nothing that a browser
-    /// adds by itself.
+    /// The Host is checked. Any page may read the answer: documents for everybody.
     Public,
     /// Any Host: probes send the address of a pod. Tells nothing but up or down to strangers.
     Probe,
@@ -115,17 +114,17 @@ const ENDPOINTS: &[Row] = &[
     },
     Row {
         path: "/token",
-        access: Access::Public,
+        access: Access::Page,
         endpoint: || Endpoint::Oauth(OauthPath::Token),
     },
     Row {
         path: "/register",
-        access: Access::Public,
+        access: Access::Page,
         endpoint: || Endpoint::Oauth(OauthPath::Register),
     },
     Row {
         path: "/revoke",
-        access: Access::Public,
+        access: Access::Page,
         endpoint: || Endpoint::Oauth(OauthPath::Revoke),
     },
     Row {

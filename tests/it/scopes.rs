@@ -411,3 +411,52 @@ fn without_scope_validation_a_token_is_asked_for_all_the_same() {
     let narrow = ask(&mint.token("tag:web", json!({})));
     assert!(narrow.text.contains("db_1mcp_"), "{narrow:?}");
 }
+
+/// What opens 1MCP, tried here.
+#[test]
+fn what_opens_others_opens_nothing_here() {
+    let rig = plan("bypass", true).start();
+    let mint = Mint::new(7);
+    let web = mint.token("tag:web", json!({}));
+    let ask = |target: &str, token: &str, session: &str| {
+        let body = request(&json!(1), "tools/list", &json!({}));
+        let request = Request::post(target, body).with("Mcp-Session-Id", session);
+        rig.connect().exchange(&bearing(request, token))
+    };
+    let list = |target: &str, token: &str| {
+        let client = stateless::Client::new(rig.port, target);
+        let request = client.request(&json!(1), "tools/list", &json!({}));
+        rig.connect().exchange(&bearing(request, token))
+    };
+    // No filter, and one that says what it does not want.
+    for target in ["/mcp", "/mcp?tag-filter=not%20web", "/mcp?filter=!web"] {
+        let reply = list(target, &web);
+        assert!(
+            HIDDEN.iter().all(|name| !reply.text.contains(name)),
+            "{reply:?}"
+        );
+    }
+    // A token that asked for nothing has nothing.
+    let nothing = list("/mcp", &mint.token("", json!({})));
+    assert_eq!(nothing.messages()[0]["result"]["tools"], json!([]));
+    // A bad token is told what it is; an id that a client chose itself is no session.
+    assert_eq!(list("/mcp", "nonsense").status(), 401);
+    let chosen = "stream-11111111-2222-4333-8444-555555555555";
+    assert_eq!(ask("/mcp", &web, chosen).status(), 404);
+    // Nobody gets a token for being on this machine, and no login at a server is begun from afar.
+    for (method, target) in [
+        ("POST", "/api/auth/cli-token"),
+        ("GET", "/api/v1/servers"),
+        ("GET", "/oauth/authorize/db"),
+        ("POST", "/oauth/restart/db"),
+        ("GET", "/admin/oauth"),
+    ] {
+        let reply = rig.connect().exchange(&Request::new(method, target));
+        assert_eq!(reply.status(), 404, "{target} {reply:?}");
+    }
+    // An answer for a login that nobody began.
+    let back = Request::new("GET", "/oauth/callback/db?code=x&state=y");
+    let reply = rig.connect().exchange(&back);
+    assert!((400..500).contains(&reply.status()), "{reply:?}");
+    assert!(!reply.text.contains("db_1mcp"), "{reply:?}");
+}
