@@ -222,7 +222,8 @@ impl Gate {
         let own: Vec<String> = own.map(str::to_owned).collect();
         if own
             .iter()
-            .any(|path| ["", "/", "/mcp", "/sse"].contains(&path.as_str()))
+            .map(|path| path.strip_suffix('/').unwrap_or(path))
+            .any(|path| ["", "/mcp", "/sse"].contains(&path))
         {
             return Ok(None);
         }
