@@ -15,6 +15,7 @@ use crate::auth::tokens::Tokens;
 use crate::base::limits;
 use crate::config::auth::AuthSettings;
 use crate::http::{Client, Head, Reply};
+use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::model::principal::{Means, Principal};
 use crate::model::scope::Scopes;
@@ -248,7 +249,7 @@ impl Gate {
         permit.map_err(|wait| {
             let mut record = Record::denied(Event::RateLimit, Reason::TooOften);
             record.who = Some(who);
-            audit::note(record);
+            reject(record);
             Denied::TooMany(wait)
         })
     }
@@ -307,7 +308,7 @@ impl Denied {
             Denied::TooMany(_) => Reason::TooOften,
             Denied::NotReady => Reason::Unavailable,
         };
-        audit::note(Record::denied(Event::AuthFail, reason));
+        reject(Record::denied(Event::AuthFail, reason));
         if let Denied::BadToken(reason) = self {
             log::debug!("token refused reason={}", reason.as_str());
         }

@@ -626,7 +626,10 @@ fn claims_become_scopes_as_configured() {
     for (roles, scopes) in [
         (json!(["admins"]), "tag:*"),
         (json!(["web team", "unknown"]), "tag:docs tag:web"),
-        (json!("ro admins"), "tag:*"),
+        (json!("admins"), "tag:*"),
+        (json!("ro admins"), ""),
+        (json!(["x admins"]), ""),
+        (json!(["web team", "ro"]), "tag:docs tag:web"),
         (json!(["tag:secret"]), ""),
         (json!([]), ""),
         (json!({"admins": 1}), ""),

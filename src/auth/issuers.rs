@@ -106,8 +106,12 @@ impl Issuer {
         let Some(raw) = at_path(claims, &self.spec.scope_claim) else {
             return Scopes::default();
         };
-        let values = texts(&raw).unwrap_or_default();
+        let mut values = texts(&raw).unwrap_or_default();
+        // Scopes are words in one text (RFC 6749 3.3). Anything else is one name, which somebody may
+        // have chosen: a group "x admins" is not "admins".
+        values.extend(words_of(&self.spec.scope_claim, &raw));
         if self.spec.scopes.is_empty() {
+            values.retain(|value| !value.contains(' '));
             return Scopes::known_of(&values.join(" "));
         }
         let means = |word: &str| {
@@ -118,13 +122,19 @@ impl Issuer {
         };
         let mut meant = Scopes::default();
         for value in &values {
-            // Either the whole value has a meaning, or words of it.
-            for word in std::iter::once(value.as_str()).chain(value.split(' ')) {
-                meant = meant.or(&means(word));
-            }
+            meant = meant.or(&means(value));
         }
         meant
     }
+}
+
+/// The words of a claim that is made of words.
+fn words_of(claim: &str, raw: &str) -> Vec<String> {
+    let is_of_words = matches!(claim, "scope" | "scp");
+    let text = string_value(raw)
+        .filter(|_| is_of_words)
+        .unwrap_or_default();
+    text.split(' ').map(str::to_owned).collect()
 }
 
 fn is_named(key: &PublicKey, kid: Option<&str>) -> bool {

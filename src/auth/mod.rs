@@ -45,7 +45,8 @@ use crate::config::auth_server::AuthServerSpec;
 use crate::config::secret_sources::{placed, state_folder};
 use crate::config::settings::Settings;
 use crate::http::{Client, Head, Reply};
-use crate::journal::audit::{self, Event, Reason, Record};
+use crate::journal::audit::rejects::reject;
+use crate::journal::audit::{Event, Reason, Record};
 use crate::model::scope::Scopes;
 
 /// What of `auth` a path leads to.
@@ -178,7 +179,7 @@ impl Auth {
         if *at != OauthPath::AuthorizationServer
             && let Err(wait) = self.pace.take(&network(from.address), Instant::now())
         {
-            audit::note(Record::denied(Event::RateLimit, Reason::TooOften));
+            reject(Record::denied(Event::RateLimit, Reason::TooOften));
             return match at {
                 OauthPath::Authorize | OauthPath::Login | OauthPath::Consent => {
                     self.people.too_often(wait)

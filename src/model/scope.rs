@@ -152,17 +152,17 @@ impl Scopes {
         Scopes::of(words)
     }
 
-    /// What either opens.
+    /// What either opens, and never more: where one of the two reads only and neither opens all of
+    /// the other, both read only.
     pub fn or(&self, other: &Scopes) -> Scopes {
-        if self.is_empty() || other.is_empty() {
-            return if self.is_empty() { other } else { self }.clone();
+        if self.includes(other) || other.is_empty() {
+            return self.clone();
+        }
+        if other.includes(self) || self.is_empty() {
+            return other.clone();
         }
         let words = self.words().chain(other.words());
-        let mut words: Vec<String> = words.map(str::to_owned).collect();
-        if !self.reads_only() || !other.reads_only() {
-            words.retain(|word| word != READ);
-        }
-        Scopes::of(words)
+        Scopes::of(words.map(str::to_owned).collect())
     }
 
     /// These words in a set that narrows as `other` does: to ask whether that opens them.
@@ -300,11 +300,12 @@ mod tests {
     fn sets_meet_and_join() {
         for (a, b, both, either) in [
             ("tag:a tag:b", "tag:b tag:c", "tag:b", "tag:a tag:b tag:c"),
-            ("tag:*", "tag:b", "tag:b", "tag:* tag:b"),
+            ("tag:*", "tag:b", "tag:b", "tag:*"),
             ("tag:a read", "tag:a", "read tag:a", "tag:a"),
             ("tag:a read", "tag:b read", "read", "read tag:a tag:b"),
             ("tag:a read", "", "read", "read tag:a"),
-            ("tag:*", "tool:s/t read", "read tool:s/t", "tag:* tool:s/t"),
+            ("tag:*", "tool:s/t read", "read tool:s/t", "tag:*"),
+            ("tag:a read", "tag:b", "read", "read tag:a tag:b"),
         ] {
             assert_eq!(scopes(a).and(&scopes(b)).to_string(), both, "{a:?} {b:?}");
             assert_eq!(scopes(b).and(&scopes(a)).to_string(), both, "{b:?} {a:?}");

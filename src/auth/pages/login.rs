@@ -9,6 +9,7 @@ use crate::auth::pages::{Pages, Visit, again};
 use crate::auth::server::Asked;
 use crate::base::limits;
 use crate::http::Reply;
+use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::wire::form::Form;
 
@@ -181,7 +182,7 @@ impl Pages {
             },
             Some("password") => {
                 if let Err(wait) = self.account.take(SUBJECT, visit.now) {
-                    audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
+                    reject(Record::denied(Event::LoginFail, Reason::TooOften));
                     return self.waits(wait);
                 }
                 let password = form.get("password").unwrap_or_default();

@@ -26,7 +26,8 @@ use crate::auth::server::{Asked, Server};
 use crate::auth::store::{Space, Store};
 use crate::base::limits;
 use crate::http::{Authority, Client, Head, Reply};
-use crate::journal::audit::{self, Event, Reason, Record};
+use crate::journal::audit::rejects::reject;
+use crate::journal::audit::{Event, Reason, Record};
 use crate::model::scope::Scopes;
 use crate::wire::form::Form;
 
@@ -140,7 +141,7 @@ impl Pages {
             return self.leave(visit, sealed);
         }
         if let Err(wait) = self.addresses.take(&network(visit.from.address), visit.now) {
-            audit::note(Record::denied(Event::LoginFail, Reason::TooOften));
+            reject(Record::denied(Event::LoginFail, Reason::TooOften));
             return self.waits(wait);
         }
         let browser = self.cookies.read(Jar::Form, visit.head);
@@ -282,7 +283,7 @@ impl Pages {
 
     /// A form that was not made for this browser, or too long ago, or was used.
     fn lost(&self, event: Event) -> Reply {
-        audit::note(Record::denied(event, Reason::BadState));
+        reject(Record::denied(event, Reason::BadState));
         let help = "It was open for too long, was used already, or cookies are off. Go back to \
                     the program that sent you here, and start again.";
         self.told(403, "This page is not good any more", help)

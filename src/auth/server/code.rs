@@ -12,6 +12,7 @@ use crate::auth::server::token::{Issue, full, note};
 use crate::auth::store::Space;
 use crate::base::limits::{SPENT_CODE_LIFE, SPENT_CODES};
 use crate::http::Reply;
+use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Reason, Record};
 use crate::model::scope::Scopes;
 use crate::wire::base64::encode_url;
@@ -95,7 +96,7 @@ impl Server {
 }
 
 fn refused(client: &Client, reason: Reason) {
-    audit::note(Record {
+    reject(Record {
         client: &client.id,
         ..Record::denied(Event::AuthFail, reason)
     });

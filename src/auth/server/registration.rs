@@ -17,6 +17,7 @@ use crate::base::limits::{CLIENT_NAME_BYTES, REDIRECT_URIS, REGISTRATION_BYTES};
 use crate::base::template::filled;
 use crate::config::auth_server::Registration;
 use crate::http::{self, Head, Reply};
+use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::wire::jose::jws::RULES;
 use crate::wire::json::{elements, string_value};
@@ -36,7 +37,7 @@ impl Server {
     /// Answers `/register`.
     pub fn register(&self, head: &Head<'_>, from: &http::Client, body: &[u8]) -> Reply {
         self.try_register(head, from, body).unwrap_or_else(|fault| {
-            audit::note(Record {
+            reject(Record {
                 detail: &fault.what,
                 ..Record::denied(Event::ClientRegister, Reason::BadRequest)
             });

@@ -12,6 +12,7 @@ use crate::auth::{network, now_s};
 use crate::base::limits::{CLIENT_ID_BYTES, TOKEN_FORM_BYTES};
 use crate::base::template::filled;
 use crate::http::{self, Head, Reply};
+use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Record};
 use crate::model::scope::Scopes;
 use crate::wire::base64::decode_standard;
@@ -66,7 +67,7 @@ impl Server {
             let key = format!("{} {}", network(from.address), shown.id);
             let paced = self.secrets_pace.take(&key, Instant::now());
             paced.map_err(|wait| {
-                audit::note(Record {
+                reject(Record {
                     client: &shown.id,
                     ..Record::denied(Event::RateLimit, audit::Reason::TooOften)
                 });
@@ -85,7 +86,7 @@ impl Server {
             _ => false,
         };
         known.filter(|_| is_it).ok_or_else(|| {
-            audit::note(Record {
+            reject(Record {
                 client: &shown.id,
                 ..Record::denied(Event::AuthFail, audit::Reason::BadClient)
             });

@@ -179,6 +179,10 @@ impl Judge {
             if let Some((place, _)) = self.torn.take() {
                 self.wrong_at(place, "is no line of an audit log".to_owned());
             }
+            // Nothing can have been torn so short, and nothing before the first line.
+            if self.verdict.lines == 0 || text.trim_ascii().is_empty() {
+                return self.wrong("is no line of an audit log");
+            }
             self.torn = Some((self.place.clone(), text.trim_ascii_end().len()));
             return;
         };

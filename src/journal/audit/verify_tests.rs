@@ -174,6 +174,18 @@ fn every_missing_line_is_found() {
 }
 
 #[test]
+fn lines_of_nothing_are_found_wherever_they_stand() {
+    let lines = log(300);
+    for blank in [&b"\n"[..], b" \n", b"\xef\xbb\xbf\n", b"x\n"] {
+        for at in [0, 1, 150, 299, 300] {
+            let mut other = lines.clone();
+            other.insert(at, blank.to_vec());
+            assert!(again(&other, with_secret()).wrong > 0, "{blank:?} {at}");
+        }
+    }
+}
+
+#[test]
 fn order_and_ends_are_found() {
     let lines = log(400);
     for number in (1..398).step_by(7) {
