@@ -107,8 +107,8 @@ impl Issuer {
             return Scopes::default();
         };
         let mut values = texts(&raw).unwrap_or_default();
-        // Scopes are words in one text (RFC 6749 3.3). Anything else is one name, which somebody may
-        // have chosen: a group "x admins" is not "admins".
+        // Scopes are words in one text (RFC 6749 3.3). Anything else is one name, which somebody
+        // may have chosen: a group "x admins" is not "admins".
         values.extend(words_of(&self.spec.scope_claim, &raw));
         if self.spec.scopes.is_empty() {
             values.retain(|value| !value.contains(' '));
