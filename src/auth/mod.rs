@@ -34,7 +34,7 @@ use crate::auth::keys::KeySet;
 use crate::auth::pace::Pace;
 use crate::auth::people::People;
 use crate::auth::resource::METADATA_CACHE;
-use crate::auth::revoked::{Kind, Revoked};
+use crate::auth::revoked::Revoked;
 use crate::auth::server::fault::Fault;
 use crate::auth::server::{Parts, Server};
 use crate::auth::store::Store;
@@ -153,14 +153,6 @@ impl Auth {
     /// clients send nothing.
     pub fn look(&self) {
         self.gate.look(Instant::now(), now_s());
-    }
-
-    /// Ends a family of our tokens, and whoever is here by one of them.
-    ///
-    /// # Errors
-    /// When it could not be written, after "failed to"; here they have ended nevertheless.
-    pub fn revoke_family(&self, family: &str) -> Result<(), String> {
-        self.tokens.revoke(Kind::Family, family, now_s())
     }
 
     /// Answers at a path of ours. The parts behind it have their own rules for `body`.
