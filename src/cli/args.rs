@@ -122,6 +122,8 @@ pub struct ClientFlags {
     pub url: Option<String>,
     /// Certificates that are trusted instead of the built-in ones.
     pub ca_file: Option<PathBuf>,
+    /// `NAME:VALUE`, with templates.
+    pub headers: Vec<String>,
     pub timeout: Option<Duration>,
 }
 
@@ -363,6 +365,13 @@ pub const AUDIT_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 /// Flags of `list` and `call`: name, placeholder, help.
+const HEADER_FLAG: (&str, &str, &str) = (
+    "header",
+    "NAME:VALUE",
+    "Goes with every request, such as Authorization; ${VAR} is filled in from the \
+     environment; may be given several times",
+);
+
 pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
     (
         "url",
@@ -374,6 +383,7 @@ pub const CLIENT_FLAGS: &[(&str, &str, &str)] = &[
         "PATH",
         "Certificates (PEM) to trust instead of the built-in ones",
     ),
+    HEADER_FLAG,
     (
         "timeout",
         "MS",
@@ -396,12 +406,7 @@ pub const PROXY_FLAGS: &[(&str, &str, &str)] = &[
         "PATH",
         "Certificates (PEM) to trust instead of the built-in ones",
     ),
-    (
-        "header",
-        "NAME:VALUE",
-        "Goes with every request, such as Authorization; ${VAR} is filled in from the \
-         environment; may be given several times",
-    ),
+    HEADER_FLAG,
     (
         "timeout",
         "MS",
@@ -845,6 +850,10 @@ fn command(seen: &mut Seen) -> Result<Command, UsageError> {
     let client = ClientFlags {
         url: seen.url.take(),
         ca_file: seen.ca_file.take(),
+        headers: match words.first() {
+            Some(&("call" | "list")) => std::mem::take(&mut seen.headers),
+            _ => Vec::new(),
+        },
         timeout: seen.timeout.take(),
     };
     match words.as_slice() {
@@ -940,7 +949,11 @@ fn check_places(seen: &mut Seen) -> Result<(), UsageError> {
         ),
         ("watch", "status", seen.watch && command != Some("status")),
         ("follow", "logs", seen.follow && command != Some("logs")),
-        ("header", "proxy", !seen.headers.is_empty() && !is_proxy),
+        (
+            "header",
+            "list, call and proxy",
+            !seen.headers.is_empty() && !is_proxy && !is_client,
+        ),
         (filter, "proxy", !seen.filters.is_empty() && !is_proxy),
     ];
     let kept = keeper_places(seen);

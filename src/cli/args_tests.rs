@@ -132,6 +132,7 @@ fn calls() {
     check("--args={\"n\":1.50} call a/b", "a/b", json(), none());
     let client = ClientFlags {
         ca_file: None,
+        headers: Vec::new(),
         url: Some("http://h/mcp".into()),
         timeout: Some(Duration::from_millis(500)),
     };

@@ -2,7 +2,7 @@
 //! running gateway, asks one thing at a time, and closes what it opened. It declares no
 //! capabilities, so every question of a server is refused. Runs on the main thread; a second
 //! thread closes the sessions when a signal ends the command. Deliberately absent: resuming
-//! a stream that broke, credentials.
+//! a stream that broke, logins.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use crate::cli::args::ClientFlags;
 use crate::cli::deadline::Deadline;
 use crate::cli::gateway_url::GatewayUrl;
 use crate::cli::outcome::{Failure, member};
+use crate::cli::proxy::read_header;
 use crate::cli::{quieten, with_log};
 use crate::config::settings::Flags;
 use crate::config::{load_settings, process_environment};
@@ -37,6 +38,8 @@ use crate::wire::sse::Parser;
 /// The way to one gateway.
 pub struct Client {
     pub url: GatewayUrl,
+    /// Go with every request; may be secrets.
+    headers: Vec<(String, String)>,
     agent: Agent,
     deadline: Deadline,
     open: Arc<Mutex<Vec<Open>>>,
@@ -47,6 +50,7 @@ pub struct Client {
 struct Open {
     endpoint: String,
     id: String,
+    headers: Vec<(String, String)>,
 }
 
 /// One session at one endpoint.
@@ -73,6 +77,11 @@ pub fn with_client(
     with_log(&config.settings, || body(&Client::new(url, asked)?))
 }
 
+fn pairs(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+    let headers = headers.iter();
+    headers.map(|(name, value)| (&**name, &**value)).collect()
+}
+
 fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -95,7 +104,9 @@ impl Client {
         let signals = close_at_signal(agent.clone(), open.clone()).map_err(|error| {
             Failure::Unreachable(format!("failed to start the client: {error}"))
         })?;
+        let headers = asked.headers.iter().map(|header| read_header(header));
         Ok(Client {
+            headers: headers.collect::<Result<_, _>>()?,
             url,
             agent,
             deadline: Deadline::after(asked.timeout.unwrap_or(limits::CLIENT_DEADLINE)),
@@ -123,7 +134,7 @@ impl Client {
         let request = Request {
             method: Method::Get,
             url,
-            headers: &[],
+            headers: &pairs(&self.headers),
             body: b"",
             head_timeout: self.deadline.left().ok()?,
             idle_timeout: Some(limits::CLIENT_SILENCE),
@@ -165,10 +176,12 @@ fn close_at_signal(
 
 /// If it fails, the gateway closes the session when it has been idle for long enough.
 fn close(agent: &Agent, session: &Open) {
+    let mut headers = pairs(&session.headers);
+    headers.push((SESSION_HEADER, &session.id));
     let request = Request {
         method: Method::Delete,
         url: &session.endpoint,
-        headers: &[(SESSION_HEADER, &session.id)],
+        headers: &headers,
         body: b"",
         head_timeout: limits::CLIENT_CLOSE,
         idle_timeout: None,
@@ -268,6 +281,7 @@ impl Session<'_> {
         lock(&self.client.open).push(Open {
             endpoint: self.endpoint.clone(),
             id: id.to_owned(),
+            headers: self.client.headers.clone(),
         });
     }
 
@@ -277,6 +291,7 @@ impl Session<'_> {
             ("Content-Type", "application/json"),
             ("Accept", "application/json, text/event-stream"),
         ];
+        headers.extend(pairs(&self.client.headers));
         if let Some(id) = &self.id {
             headers.push((SESSION_HEADER, id));
             headers.push(("MCP-Protocol-Version", self.revision.as_str()));

@@ -441,3 +441,25 @@ fn what_a_connection_once_was_let_in_for_counts_for_nothing() {
     assert!(status == 401 || forged == good);
     rig.stop();
 }
+
+#[test]
+fn commands_show_a_key_that_is_in_a_variable() {
+    let mint = Mint::new(7);
+    let rig = plan("commands", &mint).start();
+    let token = mint.token("tag:*", json!({}));
+    let run = |key: &str| {
+        let url = format!("http://127.0.0.1:{}", rig.port);
+        let output = Command::new(gateway_binary())
+            .args(["list", "--url", &url])
+            .args(["--header", "Authorization: Bearer ${KEY}"])
+            .env("KEY", key)
+            .output()
+            .unwrap();
+        let listed = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), listed)
+    };
+    assert_eq!(run("wrong").0, Some(77));
+    let (code, listed) = run(&token);
+    assert_eq!(code, Some(0), "{listed}");
+    assert!(!listed.is_empty());
+}

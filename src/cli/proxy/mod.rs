@@ -133,7 +133,7 @@ fn serve(proxy: &ProxyFlags, flags: &Flags) -> Result<u8, Failure> {
 }
 
 /// `NAME:VALUE`. The value may be a secret, so it is in no error.
-fn read_header(header: &str) -> Result<(String, String), Failure> {
+pub(super) fn read_header(header: &str) -> Result<(String, String), Failure> {
     let bad = |why: &str| Failure::Usage(format!("--header {why}; write it like NAME:VALUE"));
     let (name, value) = header.split_once(':').ok_or_else(|| bad("has no colon"))?;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -141,7 +141,7 @@ fn read_header(header: &str) -> Result<(String, String), Failure> {
         return Err(bad("begins with something that is no name"));
     }
     if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err(bad(&format!("{name} is written by the proxy itself")));
+        return Err(bad(&format!("{name} is written by onemcp itself")));
     }
     let expanded = expand(value.trim(), &|wanted| match wanted {
         Wanted::Variable(name) => {
