@@ -641,7 +641,7 @@ mod tests {
         ] {
             let expected = Client {
                 address: address.parse().expect(address),
-                peer: peer.parse::<IpAddr>().expect(peer).to_canonical(),
+                peer: peer.parse::<std::net::IpAddr>().expect(peer).to_canonical(),
                 certain,
                 is_local,
             };
