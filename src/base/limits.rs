@@ -193,6 +193,9 @@ pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
 /// While a server works on a request, its client is looked for so often: one that has gone takes
 /// its request back.
 pub const CLIENT_LOOK: Duration = Duration::from_millis(50);
+/// While a server works on a call of a session, its token is looked at so often: the answer ends
+/// with it.
+pub const TOKEN_LOOK: Duration = Duration::from_secs(1);
 /// How long clients may keep a list without asking again (`ttlMs`). Changes are announced, so it
 /// only has to be short for those who do not listen. While servers start it is zero.
 pub const LIST_TTL_MS: u64 = 5_000;

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use crate::base::{limits, ordered};
 use crate::front::ask;
-use crate::front::exchange::Outstanding;
+use crate::front::exchange::{Outstanding, token_over};
 use crate::front::face::Abilities;
+use crate::front::listen::has_ended;
 use crate::front::output::Output;
 use crate::front::parking::{self, Inquiry, Kept, Parking, input_requests, input_required};
 use crate::front::stateless::Terms;
@@ -24,6 +25,7 @@ use crate::mcp::error::{
 use crate::mcp::meta;
 use crate::mcp::method::{Ask, Method};
 use crate::model::hint::CacheHint;
+use crate::model::principal::Principal;
 use crate::model::task_id::TaskKey;
 use crate::relay::bridge::error::{Asked as About, Verdict, session_to_stateless, unknown_result};
 use crate::relay::bridge::input::{InputRequest, InputRequired};
@@ -74,6 +76,8 @@ pub struct Waiting<'a, 'o, 'c> {
     inquiry: Inquiry,
     /// When what the server has asked so far goes to the client.
     ask_at: Option<Instant>,
+    /// The token of the request: with it the answer ends.
+    pub whose: Option<&'a Arc<Principal>>,
 }
 
 impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
@@ -90,6 +94,7 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             parking,
             inquiry: Inquiry::default(),
             ask_at: None,
+            whose: None,
         }
     }
 
@@ -108,7 +113,11 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
             let wake = deadline.min(quiet_until).min(look_at);
             let wake = self.ask_at.map_or(wake, |at| wake.min(at));
             let mut is_there = true;
-            if let Some(mail) = self.mailbox.wait(wake) {
+            let mail = self.mailbox.wait(wake);
+            if has_ended(self.whose) {
+                return self.cut_off();
+            }
+            if let Some(mail) = mail {
                 // Mail of another call is of an earlier request, which is over.
                 if mail.call != self.relayed.call.call {
                     continue;
@@ -439,6 +448,16 @@ impl<'a, 'o, 'c> Waiting<'a, 'o, 'c> {
         // First, so that what the server asks next is nobody's.
         link.cancel(call.call, why);
         self.inquiry.give_up(link, why);
+    }
+
+    /// The token has ended: nothing of what the server said or says goes out any more.
+    fn cut_off(mut self) {
+        let (call, error) = (&self.relayed.call, token_over());
+        let link = call.link();
+        // First, so that what the server asks next is nobody's.
+        link.cancel(call.call, &error.message);
+        self.inquiry.give_up(link, &error.message);
+        self.fail(200, &error);
     }
 
     fn expire(mut self) {

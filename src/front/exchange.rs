@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::ask;
 use crate::front::channel::{Channel, Voice};
+use crate::front::listen::has_ended;
 use crate::front::operation::Operation;
 use crate::front::rounds::{self, Translation, Turn};
 use crate::front::session::{PendingAsk, Session};
@@ -20,8 +21,9 @@ use crate::front::sessions::drop_subscription;
 use crate::front::stream::{EventStream, Token, event_id};
 use crate::http::Responder;
 use crate::journal::metrics::outcome::Outcome;
-use crate::mcp::error::{Reason, RpcError};
+use crate::mcp::error::{INVALID_REQUEST, Reason, RpcError};
 use crate::mcp::task::Part;
+use crate::model::principal::Principal;
 use crate::upstream::call::{Answer, Asked, CallId, Mail, Mailbox, Notice, Reply};
 use crate::upstream::caller::Lease;
 use crate::upstream::link::Link;
@@ -156,6 +158,8 @@ pub struct Exchange<'a, 'c> {
     /// Responses that are complete: those of a batch, until the answer is sent.
     pub done: Vec<Vec<u8>>,
     stream: Option<Stream>,
+    /// The token of the request: with it the answer ends. A channel has its own watch.
+    pub whose: Option<&'a Arc<Principal>>,
 }
 
 /// The event stream that an answer has become.
@@ -183,6 +187,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             is_batch: false,
             done: Vec::new(),
             stream: None,
+            whose: None,
         }
     }
 
@@ -203,6 +208,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             is_batch: false,
             done: Vec::new(),
             stream: None,
+            whose: None,
         }
     }
 
@@ -218,7 +224,12 @@ impl<'a, 'c> Exchange<'a, 'c> {
                 .map(Outstanding::due_at)
                 .min()
                 .unwrap_or(quiet_until);
-            match self.mailbox.wait(next_deadline.min(quiet_until)) {
+            let mail = self.mailbox.wait(self.wake(next_deadline.min(quiet_until)));
+            if has_ended(self.whose) {
+                self.cut_off(&mut calls);
+                break;
+            }
+            match mail {
                 Some(mail) => {
                     if self.receive(mail, &mut calls) {
                         // The one answer of a plain request went out as it came.
@@ -242,6 +253,24 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
         }
         self.finish();
+    }
+
+    fn wake(&self, due: Instant) -> Instant {
+        match self.whose {
+            Some(_) => due.min(Instant::now() + limits::TOKEN_LOOK),
+            None => due,
+        }
+    }
+
+    /// The token has ended: nothing of what servers said or say goes out any more.
+    fn cut_off(&mut self, calls: &mut Vec<Outstanding>) {
+        self.done.clear();
+        let error = token_over();
+        for call in calls.drain(..) {
+            // First, so that what the server asks next is nobody's.
+            call.link().cancel(call.call, &error.message);
+            self.fail(&call, &error);
+        }
     }
 
     /// True when the whole answer has been sent.
@@ -570,6 +599,11 @@ fn whole(done: &[Vec<u8>], is_batch: bool) -> Vec<u8> {
         false => done.concat(),
         true => [b"[".as_slice(), &done.join(&b","[..]), b"]"].concat(),
     }
+}
+
+/// What a call is told whose token has ended before it.
+pub fn token_over() -> RpcError {
+    RpcError::new(INVALID_REQUEST, "the token is good no more")
 }
 
 /// Questions of a call that has ended.

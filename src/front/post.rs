@@ -138,7 +138,11 @@ impl Streamable {
                 request.operation.ended(Outcome::Success);
                 output.respond(200, &[&result_response(request.id, &result)]);
             }
-            Step::Relayed(relayed) => Waiting::new(relayed, mail, output, &self.parking).run(),
+            Step::Relayed(relayed) => {
+                let mut waiting = Waiting::new(relayed, mail, output, &self.parking);
+                waiting.whose = call.whose;
+                waiting.run();
+            }
             Step::Listen(opening) => return Ok(Some(opening)),
         }
         Ok(None)

@@ -10,7 +10,8 @@ use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::session_tasks;
 use crate::front::stream::short_of_memory;
-use crate::journal::audit::{self, Event, Outcome, Reason, Record};
+use crate::journal::audit::{self, Event, Outcome, Reason, Record, rejects};
+use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events::{Change, list_changed};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
@@ -23,6 +24,13 @@ use crate::upstream::server::Server;
 #[derive(Default)]
 pub struct Sessions {
     map: RwLock<HashMap<String, Arc<Session>>>,
+}
+
+/// One principal has as many sessions or streams as it may.
+pub fn note_too_many(address: IpAddr) {
+    rejects::reject(Record::denied(Event::RateLimit, Reason::TooMany));
+    let (what, whom) = (Refused::Pace, address.to_string());
+    fact::note(Fact::Refused { what, whom });
 }
 
 /// Why there is no new session.

@@ -114,11 +114,11 @@ impl Sse {
 }
 
 fn send(out: &mut Responder<'_>, headers: &[(&str, &str)], reply: &Reply) {
-    out.send(
-        reply.status,
-        &with_type(headers, "application/json"),
-        &[&reply.body],
-    );
+    let mut headers = with_type(headers, "application/json");
+    if [429, 503].contains(&reply.status) {
+        headers.push(("Retry-After", "1"));
+    }
+    out.send(reply.status, &headers, &[&reply.body]);
 }
 
 /// The event that tells the client where to post. Written from the stack, because the thread of

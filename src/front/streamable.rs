@@ -22,7 +22,7 @@ use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
 use crate::front::session_tasks;
-use crate::front::sessions::{Digests, Full, Sessions, drop_subscription};
+use crate::front::sessions::{Digests, Full, Sessions, drop_subscription, note_too_many};
 use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::front::told::Around;
@@ -341,7 +341,10 @@ impl Streamable {
             }
             Step::Relayed(outstanding) => {
                 let accepts = accepts(call.head);
-                Exchange::new(&session, out, &call.headers, accepts, mail).run(vec![outstanding]);
+                let headers = &call.headers;
+                let mut exchange = Exchange::new(&session, out, headers, accepts, mail);
+                exchange.whose = call.whose;
+                exchange.run(vec![outstanding]);
             }
         });
         session.touch();
@@ -387,7 +390,7 @@ impl Streamable {
         out: &mut Responder<'_>,
     ) {
         let mut headers = with_type(&call.headers, "application/json");
-        if status == 503 {
+        if [429, 503].contains(&status) {
             headers.push(("Retry-After", "1"));
         }
         out.send(status, &headers, &[&error.response(id)]);
@@ -485,31 +488,34 @@ impl Streamable {
         let client = Initialize::parse(params).map_err(|error| (200, error))?;
         let view = self.view(call).map_err(|bad| (bad.status, bad.error))?;
         self.open(&client, view, call.peer.address, None)
-            .map_err(|error| (503, error))
     }
 
-    /// Opens a session once clients are let in. Gives the result of `initialize` with it.
+    /// Opens a session once clients are let in. Gives the result of `initialize` with it, or the
+    /// status and error that refuse it.
     pub fn open(
         &self,
         client: &Initialize,
         view: View,
         address: IpAddr,
         channel: Option<Arc<Channel>>,
-    ) -> Result<(Arc<Session>, String), RpcError> {
+    ) -> Result<(Arc<Session>, String), (u16, RpcError)> {
         self.desk.wait_settled();
         if self.desk.is_draining() {
             let what = "the gateway is shutting down";
-            return Err(RpcError::new(INVALID_REQUEST, what));
+            return Err((503, RpcError::new(INVALID_REQUEST, what)));
         }
         let key = &self.desk.hub.world().fixed.task_key;
         let opened = self.sessions.open(client, view, address, channel, key);
         let session = opened.map_err(|full| {
-            let what = match full {
-                Full::All => "too many sessions; try again later",
-                Full::Principal => "too many sessions of this client; end one first",
-                Full::Address => "too many sessions from this address; end one first",
+            let (status, what) = match full {
+                Full::All => (503, "too many sessions; try again later"),
+                Full::Principal => (429, "too many sessions of this client; end one first"),
+                Full::Address => (503, "too many sessions from this address; end one first"),
             };
-            RpcError::new(INVALID_REQUEST, what)
+            if full == Full::Principal {
+                note_too_many(address);
+            }
+            (status, RpcError::new(INVALID_REQUEST, what))
         })?;
         let world = self.desk.hub.world();
         let visible = session.visible(&world);
@@ -558,6 +564,7 @@ impl Streamable {
             let accepts = accepts(call.head);
             let mut exchange = Exchange::new(&session, out, &call.headers, accepts, mail);
             exchange.is_batch = true;
+            exchange.whose = call.whose;
             exchange.done = done;
             exchange.run(calls);
         });

@@ -388,12 +388,9 @@ impl Talk {
             ));
         }
         let client = Initialize::parse(params)?;
-        streamable.open(
-            &client,
-            self.view(),
-            self.address,
-            Some(self.channel.clone()),
-        )
+        let channel = Some(self.channel.clone());
+        let opened = streamable.open(&client, self.view(), self.address, channel);
+        opened.map_err(|(_, error)| error)
     }
 
     fn view(&self) -> View {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{limits, thread};
 use crate::front::channel::{Channel, Form};
-use crate::front::sessions::new_id;
+use crate::front::sessions::{new_id, note_too_many};
 use crate::front::streamable::rpc_reply;
 use crate::front::talk::{Common, Talk};
 use crate::http::Reply;
@@ -67,8 +67,11 @@ impl Talks {
     pub fn open(&self, query: &str, address: IpAddr, owner: Option<&Arc<Principal>>) -> Made {
         match self.order(query, address, owner) {
             Some(number) => self.take_made(number),
-            None => make(&self.common, query, address, owner.cloned())
-                .inspect(|made| self.shared.enter(made)),
+            None => {
+                self.shared.admit(address, owner)?;
+                let made = make(&self.common, query, address, owner.cloned());
+                made.inspect(|made| self.shared.enter(made))
+            }
         }
     }
 
@@ -154,6 +157,25 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether one of this owner may be opened: each holds a thread and a session.
+    fn admit(&self, address: IpAddr, owner: Option<&Arc<Principal>>) -> Result<(), Reply> {
+        let Some(owner) = owner else {
+            return Ok(());
+        };
+        let state = self.state();
+        let mine = state
+            .open
+            .values()
+            .filter(|talk| talk.belongs_to(Some(owner)));
+        if mine.count() < limits::SESSIONS_PER_PRINCIPAL {
+            return Ok(());
+        }
+        drop(state);
+        note_too_many(address);
+        let what = "too many streams of this client; end one first";
+        Err(rpc_reply(429, INVALID_REQUEST, what))
+    }
+
     fn enter(&self, (id, talk): &(Arc<str>, Arc<Talk>)) {
         self.state().open.insert(id.clone(), talk.clone());
     }
@@ -163,7 +185,8 @@ impl Shared {
             let query = &order.query[..order.query_bytes];
             // It was a text when it was copied.
             let query = std::str::from_utf8(query).unwrap_or_default();
-            let made = make(common, query, order.address, order.owner);
+            let admitted = self.admit(order.address, order.owner.as_ref());
+            let made = admitted.and_then(|()| make(common, query, order.address, order.owner));
             let made = made.inspect(|made| self.enter(made));
             self.state().made.push((order.number, made));
             self.made.notify_all();
@@ -202,5 +225,5 @@ fn make(common: &Arc<Common>, query: &str, address: IpAddr, owner: Option<Arc<Pr
 }
 
 fn unavailable(why: &str) -> Reply {
-    rpc_reply(503, INVALID_REQUEST, why).with("Retry-After", "1")
+    rpc_reply(503, INVALID_REQUEST, why)
 }

@@ -38,6 +38,8 @@ pub struct Trusted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
+    /// The other end of the connection: a proxy, if it is not `address`.
+    pub peer: IpAddr,
     /// False when a header claims something that nobody trusted says, when a proxy was there and
     /// does not tell for whom, or when two headers disagree. `address` is the best there is.
     pub certain: bool,
@@ -74,6 +76,7 @@ impl Trusted {
             // As most requests are, and it is asked for each of them.
             return Client {
                 address: peer,
+                peer,
                 certain: true,
                 is_local: peer.is_loopback(),
             };
@@ -101,6 +104,7 @@ impl Trusted {
         let is_elsewhere = claims.real_ip.is_some() && !real.is_some_and(|ip| ip.is_loopback());
         Client {
             address: way.address,
+            peer,
             certain,
             is_local: certain && way.is_loopback && !is_elsewhere,
         }
@@ -637,6 +641,7 @@ mod tests {
         ] {
             let expected = Client {
                 address: address.parse().expect(address),
+                peer: peer.parse::<std::net::IpAddr>().expect(peer).to_canonical(),
                 certain,
                 is_local,
             };

@@ -367,6 +367,25 @@ fn programs_register_where_they_may() {
     guarded.stop();
 }
 
+/// Any program of this machine may claim to ask for any address.
+#[test]
+fn who_claims_many_addresses_is_counted_as_itself() {
+    let rig = plan().start();
+    let wish = r#"{"redirect_uris":["http://127.0.0.1/cb"],"token_endpoint_auth_method":"none"}"#;
+    let statuses = (0..110).map(|number| {
+        let request = Request::post("/register", wish);
+        ask(
+            &rig,
+            &request.with("X-Forwarded-For", &format!("10.0.1.{number}")),
+        )
+        .status()
+    });
+    let refused = statuses.filter(|status| *status == 429).count();
+    assert!((1..=10).contains(&refused), "{refused}");
+    assert_eq!(post(&rig, "/register", wish).status(), 201);
+    rig.stop();
+}
+
 #[test]
 fn whoever_asks_too_often_waits() {
     let rig = plan().args(&["--rate-limit-max", "10"]).start();

@@ -3,6 +3,7 @@
 //! have what is closed. Their answers are equal, byte for byte.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -365,6 +366,74 @@ fn a_session_belongs_to_who_opened_it() {
     let wider = mint.token("tag:web tag:db", json!({}));
     assert!(tools(&wider).contains("db_1mcp_"));
     assert!(!tools(&ada).contains("db_1mcp_"));
+}
+
+/// A call that is at work when its token ends gives nothing more, and the server hears of it.
+#[test]
+fn a_call_ends_with_its_token() {
+    let rig = plan("ends", true).start();
+    let mint = Mint::new(7);
+    let lasting = mint.token("tag:web", json!({}));
+    let hello = Request::post("/mcp", initialize("2025-11-25", &json!({})));
+    let reply = rig.connect().exchange(&bearing(hello, &lasting));
+    let id = reply.head.header("Mcp-Session-Id").unwrap().to_owned();
+    let params = json!({"name": "web_1mcp_slow_progress", "_meta": {"progressToken": 1},
+        "arguments": {"steps": 200, "ms": 100}});
+    let quiet = json!({"name": "web_1mcp_sleep", "arguments": {"ms": 20_000}});
+    let client = stateless::Client::new(rig.port, "/mcp");
+    let reporting = client.with("progressToken", json!(1));
+    let of_session = |params: &Value| {
+        let body = request(&json!(2), "tools/call", params);
+        Request::post("/mcp", body).with("Mcp-Session-Id", &id)
+    };
+    for (asked, is_told) in [
+        (of_session(&params), true),
+        (of_session(&quiet).with("Accept", "application/json"), false),
+        (reporting.request(&json!(2), "tools/call", &params), true),
+        (client.request(&json!(2), "tools/call", &quiet), false),
+    ] {
+        let brief = mint.token("tag:web", json!({"exp": now_s() + 3, "jti": "brief"}));
+        let began = Instant::now();
+        let reply = rig.connect().exchange(&bearing(asked, &brief));
+        assert!(began.elapsed() < Duration::from_secs(10), "{reply:?}");
+        let messages = reply.messages();
+        assert_eq!(messages.len() > 1, is_told, "{reply:?}");
+        let end = messages.last().unwrap();
+        assert_eq!(
+            (&end["id"], &end["error"]["code"]),
+            (&json!(2), &json!(-32600))
+        );
+    }
+}
+
+/// One principal has so many sessions, and so many streams; another one has its own.
+#[test]
+fn sessions_and_streams_of_one_principal_are_bounded() {
+    let rig = plan("many", false).start();
+    let mint = Mint::new(7);
+    let (ada, bob) = (
+        mint.token("tag:web", json!({})),
+        mint.token("tag:web", json!({"sub": "bob"})),
+    );
+    let hello = || Request::post("/mcp", initialize("2025-11-25", &json!({})));
+    let listen =
+        |token: &str| Connection::open(rig.port).stream(&bearing(Request::listen("/sse"), token));
+    let mut streams: Vec<Stream> = Vec::new();
+    for _ in 0..32 {
+        let opened = rig.connect().exchange(&bearing(hello(), &ada));
+        assert_eq!(opened.status(), 200, "{opened:?}");
+        streams.push(listen(&ada));
+    }
+    assert!(streams.iter().all(|stream| stream.head.status == 200));
+    for request in [hello(), Request::listen("/sse")] {
+        let refused = rig.connect().exchange(&bearing(request, &ada));
+        assert_eq!(refused.status(), 429, "{refused:?}");
+        assert_eq!(refused.head.header("Retry-After"), Some("1"));
+        assert_eq!(refused.json()["error"]["code"], -32600);
+        assert_eq!(listen(&bob).head.status, 200);
+    }
+    streams.pop().unwrap().cut();
+    eventually("a stream has ended", || listen(&ada).head.status == 200);
 }
 
 #[test]

@@ -128,12 +128,24 @@ pub fn keep(store: &Store, client: &Client) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A new one, that nobody has consented to.
+/// A new one, that nobody has consented to. When there are too many, the oldest of them goes: who
+/// fills the store keeps nobody out.
 ///
 /// # Errors
 /// Those of the store.
 pub fn add(store: &Store, client: &Client) -> Result<(), StoreError> {
-    store.put(UNUSED, &client.id, &client.to_text(), UNUSED_CLIENT_LIFE)
+    let put = || store.put(UNUSED, &client.id, &client.to_text(), UNUSED_CLIENT_LIFE);
+    match put() {
+        Err(StoreError::Full(_)) => {
+            let known = store.values(UNUSED);
+            let known = known.iter().filter_map(|text| Client::from_text(text));
+            if let Some(oldest) = known.min_by_key(|client| client.created_s) {
+                store.take(UNUSED, &oldest.id);
+            }
+            put()
+        }
+        done => done,
+    }
 }
 
 /// What a secret is compared by and kept as.

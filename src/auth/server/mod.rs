@@ -66,6 +66,8 @@ pub struct Server {
     /// What is asked for by who asks for nothing.
     baseline: RwLock<Scopes>,
     registrations_pace: Pace,
+    /// By the program of this machine that says it asks for others.
+    local_pace: Pace,
     secrets_pace: Pace,
 }
 
@@ -89,6 +91,7 @@ impl Server {
             life: parts.life,
             baseline: RwLock::default(),
             registrations_pace: Pace::new(registrations, MINUTE, registrations),
+            local_pace: Pace::new(10 * registrations, MINUTE, 10 * registrations),
             secrets_pace: Pace::new(secrets, MINUTE, secrets),
         })
     }

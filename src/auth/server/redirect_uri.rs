@@ -3,6 +3,7 @@
 
 use crate::base::limits::REDIRECT_URI_BYTES;
 use crate::net::url::Url;
+use crate::wire::percent;
 
 /// Schemes that run or read something in place of handing it to a program.
 const UNSAFE: &[&str] = &[
@@ -22,6 +23,9 @@ const UNSAFE: &[&str] = &[
     "ws",
     "wss",
 ];
+
+/// What an answer says by its query.
+const RESPONSE: &[&str] = &["code", "state", "iss", "error", "access_token"];
 
 /// Who wrote a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +47,23 @@ pub fn is_usable(uri: &str, author: Author) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return false;
     };
+    if author == Author::Client && has_response(uri) {
+        return false;
+    }
     match scheme {
-        "https" => Url::parse(uri).is_ok(),
+        "https" => Url::parse(uri).is_ok_and(|url| !url.host().contains('*')),
         "http" => Url::parse(uri).is_ok_and(|url| is_this_machine(url.host())),
         own => is_own_scheme(own, author) && !rest.trim_matches('/').is_empty(),
     }
+}
+
+/// Parameters that an answer has: beside ours, a program could take them for it.
+fn has_response(uri: &str) -> bool {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        percent::decode_form(name).is_none_or(|name| RESPONSE.contains(&name.as_str()))
+    })
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -58,7 +74,7 @@ fn is_own_scheme(scheme: &str, author: Author) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
     scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.chars().all(fits)
-        && !UNSAFE.contains(&scheme)
+        && !UNSAFE.contains(&scheme.split('.').next().unwrap_or_default())
         && (author == Author::Operator || scheme.contains('.'))
 }
 

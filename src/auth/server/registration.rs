@@ -54,9 +54,13 @@ impl Server {
         if self.spec.registration == Registration::Off {
             return Err(Fault::absent());
         }
-        let paced = self
-            .registrations_pace
-            .take(&network(from.address), Instant::now());
+        let now = Instant::now();
+        // Any program here may claim any address: it is counted as itself, too.
+        if from.peer.is_loopback() && from.peer != from.address {
+            let paced = self.local_pace.take(&network(from.peer), now);
+            paced.map_err(Fault::too_often)?;
+        }
+        let paced = self.registrations_pace.take(&network(from.address), now);
         paced.map_err(Fault::too_often)?;
         if self.spec.registration == Registration::Token && !self.has_token(head) {
             return Err(Fault::bearer());

@@ -293,14 +293,11 @@ fn a_flood_is_bounded_by_address_and_in_all() {
         match told.0.status {
             201 => registered += 1,
             429 => assert_eq!(told.fault(), "429 too_many_requests"),
-            503 => {
-                assert_eq!(told.fault(), "503 temporarily_unavailable");
-                assert_eq!(told.header("Retry-After"), Some("60"));
-            }
             other => panic!("{other}"),
         }
     }
-    assert_eq!(registered, limits::UNUSED_CLIENTS);
+    // The oldest made room.
+    assert!(registered > limits::UNUSED_CLIENTS, "{registered}");
     assert_eq!(rig.store.count(UNUSED), limits::UNUSED_CLIENTS);
     // Who is in stays in.
     assert_eq!(rig.redeem(&rig.code(&[]), &[]).0.status, 200);

@@ -186,6 +186,7 @@ impl Rig {
         };
         let from = From {
             address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, from)),
+            peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, from)),
             certain: true,
             is_local: false,
         };

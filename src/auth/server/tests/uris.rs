@@ -68,10 +68,24 @@ fn what_may_be_registered() {
         "com.example.app:",
         "com.example.app://",
         "urn:ietf:wg:oauth:2.0:oob",
+        "javascript.x:alert(1)",
+        "view-source.a:/cb",
+        "file.x:///",
+        "https://*/cb",
+        "https://app.example/cb?code=x",
+        "https://app.example/cb?x=1&st%61te=y",
+        "http://127.0.0.1/cb?iss",
+        "com.example.app:/cb?error=x",
+        "https://app.example/cb?access_token=",
+        "https://app.example/cb?%zz=1",
         &long,
     ] {
         assert!(!is_usable(uri, Author::Client), "{uri}");
     }
+    assert!(is_usable(
+        "com.example.javascript:/cb?encode=1&states",
+        Author::Client
+    ));
     assert!(is_usable("cursor://anysphere/cb", Author::Operator));
     assert!(!is_usable("javascript:alert(1)", Author::Operator));
     assert!(!is_usable("http://app.example/cb", Author::Operator));
