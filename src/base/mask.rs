@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::base::{limits, ordered};
@@ -17,8 +17,8 @@ pub const MASK: &str = "***";
 pub const LEAST_BYTES: usize = 8;
 
 static KNOWN: RwLock<Option<Known>> = RwLock::new(None);
-/// Most gateways know none: then nothing is looked for.
-static ANY: AtomicBool = AtomicBool::new(false);
+/// How many were learnt. Most gateways know none: then nothing is looked for.
+static LEARNT: AtomicU64 = AtomicU64::new(0);
 
 /// From now on `value` is masked, also as it looks inside JSON, in debug texts and in URLs.
 pub fn learn(value: &str) {
@@ -27,13 +27,20 @@ pub fn learn(value: &str) {
         return;
     }
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_with(Known::default).add(value);
-    ANY.store(true, Ordering::Relaxed);
+    if known.get_or_insert_with(Known::default).add(value) {
+        LEARNT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What was masked before stays good for as long as this does not change.
+#[inline]
+pub fn learnt() -> u64 {
+    LEARNT.load(Ordering::Relaxed)
 }
 
 /// `text` without any secret that is known.
 pub fn masked(text: &str) -> Cow<'_, str> {
-    if !ANY.load(Ordering::Relaxed) {
+    if learnt() == 0 {
         return Cow::Borrowed(text);
     }
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
@@ -68,9 +75,10 @@ impl Default for Known {
 }
 
 impl Known {
-    fn add(&mut self, value: &str) {
+    /// False when it was known.
+    fn add(&mut self, value: &str) -> bool {
         if self.values.iter().any(|known| known == value) {
-            return;
+            return false;
         }
         self.values.push_back(value.to_owned());
         if self.values.len() > limits::KNOWN_SECRETS {
@@ -79,11 +87,12 @@ impl Known {
             self.filter.fill(0);
             let all: Vec<String> = self.values.iter().flat_map(|value| forms(value)).collect();
             all.into_iter().for_each(|form| self.add_form(form));
-            return;
+            return true;
         }
         forms(value)
             .into_iter()
             .for_each(|form| self.add_form(form));
+        true
     }
 
     fn add_form(&mut self, form: String) {

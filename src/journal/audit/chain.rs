@@ -10,7 +10,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::base::time;
 use crate::journal::audit::event::Event;
-use crate::journal::audit::line::{push_hex, push_number, push_text};
+use crate::journal::audit::line::{push_hex, push_number, push_text, push_thousandths};
 
 /// What stands before the time in each line.
 pub const BEGIN: &str = "{\"schema\":\"audit/1\",\"ts\":\"";
@@ -106,6 +106,7 @@ pub struct Chain {
     run: String,
     /// The second that was written last.
     second: (u64, String),
+    /// Room for the beginning of a line.
     line: String,
 }
 
@@ -130,8 +131,8 @@ impl Chain {
 
     /// Makes a whole line of the members of an event, and adds it to `out`.
     pub fn seal(&mut self, at: Moment, body: &str, out: &mut Vec<u8>) {
-        self.begin(at, body);
-        self.end(out);
+        let start = self.begin(at, body, out);
+        self.end(start, out);
     }
 
     /// The same with a count and a sum that are signed. `event` is a checkpoint or the end.
@@ -143,50 +144,50 @@ impl Chain {
         body.push_str(",\"sum\":\"");
         push_hex(&mut body, sum.finish().as_ref());
         body.push('"');
-        self.begin(at, &body);
-        let signed = [self.line.as_bytes(), self.head.as_bytes()].concat();
+        let start = self.begin(at, &body, out);
+        let signed = [&out[start..], self.head.as_bytes()].concat();
         let signature = self.signer.sign(&signed);
-        self.line.push_str(SIGNATURE);
-        push_hex(&mut self.line, signature.as_ref());
-        self.line.push('"');
-        self.end(out);
+        let mut text = SIGNATURE.to_owned();
+        push_hex(&mut text, signature.as_ref());
+        text.push('"');
+        out.extend_from_slice(text.as_bytes());
+        self.end(start, out);
     }
 
-    fn begin(&mut self, at: Moment, body: &str) {
+    /// Gives where in `out` the line begins.
+    fn begin(&mut self, at: Moment, body: &str, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
         self.seq += 1;
         let mut line = std::mem::take(&mut self.line);
         line.clear();
         line.push_str(BEGIN);
         line.push_str(self.second(at.unix_ms / 1000));
-        line.push('.');
-        let ms = at.unix_ms % 1000;
-        for digit in [ms / 100, ms / 10 % 10, ms % 10] {
-            push_number(&mut line, digit);
-        }
+        push_thousandths(&mut line, at.unix_ms % 1000);
         line.push_str("Z\",\"mono\":");
         push_number(&mut line, at.mono_ms);
         line.push_str(",\"seq\":");
         push_number(&mut line, self.seq);
         line.push_str(&self.run);
-        line.push_str(body);
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(body.as_bytes());
         self.line = line;
+        start
     }
 
-    fn end(&mut self, out: &mut Vec<u8>) {
-        self.line.push_str(",\"prev\":\"");
-        self.line.push_str(&self.head);
-        self.line.push('"');
-        let digest = digest_of(self.line.as_bytes());
+    fn end(&mut self, start: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"prev\":\"");
+        out.extend_from_slice(self.head.as_bytes());
+        out.push(b'"');
+        let digest = digest_of(&out[start..]);
         let tag = code(&self.key, &digest);
         self.key = next_key(&self.key);
         self.head.clear();
         push_hex(&mut self.head, tag.as_ref());
-        self.line.push_str(CODE);
-        self.line.push_str(&self.head);
-        self.line.push_str(END);
+        out.extend_from_slice(CODE.as_bytes());
+        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(END.as_bytes());
         self.sum.update(digest.as_ref());
         self.unsigned += 1;
-        out.extend_from_slice(self.line.as_bytes());
     }
 
     /// As far as the second.

@@ -4,12 +4,14 @@
 
 use std::cell::Cell;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use ring::digest;
 use ring::hmac;
 
 use crate::base::limits;
-use crate::base::mask::masked;
+use crate::base::mask::{self, masked};
+use crate::journal::audit::event::{Event, Outcome};
 use crate::journal::audit::record::Record;
 use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
@@ -65,18 +67,49 @@ pub fn goes_to(asked: &mut String, server: &str) {
     push_text(asked, server, limits::AUDIT_NAME_BYTES);
 }
 
-/// What stands for a session. Most threads ask for the same one again and again.
-fn session_mark(mark: &hmac::Key, session: &str) -> [u8; 6] {
-    thread_local! {
-        static LAST: Cell<(String, [u8; 6])> = const { Cell::new((String::new(), [0; 6])) };
+/// Who and from where, as the line before says it. On most threads it is the same in the next.
+#[derive(Default)]
+struct Known {
+    who: Option<Arc<Principal>>,
+    from: Option<Arc<Origin>>,
+    /// How many secrets had been learnt.
+    secrets: u64,
+    text: String,
+}
+
+impl Known {
+    fn is_of(&self, context: &Context) -> bool {
+        self.secrets == mask::learnt()
+            && is_same(self.who.as_ref(), context.who.as_ref())
+            && is_same(self.from.as_ref(), context.from.as_ref())
     }
-    let (mut known, mut tag) = LAST.try_with(Cell::take).unwrap_or_default();
-    if known != session {
-        tag.copy_from_slice(&hmac::sign(mark, session.as_bytes()).as_ref()[..6]);
-        session.clone_into(&mut known);
+}
+
+fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
-    let _ = LAST.try_with(|last| last.set((known, tag)));
-    tag
+}
+
+/// What a request is but for its name: `said` is what the line says of that.
+#[derive(Default)]
+struct Kind {
+    session: String,
+    protocol: String,
+    transport: String,
+    method: String,
+    said: String,
+}
+
+impl Kind {
+    fn is_of(&self, record: &Record<'_>) -> bool {
+        self.session == record.session
+            && self.method == record.method
+            && self.protocol == record.protocol
+            && self.transport == record.transport
+    }
 }
 
 struct Body(String);
@@ -84,6 +117,44 @@ struct Body(String);
 impl Body {
     /// Who, and in which request.
     fn circumstances(&mut self, record: &Record<'_>, around: Option<&Context>) {
+        let says_who = record.who.is_some() || record.from.is_some();
+        let says_more = [record.subject, record.issuer, record.client] != [""; 3];
+        match around {
+            Some(context) if !says_who && !says_more => self.known(context),
+            _ => self.who_and_whence(record, around),
+        }
+        if let Some(context) = around {
+            self.0.push_str(",\"req_id\":");
+            push_number(&mut self.0, context.request);
+            if let Some(trace) = &context.trace {
+                self.name("trace", &trace.trace_text());
+            }
+        }
+    }
+
+    /// Who and from where, when only the context knows.
+    fn known(&mut self, context: &Context) {
+        thread_local! {
+            static LAST: Cell<Option<Box<Known>>> = const { Cell::new(None) };
+        }
+        let last = LAST.try_with(Cell::take).ok().flatten();
+        let known = last.filter(|last| last.is_of(context)).unwrap_or_else(|| {
+            let secrets = mask::learnt();
+            let mut line = Body(String::new());
+            let nothing = Record::new(Event::ToolCall, Outcome::Ok);
+            line.who_and_whence(&nothing, Some(context));
+            Box::new(Known {
+                who: context.who.clone(),
+                from: context.from.clone(),
+                secrets,
+                text: line.0,
+            })
+        });
+        self.0.push_str(&known.text);
+        let _ = LAST.try_with(|last| last.set(Some(known)));
+    }
+
+    fn who_and_whence(&mut self, record: &Record<'_>, around: Option<&Context>) {
         let around_who = around.and_then(|context| context.who.as_deref());
         match record.who.or(around_who) {
             Some(who) => self.principal(who),
@@ -96,12 +167,6 @@ impl Body {
         let around_from = around.and_then(|context| context.from.as_deref());
         if let Some(from) = record.from.or(around_from) {
             self.origin(from);
-        }
-        if let Some(context) = around {
-            let _ = write!(self.0, ",\"req_id\":{}", context.request);
-            if let Some(trace) = &context.trace {
-                self.name("trace", &trace.trace_text());
-            }
         }
     }
 
@@ -130,12 +195,7 @@ impl Body {
 
     /// What was asked for, and of whom.
     fn asked(&mut self, record: &Record<'_>, mark: &hmac::Key) {
-        if !record.session.is_empty() {
-            self.hex("sess", &session_mark(mark, record.session));
-        }
-        self.name("proto", record.protocol);
-        self.name("transport", record.transport);
-        self.name("method", record.method);
+        self.kind(record, mark);
         self.name("name", &masked(record.name));
         if let Some(arguments) = record.arguments {
             let sum = digest::digest(&digest::SHA256, arguments.as_bytes());
@@ -143,6 +203,33 @@ impl Body {
             self.number("args_bytes", Some(arguments.len() as u64));
         }
         self.name("server", record.server);
+    }
+
+    /// Most threads are asked in the same session for the same again and again.
+    fn kind(&mut self, record: &Record<'_>, mark: &hmac::Key) {
+        thread_local! {
+            static LAST: Cell<Option<Box<Kind>>> = const { Cell::new(None) };
+        }
+        let last = LAST.try_with(Cell::take).ok().flatten();
+        let kind = last.filter(|last| last.is_of(record)).unwrap_or_else(|| {
+            let mut line = Body(String::new());
+            if !record.session.is_empty() {
+                let tag = hmac::sign(mark, record.session.as_bytes());
+                line.hex("sess", &tag.as_ref()[..6]);
+            }
+            line.name("proto", record.protocol);
+            line.name("transport", record.transport);
+            line.name("method", record.method);
+            Box::new(Kind {
+                session: record.session.to_owned(),
+                protocol: record.protocol.to_owned(),
+                transport: record.transport.to_owned(),
+                method: record.method.to_owned(),
+                said: line.0,
+            })
+        });
+        self.0.push_str(&kind.said);
+        let _ = LAST.try_with(|last| last.set(Some(kind)));
     }
 
     fn hex(&mut self, key: &str, bytes: &[u8]) {
@@ -182,12 +269,7 @@ impl Body {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.key(key);
         push_number(&mut self.0, micros / 1000);
-        self.0.push('.');
-        let rest = micros % 1000;
-        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
-            self.0
-                .push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
-        }
+        push_thousandths(&mut self.0, micros % 1000);
     }
 }
 
@@ -202,9 +284,19 @@ pub fn push_number(out: &mut String, mut number: u64) {
             break;
         }
     }
-    digits[at..]
-        .iter()
-        .for_each(|digit| out.push(char::from(*digit)));
+    push_ascii(out, &digits[at..]);
+}
+
+/// A point and three digits.
+pub fn push_thousandths(out: &mut String, number: u64) {
+    let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or(0);
+    let text = [b'.', digit(number / 100), digit(number / 10), digit(number)];
+    push_ascii(out, &text);
+}
+
+/// In one piece: one character after the other would cost more than all the rest of a line.
+fn push_ascii(out: &mut String, text: &[u8]) {
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 /// A literal of printable ASCII with at most `most` bytes between its quotes; `...` ends what is
@@ -241,8 +333,12 @@ pub fn push_text(out: &mut String, text: &str, most: usize) {
 
 pub fn push_hex(out: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let mut text = [0; 64];
+    for part in bytes.chunks(text.len() / 2) {
+        for (pair, byte) in text.chunks_exact_mut(2).zip(part) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        push_ascii(out, &text[..2 * part.len()]);
     }
 }

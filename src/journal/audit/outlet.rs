@@ -72,14 +72,34 @@ impl Outlet {
     }
 
     /// Whole lines, those numbered from `first` to `last`.
-    pub fn push(&self, text: &[u8], (first, last): (u64, u64), syncs: bool) {
+    pub fn push(&self, text: &[u8], numbers: (u64, u64), syncs: bool) {
+        self.add(text.len(), numbers, syncs, |all| {
+            all.extend_from_slice(text)
+        });
+    }
+
+    /// The same without a copy, if nothing waits here: then `text` is other room.
+    pub fn take(&self, text: &mut Vec<u8>, numbers: (u64, u64), syncs: bool) {
+        self.add(text.len(), numbers, syncs, |all| match all.is_empty() {
+            true => std::mem::swap(all, text),
+            false => all.extend_from_slice(text),
+        });
+    }
+
+    fn add(
+        &self,
+        bytes: usize,
+        (first, last): (u64, u64),
+        syncs: bool,
+        add: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut state = self.desk.state();
-        if state.text.len() + text.len() > limits::AUDIT_BACKLOG_BYTES {
+        if state.text.len() + bytes > limits::AUDIT_BACKLOG_BYTES {
             let from = state.lost.map_or(first, |(from, _)| from);
             state.lost = Some((from, last));
             return;
         }
-        state.text.extend_from_slice(text);
+        add(&mut state.text);
         state.syncs |= syncs;
         drop(state);
         self.desk.changed.notify_all();

@@ -275,7 +275,7 @@ impl Writer {
     fn run(mut self, opening: &str) -> Vec<Outlet> {
         let mut text = Vec::new();
         self.chain.seal(now(self.desk.began), opening, &mut text);
-        self.hand_out(&text, 1, false);
+        self.hand_out(&mut text, 1, false);
         let desk = self.desk.clone();
         let mut batch = Batch::default();
         while desk.queue.take(self.due(), &mut batch) {
@@ -286,7 +286,7 @@ impl Writer {
         let first = self.chain.seq + 1;
         self.chain
             .sign(now(desk.began), Event::AuditClose, &mut text);
-        self.hand_out(&text, first, true);
+        self.hand_out(&mut text, first, true);
         self.outlets
     }
 
@@ -327,10 +327,15 @@ impl Writer {
         rejects::settle(Instant::now());
     }
 
-    fn hand_out(&self, text: &[u8], first: u64, syncs: bool) {
+    /// Leaves anything in `text`: the last sink may take it for other room.
+    fn hand_out(&self, text: &mut Vec<u8>, first: u64, syncs: bool) {
         let numbers = (first, self.chain.seq);
-        let outlets = self.outlets.iter();
-        outlets.for_each(|outlet| outlet.push(text, numbers, syncs));
+        let Some((last, others)) = self.outlets.split_last() else {
+            return;
+        };
+        let others = others.iter();
+        others.for_each(|outlet| outlet.push(text, numbers, syncs));
+        last.take(text, numbers, syncs);
     }
 
     /// In the place where they would have stood.
