@@ -207,7 +207,9 @@ mod tests {
 
     fn known(values: &[&str]) -> Known {
         let mut known = Known::default();
-        values.iter().for_each(|value| known.add(value));
+        values.iter().for_each(|value| {
+            known.add(value);
+        });
         known
     }
 
@@ -237,7 +239,9 @@ mod tests {
     fn the_longest_wins_and_the_oldest_go() {
         let mut known = known(&["prefix-1", "prefix-1-longer"]);
         assert_eq!(known.masked("prefix-1-longer prefix-1"), "*** ***");
-        (0..limits::KNOWN_SECRETS).for_each(|n| known.add(&format!("secret number {n}")));
+        (0..limits::KNOWN_SECRETS).for_each(|n| {
+            known.add(&format!("secret number {n}"));
+        });
         assert_eq!(known.masked("prefix-1-longer"), "prefix-1-longer");
         assert_eq!(known.masked("secret number 7"), "***");
         assert_eq!(known.values.len(), limits::KNOWN_SECRETS);
