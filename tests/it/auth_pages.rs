@@ -246,7 +246,9 @@ fn a_form_is_good_once_and_in_its_browser() {
     // A form of another purpose, a changed one, none.
     let form = hidden(&page, "/oauth/consent");
     let leave = hidden(&page, "/oauth/login");
-    let changed = format!("{}A", &form[..form.len() - 1]);
+    let (first, rest) = form.split_at(1);
+    let letter = if first == "A" { "B" } else { "A" };
+    let changed = format!("{letter}{rest}");
     for request in [leave.as_str(), changed.as_str(), "", "x", "="] {
         let fields = [
             ("request", request),
