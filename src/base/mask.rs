@@ -27,7 +27,9 @@ pub fn learn(value: &str) {
         return;
     }
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    if known.get_or_insert_with(Known::default).add(value) {
+    let known = known.get_or_insert_with(Known::default);
+    if !known.has(value) {
+        known.add(value);
         LEARNT.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -75,11 +77,11 @@ impl Default for Known {
 }
 
 impl Known {
-    /// False when it was known.
-    fn add(&mut self, value: &str) -> bool {
-        if self.values.iter().any(|known| known == value) {
-            return false;
-        }
+    fn has(&self, value: &str) -> bool {
+        self.values.iter().any(|known| known == value)
+    }
+
+    fn add(&mut self, value: &str) {
         self.values.push_back(value.to_owned());
         if self.values.len() > limits::KNOWN_SECRETS {
             self.values.pop_front();
@@ -87,12 +89,11 @@ impl Known {
             self.filter.fill(0);
             let all: Vec<String> = self.values.iter().flat_map(|value| forms(value)).collect();
             all.into_iter().for_each(|form| self.add_form(form));
-            return true;
+            return;
         }
         forms(value)
             .into_iter()
             .for_each(|form| self.add_form(form));
-        true
     }
 
     fn add_form(&mut self, form: String) {
