@@ -355,7 +355,7 @@ fn usage_errors_say_what_to_write() {
     check("list --args {}", "belongs to call");
     check("serve --url http://h", "belongs to list, call and proxy");
     check("proxy", "proxy needs --url");
-    check("list --header a:b", "belongs to proxy");
+    check("status --header a:b", "belongs to list, call and proxy");
     check("serve --tags a", "belongs to proxy");
     check("proxy --url http://h --tags a --preset b", "takes one of");
     check("help frobnicate", "unknown command");
