@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 use crate::auth::api_key::{self, ApiKeys};
 use crate::auth::cache::{Cache, Fingerprint};
 use crate::auth::issuers::Issuer;
-use crate::auth::now_s;
 use crate::auth::pace::Pace;
 use crate::auth::resource::{challenge, metadata, resource_path};
 use crate::auth::standing::{Permit, Standing};
 use crate::auth::tokens::Tokens;
 use crate::base::limits;
+use crate::base::time::unix_s;
 use crate::config::auth::AuthSettings;
 use crate::http::{Client, Head, Reply};
 use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::model::principal::{Means, Principal};
 use crate::model::scope::Scopes;
+use crate::wire::hex;
 use crate::wire::jose::jws::{Jws, RULES};
 use crate::wire::members::Members;
 use crate::wire::percent;
@@ -113,7 +114,7 @@ impl Gate {
     /// # Errors
     /// Why nobody does.
     pub fn check(&self, head: &Head<'_>, _from: &Client) -> Result<Arc<Principal>, Denied> {
-        let judged = self.judge(head, Instant::now(), now_s());
+        let judged = self.judge(head, Instant::now(), unix_s());
         if let Err(denied) = &judged {
             denied.note();
         }
@@ -209,8 +210,7 @@ impl Gate {
         }
         // Not the fingerprint itself: that is what keys are known by in their file.
         let digest = ring::digest::digest(&ring::digest::SHA256, fingerprint);
-        let short = digest.as_ref().iter().take(6);
-        who.token = short.map(|byte| format!("{byte:02x}")).collect();
+        who.token = hex::encode(&digest.as_ref()[..6]);
         Arc::new(who)
     }
 

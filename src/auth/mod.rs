@@ -25,7 +25,7 @@ pub mod watched;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::auth::api_key::ApiKeys;
 use crate::auth::gate::Gate;
@@ -39,6 +39,7 @@ use crate::auth::server::fault::Fault;
 use crate::auth::server::{Parts, Server};
 use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
+use crate::base::time::unix_s;
 use crate::config::Environment;
 use crate::config::auth::{AuthSettings, issuers};
 use crate::config::auth_server::AuthServerSpec;
@@ -98,7 +99,7 @@ impl Auth {
             None => beside("signing-keys.json"),
         };
         let keys = KeySet::open(keys.as_deref(), auth.keys.is_none())?;
-        let revoked = Revoked::open(beside("revoked-tokens"), now_s())?;
+        let revoked = Revoked::open(beside("revoked-tokens"), unix_s())?;
         let api_keys = ApiKeys::open(api_key_file(settings, environment))?;
         let tokens = Arc::new(Tokens::new(issuer, keys, revoked));
         let mut specs = issuers(auth);
@@ -152,7 +153,7 @@ impl Auth {
     /// Looks at the files of keys and revocations: now and then, so that streams end, too, whose
     /// clients send nothing.
     pub fn look(&self) {
-        self.gate.look(Instant::now(), now_s());
+        self.gate.look(Instant::now(), unix_s());
     }
 
     /// Answers at a path of ours. The parts behind it have their own rules for `body`.
@@ -206,12 +207,6 @@ pub fn api_key_file(settings: &Settings, environment: &Environment) -> Option<Pa
         Some(path) => Some(placed(settings, "auth.apiKeyFile", path)),
         None => Some(state_folder(settings, environment)?.join("api-keys.json")),
     }
-}
-
-/// Seconds of Unix by the clock of this machine.
-pub fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 fn window(settings: &AuthSettings) -> (Duration, u64) {

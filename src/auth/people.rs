@@ -5,7 +5,6 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::auth::now_s;
 use crate::auth::operator::Operator;
 use crate::auth::pages::{Pages, Visit};
 use crate::auth::revoked::Kind;
@@ -13,6 +12,7 @@ use crate::auth::server::Server;
 use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
 use crate::auth::{OauthPath, server::client::Client};
+use crate::base::time::unix_s;
 use crate::config::settings::Settings;
 use crate::http::{self, Head, Reply};
 use crate::model::scope::Scopes;
@@ -140,7 +140,7 @@ impl People {
         if let Some((kind, value)) = kind {
             server.forget_client(value);
             self.pages.forget(value);
-            self.tokens.revoke(kind, value, now_s())?;
+            self.tokens.revoke(kind, value, unix_s())?;
         }
         if word == "all" {
             self.operator.sign_all_out(std::time::Instant::now());

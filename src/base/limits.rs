@@ -722,7 +722,6 @@ pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
-/// Log lines that wait for one destination, and their bytes.
 /// The audit log: one line, and in it one name, one longer text, and arguments that were asked
 /// for, each with its escapes.
 pub const AUDIT_LINE_BYTES: usize = 16 * KIB;

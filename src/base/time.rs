@@ -23,6 +23,11 @@ pub fn rfc3339(at: SystemTime) -> String {
     calendar::rfc3339(at).unwrap_or_else(|| NEVER.to_owned())
 }
 
+/// The same of a moment in whole seconds of Unix.
+pub fn rfc3339_of_s(unix_s: u64) -> String {
+    rfc3339(std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_s))
+}
+
 /// Reads what [`rfc3339`] writes.
 pub fn from_rfc3339(text: &str) -> Option<SystemTime> {
     calendar::from_rfc3339(text)

@@ -24,6 +24,7 @@ use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::net::stop::Stop;
 use crate::net::url::Url;
 use crate::secrets::store::Store;
+use crate::wire::hex;
 
 /// Gives the exit code.
 pub fn run(verb: &AlertsVerb, flags: &Flags, out: &mut dyn Write) -> u8 {
@@ -179,7 +180,7 @@ fn test_alert(state: State) -> Alert {
     let now = SystemTime::now();
     let mut unique = [0; 8];
     sys::random_bytes(&mut unique);
-    let unique: String = unique.iter().map(|byte| format!("{byte:02x}")).collect();
+    let unique = hex::encode(&unique);
     Alert {
         id: format!("test-{unique}"),
         key: "test".to_owned(),

@@ -12,9 +12,10 @@ use crate::cli::args::AuditFlags;
 use crate::cli::say;
 use crate::config::settings::{Flags, Settings};
 use crate::config::{load_settings, process_environment, secret_sources};
-use crate::journal::audit::verify::{Judge, Terms, Verdict, unhex};
+use crate::journal::audit::verify::{Judge, Terms, Verdict};
 use crate::journal::audit::{key, run as log};
 use crate::journal::file::aside;
+use crate::wire::hex;
 use crate::wire::json::quoted;
 
 /// Gives the exit code.
@@ -98,7 +99,7 @@ fn terms(asked: &AuditFlags, settings: &Settings, state: Option<&Path>) -> Resul
                 "read --public-key: write its 64 hex digits".to_owned(),
             )
         };
-        let public = unhex(text).filter(|key| key.len() == limits::AUDIT_KEY_BYTES);
+        let public = hex::decode(text).filter(|key| key.len() == limits::AUDIT_KEY_BYTES);
         terms.public = Some(public.ok_or_else(what)?);
         return Ok(terms);
     }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::auth::api_key::{self, ApiKey};
-use crate::auth::{api_key_file, now_s};
+use crate::auth::api_key_file;
 use crate::base::exit::{EXIT_CONFIGURATION, EXIT_FALSE, EXIT_USAGE};
 use crate::base::limits;
-use crate::base::time::rfc3339;
+use crate::base::time::{rfc3339_of_s, unix_s};
 use crate::cli::args::{KeyFlags, KeyVerb};
 use crate::cli::secret::settings;
 use crate::cli::{print, say};
@@ -61,7 +61,7 @@ fn create(name: &str, asked: &KeyFlags, file: &Path) -> Result<String, Refused> 
     if scopes.is_empty() {
         return Err((EXIT_USAGE, "a key without scopes opens nothing".to_owned()));
     }
-    let now_s = now_s();
+    let now_s = unix_s();
     let end_s = asked.expires.map(|life| now_s + life.as_secs());
     let (key, text) = ApiKey::new(name, scopes, now_s, end_s);
     let id = key.id.clone();
@@ -87,10 +87,8 @@ fn create(name: &str, asked: &KeyFlags, file: &Path) -> Result<String, Refused> 
 
 fn list(file: &Path, as_json: bool) -> Result<String, Refused> {
     let keys = api_key::load(file).map_err(broken)?;
-    let time =
-        |seconds: u64| rfc3339(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
     let lines = keys.iter().map(|key| {
-        let (created, end) = (time(key.created_s), key.expires_s.map(time));
+        let (created, end) = (rfc3339_of_s(key.created_s), key.expires_s.map(rfc3339_of_s));
         if !as_json {
             let end = end.map(|end| format!(" until {end}")).unwrap_or_default();
             return format!(

@@ -20,6 +20,7 @@ use crate::model::task_id::TaskKey;
 use crate::relay::view::View;
 use crate::relay::world::World;
 use crate::upstream::server::Server;
+use crate::wire::hex;
 
 #[derive(Default)]
 pub struct Sessions {
@@ -244,7 +245,7 @@ pub fn drop_subscription(server: &Server, uri: &str) {
 pub fn new_id() -> String {
     let mut bytes = [0; 16];
     sys::random_bytes(&mut bytes);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&bytes);
     format!(
         "stream-{}-{}-{}-{}-{}",
         &hex[..8],

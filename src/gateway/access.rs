@@ -1,7 +1,7 @@
 //! What an operator asks about those who may come in: who waits to sign in, which clients there
 //! are, what was granted, and its end. Answers of the control socket.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -158,7 +158,7 @@ fn client_line(known: &Known) -> Value {
 }
 
 fn grant_line(family: &Family) -> Value {
-    let moment = |second| time::rfc3339(UNIX_EPOCH + Duration::from_secs(second));
+    let moment = time::rfc3339_of_s;
     filled(
         r#"{"kind": "grant", "grant": "$id", "client": "$client", "subject": "$subject",
             "scope": "$scope", "since": "$since", "until": "$until"}"#,

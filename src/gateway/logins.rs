@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -132,7 +131,7 @@ pub fn list(desk: &Desk, talk: &Conversation<'_>, name: Option<&str>) -> Done {
 
 fn line(server: &Server, principal: Option<String>, login: &Login) -> Value {
     let view = login.view();
-    let at = |at_s: u64| time::rfc3339(UNIX_EPOCH + Duration::from_secs(at_s));
+    let at = time::rfc3339_of_s;
     json!({
         "kind": "login",
         "server": server.name(),

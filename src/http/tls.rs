@@ -21,6 +21,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::base::limits;
 use crate::net::certificate;
+use crate::wire::hex;
 
 /// The first byte of every connection that begins with a handshake.
 pub(super) const HANDSHAKE: u8 = 0x16;
@@ -218,7 +219,6 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, String> {
 pub(super) fn subject(der: &[u8]) -> String {
     certificate::subject(der).unwrap_or_else(|| {
         let digest = ::ring::digest::digest(&::ring::digest::SHA256, der);
-        let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-        format!("sha256:{hex}")
+        format!("sha256:{}", hex::encode(digest.as_ref()))
     })
 }

@@ -218,6 +218,8 @@ fn the_handler_knows_whom_the_certificate_names() {
     let written = unknown.write_all(request);
     let read = written.and_then(|()| unknown.read_to_end(&mut Vec::new()));
     assert!(read.is_err(), "{read:?}");
+    // It is counted when it has been told, which is what the client saw.
+    site.wait_connections(1);
     assert_eq!(*site.echo.refused.lock().unwrap(), [400]);
 }
 

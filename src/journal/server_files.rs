@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::base::limits;
 use crate::journal::file::{LogFile, Rotation};
 use crate::journal::ring::count_lost;
+use crate::wire::hex;
 
 pub struct ServerFiles {
     folder: PathBuf,
@@ -160,10 +161,7 @@ fn file_name(server: &str) -> String {
     if name.len() > limits::SERVER_LOG_NAME_BYTES {
         // As a digest it is another one for sure.
         let digest = ring::digest::digest(&ring::digest::SHA256, server.as_bytes());
-        let digest: String = digest.as_ref()[..8]
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hex::encode(&digest.as_ref()[..8]);
         name.truncate(limits::SERVER_LOG_NAME_BYTES);
         name = format!("{name}~{digest}");
     }

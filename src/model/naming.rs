@@ -8,6 +8,7 @@
 use ring::digest;
 
 use crate::base::limits;
+use crate::wire::hex;
 
 /// `_` and so many hex digits end a name that was changed or shortened.
 const HASH_DIGITS: usize = 12;
@@ -114,12 +115,7 @@ fn hash(server: &str, native: &str) -> String {
     context.update(server.as_bytes());
     context.update(native.as_bytes());
     let bytes = context.finish();
-    bytes
-        .as_ref()
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&bytes.as_ref()[..HASH_DIGITS / 2])
 }
 
 fn ends_like_suffix(name: &str) -> bool {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ring::digest;
 
 use crate::base::{limits, ordered};
+use crate::wire::hex;
 
 /// Names are unique within one list: the catalogue has dropped repetitions.
 #[derive(Clone, Debug, Default)]
@@ -249,12 +250,7 @@ fn name_in_mark(name: &str) -> Cow<'_, str> {
         return Cow::Borrowed(name);
     }
     let bytes = digest::digest(&digest::SHA256, name.as_bytes());
-    let hex: String = bytes
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Cow::Owned(format!("sha256:{hex}"))
+    Cow::Owned(format!("sha256:{}", hex::encode(bytes.as_ref())))
 }
 
 fn clamped(index: u64) -> usize {

@@ -7,6 +7,7 @@
 use ring::digest;
 
 use crate::base::ordered;
+use crate::wire::hex;
 use crate::wire::json::{elements, quoted, string_value};
 use crate::wire::members::Members;
 use crate::wire::message::FROM_SERVER;
@@ -61,8 +62,7 @@ pub fn canonical(tool: &str) -> String {
 /// 64 hex digits.
 pub fn hash(canonical: &str) -> String {
     let bytes = digest::digest(&digest::SHA256, canonical.as_bytes());
-    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    digits.collect()
+    hex::encode(bytes.as_ref())
 }
 
 fn write_object<'k>(

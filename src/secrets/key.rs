@@ -10,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use crate::base::{mask, sys};
 use crate::secrets::directory;
 use crate::wire::base64;
+use crate::wire::hex;
 
 /// Not a setting: a key does not belong on a command line.
 pub const VARIABLE: &str = "ONE_MCP_SECRETS_KEY";
@@ -63,10 +64,7 @@ impl Key {
     pub fn id(&self) -> String {
         let text = [b"onemcp key id\0".as_slice(), &self.0].concat();
         let hash = digest(&SHA256, &text);
-        hash.as_ref()[..6]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(&hash.as_ref()[..6])
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod base64;
 pub mod challenge;
 pub mod form;
+pub mod hex;
 pub mod jose;
 pub mod json;
 pub mod lines;

@@ -4,11 +4,12 @@
 use ring::digest::{SHA256, digest};
 
 use crate::auth::server::redirect_uri;
-use crate::auth::store::{Space, Store, StoreError, hex};
+use crate::auth::store::{Space, Store, StoreError};
 use crate::base::limits::{UNUSED_CLIENT_LIFE, UNUSED_CLIENTS, USED_CLIENT_LIFE, USED_CLIENTS};
 use crate::config::auth_server::KnownClient;
 use crate::model::scope::Scopes;
 use crate::wire::form::{Form, encode};
+use crate::wire::hex;
 
 /// Registered, and nobody has consented to it yet.
 pub const UNUSED: Space = Space {
@@ -150,7 +151,7 @@ pub fn add(store: &Store, client: &Client) -> Result<(), StoreError> {
 
 /// What a secret is compared by and kept as.
 pub fn hash(secret: &str) -> String {
-    hex(digest(&SHA256, secret.as_bytes()).as_ref())
+    hex::encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
 /// Compares hashes in a time that does not tell where they differ.

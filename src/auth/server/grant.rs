@@ -3,12 +3,13 @@
 use crate::auth::server::Server;
 use crate::auth::server::authorize::{Asked, with_query};
 use crate::auth::server::client;
-use crate::auth::store::{Space, StoreError, hex};
+use crate::auth::store::{Space, StoreError};
 use crate::base::limits::{CODE_LIFE, CODES};
 use crate::base::sys::random_bytes;
 use crate::model::scope::Scopes;
 use crate::wire::base64::encode_url;
 use crate::wire::form::encode;
+use crate::wire::hex;
 
 pub(super) const ISSUED: Space = Space {
     name: "codes",
@@ -79,7 +80,7 @@ impl Server {
 pub(super) fn random_id() -> String {
     let mut bytes = [0; 16];
     random_bytes(&mut bytes);
-    hex(&bytes)
+    hex::encode(&bytes)
 }
 
 /// 256 bits that nobody can guess.

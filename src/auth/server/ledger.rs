@@ -1,7 +1,8 @@
 //! The account of the clients: who is known, for whoever runs the gateway.
 
 use crate::auth::server::Server;
-use crate::auth::server::client::{Client, Origin, UNUSED, USED};
+use crate::auth::server::cimd;
+use crate::auth::server::client::{Client, UNUSED, USED};
 use crate::auth::server::refresh::Family;
 
 impl Server {
@@ -16,15 +17,8 @@ impl Server {
         for family in families {
             if known.iter().all(|client| client.id != family.client) {
                 known.push(Client {
-                    id: family.client.clone(),
-                    name: String::new(),
-                    origin: Origin::Document,
-                    redirect_uris: Vec::new(),
-                    secret_hash: None,
-                    may_refresh: true,
-                    is_machine: false,
-                    most: None,
                     created_s: family.created_s,
+                    ..cimd::bare(&family.client)
                 });
             }
         }

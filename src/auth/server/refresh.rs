@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use crate::auth::now_s;
 use crate::auth::revoked::Kind;
 use crate::auth::server::Server;
 use crate::auth::server::client::{Client, hash, is_same_hash};
@@ -17,6 +16,7 @@ use crate::auth::server::resource::is_ours;
 use crate::auth::server::token::{Issue, full, note};
 use crate::auth::store::{Space, StoreError};
 use crate::base::limits::{FAMILIES, REFRESH_LIFE, ROTATION_LIFE};
+use crate::base::time::unix_s;
 use crate::http::Reply;
 use crate::journal::audit::{self, Event, Reason, Record};
 use crate::model::scope::Scopes;
@@ -97,7 +97,7 @@ impl Server {
     /// The first refresh token of what a person granted.
     pub(super) fn begin_family(&self, granted: &Form, client: &Client) -> Result<String, Fault> {
         let text = |name: &str| granted.get(name).unwrap_or_default().to_owned();
-        let (created_s, proof) = (now_s(), random_text());
+        let (created_s, proof) = (unix_s(), random_text());
         let mut family = Family {
             id: text("family"),
             client: client.id.clone(),
@@ -186,11 +186,11 @@ impl Server {
 
     fn family(&self, id: &str) -> Option<Family> {
         let family = Family::from_text(&self.store.get(LIVING, id)?)?;
-        (family.end_s > now_s()).then_some(family)
+        (family.end_s > unix_s()).then_some(family)
     }
 
     fn keep_family(&self, family: &Family) -> Result<(), StoreError> {
-        let left_s = family.end_s.saturating_sub(now_s());
+        let left_s = family.end_s.saturating_sub(unix_s());
         let life = Duration::from_secs(left_s);
         self.store
             .put(LIVING, &family.id, &family.to_text(), life)?;
@@ -220,7 +220,7 @@ impl Server {
     pub fn end_family(&self, id: &str) -> bool {
         let marked = self.store.put(ENDED, id, "1", ROTATION_LIFE);
         self.store.take(LIVING, id);
-        let revoked = self.tokens.revoke(Kind::Family, id, now_s());
+        let revoked = self.tokens.revoke(Kind::Family, id, unix_s());
         if let Err(error) = &revoked {
             log::error!("revocation not kept error=\"failed to {error}\"");
         }

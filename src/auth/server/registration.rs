@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::auth::network;
 use crate::auth::server::Server;
 use crate::auth::server::client::{self, Client, Origin, hash, is_same_hash};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::{random_id, random_text};
 use crate::auth::server::redirect_uri::{Author, is_usable};
 use crate::auth::server::token::full;
-use crate::auth::{network, now_s};
 use crate::base::limits::{CLIENT_NAME_BYTES, REDIRECT_URIS, REGISTRATION_BYTES};
 use crate::base::template::filled;
+use crate::base::time::unix_s;
 use crate::config::auth_server::Registration;
 use crate::http::{self, Head, Reply};
 use crate::journal::audit::rejects::reject;
@@ -76,7 +77,7 @@ impl Server {
             may_refresh: wish.may_refresh,
             is_machine: false,
             most: None,
-            created_s: now_s(),
+            created_s: unix_s(),
         };
         client::add(&self.store, &client).map_err(full)?;
         log::info!("client registered id={} name={:?}", client.id, client.name);

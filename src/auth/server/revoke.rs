@@ -1,10 +1,10 @@
 //! RFC 7009: a client gives a token back. What it was given with that token ends with it. Who
 //! asks about a token of others, or about none, is told the same: done.
 
-use crate::auth::now_s;
 use crate::auth::server::Server;
 use crate::auth::server::fault::Fault;
 use crate::auth::server::token::read_form;
+use crate::base::time::unix_s;
 use crate::http::{self, Head, Reply};
 use crate::wire::jose::jws::Jws;
 
@@ -40,7 +40,7 @@ impl Server {
 
     /// The client and the family of an access token of ours.
     fn family_of_access(&self, token: &str) -> Option<(String, String)> {
-        let claims = self.tokens.verify(&Jws::parse(token)?, now_s()).ok()?;
+        let claims = self.tokens.verify(&Jws::parse(token)?, unix_s()).ok()?;
         Some((claims.client, claims.family?))
     }
 }

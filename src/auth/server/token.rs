@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
+use crate::auth::network;
 use crate::auth::own_token::Claims;
 use crate::auth::server::client::{self, Client};
 use crate::auth::server::fault::{Fault, answer};
 use crate::auth::server::grant::random_text;
 use crate::auth::server::{Server, cimd};
 use crate::auth::store::StoreError;
-use crate::auth::{network, now_s};
 use crate::base::limits::{CLIENT_ID_BYTES, TOKEN_FORM_BYTES};
 use crate::base::template::filled;
+use crate::base::time::unix_s;
 use crate::http::{self, Head, Reply};
 use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Record};
@@ -113,7 +114,7 @@ impl Server {
 
     /// Signs a token and answers with it.
     pub(super) fn issue(&self, issue: &Issue<'_>) -> Result<Reply, Fault> {
-        let (now_s, life_s) = (now_s(), self.life.as_secs());
+        let (now_s, life_s) = (unix_s(), self.life.as_secs());
         let claims = Claims {
             issuer: self.issuer.clone(),
             subject: issue.subject.to_owned(),

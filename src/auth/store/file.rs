@@ -12,9 +12,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
-use crate::auth::store::{Entry, Space, StoreError, hex};
+use crate::auth::store::{Entry, Space, StoreError};
 use crate::base::limits::{STORE_SWEEP, STORE_VALUE_BYTES};
 use crate::base::sys::random_bytes;
+use crate::wire::hex;
 
 /// Of a file that is being written or was taken; the sweep removes those of the dead.
 const PASSING: &str = "tmp-";
@@ -50,7 +51,7 @@ impl Files {
         random_bytes(&mut random);
         Ok(Files {
             folder: folder.to_owned(),
-            prefix: format!("{PASSING}{}", hex(&random)),
+            prefix: format!("{PASSING}{}", hex::encode(&random)),
             next: AtomicU64::new(0),
             spaces: Mutex::default(),
         })

@@ -8,16 +8,16 @@
 mod file;
 mod memory;
 
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
-use crate::auth::now_s;
 use crate::auth::store::file::Files;
 use crate::auth::store::memory::Memory;
 use crate::base::limits::STORE_VALUE_BYTES;
+use crate::base::time::unix_s;
+use crate::wire::hex;
 
 /// A kind of values, and how many there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +96,8 @@ impl Store {
     pub fn get(&self, from: Space, key: &str) -> Option<String> {
         let name = hashed(from, key);
         match self {
-            Store::Memory(memory) => memory.get(from, &name, now_s()),
-            Store::Files(files) => files.get(from, &name, now_s()),
+            Store::Memory(memory) => memory.get(from, &name, unix_s()),
+            Store::Files(files) => files.get(from, &name, unix_s()),
         }
     }
 
@@ -105,8 +105,8 @@ impl Store {
     pub fn take(&self, from: Space, key: &str) -> Option<String> {
         let name = hashed(from, key);
         match self {
-            Store::Memory(memory) => memory.take(from, &name, now_s()),
-            Store::Files(files) => files.take(from, &name, now_s()),
+            Store::Memory(memory) => memory.take(from, &name, unix_s()),
+            Store::Files(files) => files.take(from, &name, unix_s()),
         }
     }
 
@@ -121,8 +121,8 @@ impl Store {
     /// All values of a space, in no order.
     pub fn values(&self, space: Space) -> Vec<String> {
         match self {
-            Store::Memory(memory) => memory.values(space, now_s()),
-            Store::Files(files) => files.values(space, now_s()),
+            Store::Memory(memory) => memory.values(space, unix_s()),
+            Store::Files(files) => files.values(space, unix_s()),
         }
     }
 }
@@ -147,7 +147,7 @@ fn entry<'e>(
     if value.len() > STORE_VALUE_BYTES {
         return Err(StoreError::Io("a value is too large".to_owned()));
     }
-    let now_s = now_s();
+    let now_s = unix_s();
     Ok(Entry {
         space,
         name: hashed(space, key),
@@ -159,16 +159,7 @@ fn entry<'e>(
 
 /// What a key is kept as.
 fn hashed(space: Space, key: &str) -> String {
-    hex(digest(&SHA256, format!("{}\n{key}", space.name).as_bytes()).as_ref())
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(digest(&SHA256, format!("{}\n{key}", space.name).as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::base::time::rfc3339;
 use crate::config::alerts::rule::Severity;
 use crate::config::alerts::sink::Shape;
 use crate::journal::alert::message::{Alert, State, one_line};
-use crate::wire::base64;
+use crate::wire::{base64, hex};
 
 /// Which gateway speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,12 +275,8 @@ pub fn signed_headers(
         signer.update(format!("{timestamp}.{id}.").as_bytes());
         signer.update(body);
         let tag = signer.sign();
-        let hex: String = tag
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        headers.push(("onemcp-signature", format!("v1={hex}")));
+        let signature = format!("v1={}", hex::encode(tag.as_ref()));
+        headers.push(("onemcp-signature", signature));
     }
     headers
 }

@@ -33,6 +33,7 @@ use crate::journal::alert::rules::{Clock, Dispatch, Rules};
 use crate::journal::alert::send::Around;
 use crate::journal::fact::{self, Fact};
 use crate::net::egress::Allowed;
+use crate::wire::hex;
 
 /// The way to the thread, once there is one.
 pub struct Alerts {
@@ -108,9 +109,8 @@ fn start(first: (AlertSpec, Vec<Watched>), around: Around) -> std::io::Result<Ru
     let (orders, ordered) = bounded(limits::ALERT_ORDERS);
     let mut boot = [0; 8];
     sys::random_bytes(&mut boot);
-    let boot: String = boot.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut desk = Desk {
-        rules: Rules::new(AlertSpec::default(), boot),
+        rules: Rules::new(AlertSpec::default(), hex::encode(&boot)),
         outlets: SortedMap::new(),
         around,
         facts,

@@ -10,7 +10,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::base::time;
 use crate::journal::audit::event::Event;
-use crate::journal::audit::line::{push_hex, push_number, push_text, push_thousandths};
+use crate::journal::audit::line::{push_number, push_text, push_thousandths};
+use crate::wire::hex;
 
 /// What stands before the time in each line.
 pub const BEGIN: &str = "{\"schema\":\"audit/1\",\"ts\":\"";
@@ -54,7 +55,7 @@ impl Keys {
 
     /// What signatures are checked with.
     pub fn public(&self) -> String {
-        hex(self.signer.public_key().as_ref())
+        hex::encode(self.signer.public_key().as_ref())
     }
 }
 
@@ -79,10 +80,11 @@ pub fn code(key: &Key, line: &digest::Digest) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), line.as_ref())
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    push_hex(&mut text, bytes);
-    text
+/// What the id of a session is known by in the lines of this key.
+pub fn mark(key: &hmac::Key, session: &str) -> [u8; 6] {
+    let mut short = [0; 6];
+    short.copy_from_slice(&hmac::sign(key, session.as_bytes()).as_ref()[..6]);
+    short
 }
 
 /// When something happened: milliseconds of the calendar and of the process.
@@ -142,13 +144,13 @@ impl Chain {
         body.push_str("\"count\":");
         push_number(&mut body, std::mem::take(&mut self.unsigned));
         body.push_str(",\"sum\":\"");
-        push_hex(&mut body, sum.finish().as_ref());
+        hex::push(&mut body, sum.finish().as_ref());
         body.push('"');
         let start = self.begin(at, &body, out);
         let signed = [&out[start..], self.head.as_bytes()].concat();
         let signature = self.signer.sign(&signed);
         let mut text = SIGNATURE.to_owned();
-        push_hex(&mut text, signature.as_ref());
+        hex::push(&mut text, signature.as_ref());
         text.push('"');
         out.extend_from_slice(text.as_bytes());
         self.end(start, out);
@@ -182,7 +184,7 @@ impl Chain {
         let tag = code(&self.key, &digest);
         self.key = next_key(&self.key);
         self.head.clear();
-        push_hex(&mut self.head, tag.as_ref());
+        hex::push(&mut self.head, tag.as_ref());
         out.extend_from_slice(CODE.as_bytes());
         out.extend_from_slice(self.head.as_bytes());
         out.extend_from_slice(END.as_bytes());
@@ -193,7 +195,7 @@ impl Chain {
     /// As far as the second.
     fn second(&mut self, unix_s: u64) -> &str {
         if self.second.0 != unix_s {
-            let mut text = time::rfc3339(UNIX_EPOCH + Duration::from_secs(unix_s));
+            let mut text = time::rfc3339_of_s(unix_s);
             text.truncate("2026-11-22T12:00:00".len());
             self.second = (unix_s, text);
         }

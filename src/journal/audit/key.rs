@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::base::{limits, sys};
-use crate::journal::audit::chain::{Keys, hex};
+use crate::journal::audit::chain::Keys;
+use crate::wire::hex;
 
 /// Where it is when nobody says otherwise, in the state directory.
 pub const FILE: &str = "audit.key";
@@ -51,7 +52,7 @@ fn make(path: &Path) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&new)?;
-    let written = writeln!(file, "{}", hex(&secret)).and_then(|()| file.sync_all());
+    let written = writeln!(file, "{}", hex::encode(&secret)).and_then(|()| file.sync_all());
     let made = written.and_then(|()| fs::hard_link(&new, path));
     let _ = fs::remove_file(&new);
     made

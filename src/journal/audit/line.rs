@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use ring::digest;
-use ring::hmac;
 
 use crate::base::limits;
 use crate::base::mask::{self, masked};
@@ -15,9 +14,13 @@ use crate::journal::audit::event::{Event, Outcome};
 use crate::journal::audit::record::Record;
 use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
+use crate::wire::hex;
+
+/// What a session's id is known by here: it is asked for when it is not the one of the line before.
+pub type Mark<'a> = &'a dyn Fn(&str) -> [u8; 6];
 
 /// The members from `event` on; what stands before and behind is the chain's.
-pub fn body(record: &Record<'_>, mark: &hmac::Key, out: &mut String) {
+pub fn body(record: &Record<'_>, mark: Mark<'_>, out: &mut String) {
     out.reserve(640);
     let mut line = Body(std::mem::take(out));
     line.0.push_str("\"event\":\"");
@@ -55,7 +58,7 @@ pub fn body(record: &Record<'_>, mark: &hmac::Key, out: &mut String) {
 }
 
 /// The members of a request, for `Record::asked`: made while its text is there.
-pub fn asked(record: &Record<'_>, mark: &hmac::Key) -> String {
+pub fn asked(record: &Record<'_>, mark: Mark<'_>) -> String {
     let mut line = Body(String::with_capacity(384));
     line.asked(record, mark);
     line.0
@@ -194,7 +197,7 @@ impl Body {
     }
 
     /// What was asked for, and of whom.
-    fn asked(&mut self, record: &Record<'_>, mark: &hmac::Key) {
+    fn asked(&mut self, record: &Record<'_>, mark: Mark<'_>) {
         self.kind(record, mark);
         self.name("name", &masked(record.name));
         if let Some(arguments) = record.arguments {
@@ -206,7 +209,7 @@ impl Body {
     }
 
     /// Most threads are asked in the same session for the same again and again.
-    fn kind(&mut self, record: &Record<'_>, mark: &hmac::Key) {
+    fn kind(&mut self, record: &Record<'_>, mark: Mark<'_>) {
         thread_local! {
             static LAST: Cell<Option<Box<Kind>>> = const { Cell::new(None) };
         }
@@ -214,8 +217,7 @@ impl Body {
         let kind = last.filter(|last| last.is_of(record)).unwrap_or_else(|| {
             let mut line = Body(String::new());
             if !record.session.is_empty() {
-                let tag = hmac::sign(mark, record.session.as_bytes());
-                line.hex("sess", &tag.as_ref()[..6]);
+                line.hex("sess", &mark(record.session));
             }
             line.name("proto", record.protocol);
             line.name("transport", record.transport);
@@ -235,7 +237,7 @@ impl Body {
     fn hex(&mut self, key: &str, bytes: &[u8]) {
         self.key(key);
         self.0.push('"');
-        push_hex(&mut self.0, bytes);
+        hex::push(&mut self.0, bytes);
         self.0.push('"');
     }
 
@@ -329,16 +331,4 @@ pub fn push_text(out: &mut String, text: &str, most: usize) {
         }
     }
     out.push('"');
-}
-
-pub fn push_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for part in bytes.chunks(text.len() / 2) {
-        for (pair, byte) in text.chunks_exact_mut(2).zip(part) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        push_ascii(out, &text[..2 * part.len()]);
-    }
 }

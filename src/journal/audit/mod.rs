@@ -45,6 +45,12 @@ struct Desk {
     shown: Vec<(String, String)>,
 }
 
+impl Desk {
+    fn mark(&self, session: &str) -> [u8; 6] {
+        chain::mark(&self.mark, session)
+    }
+}
+
 thread_local! {
     /// Room for a line.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
@@ -96,7 +102,7 @@ fn tell(record: &Record<'_>) {
     let Some(desk) = &*desk else { return };
     let mut body = LINE.try_with(Cell::take).unwrap_or_default();
     body.clear();
-    line::body(record, &desk.mark, &mut body);
+    line::body(record, &|session| desk.mark(session), &mut body);
     let filled = desk.queue.push(chain::now(desk.began), &body);
     if body.capacity() <= limits::AUDIT_TEXT_BYTES {
         // On a thread that is ending there is no place for it.
@@ -108,12 +114,12 @@ fn tell(record: &Record<'_>) {
     }
 }
 
-/// The members of a request that is told when it has ended, while its text is there; empty while
-/// there is no audit log.
+/// The members of a request that is told when it has ended, while its text is there.
 pub fn asked(record: &Record<'_>) -> String {
-    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
-    let desk = desk.as_ref();
-    desk.map_or_else(String::new, |desk| line::asked(record, &desk.mark))
+    line::asked(record, &|session| {
+        let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+        desk.as_ref().map_or([0; 6], |desk| desk.mark(session))
+    })
 }
 
 /// Whether there is a tool whose arguments are shown.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::base::secret::Secret;
 use crate::base::{limits, sys, thread};
 use crate::config::audit::AuditSettings;
-use crate::journal::audit::chain::{CODE, Chain, Keys, hex, now};
+use crate::journal::audit::chain::{CODE, Chain, Keys, now};
 use crate::journal::audit::event::{Event, Outcome, Reason};
 use crate::journal::audit::line::push_number;
 use crate::journal::audit::outlet::Outlet;
@@ -25,6 +25,7 @@ use crate::journal::fact::{self, Fact};
 use crate::journal::file::{Rotation, aside};
 use crate::journal::ring;
 use crate::net::egress::Allowed;
+use crate::wire::hex;
 
 /// Where it is when nobody says otherwise, in the state directory.
 pub const FILE: &str = "audit.log";
@@ -75,7 +76,7 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
         shown: shown(&plan.settings.arguments),
     });
     let opening = opening(&keys, &end);
-    let chain = Chain::new(keys, &hex(&boot), &sys::host_name(), end.code);
+    let chain = Chain::new(keys, &hex::encode(&boot), &sys::host_name(), end.code);
     let writer = Writer {
         desk: desk.clone(),
         chain,
@@ -365,7 +366,7 @@ impl Writer {
 
     fn seal(&mut self, record: &Record<'_>, text: &mut Vec<u8>) {
         let mut body = String::new();
-        line::body(record, &self.desk.mark, &mut body);
+        line::body(record, &|session| self.desk.mark(session), &mut body);
         self.chain.seal(now(self.desk.began), &body, text);
     }
 }

@@ -10,9 +10,10 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::base::limits;
 use crate::journal::audit::chain::{
-    BEGIN, CODE, END, Key, Keys, SIGNATURE, code, digest_of, hex, next_key,
+    BEGIN, CODE, END, Key, Keys, SIGNATURE, code, digest_of, next_key,
 };
 use crate::journal::audit::event::Event;
+use crate::wire::hex;
 use crate::wire::json::{Rules, string_value};
 use crate::wire::members::Members;
 
@@ -239,7 +240,7 @@ impl Judge {
         self.step_to(seq);
         if begins
             && let Some(public) = &self.terms.public
-            && line.text("public") != hex(public)
+            && line.text("public") != hex::encode(public)
         {
             self.wrong("was not written with this key");
         }
@@ -291,7 +292,7 @@ impl Judge {
         if self.terms.keys.is_none() {
             return;
         }
-        let made = hex(code(&self.key, digest).as_ref());
+        let made = hex::encode(code(&self.key, digest).as_ref());
         if made != line.mac {
             self.wrong("is not as it was written");
         }
@@ -304,7 +305,7 @@ impl Judge {
         let count = std::mem::take(&mut self.verdict.unsigned);
         if self.is_summed && line.number("count") != count {
             self.wrong("signs another number of lines");
-        } else if self.is_summed && line.text("sum") != hex(sum.as_ref()) {
+        } else if self.is_summed && line.text("sum") != hex::encode(sum.as_ref()) {
             self.wrong("signs other lines than those before it");
         }
         self.is_summed = true;
@@ -313,7 +314,7 @@ impl Judge {
         };
         let at = line.coded.rfind(SIGNATURE).unwrap_or_default();
         let signed = [&line.coded[..at], &line.text("prev")].concat();
-        let signature = unhex(&line.text("sig")).unwrap_or_default();
+        let signature = hex::decode(&line.text("sig")).unwrap_or_default();
         let key = UnparsedPublicKey::new(&ED25519, public);
         if key.verify(signed.as_bytes(), &signature).is_err() {
             self.wrong("is not signed with this key");
@@ -368,16 +369,6 @@ impl Judge {
         }
         self.verdict
     }
-}
-
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
 }
 
 #[cfg(test)]

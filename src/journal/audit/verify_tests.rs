@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Judge, Terms, Verdict};
-use crate::journal::audit::chain::{Chain, Keys, Moment};
+use crate::journal::audit::chain::{self, Chain, Keys, Moment};
 use crate::journal::audit::event::{Event, Outcome, Reason};
 use crate::journal::audit::line;
 use crate::journal::audit::record::Record;
@@ -15,7 +15,7 @@ fn keys() -> Keys {
 
 fn body(record: &Record<'_>, mark: &ring::hmac::Key) -> String {
     let mut text = String::new();
-    line::body(record, mark, &mut text);
+    line::body(record, &|session| chain::mark(mark, session), &mut text);
     text
 }
 

@@ -8,13 +8,13 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::auth::keys::KeySet;
-use crate::auth::now_s;
 use crate::auth::own_token::Claims;
 use crate::auth::revoked::Revoked;
 use crate::auth::server::{Asked, Parts, Server};
 use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
 use crate::base::secret::Secret;
+use crate::base::time::unix_s;
 use crate::config::auth_server::{AuthServerSpec, KnownClient, Registration};
 use crate::http::{Client as From, Head, Parsed, Reply, no_fields};
 use crate::model::scope::Scopes;
@@ -91,7 +91,7 @@ pub(super) fn rig_in_files(name: &str) -> Rig {
 
 fn with(spec: AuthServerSpec, store: Store, folder: Option<Folder>) -> Rig {
     let keys = KeySet::open(None, false).unwrap();
-    let revoked = Revoked::open(None, now_s()).unwrap();
+    let revoked = Revoked::open(None, unix_s()).unwrap();
     let tokens = Arc::new(Tokens::new(HOME, keys, revoked));
     let store = Arc::new(store);
     let parts = Parts {
@@ -218,7 +218,7 @@ impl Rig {
 
     /// Whether an access token is good, and what it says.
     pub(super) fn claims(&self, token: &str) -> Option<Claims> {
-        self.tokens.verify(&Jws::parse(token)?, now_s()).ok()
+        self.tokens.verify(&Jws::parse(token)?, unix_s()).ok()
     }
 }
 
