@@ -29,6 +29,7 @@ pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
+pub mod replicas;
 pub mod schema;
 pub mod secret_sources;
 pub mod server;

@@ -497,6 +497,42 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "The keys that all replicas share, a line each; the first seals, all open",
+        ..row(
+            "replicas.keys",
+            "ONE_MCP_REPLICA_KEYS",
+            "replica-keys",
+            Kind::Path,
+            None,
+            |to, value| to.replicas.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "What this replica is called, unlike all others; without it the host name",
+        ..row(
+            "replicas.name",
+            "ONE_MCP_REPLICA_NAME",
+            "replica-name",
+            Kind::Word,
+            None,
+            |to, value| to.replicas.name = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where replicas reach each other: HOST:PORT, or a name that gives all addresses",
+        ..row(
+            "replicas.peers",
+            "ONE_MCP_REPLICA_PEERS",
+            "replica-peers",
+            Kind::Hosts,
+            None,
+            |to, value| to.replicas.peers = value.list(),
+        )
+    },
+    Setting {
+        security: true,
         secret: true,
         help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
         ..row(
