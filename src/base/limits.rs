@@ -961,3 +961,30 @@ pub const OAUTH_LOGINS: usize = 4096;
 pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
 /// Where `onemcp auth login` catches a browser, if the port is free.
 pub const OAUTH_PORT: u16 = 33_418;
+
+// Several replicas.
+
+/// Characters of a key that replicas share, at least: 24 random bytes in base64.
+pub const REPLICA_KEY_CHARS: usize = 32;
+/// Texts of clients that may name a replica.
+pub const PLACED_BYTES: usize = 4 * KIB;
+/// The id of a session that names its replica, and what stands around it in an event.
+pub const SESSION_ID_BYTES: usize = 512;
+/// Addresses of replicas whose names are remembered.
+pub const REPLICAS: usize = 64;
+/// The names of peers are looked up so often, if somebody is asked for.
+pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
+/// To connect to one replica, and to find the one that is asked for.
+pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
+pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// A replica that says nothing at all for so long has lost the request. Streams are kept alive
+/// far more often, and no call takes longer.
+pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
+/// The clocks of two replicas, and the way between them.
+pub const REPLICA_CLOCKS_S: u64 = 30;
+/// What a replica has shown is remembered for as long as it is good, and a bound on that.
+pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
+pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
+/// An answer of known length that is passed on, and one read of it.
+pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
+pub const REPLICA_READ_BYTES: usize = 8 * KIB;

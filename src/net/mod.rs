@@ -11,6 +11,7 @@
 pub mod certificate;
 pub mod client;
 mod connect;
+pub mod dial;
 pub mod egress;
 pub mod error;
 mod lookup;
