@@ -71,6 +71,8 @@ mod remote;
 #[cfg(test)]
 mod remote_trouble;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
