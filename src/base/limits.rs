@@ -961,3 +961,22 @@ pub const OAUTH_LOGINS: usize = 4096;
 pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
 /// Where `onemcp auth login` catches a browser, if the port is free.
 pub const OAUTH_PORT: u16 = 33_418;
+
+/// One call of a shared store, from its first packet to the end of its answer.
+pub const SHARED_WAIT: Duration = Duration::from_secs(2);
+/// Connections to a shared store at the same time, besides the one for news.
+pub const SHARED_CONNECTIONS: usize = 8;
+/// Of one answer: all values of a space, or all revocations.
+pub const SHARED_ANSWER_BYTES: usize = 16 * MIB;
+pub const SHARED_LINE_BYTES: usize = 4 * KIB;
+/// Lists within lists.
+pub const SHARED_DEPTH: usize = 3;
+/// Between two looks whether a shared store is back: the first, and the longest.
+pub const SHARED_PAUSE: Duration = Duration::from_millis(100);
+pub const SHARED_PAUSE_MOST: Duration = Duration::from_secs(3);
+/// Revocations of other gateways are looked for so often, besides the news of them.
+pub const SHARED_LOOK: Duration = Duration::from_secs(2);
+/// When who asked in vain while the shared store was away may come again.
+pub const SHARED_RETRY: Duration = Duration::from_secs(5);
+/// Values of a space that are read with one command.
+pub const SHARED_PAGE: usize = 500;

@@ -50,6 +50,7 @@ use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::task_id::TaskKey;
+use crate::net::redis::Redis;
 use crate::net::url::Url;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
@@ -207,7 +208,8 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
-        let auth = authentication(&config, listener.as_ref())?;
+        let shared = shared_store(&config)?;
+        let auth = authentication(&config, listener.as_ref(), shared.clone())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -364,9 +366,17 @@ fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
     })
 }
 
+/// What several gateways share; whether it is there shows later.
+fn shared_store(config: &Config) -> Result<Option<Arc<Redis>>, StartError> {
+    let opened = config.store.clone().map(Redis::new).transpose();
+    let refused = |why| StartError::Configuration(format!("failed to {why}"));
+    opened.map(|redis| redis.map(Arc::new)).map_err(refused)
+}
+
 fn authentication(
     config: &Config,
     listener: Option<&TcpListener>,
+    shared: Option<Arc<Redis>>,
 ) -> Result<Option<Arc<Auth>>, StartError> {
     let settings = &config.settings;
     let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
@@ -380,6 +390,7 @@ fn authentication(
             &process_environment(),
             &issuer,
             &config.auth_server,
+            shared,
         )
         .map_err(|why| format!("failed to {why}"))
     });

@@ -249,15 +249,16 @@ impl Pages {
         is_good.then_some(cookie)
     }
 
-    /// What a client was allowed before.
+    /// What a client was allowed before, as far as that is known.
     pub fn allowed(&self, client: &str) -> Option<Scopes> {
-        let text = self.store.get(ALLOWED, client)?;
+        let text = self.store.get(ALLOWED, client).ok().flatten()?;
         Scopes::parse(&text).ok()
     }
 
     /// Next time nothing is known of it.
     pub fn forget(&self, client: &str) {
-        self.store.take(ALLOWED, client);
+        // Kept, it would mark scopes of the next consent as known, no more.
+        let _ = self.store.take(ALLOWED, client);
     }
 
     /// Full, or a disk that says no: then nothing is marked as new later.
