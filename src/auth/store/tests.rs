@@ -1,8 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use crate::auth::store::{Space, Store, StoreError};
+use crate::net::redis::Redis;
+use crate::net::redis::spec::Spec;
+use crate::net::redis::testing::RedisServer;
 use crate::secrets::store::testing::Folder;
 
 const THINGS: Space = Space {
@@ -15,14 +18,18 @@ const OTHERS: Space = Space {
 };
 const LONG: Duration = Duration::from_secs(1000);
 
-/// Both kinds, each with a folder that lives as long.
-fn stores(name: &str) -> Vec<(Store, Folder)> {
+/// All kinds, each with what lives as long: a folder, and a server where there is one.
+fn stores(name: &str) -> Vec<(Store, (Folder, Option<RedisServer>))> {
     let folder = Folder::new(name);
     let files = Store::open(&folder.path("state")).unwrap();
-    vec![
-        (Store::memory(), Folder::new(&format!("{name}-none"))),
-        (files, folder),
-    ]
+    let none = Folder::new(&format!("{name}-none"));
+    let mut stores = vec![(Store::memory(), (none, None)), (files, (folder, None))];
+    if let Some(server) = RedisServer::start(&[]) {
+        let shared = Redis::new(Spec::parse(&server.url()).unwrap()).unwrap();
+        let none = Folder::new(&format!("{name}-shared"));
+        stores.push((Store::Shared(Arc::new(shared)), (none, Some(server))));
+    }
+    stores
 }
 
 #[test]

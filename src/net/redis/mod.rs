@@ -8,6 +8,8 @@ mod link;
 pub mod spec;
 
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

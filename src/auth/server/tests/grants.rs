@@ -292,6 +292,7 @@ fn nothing_that_opens_a_door_is_kept_in_clear() {
     let pending = rig
         .store
         .values(crate::auth::server::grant::ISSUED)
+        .unwrap()
         .concat();
     assert!(!pending.contains(&code) && pending.contains("vault"));
     let refresh = rig.redeem(&code, &secret).text("refresh_token");
