@@ -102,7 +102,7 @@ impl Auth {
             None => beside("signing-keys.json"),
         };
         let keys = KeySet::open(keys.as_deref(), auth.keys.is_none())?;
-        let revoked = Revoked::open(beside("revoked-tokens"), unix_s())?;
+        let revoked = Revoked::open(beside("revoked-tokens"), shared.clone(), unix_s())?;
         let api_keys = ApiKeys::open(api_key_file(settings, environment))?;
         let tokens = Arc::new(Tokens::new(issuer, keys, revoked));
         let mut specs = issuers(auth);

@@ -976,6 +976,10 @@ pub const SHARED_PAUSE: Duration = Duration::from_millis(100);
 pub const SHARED_PAUSE_MOST: Duration = Duration::from_secs(3);
 /// Revocations of other gateways are looked for so often, besides the news of them.
 pub const SHARED_LOOK: Duration = Duration::from_secs(2);
+/// Whether a server said that a list changed is asked so often, to tell other gateways.
+pub const SHARED_TELL: Duration = Duration::from_millis(500);
+/// Between two looks of the thread that listens whether the store is back.
+pub const SHARED_AWAY_LOOK: Duration = Duration::from_secs(1);
 /// When who asked in vain while the shared store was away may come again.
 pub const SHARED_RETRY: Duration = Duration::from_secs(5);
 /// Values of a space that are read with one command.

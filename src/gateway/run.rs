@@ -40,6 +40,7 @@ use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::sharing::Sharing;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
@@ -104,6 +105,8 @@ pub struct Gateway {
     pub(super) client: Option<Stdio>,
     /// Who is told of traces and metrics.
     pub(super) otlp: Option<Otlp>,
+    /// What other gateways are told and say.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -268,8 +271,10 @@ impl Gateway {
             herald,
             client: None,
             otlp: None,
+            sharing: None,
         };
         gateway.otlp = gateway.push_telemetry();
+        gateway.sharing = gateway.share(shared, auth.clone())?;
         gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
@@ -277,6 +282,16 @@ impl Gateway {
     fn push_telemetry(&self) -> Option<Otlp> {
         let wishes = &self.core.wishes;
         wishes.start(&self.settings, Box::new(prometheus::gather))
+    }
+
+    fn share(
+        &self,
+        shared: Option<Arc<Redis>>,
+        auth: Option<Arc<Auth>>,
+    ) -> Result<Option<Sharing>, StartError> {
+        let core = &self.core;
+        let start = |redis| Sharing::start(redis, auth, core.hub.clone(), core.configured.clone());
+        shared.map(start).transpose().map_err(cannot)
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.

@@ -5,6 +5,7 @@
 //! share a folder or a server: of many that `put_new` or `take` one key, one succeeds. Any thread may call.
 //! Deliberately absent: transactions over several keys, and knowledge of what is kept.
 
+pub mod ends;
 mod file;
 mod memory;
 mod shared;
