@@ -17,6 +17,7 @@ pub mod people;
 pub mod resource;
 pub mod revoked;
 pub mod server;
+pub mod shared_desk;
 pub mod standing;
 pub mod store;
 pub mod tokens;

@@ -38,7 +38,7 @@ pub struct Known {
 impl People {
     pub fn new(settings: &Settings, tokens: &Arc<Tokens>, store: Arc<Store>) -> People {
         let password = settings.auth.operator_password.clone();
-        let operator = Arc::new(Operator::new(password, settings.auth.login_code));
+        let operator = Arc::new(Operator::new(password, settings.auth.login_code).sharing(&store));
         People {
             pages: Pages::new(&tokens.issuer, operator.clone(), store),
             operator,
@@ -62,6 +62,11 @@ impl People {
         from: &http::Client,
         body: &[u8],
     ) -> Option<Reply> {
+        if let (OauthPath::Authorize | OauthPath::Login | OauthPath::Consent, Some(away)) =
+            (at, self.pages.is_away())
+        {
+            return Some(away);
+        }
         let servers = || self.servers();
         let visit = Visit::new(head, from, body, &servers);
         Some(match at {

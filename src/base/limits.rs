@@ -980,6 +980,8 @@ pub const SHARED_LOOK: Duration = Duration::from_secs(2);
 pub const SHARED_TELL: Duration = Duration::from_millis(500);
 /// Between two looks of the thread that listens whether the store is back.
 pub const SHARED_AWAY_LOOK: Duration = Duration::from_secs(1);
+/// The key of the forms of gateways that share a store is another one so often.
+pub const FORM_KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// When who asked in vain while the shared store was away may come again.
 pub const SHARED_RETRY: Duration = Duration::from_secs(5);
 /// Values of a space that are read with one command.

@@ -99,7 +99,7 @@ impl Pages {
         let (of_one, of_all) = (limits::LOGIN_TRIES, limits::LOGIN_TRIES_OF_ALL);
         Pages {
             operator,
-            forms: Forms::new(Instant::now()),
+            forms: Forms::new(&store, Instant::now()),
             cookies: Cookies::of(issuer),
             gateway: gateway.to_owned(),
             origin: issuer.to_owned(),
@@ -288,6 +288,17 @@ impl Pages {
         let help = "It was open for too long, was used already, or cookies are off. Go back to \
                     the program that sent you here, and start again.";
         self.told(403, "This page is not good any more", help)
+    }
+
+    /// Forms and sessions are in a store that is away.
+    pub fn is_away(&self) -> Option<Reply> {
+        let seconds = limits::SHARED_RETRY.as_secs();
+        let help =
+            format!("What it must remember is out of reach. Try again in {seconds} seconds.");
+        self.store.is_away().then(|| {
+            let page = self.told(503, "Not now", &help);
+            page.with("Retry-After", seconds.to_string())
+        })
     }
 
     /// Too many tries.

@@ -76,6 +76,14 @@ impl Store {
         matches!(self, Store::Shared(_))
     }
 
+    /// Whether nothing can be remembered now, as far as is known.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Store::Shared(redis) => redis.trouble().is_some(),
+            _ => false,
+        }
+    }
+
     /// Puts a value, in place of one that is there.
     ///
     /// # Errors

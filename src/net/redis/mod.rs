@@ -8,6 +8,7 @@ mod link;
 pub mod spec;
 
 #[cfg(test)]
+#[path = "../../../tests/it/support/redis.rs"]
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,23 @@
 //! A real store for tests: redis-server (or valkey-server) of this machine, on a loopback port,
-//! without files. It ends with its owner.
+//! without files. It ends with its owner. Tests of the library use it, too.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub struct RedisServer {
-    pub port: u16,
+pub(crate) struct RedisServer {
+    pub(crate) port: u16,
     child: Child,
 }
 
 impl RedisServer {
     /// `None` where none is installed: then there is nothing to test against.
-    pub fn start(options: &[&str]) -> Option<RedisServer> {
+    pub(crate) fn start(options: &[&str]) -> Option<RedisServer> {
         RedisServer::start_at(free_port(), options)
     }
 
     /// At a port that was in use by one that is gone.
-    pub fn start_at(port: u16, options: &[&str]) -> Option<RedisServer> {
+    pub(crate) fn start_at(port: u16, options: &[&str]) -> Option<RedisServer> {
         let at = port.to_string();
         let usual = [
             "--bind",
@@ -54,7 +54,7 @@ impl RedisServer {
         Some(server)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
@@ -68,7 +68,7 @@ impl Drop for RedisServer {
 }
 
 /// Free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
