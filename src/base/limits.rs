@@ -988,3 +988,30 @@ pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
 /// An answer of known length that is passed on, and one read of it.
 pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
 pub const REPLICA_READ_BYTES: usize = 8 * KIB;
+
+// A shared store.
+
+/// One call of a shared store, from its first packet to the end of its answer.
+pub const SHARED_WAIT: Duration = Duration::from_secs(2);
+/// Connections to a shared store at the same time, besides the one for news.
+pub const SHARED_CONNECTIONS: usize = 8;
+/// Of one answer: all values of a space, or all revocations.
+pub const SHARED_ANSWER_BYTES: usize = 16 * MIB;
+pub const SHARED_LINE_BYTES: usize = 4 * KIB;
+/// Lists within lists.
+pub const SHARED_DEPTH: usize = 3;
+/// Between two looks whether a shared store is back: the first, and the longest.
+pub const SHARED_PAUSE: Duration = Duration::from_millis(100);
+pub const SHARED_PAUSE_MOST: Duration = Duration::from_secs(3);
+/// Revocations of other gateways are looked for so often, besides the news of them.
+pub const SHARED_LOOK: Duration = Duration::from_secs(2);
+/// Whether a server said that a list changed is asked so often, to tell other gateways.
+pub const SHARED_TELL: Duration = Duration::from_millis(500);
+/// Between two looks of the thread that listens whether the store is back.
+pub const SHARED_AWAY_LOOK: Duration = Duration::from_secs(1);
+/// The key of the forms of gateways that share a store is another one so often.
+pub const FORM_KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// When who asked in vain while the shared store was away may come again.
+pub const SHARED_RETRY: Duration = Duration::from_secs(5);
+/// Values of a space that are read with one command.
+pub const SHARED_PAGE: usize = 500;

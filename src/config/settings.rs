@@ -138,6 +138,8 @@ pub struct Settings {
     /// Names the overlay `mcp.<environment>.json`.
     pub environment: Option<String>,
     pub state_dir: Option<PathBuf>,
+    /// A URL of `net::redis::spec`, its templates as they stand.
+    pub store: Option<String>,
     /// `loopback`, `linklocal`, `uniquelocal`, `true`, addresses and networks, as given.
     pub trust_proxy: Vec<String>,
     pub transport: Transport,
@@ -294,6 +296,7 @@ impl Settings {
             config_reload_debounce: limits::CONFIG_DEBOUNCE,
             environment: None,
             state_dir: None,
+            store: None,
             trust_proxy: Vec::new(),
             transport: Transport::Http,
             egress_allow: Vec::new(),

@@ -868,6 +868,19 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        security: true,
+        secret: true,
+        help: "Redis or Valkey that several gateways share; may be ${SECRET:name}; see docs/replicas.md",
+        ..row(
+            "store",
+            "ONE_MCP_STORE",
+            "store",
+            Kind::Text,
+            None,
+            |to, value| to.store = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
         aliases: &["auth.trustProxy"],
         security: true,
         help: "Proxies whose forwarding headers count: loopback, false, addresses, networks",

@@ -41,6 +41,7 @@ use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::sharing::Sharing;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
@@ -52,6 +53,7 @@ use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
 use crate::model::rotating::Master;
 use crate::model::task_id::TaskKey;
+use crate::net::redis::Redis;
 use crate::net::url::Url;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
@@ -105,6 +107,8 @@ pub struct Gateway {
     pub(super) client: Option<Stdio>,
     /// Who is told of traces and metrics.
     pub(super) otlp: Option<Otlp>,
+    /// What other gateways are told and say.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -213,7 +217,8 @@ impl Gateway {
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
         let options = listener_options(&settings)?;
-        let auth = authentication(&config, listener.as_ref())?;
+        let shared = shared_store(&config)?;
+        let auth = authentication(&config, listener.as_ref(), shared.clone())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -272,8 +277,10 @@ impl Gateway {
             herald,
             client: None,
             otlp: None,
+            sharing: None,
         };
         gateway.otlp = gateway.push_telemetry();
+        gateway.sharing = gateway.share(shared, auth.clone())?;
         gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
@@ -281,6 +288,16 @@ impl Gateway {
     fn push_telemetry(&self) -> Option<Otlp> {
         let wishes = &self.core.wishes;
         wishes.start(&self.settings, Box::new(prometheus::gather))
+    }
+
+    fn share(
+        &self,
+        shared: Option<Arc<Redis>>,
+        auth: Option<Arc<Auth>>,
+    ) -> Result<Option<Sharing>, StartError> {
+        let core = &self.core;
+        let start = |redis| Sharing::start(redis, auth, core.hub.clone(), core.configured.clone());
+        shared.map(start).transpose().map_err(cannot)
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
@@ -400,9 +417,17 @@ fn listener_options(settings: &Settings) -> Result<ServerOptions, StartError> {
     Ok(options)
 }
 
+/// What several gateways share; whether it is there shows later.
+fn shared_store(config: &Config) -> Result<Option<Arc<Redis>>, StartError> {
+    let opened = config.store.clone().map(Redis::new).transpose();
+    let refused = |why| StartError::Configuration(format!("failed to {why}"));
+    opened.map(|redis| redis.map(Arc::new)).map_err(refused)
+}
+
 fn authentication(
     config: &Config,
     listener: Option<&TcpListener>,
+    shared: Option<Arc<Redis>>,
 ) -> Result<Option<Arc<Auth>>, StartError> {
     let settings = &config.settings;
     let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
@@ -416,6 +441,7 @@ fn authentication(
             &process_environment(),
             &issuer,
             &config.auth_server,
+            shared,
         )
         .map_err(|why| format!("failed to {why}"))
     });

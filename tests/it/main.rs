@@ -83,6 +83,8 @@ mod scopes;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod shared_store;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod starting;
