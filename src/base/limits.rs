@@ -427,6 +427,39 @@ pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
 
+// Discovery.
+
+/// Sources, and bytes of the name of one.
+pub const DISCOVERY_SOURCES: usize = 16;
+pub const DISCOVERY_NAME_BYTES: usize = 32;
+/// What one source may find, and what may be said of one finding.
+pub const DISCOVERY_FOUND: usize = CONFIG_SERVERS;
+pub const DISCOVERY_ENTRY_BYTES: usize = 16 * KIB;
+/// What was found stays so long while its source fails; and the most that may be configured.
+pub const DISCOVERY_KEEP: Duration = Duration::from_secs(10 * 60);
+pub const DISCOVERY_KEEP_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// The first change is waited for so long, for more of its kind; and the least time between two
+/// configurations that findings make.
+pub const DISCOVERY_SETTLE: Duration = Duration::from_millis(100);
+/// At the start the first answer of each source is waited for so long.
+pub const DISCOVERY_ERROR_BYTES: usize = KIB;
+/// How often a directory is looked at, files in it, and how long a file that is no JSON may stay
+/// so before it counts as bad: it is perhaps written just now.
+pub const DISCOVERY_LOOK: Duration = Duration::from_millis(500);
+pub const DISCOVERY_FILES: usize = CONFIG_SERVERS;
+pub const DISCOVERY_FILE_BYTES: u64 = 256 * 1024;
+pub const DISCOVERY_HALF_WRITTEN: Duration = Duration::from_secs(2);
+/// Questions of DNS: bytes of a name, of an answer over UDP and over TCP, the wait for one answer,
+/// tries at each server, and how often is asked: by the life of the records, between these.
+pub const DNS_NAME_BYTES: usize = 253;
+pub const DNS_UDP_BYTES: usize = 4096;
+pub const DNS_TCP_BYTES: usize = 64 * KIB;
+pub const DNS_WAIT: Duration = Duration::from_secs(2);
+pub const DNS_TRIES: usize = 2;
+pub const DNS_SERVERS: usize = 3;
+pub const DNS_ASK_MS: u64 = 30_000;
+pub const DNS_ASK_MS_LEAST: u64 = 1_000;
+
 // HTTP towards others.
 
 /// To resolve and connect, within the time for the whole response head.
