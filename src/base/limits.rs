@@ -441,7 +441,9 @@ pub const DISCOVERY_KEEP_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// The first change is waited for so long, for more of its kind; and the least time between two
 /// configurations that findings make.
 pub const DISCOVERY_SETTLE: Duration = Duration::from_millis(100);
-/// At the start the first answer of each source is waited for so long.
+/// At the end of the gateway, for the threads of all sources.
+pub const DISCOVERY_END: Duration = Duration::from_secs(1);
+/// What is shown of an error.
 pub const DISCOVERY_ERROR_BYTES: usize = KIB;
 /// How often a directory is looked at, files in it, and how long a file that is no JSON may stay
 /// so before it counts as bad: it is perhaps written just now.

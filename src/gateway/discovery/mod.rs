@@ -12,7 +12,7 @@ pub mod dns;
 pub mod docker;
 pub mod kubernetes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -89,44 +89,50 @@ impl Stop {
 
 /// All sources, as long as the gateway runs.
 pub struct Discovery {
-    pub board: Arc<Board>,
     net: net::stop::Stop,
     running: Mutex<Option<Running>>,
 }
 
 struct Running {
     /// Dropped to end them.
-    _alive: Sender<()>,
+    alive: Sender<()>,
+    /// Closed when all have ended.
+    ended: Receiver<()>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Discovery {
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(board: Arc<Board>, folder: PathBuf) -> std::io::Result<Discovery> {
+    pub fn start(board: &Arc<Board>, folder: &Path) -> std::io::Result<Discovery> {
         let (alive, told) = bounded(0);
+        let (running, ended) = bounded(0);
         let net = net::stop::Stop::default();
         let mut threads = Vec::new();
         for (index, spec) in board.specs.iter().enumerate() {
             let sink = Sink {
                 board: board.clone(),
                 index,
-                folder: folder.clone(),
+                folder: folder.to_owned(),
             };
             let stop = Stop {
                 told: told.clone(),
                 net: net.clone(),
             };
             let (name, source) = (format!("disc:{}", spec.name), spec.source.clone());
-            let body = move || run(&source, &sink, &stop);
+            let running = running.clone();
+            let body = move || {
+                run(&source, &sink, &stop);
+                drop(running);
+            };
             threads.push(thread::spawn(&name, limits::STACK_REMOTE_BYTES, body)?);
         }
         let running = Running {
-            _alive: alive,
+            alive,
+            ended,
             threads,
         };
         Ok(Discovery {
-            board,
             net,
             running: Mutex::new(Some(running)),
         })
@@ -135,24 +141,39 @@ impl Discovery {
     /// Ends the threads: what was found stays.
     pub fn stop(&self) {
         self.net.stop();
-        let running = self
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(Running { _alive, threads }) = running else {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.take() else {
             return;
         };
-        drop(_alive);
-        for thread in threads {
-            if thread.join().is_err() {
+        drop(running.alive);
+        // A file system or a peer may hold one of them; the end of the gateway does not wait.
+        let _ = running.ended.recv_timeout(limits::DISCOVERY_END);
+        for thread in running.threads {
+            if !thread.is_finished() {
+                log::warn!("a source of discovery does not end in time, and is left behind");
+            } else if thread.join().is_err() {
                 log::error!("event=thread_panicked thread=disc");
             }
         }
     }
 }
 
+/// Whatever ends the thread of a source: what it found does not stay for ever.
+struct Over<'r> {
+    sink: &'r Sink,
+    stop: &'r Stop,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        if !self.stop.is_stopped() {
+            self.sink.fail("go on: the source has ended".to_owned());
+        }
+    }
+}
+
 fn run(source: &Source, sink: &Sink, stop: &Stop) {
+    let _over = Over { sink, stop };
     match source {
         Source::Kubernetes(spec) => kubernetes::run(spec, sink, stop),
         Source::Docker(spec) => docker::run(spec, sink, stop),
