@@ -451,11 +451,10 @@ pub const DISCOVERY_LOOK: Duration = Duration::from_millis(500);
 pub const DISCOVERY_FILES: usize = CONFIG_SERVERS;
 pub const DISCOVERY_FILE_BYTES: u64 = 256 * 1024;
 pub const DISCOVERY_HALF_WRITTEN: Duration = Duration::from_secs(2);
-/// Questions of DNS: bytes of a name, of an answer over UDP and over TCP, the wait for one answer,
+/// Questions of DNS: bytes of a name and of an answer over UDP, the wait for one answer,
 /// tries at each server, and how often is asked: by the life of the records, between these.
 pub const DNS_NAME_BYTES: usize = 253;
-pub const DNS_UDP_BYTES: usize = 4096;
-pub const DNS_TCP_BYTES: usize = 64 * KIB;
+pub const DNS_UDP_BYTES: u16 = 1232;
 pub const DNS_WAIT: Duration = Duration::from_secs(2);
 pub const DNS_TRIES: usize = 2;
 pub const DNS_SERVERS: usize = 3;

@@ -29,7 +29,7 @@ pub struct Standing {
 }
 
 /// How one source of discovery stands.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStanding {
     pub name: String,
