@@ -451,6 +451,26 @@ pub const DISCOVERY_LOOK: Duration = Duration::from_millis(500);
 pub const DISCOVERY_FILES: usize = CONFIG_SERVERS;
 pub const DISCOVERY_FILE_BYTES: u64 = 256 * 1024;
 pub const DISCOVERY_HALF_WRITTEN: Duration = Duration::from_secs(2);
+/// Answers of an API server or an engine: bytes of a page of a list, of a line of what is watched;
+/// objects on a page, pages of a list, and how long a whole list may take.
+pub const DISCOVERY_LIST_BYTES: usize = 16 * 1024 * KIB;
+pub const DISCOVERY_LINE_BYTES: usize = 2 * 1024 * KIB;
+pub const DISCOVERY_PAGE: usize = 250;
+pub const DISCOVERY_PAGES: usize = 64;
+pub const DISCOVERY_LIST: Duration = Duration::from_secs(60);
+/// The head of one answer.
+pub const DISCOVERY_HEAD: Duration = Duration::from_secs(30);
+/// A watch is ended by the API server after this time; a connection that is silent for longer than
+/// that and the next is dead.
+pub const DISCOVERY_WATCH: Duration = Duration::from_secs(240);
+pub const DISCOVERY_WATCH_OVER: Duration = Duration::from_secs(30);
+/// Containers are listed anew after so long, whatever was heard of them; at most so often; and
+/// what happened so long before a list is heard of once more, as clocks differ.
+pub const DISCOVERY_RELIST: Duration = Duration::from_secs(300);
+pub const DISCOVERY_RELIST_LEAST: Duration = Duration::from_millis(200);
+pub const DISCOVERY_BEFORE_S: u64 = 5;
+/// What was watched so long without trouble begins with the first pause when it fails.
+pub const DISCOVERY_STEADY: Duration = Duration::from_secs(10);
 /// Questions of DNS: bytes of a name and of an answer over UDP, the wait for one answer,
 /// tries at each server, and how often is asked: by the life of the records, between these.
 pub const DNS_NAME_BYTES: usize = 253;
