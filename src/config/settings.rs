@@ -174,6 +174,8 @@ pub struct Settings {
     pub enable_alerts: bool,
     /// JSON as its reader in SETTINGS accepted it.
     pub alerts: Option<String>,
+    /// Likewise.
+    pub discovery: Option<String>,
     /// JSON as its reader in SETTINGS accepted it; none is the default order.
     pub secrets_providers: Option<String>,
     pub secrets_dir: Option<PathBuf>,
@@ -319,6 +321,7 @@ impl Settings {
             trace_percent: 100,
             enable_alerts: true,
             alerts: None,
+            discovery: None,
             secrets_providers: None,
             secrets_dir: None,
             secrets_file: None,

@@ -9,6 +9,7 @@ use crate::base::limits;
 use crate::config::alerts;
 use crate::config::auth;
 use crate::config::auth_server::{self, Registration};
+use crate::config::discovery;
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -1122,6 +1123,18 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Table(alerts::check),
             None,
             |to, value| to.alerts = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where to look for servers that nobody wrote down, see docs/discovery.md",
+        ..row(
+            "discovery",
+            "ONE_MCP_DISCOVERY",
+            "discovery",
+            Kind::Table(discovery::check),
+            None,
+            |to, value| to.discovery = Some(value.text().to_owned()),
         )
     },
     Setting {

@@ -27,6 +27,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
