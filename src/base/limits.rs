@@ -26,6 +26,12 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 /// that serve only `/health*`.
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
+/// Where memory, threads or files are scarce there are fewer connections (`base::room`): each is
+/// counted with so much, in half of the memory; but at least so many.
+pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
+pub const CONNECTIONS_LEAST: usize = 16;
+/// Large bodies that all connections have at work; where memory is scarce a quarter of it.
+pub const BODIES_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
 pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
@@ -173,6 +179,8 @@ pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
 pub const CHANNEL_GAP: Duration = Duration::from_millis(5);
 /// Requests at work for all channels together: each has a thread.
 pub const CHANNEL_CALLS: usize = 1024;
+/// Where threads are scarce an eighth of them, but at least so many.
+pub const CHANNEL_CALLS_LEAST: usize = 8;
 /// How long such a thread waits for more work before it ends.
 pub const WORKER_IDLE: Duration = Duration::from_secs(5);
 /// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread

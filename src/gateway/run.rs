@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::auth::Auth;
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread, time};
+use crate::base::{limits, room, sys, thread, time};
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
@@ -161,7 +161,7 @@ impl Core {
             replicas,
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
+        let starts = Arc::new(Gate::new(starts(settings)));
         let mut around = Surroundings::new(events.clone(), starts, settings);
         around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
@@ -448,6 +448,14 @@ fn authentication(
     let refused = |why| format!("failed to start with authentication: {why}");
     let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
     opened.map(Some)
+}
+
+/// Where little of a processor is ours, servers that all start at once only hold each other up.
+fn starts(settings: &Settings) -> usize {
+    match settings.origin("maxConcurrentStarts") {
+        Origin::Default => settings.start_concurrency.min(room::bounds().starts),
+        _ => settings.start_concurrency,
+    }
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {
