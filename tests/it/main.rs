@@ -57,6 +57,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -110,6 +112,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]
