@@ -52,8 +52,8 @@ build() {
     read -ra flags <<<"${RUSTFLAGS:-}"
     case $target in *-gnu) flags+=(-C target-feature=+crt-static) ;; esac
     # Relocations take a tenth of the room then; the libc that is linked in knows them.
-    case $target in
     # shellcheck disable=SC2054 # one word for the linker
+    case $target in
     "$machine"-*-musl) flags+=(-C link-arg=-Wl,-z,pack-relative-relocs) ;;
     *-musl)
         flags+=(-C linker=rust-lld -C link-self-contained=yes)
@@ -68,6 +68,10 @@ build() {
     # Nothing of this machine's folders belongs into the binary.
     flags+=("--remap-path-prefix=$PWD=onemcp")
     flags+=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo")
+    # Nor does the time: C sources that print when they were compiled shall always say the same.
+    local c_flags="CFLAGS_${target//-/_}"
+    export SOURCE_DATE_EPOCH=0
+    export "$c_flags=${!c_flags:-} -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=cargo"
     # Separated by what no path holds.
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}") \
         cargo build --locked --release --target "$target" --bin onemcp >&2
