@@ -30,6 +30,18 @@ impl Method {
             _ => Self::Other,
         }
     }
+
+    /// As it stands in a request; empty for what we know nothing of.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other => "",
+        }
+    }
 }
 
 /// How the length of the body is known.
