@@ -17,7 +17,7 @@
 # them it says what it skipped. Takes half a minute (two at the first time).
 # One line per check (ok, FAIL or skip), then a summary; exit code 1 if anything failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 exec </dev/null
 
 root=$PWD
@@ -164,6 +164,34 @@ kubernetes_part() {
     done
     count '' < <("$python" "$drivers/check.py" "$work/words" \
         "$work"/rendered/{base,dev,staging,production}.yaml 2>&1)
+    mistakes_are_seen
+}
+
+# Mistakes, as edits of a rendered overlay: whoever judges must see each of them.
+mistakes=(
+    's/targetPort: health/targetPort: helth/'
+    's/- ALL/- NET_RAW/'
+    's/terminationGracePeriodSeconds: 45/terminationGracePeriodSeconds: 30/'
+    's/secretName: onemcp-api-keys/secretName: onemcp-keys/'
+    's/--environment=dev/--enviroment=dev/'
+    's/  - watch/  - create/'
+    's/readOnlyRootFilesystem: true/readOnlyRootFilesystem: false/'
+    's/"enabled": true/"enabled": false/'
+    's/containerPort: 3051/containerPort: 3052/'
+    's/  namespace: onemcp-dev/  namespace: other/'
+    's/eyJrZXlz.*/eyJrZXlzIjpbMV19/'
+)
+
+mistakes_are_seen() {
+    local edit
+    for edit in "${mistakes[@]}"; do
+        sed "$edit" "$work/rendered/dev.yaml" >"$work/mistake.yaml"
+        if "$python" "$drivers/check.py" "$work/words" "$work/mistake.yaml" >"$work/mistake.log" 2>&1; then
+            fail "a mistake is not seen: $edit"
+        else
+            ok "a mistake is seen: $edit"
+        fi
+    done
 }
 
 # The base for people without kustomize.
