@@ -27,6 +27,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -73,6 +75,8 @@ mod remote;
 #[cfg(test)]
 mod remote_trouble;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
@@ -82,6 +86,8 @@ mod revisions;
 mod scopes;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shared_store;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
