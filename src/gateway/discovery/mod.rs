@@ -7,10 +7,14 @@
 //! (`reload`, `fleet`).
 
 pub mod board;
+pub mod container;
 pub mod directory;
 pub mod dns;
 pub mod docker;
+pub mod hints;
 pub mod kubernetes;
+pub mod service;
+pub mod watching;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
