@@ -117,11 +117,17 @@ fn what_is_found_can_do_no_harm() {
         ("command", json!({"command": "touch", "args": ["x"]})),
         ("both", json!({"url": url, "command": "touch"})),
         ("stdio", json!({"type": "stdio", "url": url})),
-        ("headers", json!({"url": url, "headers": {"a": "${CANARY}"}})),
+        (
+            "headers",
+            json!({"url": url, "headers": {"a": "${CANARY}"}}),
+        ),
         ("env", json!({"url": url, "env": {"A": "${CANARY}"}})),
         ("proxy", json!({"url": url, "proxy": script.url("/")})),
         ("ca", json!({"url": url, "caFile": "/etc/passwd"})),
-        ("forward", json!({"url": url, "forwardHeaders": ["authorization"]})),
+        (
+            "forward",
+            json!({"url": url, "forwardHeaders": ["authorization"]}),
+        ),
         ("oauth", json!({"url": url, "oauth": {"clientId": "a"}})),
         ("required", json!({"url": url, "required": true})),
         ("metadata", json!({"url": "http://169.254.169.254/latest"})),
@@ -179,7 +185,9 @@ fn half_a_file_changes_nothing() {
     let whole = fixture.entry().to_string();
     fs::write(folder.join("one.json"), &whole[..whole.len() / 2]).unwrap();
     eventually("it is told after a while", || {
-        source(&rig)["refused"].to_string().contains("not valid JSON")
+        source(&rig)["refused"]
+            .to_string()
+            .contains("not valid JSON")
     });
     assert_eq!(connected(&rig), ["one"]);
     put(&folder, "one", &whole);
@@ -322,7 +330,9 @@ fn service_records_of_dns_are_servers() {
     let is_there = || connected(&rig) == [name.clone()];
     eventually("the record is a server", is_there);
     set(FAILS);
-    eventually("the name server fails", || self::source(&rig)["ok"] == false);
+    eventually("the name server fails", || {
+        self::source(&rig)["ok"] == false
+    });
     assert!(is_there());
     set(NOTHING);
     eventually("there is no such name", || connected(&rig).is_empty());

@@ -150,7 +150,3 @@ fn judged(answer: Result<Response, NetError>) -> Result<Response, String> {
 fn is_event(line: &[u8]) -> bool {
     serde_json::from_slice::<Value>(line).is_ok_and(|event| event.is_object())
 }
-
-#[cfg(test)]
-#[path = "docker_tests.rs"]
-mod tests;

@@ -65,6 +65,8 @@ enum Reply {
 /// What follows a line or the end of a watch.
 enum Next {
     Watch,
+    /// The same, but what was to come was lost on the way.
+    Lost(String),
     List,
 }
 
@@ -112,11 +114,14 @@ impl<'a> Cluster<'a> {
         };
         self.publish(&services);
         let mut pauses = Pauses::default();
+        let mut lost = 0;
         loop {
-            let begun = Instant::now();
+            let (begun, version) = (Instant::now(), services.version.clone());
             match self.watch(&mut services)? {
                 Next::List => return Ok(()),
-                Next::Watch => {}
+                Next::Lost(error) if lost >= limits::DISCOVERY_LOST => return Err(error),
+                Next::Lost(_) if services.version == version => lost += 1,
+                Next::Watch | Next::Lost(_) => lost = 0,
             }
             if begun.elapsed() >= limits::DISCOVERY_STEADY {
                 pauses.forget();
@@ -181,11 +186,7 @@ impl<'a> Cluster<'a> {
                 Ok(Some(Line::Text(line))) => line,
                 Ok(Some(Line::TooLong { .. })) => return Err(self.odd("a line is too long")),
                 Ok(None) => return Ok(Next::Watch),
-                // What was lost on the way is still to be had there.
-                Err(error) => {
-                    log::debug!("watch of Services ended: {error}");
-                    return Ok(Next::Watch);
-                }
+                Err(error) => return Ok(Next::Lost(error.to_string())),
             };
             let before = services.is_full;
             is_told &= !self.take(line, services)?;
@@ -324,7 +325,3 @@ impl Services {
         is_known
     }
 }
-
-#[cfg(test)]
-#[path = "kubernetes_tests.rs"]
-mod tests;
