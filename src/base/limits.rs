@@ -26,6 +26,12 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 /// that serve only `/health*`.
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
+/// Where memory, threads or files are scarce there are fewer connections (`base::room`): each is
+/// counted with so much, in half of the memory; but at least so many.
+pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
+pub const CONNECTIONS_LEAST: usize = 16;
+/// Large bodies that all connections have at work; where memory is scarce a quarter of it.
+pub const BODIES_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
 pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
@@ -173,6 +179,8 @@ pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
 pub const CHANNEL_GAP: Duration = Duration::from_millis(5);
 /// Requests at work for all channels together: each has a thread.
 pub const CHANNEL_CALLS: usize = 1024;
+/// Where threads are scarce an eighth of them, but at least so many.
+pub const CHANNEL_CALLS_LEAST: usize = 8;
 /// How long such a thread waits for more work before it ends.
 pub const WORKER_IDLE: Duration = Duration::from_secs(5);
 /// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread
@@ -1017,3 +1025,57 @@ pub const OAUTH_LOGINS: usize = 4096;
 pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
 /// Where `onemcp auth login` catches a browser, if the port is free.
 pub const OAUTH_PORT: u16 = 33_418;
+
+// Several replicas.
+
+/// Characters of a key that replicas share, at least: 24 random bytes in base64.
+pub const REPLICA_KEY_CHARS: usize = 32;
+/// Texts of clients that may name a replica.
+pub const PLACED_BYTES: usize = 4 * KIB;
+/// The id of a session that names its replica, and what stands around it in an event.
+pub const SESSION_ID_BYTES: usize = 512;
+/// Addresses of replicas whose names are remembered.
+pub const REPLICAS: usize = 64;
+/// The names of peers are looked up so often, if somebody is asked for.
+pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
+/// To connect to one replica, and to find the one that is asked for.
+pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
+pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// A replica that says nothing at all for so long has lost the request. Streams are kept alive
+/// far more often, and no call takes longer.
+pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
+/// The clocks of two replicas, and the way between them.
+pub const REPLICA_CLOCKS_S: u64 = 30;
+/// What a replica has shown is remembered for as long as it is good, and a bound on that.
+pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
+pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
+/// An answer of known length that is passed on, and one read of it.
+pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
+pub const REPLICA_READ_BYTES: usize = 8 * KIB;
+
+// A shared store.
+
+/// One call of a shared store, from its first packet to the end of its answer.
+pub const SHARED_WAIT: Duration = Duration::from_secs(2);
+/// Connections to a shared store at the same time, besides the one for news.
+pub const SHARED_CONNECTIONS: usize = 8;
+/// Of one answer: all values of a space, or all revocations.
+pub const SHARED_ANSWER_BYTES: usize = 16 * MIB;
+pub const SHARED_LINE_BYTES: usize = 4 * KIB;
+/// Lists within lists.
+pub const SHARED_DEPTH: usize = 3;
+/// Between two looks whether a shared store is back: the first, and the longest.
+pub const SHARED_PAUSE: Duration = Duration::from_millis(100);
+pub const SHARED_PAUSE_MOST: Duration = Duration::from_secs(3);
+/// Revocations of other gateways are looked for so often, besides the news of them.
+pub const SHARED_LOOK: Duration = Duration::from_secs(2);
+/// Whether a server said that a list changed is asked so often, to tell other gateways.
+pub const SHARED_TELL: Duration = Duration::from_millis(500);
+/// Between two looks of the thread that listens whether the store is back.
+pub const SHARED_AWAY_LOOK: Duration = Duration::from_secs(1);
+/// The key of the forms of gateways that share a store is another one so often.
+pub const FORM_KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// When who asked in vain while the shared store was away may come again.
+pub const SHARED_RETRY: Duration = Duration::from_secs(5);
+/// Values of a space that are read with one command.
+pub const SHARED_PAGE: usize = 500;

@@ -136,6 +136,8 @@ struct Standing {
     last_reload: Option<LastReload>,
     needs_restart: Vec<String>,
     switched: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_store: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     discovery: Vec<SourceStanding>,
     features: BTreeMap<&'static str, bool>,
@@ -347,6 +349,7 @@ impl Health {
             last_reload,
             needs_restart: standing.needs_restart,
             switched: standing.switched,
+            shared_store: standing.shared_store,
             discovery: sources(standing.discovery, detail),
             features: world.fixed.settings.features(),
         }

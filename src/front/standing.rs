@@ -23,6 +23,9 @@ pub struct Standing {
     pub needs_restart: Vec<String>,
     /// Servers that were switched on or off by hand, against what the files say.
     pub switched: Vec<String>,
+    /// Of the store that several gateways share: `ready` or `away`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_store: Option<&'static str>,
     /// Where servers are looked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub discovery: Vec<SourceStanding>,
@@ -75,6 +78,7 @@ impl Default for Configured {
             last_attempt: None,
             needs_restart: Vec::new(),
             switched: Vec::new(),
+            shared_store: None,
             discovery: Vec::new(),
         }))
     }

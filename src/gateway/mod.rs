@@ -24,6 +24,7 @@ pub mod reload;
 pub mod router;
 pub mod run;
 pub mod scrape;
+pub mod sharing;
 pub mod site;
 pub mod telemetry;
 pub mod tls;

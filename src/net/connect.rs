@@ -174,7 +174,7 @@ fn connect_one(address: SocketAddr, time: Duration) -> Result<Arc<TcpStream>, Ca
 }
 
 /// Small messages leave at once, and a peer that vanished is found out.
-fn tune(stream: &TcpStream) -> Result<(), Errno> {
+pub(super) fn tune(stream: &TcpStream) -> Result<(), Errno> {
     sockopt::set_tcp_nodelay(stream, true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, limits::NET_PROBE_AFTER)?;

@@ -58,6 +58,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -74,6 +76,8 @@ mod remote;
 #[cfg(test)]
 mod remote_trouble;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
@@ -83,6 +87,8 @@ mod revisions;
 mod scopes;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shared_store;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
@@ -107,6 +113,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]

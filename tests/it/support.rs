@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub(crate) mod http;
 pub(crate) mod idp;
 pub(crate) mod oauth;
+pub(crate) mod redis;
 pub(crate) mod remote;
 pub(crate) mod rig;
 pub(crate) mod servers;
