@@ -40,7 +40,7 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
         if begun.elapsed() >= limits::DISCOVERY_STEADY {
             pauses.forget();
         }
-        if stop.wait(pauses.next()) {
+        if stop.wait(pauses.longer()) {
             return;
         }
     }
@@ -53,13 +53,6 @@ struct Cluster<'a> {
     client: Client,
     namespace: Option<String>,
     token_file: PathBuf,
-}
-
-/// What one look at the API server came to.
-enum Reply {
-    Good(Response),
-    /// 410: what was asked for is too long ago.
-    Expired,
 }
 
 /// What follows a line or the end of a watch.
@@ -126,7 +119,7 @@ impl<'a> Cluster<'a> {
             if begun.elapsed() >= limits::DISCOVERY_STEADY {
                 pauses.forget();
             }
-            if self.stop.wait(pauses.next()) {
+            if self.stop.wait(pauses.longer()) {
                 return Ok(());
             }
         }
@@ -143,7 +136,7 @@ impl<'a> Cluster<'a> {
         let mut page = String::new();
         for _ in 0..limits::DISCOVERY_PAGES {
             let query = format!("limit={}{page}", limits::DISCOVERY_PAGE);
-            let Reply::Good(mut response) = self.ask(&query, Some(deadline))? else {
+            let Some(mut response) = self.ask(&query, Some(deadline))? else {
                 return Ok(None);
             };
             response.set_deadline(Some(deadline));
@@ -176,7 +169,7 @@ impl<'a> Cluster<'a> {
             "watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={seconds}",
             encode(&services.version)
         );
-        let Reply::Good(response) = self.ask(&query, None)? else {
+        let Some(response) = self.ask(&query, None)? else {
             return Ok(Next::List);
         };
         let mut lines = lines(response);
@@ -232,7 +225,8 @@ impl<'a> Cluster<'a> {
         self.sink.publish_with(found, odd);
     }
 
-    fn ask(&self, query: &str, deadline: Option<Instant>) -> Result<Reply, String> {
+    /// None: what is asked for is too long ago.
+    fn ask(&self, query: &str, deadline: Option<Instant>) -> Result<Option<Response>, String> {
         let place = match &self.namespace {
             Some(namespace) => format!("namespaces/{namespace}/services"),
             None => "services".to_owned(),
@@ -258,8 +252,8 @@ impl<'a> Cluster<'a> {
         let response = self.client.send(&request, self.stop.net());
         let response = response.map_err(|error| error.to_string())?;
         match response.status() {
-            200 => Ok(Reply::Good(response)),
-            410 => Ok(Reply::Expired),
+            200 => Ok(Some(response)),
+            410 => Ok(None),
             status => Err(self.refused(status)),
         }
     }
