@@ -208,8 +208,9 @@ impl Gateway {
     pub fn start(config: Config, loader: Option<Loader>) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
         check_preset(&config)?;
-        let listener = wants_listener(&settings).then(|| listen(&settings));
-        let listener = listener.transpose()?;
+        let listener = wants_listener(&settings)
+            .then(|| listen(&settings))
+            .transpose()?;
         let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
         let shared = shared_store(&config)?;
         let auth = authentication(&config, listener.as_ref(), shared.clone())?;
