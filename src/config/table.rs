@@ -9,6 +9,7 @@ use crate::base::limits;
 use crate::config::alerts;
 use crate::config::auth;
 use crate::config::auth_server::{self, Registration};
+use crate::config::discovery;
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -497,6 +498,42 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "The keys that all replicas share, a line each; the first seals, all open",
+        ..row(
+            "replicas.keys",
+            "ONE_MCP_REPLICA_KEYS",
+            "replica-keys",
+            Kind::Path,
+            None,
+            |to, value| to.replicas.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "What this replica is called, unlike all others; without it the host name",
+        ..row(
+            "replicas.name",
+            "ONE_MCP_REPLICA_NAME",
+            "replica-name",
+            Kind::Word,
+            None,
+            |to, value| to.replicas.name = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where replicas reach each other: HOST:PORT, or a name that gives all addresses",
+        ..row(
+            "replicas.peers",
+            "ONE_MCP_REPLICA_PEERS",
+            "replica-peers",
+            Kind::Hosts,
+            None,
+            |to, value| to.replicas.peers = value.list(),
+        )
+    },
+    Setting {
+        security: true,
         secret: true,
         help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
         ..row(
@@ -841,7 +878,7 @@ pub static SETTINGS: &[Setting] = &[
             "store",
             Kind::Text,
             None,
-            |to, value| to.store = Some(value.text().to_owned()),
+            |to, value| to.replicas.store = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1090,6 +1127,18 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "Where to look for servers that nobody wrote down, see docs/discovery.md",
+        ..row(
+            "discovery",
+            "ONE_MCP_DISCOVERY",
+            "discovery",
+            Kind::Table(discovery::check),
+            None,
+            |to, value| to.discovery = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
         help: "Whether the gateway gives out tokens itself, after people have consented",
         ..row(
             "auth.server",
@@ -1177,7 +1226,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-providers",
             Kind::Table(secret_sources::check),
             None,
-            |to, value| to.secrets_providers = Some(value.text().to_owned()),
+            |to, value| to.secrets.providers = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1189,7 +1238,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-dir",
             Kind::Path,
             None,
-            |to, value| to.secrets_dir = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.directory = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1201,7 +1250,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1213,7 +1262,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-key-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_key_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.key_file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1225,7 +1274,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-refresh",
             Kind::Millis(limits::SECRETS_REFRESH_LEAST_MS, limits::SETTING_MS),
             Some("30000"),
-            |to, value| to.secrets_refresh = value.millis(),
+            |to, value| to.secrets.refresh = value.millis(),
         )
     },
     Setting {

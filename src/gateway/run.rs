@@ -11,12 +11,13 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::auth::Auth;
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread, time};
+use crate::base::{limits, room, sys, thread, time};
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
+use crate::front::replicas::Replicas;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::standing::Configured;
@@ -45,11 +46,12 @@ use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
 use crate::gateway::witnessed;
-use crate::http::{HostPolicy, Server as HttpServer, Trusted};
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
+use crate::model::rotating::Master;
 use crate::model::task_id::TaskKey;
 use crate::net::redis::Redis;
 use crate::net::url::Url;
@@ -130,6 +132,7 @@ pub struct Clients {
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
     pub parking: Arc<Parking>,
+    pub replicas: Option<Arc<Replicas>>,
 }
 
 fn cannot(error: std::io::Error) -> StartError {
@@ -148,14 +151,17 @@ impl Core {
         // Before anything can happen.
         alerts.configure(&config);
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
-        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let (replicas, masters) = shared_keys(settings, address)?;
+        let here = replicas.as_ref().map(|replicas| replicas.here.clone());
+        let parking = Parking::new(settings.parking_timeout, here.clone()).ok_or_else(no_key)?;
         let clients = Clients {
-            sessions: Arc::default(),
+            sessions: Arc::new(Sessions::new(here)),
             subscriptions: Arc::default(),
             parking: Arc::new(parking),
+            replicas,
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
+        let starts = Arc::new(Gate::new(starts(settings)));
         let mut around = Surroundings::new(events.clone(), starts, settings);
         around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
@@ -165,7 +171,7 @@ impl Core {
         let servers = servers.map(|server| fleet.prepare(server.clone(), None));
         let servers: Vec<_> = servers.collect();
         let offers = vec![None; servers.len()];
-        let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
+        let fixed = Arc::new(fixed(&config, servers, &masters, &clients));
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
         let pins = Arc::new(Pins::open(&config));
@@ -211,7 +217,7 @@ impl Gateway {
         let listener = wants_listener(&settings)
             .then(|| listen(&settings))
             .transpose()?;
-        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
+        let options = listener_options(&settings)?;
         let shared = shared_store(&config)?;
         let auth = authentication(&config, listener.as_ref(), shared.clone())?;
         let for_health = settings.health_listen.map(health_listener::bind);
@@ -225,13 +231,7 @@ impl Gateway {
             auth.people.attach(core.hub.clone());
         }
         let unready = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health {
-            hub: core.hub.clone(),
-            started: Instant::now(),
-            started_at: time::now_rfc3339(),
-            draining: unready.clone(),
-            configured: core.configured.clone(),
-        });
+        let health = Arc::new(health_of(&core, &unready));
         let draining = Arc::new(AtomicBool::new(false));
         let streamable = streamable(&settings, &core, &draining);
         let sse = talks(streamable.clone());
@@ -358,28 +358,68 @@ impl Gateway {
     }
 }
 
+fn health_of(core: &Core, draining: &Arc<AtomicBool>) -> Health {
+    Health {
+        hub: core.hub.clone(),
+        started: Instant::now(),
+        started_at: time::now_rfc3339(),
+        draining: draining.clone(),
+        configured: core.configured.clone(),
+    }
+}
+
 /// Whether somebody may want to know.
 fn is_measured(settings: &Settings) -> bool {
     let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
     settings.enable_metrics || is_pushed
 }
 
-/// `None`: no key could be made.
-fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
-    // Keys of this process: what is sealed with them is worth nothing after a restart.
-    let new_key = || {
-        let mut key = [0; 32];
-        sys::random_bytes(&mut key);
-        key
-    };
-    Some(Fixed {
+/// The other replicas, and what is sealed by.
+fn shared_keys(
+    settings: &Settings,
+    address: Option<SocketAddr>,
+) -> Result<(Option<Arc<Replicas>>, Vec<Master>), StartError> {
+    let port = address.map_or(settings.port, |address| address.port());
+    let bad = |why| StartError::Configuration(format!("failed to start as a replica: {why}"));
+    let opened = Replicas::open(&settings.replicas, port).map_err(bad)?;
+    Ok(match opened {
+        Some((replicas, masters)) => (Some(Arc::new(replicas)), masters),
+        None => {
+            // A key of this process: what is sealed with it is worth nothing after a restart.
+            let mut key = Master::default();
+            sys::random_bytes(&mut key);
+            (None, vec![key])
+        }
+    })
+}
+
+fn fixed(
+    config: &Config,
+    servers: Vec<Arc<Server>>,
+    masters: &[Master],
+    clients: &Clients,
+) -> Fixed {
+    let here = clients
+        .replicas
+        .as_ref()
+        .map(|replicas| replicas.here.clone());
+    Fixed {
         settings: Arc::new(config.settings.clone()),
         presets: Arc::new(config.presets.clone()),
-        cursor_key: Arc::new(CursorKey::new(&new_key())),
-        task_key: Arc::new(TaskKey::new(&new_key())?),
+        cursor_key: Arc::new(CursorKey::new(masters)),
+        task_key: Arc::new(TaskKey::new(masters, here)),
         servers,
         entries: config.servers.iter().cloned().map(Arc::new).collect(),
-    })
+    }
+}
+
+fn listener_options(settings: &Settings) -> Result<ServerOptions, StartError> {
+    let mut options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
+    if !settings.replicas.peers.is_empty() {
+        // All clients come from the addresses of a load balancer and of the other replicas.
+        options.connections_per_address = options.connections;
+    }
+    Ok(options)
 }
 
 /// What several gateways share; whether it is there shows later.
@@ -415,6 +455,14 @@ fn authentication(
     opened.map(Some)
 }
 
+/// Where little of a processor is ours, servers that all start at once only hold each other up.
+fn starts(settings: &Settings) -> usize {
+    match settings.origin("maxConcurrentStarts") {
+        Origin::Default => settings.start_concurrency.min(room::bounds().starts),
+        _ => settings.start_concurrency,
+    }
+}
+
 fn check_preset(config: &Config) -> Result<(), StartError> {
     let Some(name) = &config.settings.preset else {
         return Ok(());
@@ -436,6 +484,7 @@ fn streamable(settings: &Settings, core: &Core, draining: &Arc<AtomicBool>) -> A
         sessions: clients.sessions,
         subscriptions: clients.subscriptions,
         parking: clients.parking,
+        replicas: clients.replicas,
         desk: Desk {
             hub: core.hub.clone(),
             hold: match settings.enable_async_loading {

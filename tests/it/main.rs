@@ -27,6 +27,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -55,6 +57,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -70,6 +74,8 @@ mod reload;
 mod remote;
 #[cfg(test)]
 mod remote_trouble;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
@@ -106,6 +112,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]
