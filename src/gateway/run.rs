@@ -214,8 +214,9 @@ impl Gateway {
     pub fn start(config: Config, loader: Option<Loader>) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
         check_preset(&config)?;
-        let listener = wants_listener(&settings).then(|| listen(&settings));
-        let listener = listener.transpose()?;
+        let listener = wants_listener(&settings)
+            .then(|| listen(&settings))
+            .transpose()?;
         let options = listener_options(&settings)?;
         let shared = shared_store(&config)?;
         let auth = authentication(&config, listener.as_ref(), shared.clone())?;
@@ -230,13 +231,7 @@ impl Gateway {
             auth.people.attach(core.hub.clone());
         }
         let unready = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health {
-            hub: core.hub.clone(),
-            started: Instant::now(),
-            started_at: time::now_rfc3339(),
-            draining: unready.clone(),
-            configured: core.configured.clone(),
-        });
+        let health = Arc::new(health_of(&core, &unready));
         let draining = Arc::new(AtomicBool::new(false));
         let streamable = streamable(&settings, &core, &draining);
         let sse = talks(streamable.clone());
@@ -360,6 +355,16 @@ impl Gateway {
         let ended = move |end| ending.ask(EndWhy::Client(end));
         self.client = Some(Stdio::start(common, filter, files, ended)?);
         Ok(())
+    }
+}
+
+fn health_of(core: &Core, draining: &Arc<AtomicBool>) -> Health {
+    Health {
+        hub: core.hub.clone(),
+        started: Instant::now(),
+        started_at: time::now_rfc3339(),
+        draining: draining.clone(),
+        configured: core.configured.clone(),
     }
 }
 
