@@ -870,7 +870,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         security: true,
         secret: true,
-        help: "Redis or Valkey that several gateways share; may be ${SECRET:name}; see docs/replicas.md",
+        help: "URL of the Redis or Valkey that several gateways share; see docs/replicas.md",
         ..row(
             "store",
             "ONE_MCP_STORE",
