@@ -13,6 +13,7 @@ pub mod child;
 pub mod client_file;
 pub mod config_toml;
 pub mod depends;
+pub mod discovery;
 pub mod document;
 pub mod dotenv;
 pub mod entry;

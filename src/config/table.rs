@@ -9,6 +9,7 @@ use crate::base::limits;
 use crate::config::alerts;
 use crate::config::auth;
 use crate::config::auth_server::{self, Registration};
+use crate::config::discovery;
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -877,7 +878,7 @@ pub static SETTINGS: &[Setting] = &[
             "store",
             Kind::Text,
             None,
-            |to, value| to.store = Some(value.text().to_owned()),
+            |to, value| to.replicas.store = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1126,6 +1127,18 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "Where to look for servers that nobody wrote down, see docs/discovery.md",
+        ..row(
+            "discovery",
+            "ONE_MCP_DISCOVERY",
+            "discovery",
+            Kind::Table(discovery::check),
+            None,
+            |to, value| to.discovery = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
         help: "Whether the gateway gives out tokens itself, after people have consented",
         ..row(
             "auth.server",
@@ -1213,7 +1226,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-providers",
             Kind::Table(secret_sources::check),
             None,
-            |to, value| to.secrets_providers = Some(value.text().to_owned()),
+            |to, value| to.secrets.providers = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1225,7 +1238,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-dir",
             Kind::Path,
             None,
-            |to, value| to.secrets_dir = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.directory = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1237,7 +1250,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1249,7 +1262,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-key-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_key_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.key_file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1261,7 +1274,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-refresh",
             Kind::Millis(limits::SECRETS_REFRESH_LEAST_MS, limits::SETTING_MS),
             Some("30000"),
-            |to, value| to.secrets_refresh = value.millis(),
+            |to, value| to.secrets.refresh = value.millis(),
         )
     },
     Setting {

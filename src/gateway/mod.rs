@@ -4,6 +4,7 @@
 pub mod access;
 pub mod control;
 pub mod conversation;
+pub mod discovery;
 pub mod drain;
 pub mod ending;
 pub mod fleet;

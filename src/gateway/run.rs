@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::auth::Auth;
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread, time};
+use crate::base::{limits, room, sys, thread, time};
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
@@ -161,7 +161,7 @@ impl Core {
             replicas,
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
+        let starts = Arc::new(Gate::new(starts(settings)));
         let mut around = Surroundings::new(events.clone(), starts, settings);
         around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
@@ -231,13 +231,7 @@ impl Gateway {
             auth.people.attach(core.hub.clone());
         }
         let unready = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health {
-            hub: core.hub.clone(),
-            started: Instant::now(),
-            started_at: time::now_rfc3339(),
-            draining: unready.clone(),
-            configured: core.configured.clone(),
-        });
+        let health = Arc::new(health_of(&core, &unready));
         let draining = Arc::new(AtomicBool::new(false));
         let streamable = streamable(&settings, &core, &draining);
         let sse = talks(streamable.clone());
@@ -364,6 +358,16 @@ impl Gateway {
     }
 }
 
+fn health_of(core: &Core, draining: &Arc<AtomicBool>) -> Health {
+    Health {
+        hub: core.hub.clone(),
+        started: Instant::now(),
+        started_at: time::now_rfc3339(),
+        draining: draining.clone(),
+        configured: core.configured.clone(),
+    }
+}
+
 /// Whether somebody may want to know.
 fn is_measured(settings: &Settings) -> bool {
     let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
@@ -455,6 +459,14 @@ fn authentication(
     let refused = |why| format!("failed to start with authentication: {why}");
     let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
     opened.map(Some)
+}
+
+/// Where little of a processor is ours, servers that all start at once only hold each other up.
+fn starts(settings: &Settings) -> usize {
+    match settings.origin("maxConcurrentStarts") {
+        Origin::Default => settings.start_concurrency.min(room::bounds().starts),
+        _ => settings.start_concurrency,
+    }
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {

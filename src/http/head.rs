@@ -308,6 +308,10 @@ impl<'b> Notes<'b> {
                 self.codings += 1;
                 self.coding = field.value;
             }
+            // No header at all for us, but the length of the body for who reads `_` as `-`.
+            14 | 17 if is("content_length") || is("transfer_encoding") => {
+                return Err(Refusal::new(400, "framing header with an underscore"));
+            }
             10 if is("connection") => {
                 let mut options = text(field.value).split(',');
                 self.close |= options.any(|option| option.trim().eq_ignore_ascii_case("close"));

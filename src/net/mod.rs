@@ -12,6 +12,8 @@ pub mod certificate;
 pub mod client;
 mod connect;
 pub mod dial;
+pub mod dns;
+pub mod dns_message;
 pub mod egress;
 pub mod error;
 mod lookup;

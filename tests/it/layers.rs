@@ -272,7 +272,7 @@ fn an_overlay_wins_member_by_member() {
         "[\"directories\"]",
     );
     assert_eq!(
-        settings.secrets_providers.as_deref(),
+        settings.secrets.providers.as_deref(),
         Some("[\"environment\"]")
     );
 }

@@ -27,6 +27,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -54,6 +56,8 @@ mod loading;
 mod logs;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod migration;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
@@ -108,6 +112,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]
