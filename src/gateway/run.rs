@@ -380,6 +380,12 @@ fn shared_keys(
     address: Option<SocketAddr>,
 ) -> Result<(Option<Arc<Replicas>>, Vec<Master>), StartError> {
     let port = address.map_or(settings.port, |address| address.port());
+    if settings.tls.is_on() && !settings.replicas.peers.is_empty() {
+        let why = "failed to start as a replica: replicas reach each other without TLS; let a \
+                   proxy in front speak it (behind-tls-proxy) in place of tls-cert, or leave \
+                   replica-peers out and have the load balancer keep a session at one replica";
+        return Err(StartError::Configuration(why.to_owned()));
+    }
     let bad = |why| StartError::Configuration(format!("failed to start as a replica: {why}"));
     let opened = Replicas::open(&settings.replicas, port).map_err(bad)?;
     Ok(match opened {
