@@ -124,6 +124,16 @@ impl Drop for Share {
     }
 }
 
+/// What to do when the system refuses a thread, a file or memory; nothing for other errors.
+pub fn remedy(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => "; raise the limit of tasks (pids.max of the container, ulimit -u)",
+        Some(libc::EMFILE | libc::ENFILE) => "; raise the limit of open files (ulimit -n)",
+        Some(libc::ENOMEM) => "; raise the limit of memory",
+        _ => "",
+    }
+}
+
 /// What a program expects of its root, and what becomes of us without it.
 const EXPECTED: [(&str, &str); 4] = [
     (

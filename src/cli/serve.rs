@@ -129,7 +129,8 @@ fn serve_logged(
     started: impl FnOnce(&str),
 ) -> Result<LastMoment, StartError> {
     let cannot = |error: std::io::Error| {
-        StartError::Unavailable(format!("failed to start the gateway: {error}"))
+        let remedy = room::remedy(&error);
+        StartError::Unavailable(format!("failed to start the gateway: {error}{remedy}"))
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
     let reaper = sys::start_reaper().map_err(cannot)?;
