@@ -6,7 +6,8 @@
 # The last line on stdout is `PATH BYTES`. With --limit a binary above its size limit is an error.
 # The target is x86_64-unknown-linux-musl (aarch64 on such a machine). Where it cannot be had
 # (no rustup, no C compiler for musl), gnu with +crt-static is built instead, and a notice says so.
-# ONEMCP_TARGET names the target and refuses any other.
+# ONEMCP_TARGET names the target and refuses any other. One of another machine (scripts/release.sh)
+# needs a C compiler in CC_TARGET and is linked with rust-lld; it runs in qemu where that is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
@@ -51,7 +52,14 @@ build() {
     read -ra flags <<<"${RUSTFLAGS:-}"
     case $target in *-gnu) flags+=(-C target-feature=+crt-static) ;; esac
     # Relocations take a tenth of the room then; the libc that is linked in knows them.
-    case $target in *-musl) flags+=(-C link-arg=-Wl,-z,pack-relative-relocs) ;; esac
+    # shellcheck disable=SC2054 # one word for the linker
+    case $target in
+    "$machine"-*-musl) flags+=(-C link-arg=-Wl,-z,pack-relative-relocs) ;;
+    *-musl)
+        flags+=(-C linker=rust-lld -C link-self-contained=yes)
+        flags+=(-C link-arg=-zpack-relative-relocs)
+        ;;
+    esac
     # What says #[inline] is copied to where it is called up to a bound of 325, made for speed:
     # that is a sixteenth of the binary. With this one what is small and often called still is.
     flags+=(-C llvm-args=-inlinehint-threshold=60)
@@ -60,6 +68,10 @@ build() {
     # Nothing of this machine's folders belongs into the binary.
     flags+=("--remap-path-prefix=$PWD=onemcp")
     flags+=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo")
+    # Nor does the time: C sources that print when they were compiled shall always say the same.
+    local c_flags="CFLAGS_${target//-/_}"
+    export SOURCE_DATE_EPOCH=0
+    export "$c_flags=${!c_flags:-} -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=cargo"
     # Separated by what no path holds.
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}") \
         cargo build --locked --release --target "$target" --bin onemcp >&2
@@ -77,9 +89,20 @@ check_static() {
     fi
 }
 
+check_runs_elsewhere() {
+    local qemu version
+    qemu=$(command -v "qemu-${target%%-*}-static" || command -v "qemu-${target%%-*}") || {
+        echo "build-static: not run: it is for ${target%%-*}, and there is no qemu-user-static" >&2
+        return 0
+    }
+    version=$("$qemu" "$binary" --version) || fail "$binary does not run in $qemu"
+    echo "build-static: runs in $qemu: $version" >&2
+}
+
 # In an empty root, where only root may go; elsewhere plainly.
 check_runs() {
     local place version
+    case $target in "$machine"-*) ;; *) check_runs_elsewhere && return ;; esac
     if [ "$(id -u)" -eq 0 ]; then
         place=$(mktemp -d)
         # shellcheck disable=SC2064 # the folder of now

@@ -546,7 +546,8 @@ const CONTROL: &[&str] = &[
     "status", "servers", "wait", "logs", "restart", "enable", "disable", "reload", "drain", "pins",
 ];
 
-const COMMANDS: &[&str] = &[
+/// The first words of a command line.
+pub const COMMANDS: &[&str] = &[
     "serve", "demo", "config", "validate", "list", "call", "proxy", "status", "servers", "wait",
     "logs", "restart", "enable", "disable", "reload", "drain", "pins", "health", "alerts", "audit",
     "secret", "key", "auth", "help", "version",

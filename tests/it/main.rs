@@ -27,6 +27,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -55,6 +57,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -71,6 +75,8 @@ mod remote;
 #[cfg(test)]
 mod remote_trouble;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
@@ -80,6 +86,8 @@ mod revisions;
 mod scopes;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shared_store;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
@@ -104,6 +112,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]
