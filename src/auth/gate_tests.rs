@@ -70,7 +70,7 @@ fn rig(name: &str, more: &str, scope_validation: bool) -> Rig {
     let text = std::fs::read_to_string(&seed_file).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
     let own = SigningKey::from_jwk(&value["keys"][0].to_string()).unwrap();
-    let revoked = Revoked::open(Some(folder.path("revoked")), NOW).unwrap();
+    let revoked = Revoked::open(Some(folder.path("revoked")), None, NOW).unwrap();
     let tokens = std::sync::Arc::new(Tokens::new(HOME, keys, revoked));
     let settings = AuthSettings {
         scope_validation,

@@ -17,6 +17,7 @@ pub mod people;
 pub mod resource;
 pub mod revoked;
 pub mod server;
+pub mod shared_desk;
 pub mod standing;
 pub mod store;
 pub mod tokens;
@@ -49,6 +50,7 @@ use crate::http::{Client, Head, Reply};
 use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{Event, Reason, Record};
 use crate::model::scope::Scopes;
+use crate::net::redis::Redis;
 
 /// What of `auth` a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +83,8 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// `issuer`: the URL of this gateway, without a slash at its end.
+    /// `issuer`: the URL of this gateway, without a slash at its end. `shared`: what is remembered
+    /// there, other gateways know, too.
     ///
     /// # Errors
     /// When keys cannot be used, after "failed to".
@@ -90,6 +93,7 @@ impl Auth {
         environment: &Environment,
         issuer: &str,
         spec: &AuthServerSpec,
+        shared: Option<Arc<Redis>>,
     ) -> Result<Arc<Auth>, String> {
         let auth = &settings.auth;
         let state = state_folder(settings, environment);
@@ -99,7 +103,7 @@ impl Auth {
             None => beside("signing-keys.json"),
         };
         let keys = KeySet::open(keys.as_deref(), auth.keys.is_none())?;
-        let revoked = Revoked::open(beside("revoked-tokens"), unix_s())?;
+        let revoked = Revoked::open(beside("revoked-tokens"), shared.clone(), unix_s())?;
         let api_keys = ApiKeys::open(api_key_file(settings, environment))?;
         let tokens = Arc::new(Tokens::new(issuer, keys, revoked));
         let mut specs = issuers(auth);
@@ -117,9 +121,10 @@ impl Auth {
             spec.enabled,
         );
         let (window, count) = window(auth);
-        let store = Arc::new(match beside("auth") {
-            Some(folder) => Store::open(&folder)?,
-            None => Store::memory(),
+        let store = Arc::new(match (shared, beside("auth")) {
+            (Some(redis), _) => Store::Shared(redis),
+            (None, Some(folder)) => Store::open(&folder)?,
+            (None, None) => Store::memory(),
         });
         let server = Server::new(Parts {
             spec: spec.clone(),

@@ -1,17 +1,20 @@
 //! The operator: the one person who lets clients in, known by a password or by a one-time code.
 //! Who is signed in, and which browsers wait for a code, is in memory, bounded, and forgotten at
-//! the end of the gateway.
+//! the end of the gateway; with a shared store it is there (`shared_desk`).
 //!
 //! Owner: none; connection threads and the control socket share it. Deliberately absent: the
 //! pages (`pages`), and how often somebody may try (`pace`).
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use ring::digest::{SHA256, digest};
 
+use crate::auth::shared_desk::{self, SharedDesk};
+use crate::auth::store::Store;
 use crate::base::limits;
 use crate::base::sys::random_bytes;
+use crate::base::time::unix_s;
 use crate::model::password::PasswordHash;
 use crate::wire::base64;
 
@@ -30,6 +33,8 @@ pub struct Operator {
     desk: Mutex<Desk>,
     /// A password costs a good part of a second of CPU: one is tried at a time.
     trying: Mutex<()>,
+    /// In place of the desk, where several gateways share a store.
+    shared: Option<SharedDesk>,
 }
 
 #[derive(Default)]
@@ -89,11 +94,18 @@ pub enum Entered {
 impl Operator {
     pub fn new(password: Option<PasswordHash>, has_codes: bool) -> Operator {
         Operator {
+            shared: None,
             password,
             has_codes,
             desk: Mutex::default(),
             trying: Mutex::new(()),
         }
+    }
+
+    /// Whoever signs in at one of the gateways that share a store is signed in at all of them.
+    pub fn sharing(mut self, store: &Arc<Store>) -> Operator {
+        self.shared = store.is_shared().then(|| SharedDesk(store.clone()));
+        self
     }
 
     pub fn has_password(&self) -> bool {
@@ -122,6 +134,10 @@ impl Operator {
     /// Makes a session; the text is for the cookie.
     pub fn sign_in(&self, now: Instant) -> String {
         let cookie = token();
+        if let Some(shared) = &self.shared {
+            shared.sign_in(&cookie);
+            return cookie;
+        }
         let mut desk = self.desk(now);
         if desk.sessions.len() >= limits::OPERATOR_SESSIONS {
             desk.sessions.remove(0);
@@ -134,18 +150,27 @@ impl Operator {
     }
 
     pub fn is_signed_in(&self, cookie: &str, now: Instant) -> bool {
+        if let Some(shared) = &self.shared {
+            return shared.is_signed_in(cookie);
+        }
         let hash = hashed(cookie);
         let desk = self.desk(now);
         desk.sessions.iter().any(|one| one.cookie == hash)
     }
 
     pub fn sign_out(&self, cookie: &str, now: Instant) {
+        if let Some(shared) = &self.shared {
+            return shared.sign_out(cookie);
+        }
         let hash = hashed(cookie);
         self.desk(now).sessions.retain(|one| one.cookie != hash);
     }
 
     /// Nobody is signed in any more, and nobody waits. How many were.
     pub fn sign_all_out(&self, now: Instant) -> usize {
+        if let Some(shared) = &self.shared {
+            return shared.sign_all_out();
+        }
         let mut desk = self.desk(now);
         desk.requests.clear();
         std::mem::take(&mut desk.sessions).len()
@@ -154,6 +179,9 @@ impl Operator {
     /// Makes a code for a browser and writes it to the log; one that it has already stays as it
     /// is. False: too many wait.
     pub fn ask(&self, browser: &str, client: &str, address: &str, now: Instant) -> bool {
+        if let Some(shared) = &self.shared {
+            return self.ask_shared(shared, browser, client, address);
+        }
         let browser = hashed(browser);
         let mut desk = self.desk(now);
         if desk.requests.iter().any(|one| one.browser == browser) {
@@ -172,12 +200,7 @@ impl Operator {
             }
         };
         let code = picked::<CODE_CHARS>(LETTERS);
-        let (first, last) = code.split_at(CODE_CHARS / 2);
-        let minutes = limits::FORM_LIFE.as_secs() / 60;
-        log::warn!(
-            "login code={first}-{last} request={number} address={address} client={client:?} \
-             minutes={minutes}: for whoever opened this login page; else ignore it"
-        );
+        announce(&code, &number, address, client);
         desk.requests.push(Request {
             browser,
             number,
@@ -191,8 +214,44 @@ impl Operator {
         true
     }
 
+    fn ask_shared(&self, shared: &SharedDesk, browser: &str, client: &str, address: &str) -> bool {
+        if shared.request(browser).is_some() {
+            return true;
+        }
+        let requests = shared.requests();
+        let of_one = requests.iter().filter(|one| one.address == address);
+        if of_one.count() >= limits::LOGIN_REQUESTS_OF_ONE || !self.has_codes {
+            return false;
+        }
+        let number = loop {
+            let number = picked::<NUMBER_CHARS>(DIGITS);
+            if requests.iter().all(|one| one.number != number) {
+                break number;
+            }
+        };
+        let code = picked::<CODE_CHARS>(LETTERS);
+        let request = shared_desk::Request {
+            browser: String::new(),
+            number: number.clone(),
+            code_hash: String::new(),
+            client: client.to_owned(),
+            address: address.to_owned(),
+            since_s: unix_s(),
+            tries: 0,
+            is_approved: false,
+        };
+        let is_kept = shared.ask(browser, &code, request);
+        if is_kept {
+            announce(&code, &number, address, client);
+        }
+        is_kept
+    }
+
     /// The number that the page of this browser shows, while it waits.
     pub fn number(&self, browser: &str, now: Instant) -> Option<String> {
+        if let Some(shared) = &self.shared {
+            return shared.request(browser).map(|request| request.number);
+        }
         let browser = hashed(browser);
         let desk = self.desk(now);
         let request = desk.requests.iter().find(|one| one.browser == browser)?;
@@ -201,6 +260,9 @@ impl Operator {
 
     /// Takes the code of a browser, or none when it was approved. What was right is used up.
     pub fn enter(&self, browser: &str, code: &str, now: Instant) -> Entered {
+        if let Some(shared) = &self.shared {
+            return shared.enter(browser, &plain(code));
+        }
         let browser = hashed(browser);
         let mut desk = self.desk(now);
         let Some(at) = desk.requests.iter().position(|one| one.browser == browser) else {
@@ -224,6 +286,9 @@ impl Operator {
     /// Lets the browser in that shows this number or was given this code.
     pub fn approve(&self, word: &str, now: Instant) -> Option<Waiting> {
         let word = plain(word);
+        if let Some(shared) = &self.shared {
+            return shared.approve(&word);
+        }
         let mut desk = self.desk(now);
         let mut requests = desk.requests.iter_mut();
         let request = requests.find(|one| one.number == word || one.code == word)?;
@@ -233,6 +298,13 @@ impl Operator {
 
     /// The browsers that wait, the oldest first.
     pub fn waiting(&self, now: Instant) -> Vec<Waiting> {
+        if let Some(shared) = &self.shared {
+            return shared
+                .requests()
+                .iter()
+                .map(shared_desk::Request::waiting)
+                .collect();
+        }
         let desk = self.desk(now);
         let requests = desk.requests.iter();
         requests.map(|request| waiting(request, now)).collect()
@@ -247,6 +319,16 @@ impl Operator {
             .retain(|one| now.duration_since(one.since) < life);
         desk
     }
+}
+
+/// For the operator, who reads the log.
+fn announce(code: &str, number: &str, address: &str, client: &str) {
+    let (first, last) = code.split_at(CODE_CHARS / 2);
+    let minutes = limits::FORM_LIFE.as_secs() / 60;
+    log::warn!(
+        "login code={first}-{last} request={number} address={address} client={client:?} \
+         minutes={minutes}: for whoever opened this login page; else ignore it"
+    );
 }
 
 fn waiting(request: &Request, now: Instant) -> Waiting {

@@ -9,7 +9,7 @@ use crate::auth::operator::Operator;
 use crate::auth::pages::{Pages, Visit};
 use crate::auth::revoked::Kind;
 use crate::auth::server::Server;
-use crate::auth::store::Store;
+use crate::auth::store::{Store, StoreError};
 use crate::auth::tokens::Tokens;
 use crate::auth::{OauthPath, server::client::Client};
 use crate::base::time::unix_s;
@@ -38,7 +38,7 @@ pub struct Known {
 impl People {
     pub fn new(settings: &Settings, tokens: &Arc<Tokens>, store: Arc<Store>) -> People {
         let password = settings.auth.operator_password.clone();
-        let operator = Arc::new(Operator::new(password, settings.auth.login_code));
+        let operator = Arc::new(Operator::new(password, settings.auth.login_code).sharing(&store));
         People {
             pages: Pages::new(&tokens.issuer, operator.clone(), store),
             operator,
@@ -62,6 +62,11 @@ impl People {
         from: &http::Client,
         body: &[u8],
     ) -> Option<Reply> {
+        if let (OauthPath::Authorize | OauthPath::Login | OauthPath::Consent, Some(away)) =
+            (at, self.pages.is_away())
+        {
+            return Some(away);
+        }
         let servers = || self.servers();
         let visit = Visit::new(head, from, body, &servers);
         Some(match at {
@@ -97,10 +102,13 @@ impl People {
 
     /// Every client that is known: of the configuration, registered, or with a consent that
     /// lives.
-    pub fn clients(&self, server: &Server) -> Vec<Known> {
-        let families = server.families();
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn clients(&self, server: &Server) -> Result<Vec<Known>, StoreError> {
+        let families = server.families()?;
         let mut known = Vec::new();
-        for client in server.known_clients(&families) {
+        for client in server.known_clients(&families)? {
             known.push(Known {
                 allowed: self.pages.allowed(&client.id).unwrap_or_default(),
                 grants: families
@@ -110,7 +118,7 @@ impl People {
                 client,
             });
         }
-        known
+        Ok(known)
     }
 
     /// Takes back one consent, everything of a client, or `all`: how many consents that were, if
@@ -119,8 +127,9 @@ impl People {
     /// # Errors
     /// When it could not be written, after "failed to"; here they have ended nevertheless.
     pub fn revoke(&self, server: &Server, word: &str) -> Result<Option<usize>, String> {
-        let families = server.families();
-        let known = server.known_clients(&families);
+        let unread = |error: StoreError| format!("read who has access: {error}");
+        let families = server.families().map_err(unread)?;
+        let known = server.known_clients(&families).map_err(unread)?;
         let is_client = known.iter().any(|client| client.id == word);
         let kind = match word {
             "all" => Some((Kind::All, "")),
@@ -138,9 +147,10 @@ impl People {
             }
         }
         if let Some((kind, value)) = kind {
-            server.forget_client(value);
+            let forgotten = server.forget_client(value);
             self.pages.forget(value);
             self.tokens.revoke(kind, value, unix_s())?;
+            forgotten.map_err(|error| format!("forget the client {value}: {error}"))?;
         }
         if word == "all" {
             self.operator.sign_all_out(std::time::Instant::now());

@@ -1,6 +1,6 @@
 //! What was revoked before its time: families of tokens, and everything of a client or a subject
 //! up to a moment. A file of lines that are only added, so that instances which share it learn
-//! of each other's. Bounded: what can no longer be good is forgotten, and when there is still
+//! of each other's; and the shared store, where there is one. Bounded: what can no longer be good is forgotten, and when there is still
 //! too much, every token that is older than now is over.
 
 use std::collections::HashMap;
@@ -8,11 +8,14 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use crate::auth::store::ends;
 use crate::auth::watched::{self, Watched};
 use crate::base::limits;
+use crate::net::redis::Redis;
 use crate::secrets::replace::{self, Turn};
 use crate::wire::json::{quoted, string_value};
 
@@ -57,16 +60,35 @@ pub struct Asked<'a> {
 
 pub struct Revoked {
     place: Option<Watched>,
+    shared: Option<Shared>,
     /// Until which second each was revoked; what was issued later is good.
     before: RwLock<HashMap<Kind, HashMap<String, u64>>>,
+}
+
+/// Where other gateways learn of it.
+struct Shared {
+    redis: Arc<Redis>,
+    /// The version of the store that is known here and that knows what is known here.
+    seen: Mutex<Option<String>>,
+    /// It does not know something that was revoked here.
+    owes: AtomicBool,
 }
 
 impl Revoked {
     /// # Errors
     /// When the file is there and cannot be read, after "failed to".
-    pub fn open(place: Option<PathBuf>, now_s: u64) -> Result<Revoked, String> {
+    pub fn open(
+        place: Option<PathBuf>,
+        shared: Option<Arc<Redis>>,
+        now_s: u64,
+    ) -> Result<Revoked, String> {
         let revoked = Revoked {
             place: place.map(Watched::new),
+            shared: shared.map(|redis| Shared {
+                redis,
+                seen: Mutex::default(),
+                owes: AtomicBool::new(false),
+            }),
             before: RwLock::default(),
         };
         if let Some(place) = &revoked.place {
@@ -85,6 +107,64 @@ impl Revoked {
             log::error!("revocations of others not read error=\"failed to {error}\"");
         }
         true
+    }
+
+    /// Learns from the shared store what others revoked, and tells it what it does not know. True
+    /// when there may be something new.
+    ///
+    /// # Errors
+    /// When the store is away, after "failed to".
+    pub fn exchange(&self, now_s: u64) -> Result<bool, String> {
+        let Some(shared) = &self.shared else {
+            return Ok(false);
+        };
+        let failed = |error| format!("share revocations: {error}");
+        let version = Some(ends::version(&shared.redis).map_err(failed)?);
+        let seen = || shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let owes = shared.owes.swap(false, Ordering::AcqRel);
+        if *seen() == version && !owes {
+            return Ok(false);
+        }
+        let exchanged = ends::read(&shared.redis).and_then(|theirs| {
+            let ours = self.merge(&theirs, now_s);
+            ends::tell(&shared.redis, &ours, oldest(now_s))
+        });
+        if let Err(error) = exchanged {
+            shared.owes.store(true, Ordering::Release);
+            return Err(failed(error));
+        }
+        // When something was told there is another version already, and another look.
+        *seen() = version;
+        Ok(true)
+    }
+
+    /// Takes over what others revoked; what they do not know.
+    fn merge(&self, theirs: &[(String, u64)], now_s: u64) -> Vec<(String, u64)> {
+        let mut before = self.before.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = HashMap::new();
+        for (text, moment) in theirs {
+            known.insert(text.as_str(), *moment);
+            if let Some((kind, value)) = parse_end(text) {
+                let ours = before.entry(kind).or_default().entry(value).or_default();
+                *ours = (*ours).max(*moment);
+            }
+        }
+        forget_old(&mut before, now_s);
+        let everything = before.get(&Kind::All).and_then(|all| all.get("")).copied();
+        let mut ours = Vec::new();
+        for (kind, all) in before.iter_mut() {
+            // What is over as a part of everything needs no line of its own.
+            let counts =
+                |moment: &u64| *kind == Kind::All || everything.is_none_or(|all| *moment > all);
+            all.retain(|_, moment| counts(moment));
+            for (value, moment) in all.iter() {
+                let text = end_text(*kind, value);
+                if known.get(text.as_str()).is_none_or(|known| known < moment) {
+                    ours.push((text, *moment));
+                }
+            }
+        }
+        ours
     }
 
     pub fn covers(&self, asked: &Asked<'_>) -> bool {
@@ -126,6 +206,28 @@ impl Revoked {
                 .insert(value.to_owned(), now_s);
             is_full
         };
+        let told = self.tell(kind, value, is_full, now_s);
+        self.write(kind, value, is_full, now_s)?;
+        told
+    }
+
+    fn tell(&self, kind: Kind, value: &str, is_full: bool, now_s: u64) -> Result<(), String> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let mut told = vec![(end_text(kind, value), now_s)];
+        if is_full {
+            told.push((end_text(Kind::All, ""), now_s));
+        }
+        let told = ends::tell(&shared.redis, &told, oldest(now_s));
+        told.map_err(|error| {
+            // They are told when the store is back.
+            shared.owes.store(true, Ordering::Release);
+            format!("tell other gateways: {error}")
+        })
+    }
+
+    fn write(&self, kind: Kind, value: &str, is_full: bool, now_s: u64) -> Result<(), String> {
         let Some(place) = &self.place else {
             return Ok(());
         };
@@ -176,11 +278,27 @@ impl Revoked {
 }
 
 /// Nothing that was good then can be good now.
-fn forget_old(before: &mut HashMap<Kind, HashMap<String, u64>>, now_s: u64) {
+fn oldest(now_s: u64) -> u64 {
     let life_s = limits::ACCESS_TOKEN_MINUTES * 60 + limits::TOKEN_FUTURE_S;
+    now_s.saturating_sub(life_s)
+}
+
+fn forget_old(before: &mut HashMap<Kind, HashMap<String, u64>>, now_s: u64) {
+    let oldest_s = oldest(now_s);
     for all in before.values_mut() {
-        all.retain(|_, moment| *moment + life_s > now_s);
+        all.retain(|_, moment| *moment > oldest_s);
     }
+}
+
+/// As the shared store keeps it, its moment beside it.
+fn end_text(kind: Kind, value: &str) -> String {
+    format!("{} {}", kind.as_str(), quoted(value))
+}
+
+fn parse_end(text: &str) -> Option<(Kind, String)> {
+    let (word, value) = text.split_once(' ')?;
+    let (kind, _) = KINDS.iter().find(|(_, known)| *known == word)?;
+    Some((*kind, string_value(value)?.into_owned()))
 }
 
 fn line(kind: Kind, value: &str, moment_s: u64) -> String {
@@ -219,7 +337,7 @@ mod tests {
 
     #[test]
     fn each_kind_ends_what_it_names_and_nothing_else() {
-        let revoked = Revoked::open(None, NOW).unwrap();
+        let revoked = Revoked::open(None, None, NOW).unwrap();
         assert!(!revoked.covers(&asked("f", "c", "s", 0)));
         revoked.add(Kind::Family, "f", NOW).unwrap();
         revoked.add(Kind::Client, "c", NOW).unwrap();
@@ -242,8 +360,8 @@ mod tests {
     fn others_learn_of_it_and_half_a_line_is_none() {
         let folder = Folder::new("revoked");
         let place = Some(folder.path("sub/revoked"));
-        let one = Revoked::open(place.clone(), NOW).unwrap();
-        let two = Revoked::open(place.clone(), NOW).unwrap();
+        let one = Revoked::open(place.clone(), None, NOW).unwrap();
+        let two = Revoked::open(place.clone(), None, NOW).unwrap();
         one.add(Kind::Family, "a \"b\"\n", NOW).unwrap();
         assert!(!two.covers(&asked("a \"b\"\n", "", "", NOW)));
         let later = std::time::Instant::now() + limits::AUTH_LOOK;
@@ -253,14 +371,14 @@ mod tests {
         let mut text = std::fs::read_to_string(&path).unwrap();
         text += "family 1790000000 \"hal";
         std::fs::write(&path, text).unwrap();
-        let three = Revoked::open(place, NOW).unwrap();
+        let three = Revoked::open(place, None, NOW).unwrap();
         assert!(three.covers(&asked("a \"b\"\n", "", "", NOW)));
         assert!(!three.covers(&asked("hal", "", "", NOW)));
     }
 
     #[test]
     fn too_many_end_everything_that_is_older() {
-        let revoked = Revoked::open(None, NOW).unwrap();
+        let revoked = Revoked::open(None, None, NOW).unwrap();
         for family in 0..limits::REVOKED {
             let mut before = revoked.before.write().unwrap();
             let families = before.entry(Kind::Family).or_default();

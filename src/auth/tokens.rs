@@ -91,6 +91,17 @@ impl Tokens {
         self.keys.look(now)
     }
 
+    /// The same with the shared store, where there is one.
+    ///
+    /// # Errors
+    /// When it is away, after "failed to".
+    pub fn exchange(&self, now_s: u64) -> Result<(), String> {
+        if self.revoked.exchange(now_s)? {
+            self.end_revoked();
+        }
+        Ok(())
+    }
+
     fn end_revoked(&self) {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         for (who, claims) in given.iter() {

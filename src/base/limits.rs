@@ -26,6 +26,12 @@ pub const TRAILER_BYTES: usize = 4 * KIB;
 /// that serve only `/health*`.
 pub const CONNECTIONS: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS: usize = 256;
+/// Where memory, threads or files are scarce there are fewer connections (`base::room`): each is
+/// counted with so much, in half of the memory; but at least so many.
+pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
+pub const CONNECTIONS_LEAST: usize = 16;
+/// Large bodies that all connections have at work; where memory is scarce a quarter of it.
+pub const BODIES_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
 pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
@@ -173,6 +179,8 @@ pub const CHANNEL_TURN: Duration = Duration::from_millis(100);
 pub const CHANNEL_GAP: Duration = Duration::from_millis(5);
 /// Requests at work for all channels together: each has a thread.
 pub const CHANNEL_CALLS: usize = 1024;
+/// Where threads are scarce an eighth of them, but at least so many.
+pub const CHANNEL_CALLS_LEAST: usize = 8;
 /// How long such a thread waits for more work before it ends.
 pub const WORKER_IDLE: Duration = Duration::from_secs(5);
 /// Streams of HTTP+SSE that are opened at the same time, and bytes of their query, by a thread
@@ -426,6 +434,60 @@ pub const ALERT_COMMAND_LOOK: Duration = Duration::from_millis(100);
 /// How often certificates are looked at, and how long one look may take.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 pub const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
+
+// Discovery.
+
+/// Sources, and bytes of the name of one.
+pub const DISCOVERY_SOURCES: usize = 16;
+pub const DISCOVERY_NAME_BYTES: usize = 32;
+/// What one source may find, and what may be said of one finding.
+pub const DISCOVERY_FOUND: usize = CONFIG_SERVERS;
+pub const DISCOVERY_ENTRY_BYTES: usize = 16 * KIB;
+/// What was found stays so long while its source fails; and the most that may be configured.
+pub const DISCOVERY_KEEP: Duration = Duration::from_secs(10 * 60);
+pub const DISCOVERY_KEEP_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// The first change is waited for so long, for more of its kind; and the least time between two
+/// configurations that findings make.
+pub const DISCOVERY_SETTLE: Duration = Duration::from_millis(100);
+/// At the end of the gateway, for the threads of all sources.
+pub const DISCOVERY_END: Duration = Duration::from_secs(1);
+/// What is shown of an error.
+pub const DISCOVERY_ERROR_BYTES: usize = KIB;
+/// How often a directory is looked at, files in it, and how long a file that is no JSON may stay
+/// so before it counts as bad: it is perhaps written just now.
+pub const DISCOVERY_LOOK: Duration = Duration::from_millis(500);
+pub const DISCOVERY_FILES: usize = CONFIG_SERVERS;
+pub const DISCOVERY_FILE_BYTES: u64 = 256 * 1024;
+pub const DISCOVERY_HALF_WRITTEN: Duration = Duration::from_secs(2);
+/// Answers of an API server or an engine: bytes of a page of a list, of a line of what is watched;
+/// objects on a page, pages of a list, and how long a whole list may take.
+pub const DISCOVERY_LIST_BYTES: usize = 16 * 1024 * KIB;
+pub const DISCOVERY_LINE_BYTES: usize = 2 * 1024 * KIB;
+pub const DISCOVERY_PAGE: usize = 250;
+pub const DISCOVERY_PAGES: usize = 64;
+pub const DISCOVERY_LIST: Duration = Duration::from_secs(60);
+/// The head of one answer.
+pub const DISCOVERY_HEAD: Duration = Duration::from_secs(30);
+/// A watch is ended by the API server after this time; a connection that is silent for longer than
+/// that and the next is dead.
+pub const DISCOVERY_WATCH: Duration = Duration::from_secs(240);
+pub const DISCOVERY_WATCH_OVER: Duration = Duration::from_secs(30);
+/// Containers are listed anew after so long, whatever was heard of them; at most so often; and
+/// what happened so long before a list is heard of once more, as clocks differ.
+pub const DISCOVERY_RELIST: Duration = Duration::from_secs(300);
+pub const DISCOVERY_RELIST_LEAST: Duration = Duration::from_millis(200);
+pub const DISCOVERY_BEFORE_S: u64 = 5;
+/// What was watched so long without trouble begins with the first pause when it fails.
+pub const DISCOVERY_STEADY: Duration = Duration::from_secs(10);
+/// Questions of DNS: bytes of a name and of an answer over UDP, the wait for one answer,
+/// tries at each server, and how often is asked: by the life of the records, between these.
+pub const DNS_NAME_BYTES: usize = 253;
+pub const DNS_UDP_BYTES: u16 = 1232;
+pub const DNS_WAIT: Duration = Duration::from_secs(2);
+pub const DNS_TRIES: usize = 2;
+pub const DNS_SERVERS: usize = 3;
+pub const DNS_ASK_MS: u64 = 30_000;
+pub const DNS_ASK_MS_LEAST: u64 = 1_000;
 
 // HTTP towards others.
 
@@ -961,3 +1023,57 @@ pub const OAUTH_LOGINS: usize = 4096;
 pub const OAUTH_LOCK: Duration = Duration::from_secs(5);
 /// Where `onemcp auth login` catches a browser, if the port is free.
 pub const OAUTH_PORT: u16 = 33_418;
+
+// Several replicas.
+
+/// Characters of a key that replicas share, at least: 24 random bytes in base64.
+pub const REPLICA_KEY_CHARS: usize = 32;
+/// Texts of clients that may name a replica.
+pub const PLACED_BYTES: usize = 4 * KIB;
+/// The id of a session that names its replica, and what stands around it in an event.
+pub const SESSION_ID_BYTES: usize = 512;
+/// Addresses of replicas whose names are remembered.
+pub const REPLICAS: usize = 64;
+/// The names of peers are looked up so often, if somebody is asked for.
+pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
+/// To connect to one replica, and to find the one that is asked for.
+pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
+pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// A replica that says nothing at all for so long has lost the request. Streams are kept alive
+/// far more often, and no call takes longer.
+pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
+/// The clocks of two replicas, and the way between them.
+pub const REPLICA_CLOCKS_S: u64 = 30;
+/// What a replica has shown is remembered for as long as it is good, and a bound on that.
+pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
+pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
+/// An answer of known length that is passed on, and one read of it.
+pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
+pub const REPLICA_READ_BYTES: usize = 8 * KIB;
+
+// A shared store.
+
+/// One call of a shared store, from its first packet to the end of its answer.
+pub const SHARED_WAIT: Duration = Duration::from_secs(2);
+/// Connections to a shared store at the same time, besides the one for news.
+pub const SHARED_CONNECTIONS: usize = 8;
+/// Of one answer: all values of a space, or all revocations.
+pub const SHARED_ANSWER_BYTES: usize = 16 * MIB;
+pub const SHARED_LINE_BYTES: usize = 4 * KIB;
+/// Lists within lists.
+pub const SHARED_DEPTH: usize = 3;
+/// Between two looks whether a shared store is back: the first, and the longest.
+pub const SHARED_PAUSE: Duration = Duration::from_millis(100);
+pub const SHARED_PAUSE_MOST: Duration = Duration::from_secs(3);
+/// Revocations of other gateways are looked for so often, besides the news of them.
+pub const SHARED_LOOK: Duration = Duration::from_secs(2);
+/// Whether a server said that a list changed is asked so often, to tell other gateways.
+pub const SHARED_TELL: Duration = Duration::from_millis(500);
+/// Between two looks of the thread that listens whether the store is back.
+pub const SHARED_AWAY_LOOK: Duration = Duration::from_secs(1);
+/// The key of the forms of gateways that share a store is another one so often.
+pub const FORM_KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// When who asked in vain while the shared store was away may come again.
+pub const SHARED_RETRY: Duration = Duration::from_secs(5);
+/// Values of a space that are read with one command.
+pub const SHARED_PAGE: usize = 500;

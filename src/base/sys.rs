@@ -25,8 +25,10 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use rustix::fs::FileType;
+use rustix::fs::MemfdFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::SealFlags;
 use rustix::process::DumpableBehavior;
 use rustix::process::Pid;
 use rustix::process::Resource;
@@ -140,11 +142,23 @@ pub(crate) fn fork() -> io::Result<Fork> {
 pub fn take_stdio() -> io::Result<(OwnedFd, OwnedFd)> {
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+    let null = nothing()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     Ok((input, output))
+}
+
+/// A file to read nothing from and to write into in vain: where a root has no /dev/null, an empty
+/// one in memory that refuses to grow.
+pub fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        return Ok(null);
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let empty = rustix::fs::memfd_create(c"null", flags)?;
+    rustix::fs::fcntl_add_seals(&empty, SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(empty)
 }
 
 /// Ends the process at once: no destructors, no exit handlers of the program it was forked from.
@@ -186,8 +200,7 @@ pub(crate) fn become_init(name: &CStr) {
 }
 
 fn redirect_to_null() {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open("/dev/null", flags, Mode::empty()) {
+    match nothing() {
         Ok(null) => {
             let _ = rustix::stdio::dup2_stdin(&null);
             let _ = rustix::stdio::dup2_stdout(&null);

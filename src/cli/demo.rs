@@ -1,6 +1,7 @@
 //! `onemcp demo`: the gateway on the two embedded demo servers, without any file, and what a
 //! person needs to try it. Stdout keeps the one line that scripts read.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::base::secret::Secret;
@@ -40,10 +41,13 @@ fn demo_server(kind: &str, environment: &Environment) -> ServerConfig {
     }
 }
 
-/// This binary; by its link in the process table when its file was replaced or removed.
+/// This binary; by its link in the process table when its file was replaced or removed, by what
+/// it was started as where there is no process table.
 fn own_program() -> String {
+    let started = std::env::args_os().next().map(PathBuf::from);
     let path = std::env::current_exe().ok().filter(|path| path.is_file());
-    path.and_then(|path| path.into_os_string().into_string().ok())
+    path.or_else(|| started.filter(|path| path.is_absolute() && path.is_file()))
+        .and_then(|path| path.into_os_string().into_string().ok())
         .unwrap_or_else(|| "/proc/self/exe".to_owned())
 }
 

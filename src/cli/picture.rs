@@ -62,6 +62,8 @@ struct ConfigRow {
     problems: Vec<String>,
     needs_restart: Vec<String>,
     switched: Vec<String>,
+    /// Of each source of discovery: whether it is well, and a word about it.
+    discovery: Vec<(bool, String)>,
 }
 
 impl ServerRow {
@@ -114,8 +116,27 @@ impl ConfigRow {
             problems: texts(config, "problems"),
             needs_restart: texts(config, "needsRestart"),
             switched: texts(config, "switched"),
+            discovery: sources(config),
         })
     }
+}
+
+fn sources(config: &Value) -> Vec<(bool, String)> {
+    let sources = config.get("discovery").and_then(Value::as_array);
+    let sources = sources.into_iter().flatten();
+    let words = sources.map(|source| {
+        let name = text(source, "name").unwrap_or_default();
+        let count = |key| fields::number::<usize>(source, key).unwrap_or_default();
+        let (found, taken) = (count("found"), count("taken"));
+        let counts = format!("discovery {name}: {taken} of {found} found are servers");
+        let refused = texts(source, "refused");
+        match (text(source, "error"), refused.first()) {
+            (Some(error), _) => (false, format!("! {counts}; failed to {error}")),
+            (None, Some(first)) => (false, format!("! {counts}; not taken: {first}")),
+            (None, None) => (true, counts),
+        }
+    });
+    words.collect()
 }
 
 impl Picture {
@@ -242,6 +263,10 @@ impl ConfigRow {
             let names = self.switched.join(", ");
             notes.push((Tone::Plain, format!("switched by hand: {names}")));
         }
+        notes.extend(self.discovery.iter().map(|(is_well, text)| {
+            let tone = if *is_well { Tone::Plain } else { Tone::Bad };
+            (tone, text.clone())
+        }));
         let notes = notes.iter();
         notes
             .map(|(tone, text)| style.paint(*tone, &safe(text, columns)))

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::base::exit::EXIT_CONFIGURATION;
-use crate::base::{limits, sys, thread};
+use crate::base::{limits, room, sys, thread};
 use crate::cli::{say, stdio};
 use crate::config::problem::Problem;
 use crate::config::settings::{Flags, Transport};
@@ -71,6 +71,7 @@ pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str))
         }
     };
     sys::log_refusals();
+    room::log();
     log_problems(&config.problems);
     let audit = match start_audit(&config) {
         Ok(audit) => audit,

@@ -29,7 +29,9 @@ use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::config::secret_sources::spec;
 use crate::config::server::{ServerConfig, Surroundings, read_server};
 use crate::config::settings::{FileValues, Flags, Settings, read_file, resolve};
+use crate::config::shared_store;
 use crate::config::sources::{Source, Sources};
+use crate::net::redis::spec::Spec;
 use crate::secrets::store::Store;
 
 const KEYS: &[&str] = &[
@@ -61,6 +63,7 @@ pub struct Checked {
     pub audit_headers: Vec<(String, Secret)>,
     pub alerts: AlertSpec,
     pub auth_server: AuthServerSpec,
+    pub store: Option<Spec>,
     /// What templates read, and where secrets are.
     pub watched: Vec<PathBuf>,
 }
@@ -288,6 +291,7 @@ impl<'d> Whole<'d> {
         let mut audit_headers = Vec::new();
         let mut to_tell = AlertSpec::default();
         let mut auth_server = AuthServerSpec::default();
+        let mut shared = None;
         if let Some(store) = given.secrets {
             let spec = spec(
                 &settings,
@@ -305,6 +309,7 @@ impl<'d> Whole<'d> {
             audit_headers = otlp::filled(key, of_audit, &settings, &lookups, found);
             to_tell = alerts::filled(&settings, &lookups, given.folder, found);
             auth_server = auth_server::filled(&settings, &lookups, found);
+            shared = shared_store::filled(&settings, &lookups, found);
             watched.extend(lookups.take_used().files);
             let around = Surroundings {
                 defaults: &self.defaults,
@@ -336,6 +341,7 @@ impl<'d> Whole<'d> {
             audit_headers,
             alerts: to_tell,
             auth_server,
+            store: shared,
             watched,
         }
     }

@@ -359,7 +359,7 @@ fn env<'d>(node: &Node<'d>, notes: &mut Notes) -> Option<Env<'d>> {
 }
 
 /// The tags, and where those stand that no scope can name.
-fn tags<'d>(node: &Node<'d>, notes: &mut Notes) -> (Vec<String>, Vec<Spot<'d>>) {
+pub fn tags<'d>(node: &Node<'d>, notes: &mut Notes) -> (Vec<String>, Vec<Spot<'d>>) {
     let (mut tags, mut odd): (Vec<String>, Vec<Spot>) = Default::default();
     for (word, spot) in node.words(notes).unwrap_or_default() {
         let tag = word.trim().to_lowercase();

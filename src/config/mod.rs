@@ -13,6 +13,7 @@ pub mod child;
 pub mod client_file;
 pub mod config_toml;
 pub mod depends;
+pub mod discovery;
 pub mod document;
 pub mod dotenv;
 pub mod entry;
@@ -29,10 +30,12 @@ pub mod plan;
 pub mod preset;
 pub mod problem;
 pub mod remote;
+pub mod replicas;
 pub mod schema;
 pub mod secret_sources;
 pub mod server;
 pub mod settings;
+pub mod shared_store;
 pub mod sources;
 pub mod splice;
 pub mod table;
@@ -54,6 +57,7 @@ use crate::config::problem::{Problem, Scope};
 use crate::config::server::ServerConfig;
 use crate::config::settings::{FileValues, Flags, Settings, resolve};
 use crate::config::sources::{Source, Sources};
+use crate::net::redis::spec::Spec;
 use crate::secrets::store::Store;
 
 /// The variables of a process. Those that are not UTF-8 are left out.
@@ -82,6 +86,8 @@ pub struct Config {
     pub alerts: AlertSpec,
     /// Who may become a client of the authorization server.
     pub auth_server: AuthServerSpec,
+    /// What several gateways share.
+    pub store: Option<Spec>,
     pub presets: BTreeMap<String, Preset>,
     /// `presets.json` is there and is no JSON: who has presets already should keep them.
     pub presets_lost: bool,
@@ -303,6 +309,7 @@ fn read(
         audit_headers: checked.audit_headers,
         alerts: checked.alerts,
         auth_server: checked.auth_server,
+        store: checked.store,
         presets_lost: sources.presets.is_some_and(|_| presets.is_none()) || sources.presets_unread,
         presets: presets.unwrap_or_default(),
         watched: sources.watched,
@@ -347,6 +354,7 @@ pub fn load_settings(flags: &Flags, environment: &Environment) -> Result<Config,
         audit_headers: Vec::new(),
         alerts: AlertSpec::default(),
         auth_server: AuthServerSpec::default(),
+        store: None,
         presets: BTreeMap::new(),
         presets_lost: false,
         watched: Vec::new(),

@@ -240,6 +240,7 @@ fn asked(old: &RemoteSpec, new: &RemoteSpec) -> Vec<&'static str> {
         ("headers", headers(old) != headers(new)),
         ("caFile", old.ca_file != new.ca_file),
         ("proxy", old.proxy != new.proxy),
+        ("allow", old.within != new.within),
     ])
 }
 

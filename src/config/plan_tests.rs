@@ -37,6 +37,7 @@ fn config(servers: &str, gateway: &str) -> Config {
         presets: preset::read("presets.json", "{}", &mut problems).unwrap(),
         alerts: crate::config::alerts::AlertSpec::default(),
         auth_server: checked.auth_server,
+        store: checked.store,
         presets_lost: false,
         watched: Vec::new(),
         problems,

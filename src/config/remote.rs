@@ -11,6 +11,7 @@ use crate::config::document::{Node, Notes, Spot};
 use crate::config::entry::{Entry, Written};
 use crate::config::oauth::{Mapping, OauthSpec, Tokens, oauth};
 use crate::config::server::Surroundings;
+use crate::net::egress::Allowed;
 use crate::net::proxy::ProxyChoice;
 use crate::net::url::Url;
 
@@ -49,6 +50,8 @@ pub struct RemoteSpec {
     pub oauth: Option<OauthSpec>,
     /// Headers of clients that go to the server.
     pub handed_on: Vec<Mapping>,
+    /// Of a server that was found: where it may be, and nowhere else.
+    pub within: Option<Vec<Allowed>>,
 }
 
 impl RemoteSpec {
@@ -192,6 +195,7 @@ pub fn remote<'d>(
         proxy,
         oauth,
         handed_on: entry.handed_on.clone(),
+        within: None,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::config::document::{Node, Notes, join};
 use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
+use crate::config::replicas::ReplicaSettings;
 pub use crate::config::table::{SETTINGS, Setting};
 use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
@@ -109,6 +110,7 @@ pub struct Settings {
     /// Who may come in.
     pub auth: AuthSettings,
     pub tls: TlsSettings,
+    pub replicas: ReplicaSettings,
     pub max_body_bytes: usize,
     pub naming: Naming,
     /// For servers whose entries do not say.
@@ -136,6 +138,8 @@ pub struct Settings {
     /// Names the overlay `mcp.<environment>.json`.
     pub environment: Option<String>,
     pub state_dir: Option<PathBuf>,
+    /// A URL of `net::redis::spec`, its templates as they stand.
+    pub store: Option<String>,
     /// `loopback`, `linklocal`, `uniquelocal`, `true`, addresses and networks, as given.
     pub trust_proxy: Vec<String>,
     pub transport: Transport,
@@ -170,6 +174,8 @@ pub struct Settings {
     pub enable_alerts: bool,
     /// JSON as its reader in SETTINGS accepted it.
     pub alerts: Option<String>,
+    /// Likewise.
+    pub discovery: Option<String>,
     /// JSON as its reader in SETTINGS accepted it; none is the default order.
     pub secrets_providers: Option<String>,
     pub secrets_dir: Option<PathBuf>,
@@ -268,6 +274,7 @@ impl Settings {
             allow_unauthenticated: false,
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
+            replicas: ReplicaSettings::default(),
             max_body_bytes: limits::BODY_BYTES,
             naming: Naming::default(),
             naming_parts: NamingParts::default(),
@@ -291,6 +298,7 @@ impl Settings {
             config_reload_debounce: limits::CONFIG_DEBOUNCE,
             environment: None,
             state_dir: None,
+            store: None,
             trust_proxy: Vec::new(),
             transport: Transport::Http,
             egress_allow: Vec::new(),
@@ -313,6 +321,7 @@ impl Settings {
             trace_percent: 100,
             enable_alerts: true,
             alerts: None,
+            discovery: None,
             secrets_providers: None,
             secrets_dir: None,
             secrets_file: None,

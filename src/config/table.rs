@@ -9,6 +9,7 @@ use crate::base::limits;
 use crate::config::alerts;
 use crate::config::auth;
 use crate::config::auth_server::{self, Registration};
+use crate::config::discovery;
 use crate::config::secret_sources;
 use crate::config::settings::{
     ControlSocket, HealthInfoLevel, LogFormat, ReadyPolicy, Settings, Transport,
@@ -497,6 +498,42 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         security: true,
+        help: "The keys that all replicas share, a line each; the first seals, all open",
+        ..row(
+            "replicas.keys",
+            "ONE_MCP_REPLICA_KEYS",
+            "replica-keys",
+            Kind::Path,
+            None,
+            |to, value| to.replicas.keys = Some(PathBuf::from(value.text())),
+        )
+    },
+    Setting {
+        security: true,
+        help: "What this replica is called, unlike all others; without it the host name",
+        ..row(
+            "replicas.name",
+            "ONE_MCP_REPLICA_NAME",
+            "replica-name",
+            Kind::Word,
+            None,
+            |to, value| to.replicas.name = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where replicas reach each other: HOST:PORT, or a name that gives all addresses",
+        ..row(
+            "replicas.peers",
+            "ONE_MCP_REPLICA_PEERS",
+            "replica-peers",
+            Kind::Hosts,
+            None,
+            |to, value| to.replicas.peers = value.list(),
+        )
+    },
+    Setting {
+        security: true,
         secret: true,
         help: "Hash of the password of the operator, who lets clients in; see onemcp auth password",
         ..row(
@@ -832,6 +869,19 @@ pub static SETTINGS: &[Setting] = &[
         )
     },
     Setting {
+        security: true,
+        secret: true,
+        help: "Redis or Valkey that several gateways share; may be ${SECRET:name}; see docs/replicas.md",
+        ..row(
+            "store",
+            "ONE_MCP_STORE",
+            "store",
+            Kind::Text,
+            None,
+            |to, value| to.store = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
         aliases: &["auth.trustProxy"],
         security: true,
         help: "Proxies whose forwarding headers count: loopback, false, addresses, networks",
@@ -1073,6 +1123,18 @@ pub static SETTINGS: &[Setting] = &[
             Kind::Table(alerts::check),
             None,
             |to, value| to.alerts = Some(value.text().to_owned()),
+        )
+    },
+    Setting {
+        security: true,
+        help: "Where to look for servers that nobody wrote down, see docs/discovery.md",
+        ..row(
+            "discovery",
+            "ONE_MCP_DISCOVERY",
+            "discovery",
+            Kind::Table(discovery::check),
+            None,
+            |to, value| to.discovery = Some(value.text().to_owned()),
         )
     },
     Setting {

@@ -18,7 +18,7 @@ use crate::front::endpoints::Endpoint;
 use crate::front::health_mcp::{self, Supervision};
 use crate::front::redacted::redacted;
 use crate::front::roll::{self, Seen};
-use crate::front::standing::Configured;
+use crate::front::standing::{Configured, SourceStanding};
 use crate::front::tally::{Tally, missing};
 use crate::http::{Head, Peer, Reply, Trusted};
 use crate::model::catalog::Clash;
@@ -136,6 +136,10 @@ struct Standing {
     last_reload: Option<LastReload>,
     needs_restart: Vec<String>,
     switched: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_store: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    discovery: Vec<SourceStanding>,
     features: BTreeMap<&'static str, bool>,
 }
 
@@ -345,9 +349,26 @@ impl Health {
             last_reload,
             needs_restart: standing.needs_restart,
             switched: standing.switched,
+            shared_store: standing.shared_store,
+            discovery: sources(standing.discovery, detail),
             features: world.fixed.settings.features(),
         }
     }
+}
+
+/// Names of what was found, and why it is not taken, are for who sees everything.
+fn sources(mut sources: Vec<SourceStanding>, detail: Detail) -> Vec<SourceStanding> {
+    for source in &mut sources {
+        let SourceStanding { error, refused, .. } = source;
+        if detail == Detail::Full {
+            let texts = error.iter_mut().chain(refused.iter_mut());
+            texts.for_each(|text| *text = redacted(text, []));
+        } else {
+            *error = None;
+            refused.clear();
+        }
+    }
+    sources
 }
 
 /// `/health/live`: the process turns. Says nothing about servers.

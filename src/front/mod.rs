@@ -21,6 +21,7 @@ pub mod parking;
 pub mod pipes;
 pub mod post;
 pub mod redacted;
+pub mod replicas;
 pub mod request;
 pub mod roll;
 pub mod rounds;

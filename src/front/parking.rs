@@ -18,6 +18,7 @@ use crate::journal::metrics::events;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::meta;
 use crate::mcp::method::Ask;
+use crate::model::place::Here;
 use crate::model::seal::SealKey;
 use crate::relay::bridge::SERVER_INFO;
 use crate::upstream::call::{Asked, Mailbox};
@@ -31,6 +32,8 @@ type Token = [u8; 16];
 
 pub struct Parking {
     key: SealKey,
+    /// One of several replicas says in each state that the call waits with it.
+    here: Option<Here>,
     timeout: Duration,
     calls: Mutex<HashMap<Token, Parked>>,
 }
@@ -112,11 +115,12 @@ impl Inquiry {
 }
 
 impl Parking {
-    pub fn new(timeout: Duration) -> Option<Parking> {
+    pub fn new(timeout: Duration, here: Option<Here>) -> Option<Parking> {
         let mut key = [0; 32];
         sys::random_bytes(&mut key);
         Some(Parking {
             key: SealKey::new(&key)?,
+            here,
             timeout,
             calls: Mutex::default(),
         })
@@ -153,7 +157,12 @@ impl Parking {
         let (mut token, mut nonce) = ([0; 16], [0; 12]);
         sys::random_bytes(&mut token);
         sys::random_bytes(&mut nonce);
-        let Some(state) = self.key.seal(bound, &token, nonce) else {
+        let state = self.key.seal(bound, &token, nonce);
+        let state = state.and_then(|state| match &self.here {
+            Some(here) => here.put_behind(&state),
+            None => Some(state),
+        });
+        let Some(state) = state else {
             return Err(Box::new(parked));
         };
         let mut calls = self.calls();
@@ -181,6 +190,10 @@ impl Parking {
         let foreign = || bad("requestState does not belong to this request; send it anew without");
         let gone =
             || bad("requestState has been used or has expired; send the request anew without it");
+        let state = match &self.here {
+            Some(here) => here.key.split(state).ok_or_else(foreign)?.0,
+            None => state,
+        };
         let token = self.key.open(bound, state).ok_or_else(foreign)?;
         let token: Token = token.try_into().map_err(|_| foreign())?;
         let mut calls = self.calls();

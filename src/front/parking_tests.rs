@@ -54,7 +54,7 @@ const YES: &str = r#"{"r1":{"action":"accept","content":{}},"other":7}"#;
 
 #[test]
 fn a_client_comes_back_once_with_its_own_state() {
-    let parking = Parking::new(Duration::from_secs(60)).expect("a key");
+    let parking = Parking::new(Duration::from_secs(60), None).expect("a key");
     let (state, _link, _reader) = parked(&parking);
     assert_eq!(
         parking
@@ -76,7 +76,7 @@ fn a_client_comes_back_once_with_its_own_state() {
 
 #[test]
 fn missing_answers_leave_their_questions_open() {
-    let parking = Parking::new(Duration::from_secs(60)).expect("a key");
+    let parking = Parking::new(Duration::from_secs(60), None).expect("a key");
     for responses in [
         None,
         Some("{}"),
@@ -91,7 +91,7 @@ fn missing_answers_leave_their_questions_open() {
 
 #[test]
 fn who_does_not_come_back_leaves_nothing_behind() {
-    let parking = Parking::new(Duration::from_secs(60)).expect("a key");
+    let parking = Parking::new(Duration::from_secs(60), None).expect("a key");
     let (state, link, reader) = parked(&parking);
     let end = parking.next_expiry().expect("one");
     parking.expire(end - Duration::from_secs(1));

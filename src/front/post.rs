@@ -7,6 +7,7 @@ use crate::front::exchange::with_type;
 use crate::front::headers;
 use crate::front::operation::Operation;
 use crate::front::output::Output;
+use crate::front::replicas::{Errand, Lost, Replicas};
 use crate::front::request::Params;
 use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
 use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
@@ -39,6 +40,19 @@ pub fn not_allowed(call: &Call<'_>, out: &mut Responder<'_>) {
     headers.push(("Allow", "POST, OPTIONS"));
     let error = RpcError::new(INVALID_REQUEST, "the stateless revision knows POST only");
     out.send(405, &headers, &[&error.response(None)]);
+}
+
+const TASK: &str = "the task";
+
+/// What a request is about that another replica has, and the name of that replica.
+fn elsewhere(replicas: &Replicas, request: &Request<'_>) -> Option<(&'static str, String)> {
+    let names = |key| replicas.holder_of(&request.params.string(key)?);
+    if let Some(replica) = names("requestState") {
+        return Some(("the call of this requestState", replica));
+    }
+    let is_of_task = request.method.starts_with("tasks/");
+    let replica = is_of_task.then(|| names("taskId"))??;
+    Some((TASK, replica))
 }
 
 impl Streamable {
@@ -104,6 +118,41 @@ impl Streamable {
         })
     }
 
+    /// Whether the request is about something that another replica has, which has answered.
+    fn is_passed_on(
+        &self,
+        call: &Call<'_>,
+        request: &Request<'_>,
+        out: &mut Responder<'_>,
+    ) -> Result<bool, Refusal> {
+        let Some((replicas, client)) = self.replicas.as_ref().zip(call.client) else {
+            return Ok(false);
+        };
+        let Some((what, to)) = elsewhere(replicas, request) else {
+            return Ok(false);
+        };
+        let errand = Errand {
+            head: call.head,
+            body: request.envelope.text.as_bytes(),
+            client,
+            to: &to,
+        };
+        match replicas.pass_on(&errand, out) {
+            Ok(()) => {
+                request.operation.ended(Outcome::Success);
+                Ok(true)
+            }
+            // Every replica reaches the servers that are not its own processes.
+            Err(Lost::Alone | Lost::Gone) if what == TASK => Ok(false),
+            Err(lost) => {
+                let message = format!("{what} {}; send it anew", lost.tell());
+                let error = RpcError::new(INVALID_PARAMS, message);
+                let status = lost.status();
+                Err(Refusal { status, error })
+            }
+        }
+    }
+
     /// What is left to do: a subscription to be served, or an error to be told.
     fn serve(
         &self,
@@ -114,6 +163,9 @@ impl Streamable {
     ) -> Result<Option<Opening>, Refusal> {
         let terms = request.terms()?;
         let view = self.view(call)?;
+        if self.is_passed_on(call, request, out)? {
+            return Ok(None);
+        }
         let world = self.desk.hub.world();
         let visible = || view.visible(&world);
         if call.gate.is_some()

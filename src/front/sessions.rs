@@ -16,6 +16,7 @@ use crate::journal::metrics::events::{Change, list_changed};
 use crate::mcp::level::Level;
 use crate::mcp::list::ListKind;
 use crate::model::catalog::Visible;
+use crate::model::place::Here;
 use crate::model::task_id::TaskKey;
 use crate::relay::view::View;
 use crate::relay::world::World;
@@ -25,6 +26,8 @@ use crate::wire::hex;
 #[derive(Default)]
 pub struct Sessions {
     map: RwLock<HashMap<String, Arc<Session>>>,
+    /// One of several replicas says so in each id.
+    here: Option<Here>,
 }
 
 /// One principal has as many sessions or streams as it may.
@@ -43,6 +46,22 @@ pub enum Full {
 }
 
 impl Sessions {
+    pub fn new(here: Option<Here>) -> Sessions {
+        Sessions {
+            here,
+            ..Sessions::default()
+        }
+    }
+
+    /// A new id of a session: random, and found again by other replicas.
+    pub fn new_id(&self) -> String {
+        let id = new_id();
+        match &self.here {
+            Some(here) => here.put_behind(&id).unwrap_or(id),
+            None => id,
+        }
+    }
+
     /// Opens a session under a new random id.
     pub fn open(
         &self,
@@ -72,7 +91,7 @@ impl Sessions {
                 return Err(Full::Address);
             }
         }
-        let (id, key) = (new_id(), task_key.clone());
+        let (id, key) = (self.new_id(), task_key.clone());
         let session = Arc::new(Session::new(id, client, view, address, channel, key));
         map.insert(session.id.clone(), session.clone());
         drop(map);
@@ -242,7 +261,7 @@ pub fn drop_subscription(server: &Server, uri: &str) {
 }
 
 /// 128 random bits in the form that users of 1MCP know.
-pub fn new_id() -> String {
+fn new_id() -> String {
     let mut bytes = [0; 16];
     sys::random_bytes(&mut bytes);
     let hex = hex::encode(&bytes);

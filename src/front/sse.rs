@@ -124,7 +124,7 @@ fn send(out: &mut Responder<'_>, headers: &[(&str, &str)], reply: &Reply) {
 /// The event that tells the client where to post. Written from the stack, because the thread of
 /// a quiet stream had better allocate little.
 fn greet(prefix: &str, id: &str, out: &mut Responder<'_>) -> bool {
-    let mut event = [0; limits::PREFIX_BYTES + 128];
+    let mut event = [0; limits::PREFIX_BYTES + limits::SESSION_ID_BYTES];
     let mut rest = &mut event[..];
     let written = write!(
         rest,
@@ -155,7 +155,7 @@ fn is_plain_path(path: &str) -> bool {
             .any(|segment| segment == "." || segment == "..")
 }
 
-fn session_id(query: Option<&str>) -> Option<String> {
+pub fn session_id(query: Option<&str>) -> Option<String> {
     let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
     let mut ids = pairs.filter(|(key, _)| *key == "sessionId");
     let (Some((_, id)), None) = (ids.next(), ids.next()) else {

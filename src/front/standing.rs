@@ -23,6 +23,37 @@ pub struct Standing {
     pub needs_restart: Vec<String>,
     /// Servers that were switched on or off by hand, against what the files say.
     pub switched: Vec<String>,
+    /// Of the store that several gateways share: `ready` or `away`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_store: Option<&'static str>,
+    /// Where servers are looked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<SourceStanding>,
+}
+
+/// How one source of discovery stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStanding {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The last look went well; false before the first one, too.
+    #[serde(rename = "ok")]
+    pub is_ok: bool,
+    /// RFC 3339: when it last did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    pub found: usize,
+    /// Of these: how many are servers now.
+    pub taken: usize,
+    /// Since the start.
+    pub failures: u64,
+    /// Why it fails now: "failed to ...".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What was found and not taken, one text each with the reason.
+    pub refused: Vec<String>,
 }
 
 /// An attempt to take other files into force.
@@ -47,6 +78,8 @@ impl Default for Configured {
             last_attempt: None,
             needs_restart: Vec::new(),
             switched: Vec::new(),
+            shared_store: None,
+            discovery: Vec::new(),
         }))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::limits;
+use crate::base::{limits, room};
 
 pub struct EventStream {
     number: u64,
@@ -39,7 +39,7 @@ static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// More than half of what all streams may keep is used.
 pub fn short_of_memory() -> bool {
-    KEPT_BYTES.load(Ordering::Relaxed) > limits::REPLAY_TOTAL_BYTES / 2
+    KEPT_BYTES.load(Ordering::Relaxed) > room::bounds().replay_bytes / 2
 }
 
 struct Attached {
@@ -241,7 +241,7 @@ impl Inner {
         }
         // One large response may exceed a stream's share, but not everybody's.
         let fits_here = self.bytes + bytes <= limits::REPLAY_BYTES || is_response;
-        fits_here && KEPT_BYTES.load(Ordering::Relaxed) + bytes <= limits::REPLAY_TOTAL_BYTES
+        fits_here && KEPT_BYTES.load(Ordering::Relaxed) + bytes <= room::bounds().replay_bytes
     }
 
     fn keep(&mut self, seq: u64, data: Vec<u8>, is_response: bool) {

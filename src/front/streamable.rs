@@ -18,6 +18,7 @@ use crate::front::listen;
 use crate::front::operation::Operation;
 use crate::front::parking::Parking;
 use crate::front::post::{has_no_session, is_stateless, names_stateless, not_allowed};
+use crate::front::replicas::Replicas;
 use crate::front::request::{Named, Params};
 use crate::front::rounds::Translation;
 use crate::front::session::Session;
@@ -69,6 +70,8 @@ pub struct Streamable {
     pub subscriptions: Arc<Subscriptions>,
     /// Calls of stateless clients that are to come back.
     pub parking: Arc<Parking>,
+    /// `None`: there is no other gateway that may have what a client names.
+    pub replicas: Option<Arc<Replicas>>,
 }
 
 /// One HTTP request on an MCP endpoint, with what the head already decided.
@@ -78,6 +81,8 @@ pub struct Call<'a> {
     pub scope: Scope,
     /// Who asks, where everybody is asked who he is.
     pub whose: Option<&'a Arc<Principal>>,
+    /// The address that it comes from, for another replica; none when one has passed it on.
+    pub client: Option<IpAddr>,
     /// Says which scopes are missing.
     pub gate: Option<&'a Gate>,
     /// The origin that may read the answer.

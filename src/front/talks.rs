@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{limits, thread};
 use crate::front::channel::{Channel, Form};
-use crate::front::sessions::{new_id, note_too_many};
+use crate::front::sessions::note_too_many;
 use crate::front::streamable::rpc_reply;
 use crate::front::talk::{Common, Talk};
 use crate::http::Reply;
@@ -221,7 +221,7 @@ fn make(common: &Arc<Common>, query: &str, address: IpAddr, owner: Option<Arc<Pr
         unavailable("the gateway has too many files open")
     })?;
     let talk = Talk::new(common.clone(), Arc::new(channel), filter, address, owner);
-    Ok((new_id().into(), Arc::new(talk)))
+    Ok((common.streamable.sessions.new_id().into(), Arc::new(talk)))
 }
 
 fn unavailable(why: &str) -> Reply {

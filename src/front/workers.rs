@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::base::{limits, thread};
+use crate::base::{limits, room, thread};
 
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -51,7 +51,7 @@ impl Workers {
             self.shared.work.notify_one();
             return true;
         }
-        if state.threads.len() >= limits::CHANNEL_CALLS {
+        if state.threads.len() >= room::bounds().calls {
             return false;
         }
         let number = state.next_number;

@@ -10,6 +10,7 @@ use crate::auth::people::{Known, People};
 use crate::auth::server::Server;
 use crate::auth::server::client::Origin;
 use crate::auth::server::refresh::Family;
+use crate::auth::store::StoreError;
 use crate::base::exit::{EXIT_FALSE, EXIT_UNREACHABLE};
 use crate::base::template::filled;
 use crate::base::time;
@@ -73,19 +74,25 @@ pub(super) fn auth(
         (AuthVerb::Approve, None) => waiting(people, talk),
         (AuthVerb::Approve, Some(word)) => approve(people, word),
         (AuthVerb::Clients, _) => {
-            for known in people.clients(server) {
+            for known in people.clients(server).map_err(unread)? {
                 talk.say(&client_line(&known))?;
             }
             Ok(json!({}))
         }
         (AuthVerb::Tokens, _) => {
-            for family in server.families() {
+            for family in server.families().map_err(unread)? {
                 talk.say(&grant_line(&family))?;
             }
             Ok(json!({}))
         }
         (AuthVerb::Revoke, word) => revoke(people, server, word.unwrap_or_default()),
     }
+}
+
+/// What is kept of clients and grants cannot be read now.
+fn unread(error: StoreError) -> Refused {
+    let error = format!("failed to read who has access: {error}");
+    Refused::new(EXIT_UNREACHABLE, error)
 }
 
 fn waiting(people: &People, talk: &Conversation<'_>) -> Done {

@@ -265,6 +265,9 @@ impl Gateway {
         if let Some(listener) = self.health_listener.take() {
             listener.join(Instant::now() + Duration::from_secs(1).min(left() / 2));
         }
+        if let Some(sharing) = self.sharing.take() {
+            sharing.stop();
+        }
         if let Some(herald) = self.herald.take() {
             herald.stop();
         }

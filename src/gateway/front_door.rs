@@ -2,6 +2,7 @@
 //! the request to its endpoint. Policy is in the table (`front::endpoints`), in `http::guard` and
 //! in `auth::gate`.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,8 +12,12 @@ use crate::base::limits;
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::lacking;
-use crate::front::sse::{Sse, refuse_message};
-use crate::front::streamable::{Call, Streamable, refuse_get, refuse_post};
+use crate::front::replicas::hop::Hop;
+use crate::front::replicas::{Errand, Replicas};
+use crate::front::sse::{Sse, refuse_message, session_id};
+use crate::front::streamable::{
+    Call, SESSION_HEADER, Streamable, refuse_get, refuse_post, rpc_reply,
+};
 use crate::front::traced;
 use crate::gateway::logins;
 use crate::gateway::scrape;
@@ -24,6 +29,7 @@ use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped, reje
 use crate::journal::context::{self, Context, Guard, Origin};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
+use crate::mcp::error::SESSION_NOT_FOUND;
 use crate::model::principal::Principal;
 use crate::model::scope::Scopes;
 use crate::relay::view::{Scope, View, wanted_scopes};
@@ -35,6 +41,8 @@ thread_local! {
     /// The same for what the audit log tells of the request.
     static ORIGIN: Cell<Option<Arc<Origin>>> = const { Cell::new(None) };
     static ASKED: Cell<Option<Context>> = const { Cell::new(None) };
+    /// The same for a request that another replica has passed on.
+    static HOP: Cell<Option<Hop>> = const { Cell::new(None) };
 }
 
 pub struct FrontDoor {
@@ -63,6 +71,12 @@ impl FrontDoor {
     /// The answer to a head that must not, or need not, go further.
     fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
         ADMITTED.set(None);
+        if let Some(replicas) = self.replicas() {
+            match replicas.accept(head) {
+                Ok(hop) => HOP.set(hop),
+                Err(reply) => return Some(reply),
+            }
+        }
         let found = endpoints::find(head.path).filter(|(at, access)| self.has(at, *access));
         let access = found.as_ref().map(|(_, access)| *access);
         let readers = match self.readers(access, head, peer) {
@@ -158,7 +172,34 @@ impl FrontDoor {
     }
 
     fn client(&self, head: &Head<'_>, peer: &Peer) -> Client {
-        self.trusted.client(peer.address, head)
+        let hop = self.replicas().and_then(|_| HOP.get());
+        hop.map_or_else(
+            || self.trusted.client(peer.address, head),
+            |hop| Client {
+                address: hop.client,
+                peer: peer.address,
+                certain: true,
+                is_local: false,
+            },
+        )
+    }
+
+    fn replicas(&self) -> Option<&Replicas> {
+        self.streamable.replicas.as_deref()
+    }
+
+    /// The replica that has the session of a request, if it is another one. What was passed on
+    /// goes no further.
+    fn holder(&self, endpoint: &Endpoint, head: &Head<'_>) -> Option<(&Replicas, String)> {
+        let replicas = self.replicas().filter(|_| HOP.get().is_none())?;
+        let placed = match endpoint {
+            Endpoint::Mcp(_) => Cow::Borrowed(head.header(SESSION_HEADER)?),
+            Endpoint::Messages => session_id(head.query)?.into(),
+            _ => return None,
+        };
+        let is_ours = self.streamable.sessions.get(&placed).is_some();
+        let holder = (!is_ours).then(|| replicas.holder_of(&placed))??;
+        Some((replicas, holder))
     }
 
     /// Finds out who asks, and keeps it for when the body has come.
@@ -254,6 +295,22 @@ impl FrontDoor {
             },
             _ => None,
         };
+        if let Some((replicas, to)) = self.holder(&endpoint, head) {
+            let errand = Errand {
+                head,
+                body,
+                client: self.client(head, peer).address,
+                to: &to,
+            };
+            let Err(lost) = replicas.pass_on(&errand, out) else {
+                return;
+            };
+            let message = format!("session not found: it {}", lost.tell());
+            let reply = rpc_reply(lost.status(), SESSION_NOT_FOUND, &message);
+            return out.reply(&with_cors(reply, cors));
+        }
+        // What was passed on goes no further.
+        let replicas = self.replicas().filter(|_| HOP.get().is_none());
         let scope = match endpoint {
             Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
             Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
@@ -265,6 +322,7 @@ impl FrontDoor {
             peer,
             scope,
             whose,
+            client: replicas.map(|_| self.client(head, peer).address),
             gate: self.auth.as_ref().map(|auth| &auth.gate),
             cors,
             headers,
@@ -301,6 +359,9 @@ impl Handler for FrontDoor {
             who: whose.clone(),
             ..asked.unwrap_or_else(|| traced::work_on(head))
         });
+        if self.replicas().is_some() && HOP.get().is_some_and(|hop| !hop.is_for(body)) {
+            return out.reply(&refusal(403, "Not the body that was passed on"));
+        }
         // `admit` has let this head in; what is left is where to and for whom.
         let Some((endpoint, access)) = endpoints::find(head.path) else {
             return out.reply(&refusal(404, "Not found"));

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod control;
 pub mod conversation;
+pub mod discovery;
 pub mod drain;
 pub mod ending;
 pub mod fleet;
@@ -23,6 +24,7 @@ pub mod reload;
 pub mod router;
 pub mod run;
 pub mod scrape;
+pub mod sharing;
 pub mod site;
 pub mod telemetry;
 pub mod tls;

@@ -15,7 +15,7 @@ use crate::config::near::nearest;
 use crate::front::health::Health;
 use crate::front::roll::Seen;
 use crate::front::sessions::Sessions;
-use crate::front::standing::Configured;
+use crate::front::standing::{Configured, SourceStanding};
 use crate::gateway::ending::{EndWhy, Ending};
 use crate::gateway::fleet::Fleet;
 use crate::gateway::pins::Pins;
@@ -135,6 +135,9 @@ pub struct ConfigLine {
     /// Servers that were switched on or off by hand, against what the files say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub switched: Vec<String>,
+    /// Where servers are looked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<SourceStanding>,
 }
 
 fn moment<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -205,6 +208,7 @@ impl Operator {
             problems,
             needs_restart: standing.needs_restart,
             switched: standing.switched,
+            discovery: standing.discovery,
         }
     }
 

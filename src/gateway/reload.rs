@@ -6,7 +6,7 @@
 //! Deliberately absent: which handle serves when (`router`), the end of those that leave
 //! (`fleet`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::auth::Auth;
 use crate::base::sorted::SortedMap;
 use crate::base::{limits, notify, thread, time};
+use crate::config::discovery::sources;
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
 use crate::config::problem::{Problem, Scope};
@@ -25,6 +26,8 @@ use crate::config::server::{ServerConfig, ServerState};
 use crate::config::settings::Settings;
 use crate::config::{Config, LoadError};
 use crate::front::standing::{Attempt, Configured};
+use crate::gateway::discovery::Discovery;
+use crate::gateway::discovery::board::Board;
 use crate::gateway::fleet::Fleet;
 use crate::gateway::router::Order;
 use crate::gateway::telemetry::Wishes;
@@ -86,12 +89,17 @@ pub struct Reload {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Where there are providers of secrets that have to be asked.
     refresher: Option<Refresher>,
+    discovery: Discovery,
 }
 
 /// What the thread works with.
 pub struct Keeper {
     /// As it was read last, with what was switched by hand.
     config: Config,
+    /// As the files said it last, without what was found or switched.
+    written: Config,
+    /// What was found beside it.
+    board: Arc<Board>,
     /// What the process was started with: some settings stay as they were then.
     started: Config,
     /// The settings of the files, whether they count by now or not.
@@ -120,6 +128,8 @@ pub type Parts = (Arc<Fleet>, Sender<Order>, Arc<Configured>, Wishes);
 struct Switched {
     enabled: bool,
     was_disabled: bool,
+    /// Nobody wrote it down: it may come and go.
+    is_found: bool,
 }
 
 /// What the files looked like, and since when they rest.
@@ -138,6 +148,7 @@ impl Reload {
     pub fn start(keeper: Keeper) -> std::io::Result<Reload> {
         let (requests, received) = bounded(limits::RELOAD_REQUESTS);
         let refresher = keeper.refresher()?;
+        let discovery = Discovery::start(&keeper.board, &keeper.folder())?;
         let thread = thread::spawn("config", limits::STACK_WORKER_BYTES, move || {
             keeper.run(&received);
         })?;
@@ -146,6 +157,7 @@ impl Reload {
             requests,
             thread,
             refresher,
+            discovery,
         })
     }
 
@@ -197,6 +209,7 @@ impl Reload {
     pub fn stop(&self) {
         // First of all: the thread may wait for a vault.
         self.refresher.iter().for_each(Refresher::stop);
+        self.discovery.stop();
         // The thread reads all the time; gone already is as good.
         let _ = self.requests.send(Request::Stop);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,7 +234,9 @@ impl Keeper {
             handles: base.servers.iter().map(named).collect(),
             files: config.settings.clone(),
             refresh_ms: Arc::new(AtomicU64::new(refresh_ms(&config.settings))),
+            board: Arc::new(Board::new(sources(&config.settings), configured.clone())),
             started: config.clone(),
+            written: config.clone(),
             switched: SortedMap::new(),
             config,
             loader,
@@ -233,6 +248,14 @@ impl Keeper {
             auth,
             wishes,
         }
+    }
+
+    /// Where relative paths start.
+    fn folder(&self) -> PathBuf {
+        let path = self.config.path.as_ref();
+        let absolute = path.and_then(|path| std::path::absolute(path).ok());
+        let folder = absolute.as_deref().and_then(Path::parent);
+        folder.map_or_else(PathBuf::new, Path::to_path_buf)
     }
 
     fn refresher(&self) -> std::io::Result<Option<Refresher>> {
@@ -259,10 +282,16 @@ impl Keeper {
             secrets: self.secrets_changes(),
             is_first: true,
         };
+        let changes = self.board.changes();
+        let mut settled = None;
         loop {
             let clock = match self.is_watching() {
                 true => at(look.next),
                 false => never(),
+            };
+            let findings = match settled.into_iter().chain(self.board.due()).min() {
+                Some(due) => at(due),
+                None => never(),
             };
             select! {
                 recv(requests) -> request => match request {
@@ -277,6 +306,13 @@ impl Keeper {
                     Ok(Request::Stop) | Err(_) => return,
                 },
                 recv(clock) -> _ => self.look(&mut look),
+                recv(changes) -> _ => {
+                    settled.get_or_insert_with(|| Instant::now() + limits::DISCOVERY_SETTLE);
+                }
+                recv(findings) -> _ => {
+                    settled = None;
+                    self.take_findings();
+                }
             }
         }
     }
@@ -374,14 +410,30 @@ impl Keeper {
         };
         let lacks = config.problems.iter().filter(is_of_held);
         let lacks = lacks.map(ToString::to_string).collect();
-        let mut config = self.switched_by_hand(config);
         config.keep_lost_presets(&self.config);
+        self.written = config.clone();
+        let config = self.with_findings(config);
         let report = self.take(config)?;
         Ok(Report {
             held,
             lacks,
             ..report
         })
+    }
+
+    fn with_findings(&mut self, mut config: Config) -> Config {
+        self.board.merge_into(&mut config);
+        self.switched_by_hand(config)
+    }
+
+    /// The sources say something else, the files do not.
+    fn take_findings(&mut self) {
+        let config = self.with_findings(self.written.clone());
+        match self.take(config) {
+            Ok(report) if !report.is_unchanged() => report.tell(),
+            Ok(_) => {}
+            Err(problems) => log::error!("findings not taken: {problems:?}"),
+        }
     }
 
     /// What was switched by hand stays so, until the files say something new of it.
@@ -392,7 +444,7 @@ impl Keeper {
                 .iter_mut()
                 .find(|server| server.name == *name);
             let Some(server) = found else {
-                return false;
+                return switched.is_found;
             };
             let says = server.state == ServerState::Disabled;
             says == switched.was_disabled && switch(server, switched.enabled)
@@ -410,6 +462,8 @@ impl Keeper {
             Some(switched) => switched.was_disabled,
             None => server.state == ServerState::Disabled,
         };
+        let remote = server.remote.as_ref();
+        let is_found = remote.is_some_and(|remote| remote.within.is_some());
         if !switch(server, enabled) {
             return Err(vec![format!(
                 "server {name:?} cannot be enabled: its entry is not usable"
@@ -418,6 +472,7 @@ impl Keeper {
         let switched = Switched {
             enabled,
             was_disabled,
+            is_found,
         };
         // As the files say: then nothing is switched.
         match enabled == was_disabled {
@@ -534,11 +589,9 @@ impl Keeper {
         if let Ok(report) = outcome
             && (is_asked || was_refused || !report.is_unchanged())
         {
-            report.log();
-            if is_whole {
-                let version = report.version;
-                note(Fact::ConfigApplied { version });
-                witnessed::applied(report);
+            match is_whole {
+                true => report.tell(),
+                false => report.log(),
             }
         }
         let attempt = Attempt {
@@ -626,6 +679,14 @@ impl Report {
             &self.settings,
         ];
         lists.iter().all(|list| list.is_empty())
+    }
+
+    /// It is in force, whole.
+    fn tell(&self) {
+        self.log();
+        let version = self.version;
+        note(Fact::ConfigApplied { version });
+        witnessed::applied(self);
     }
 
     fn log(&self) {

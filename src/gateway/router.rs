@@ -292,11 +292,21 @@ impl Router {
         if desk.next_sweep <= now {
             desk.next_sweep = now + limits::SWEEP;
             self.auth.iter().for_each(|auth| auth.look());
+            self.look_at_keys(desk);
             self.clients.sessions.sweep(&desk.fixed.servers);
             desk.fixed
                 .servers
                 .iter()
                 .for_each(|server| server.reap_instances());
+        }
+    }
+
+    /// Replicas exchange the keys that they share while they run.
+    fn look_at_keys(&self, desk: &Desk) {
+        let replicas = self.clients.replicas.as_ref();
+        if let Some(masters) = replicas.and_then(|replicas| replicas.look(Instant::now())) {
+            desk.fixed.cursor_key.rotate(&masters);
+            desk.fixed.task_key.rotate(&masters);
         }
     }
 

@@ -11,12 +11,13 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::auth::Auth;
 use crate::base::gate::Gate;
-use crate::base::{limits, sys, thread, time};
+use crate::base::{limits, room, sys, thread, time};
 use crate::config::settings::{Origin, Settings, Transport};
 use crate::config::{Config, process_environment};
 use crate::front::desk::Desk;
 use crate::front::health::Health;
 use crate::front::parking::Parking;
+use crate::front::replicas::Replicas;
 use crate::front::sessions::Sessions;
 use crate::front::sse::Sse;
 use crate::front::standing::Configured;
@@ -40,16 +41,19 @@ use crate::gateway::pins::Pins;
 use crate::gateway::reload::{Keeper, Loader, Reload};
 use crate::gateway::router::Router;
 use crate::gateway::scrape::Scrape;
+use crate::gateway::sharing::Sharing;
 use crate::gateway::site;
 use crate::gateway::telemetry::Wishes;
 use crate::gateway::tls;
 use crate::gateway::witnessed;
-use crate::http::{HostPolicy, Server as HttpServer, Trusted};
+use crate::http::{HostPolicy, Server as HttpServer, ServerOptions, Trusted};
 use crate::journal::alert::Alerts;
 use crate::journal::metrics;
 use crate::journal::otlp::Otlp;
 use crate::model::cursor::CursorKey;
+use crate::model::rotating::Master;
 use crate::model::task_id::TaskKey;
+use crate::net::redis::Redis;
 use crate::net::url::Url;
 use crate::relay::view::Filter;
 use crate::relay::world::{Fixed, Hub, World};
@@ -103,6 +107,8 @@ pub struct Gateway {
     pub(super) client: Option<Stdio>,
     /// Who is told of traces and metrics.
     pub(super) otlp: Option<Otlp>,
+    /// What other gateways are told and say.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// What there is whoever listens: servers, their world, and who is told of it.
@@ -126,6 +132,7 @@ pub struct Clients {
     pub sessions: Arc<Sessions>,
     pub subscriptions: Arc<Subscriptions>,
     pub parking: Arc<Parking>,
+    pub replicas: Option<Arc<Replicas>>,
 }
 
 fn cannot(error: std::io::Error) -> StartError {
@@ -144,14 +151,17 @@ impl Core {
         // Before anything can happen.
         alerts.configure(&config);
         let no_key = || StartError::Unavailable("failed to make a key".to_owned());
-        let parking = Parking::new(settings.parking_timeout).ok_or_else(no_key)?;
+        let (replicas, masters) = shared_keys(settings, address)?;
+        let here = replicas.as_ref().map(|replicas| replicas.here.clone());
+        let parking = Parking::new(settings.parking_timeout, here.clone()).ok_or_else(no_key)?;
         let clients = Clients {
-            sessions: Arc::default(),
+            sessions: Arc::new(Sessions::new(here)),
             subscriptions: Arc::default(),
             parking: Arc::new(parking),
+            replicas,
         };
         let (events, received) = bounded(limits::ROUTER_EVENTS);
-        let starts = Arc::new(Gate::new(settings.start_concurrency));
+        let starts = Arc::new(Gate::new(starts(settings)));
         let mut around = Surroundings::new(events.clone(), starts, settings);
         around.logins = logins::open(settings, address);
         let names = config.servers.iter().map(|server| server.name.as_str());
@@ -161,7 +171,7 @@ impl Core {
         let servers = servers.map(|server| fleet.prepare(server.clone(), None));
         let servers: Vec<_> = servers.collect();
         let offers = vec![None; servers.len()];
-        let fixed = Arc::new(fixed(&config, servers).ok_or_else(no_key)?);
+        let fixed = Arc::new(fixed(&config, servers, &masters, &clients));
         let hub = Arc::new(Hub::new(World::build(0, fixed.clone(), offers)));
         let (orders, ordered) = bounded(limits::ROUTER_ORDERS);
         let pins = Arc::new(Pins::open(&config));
@@ -206,8 +216,9 @@ impl Gateway {
         check_preset(&config)?;
         let listener = wants_listener(&settings).then(|| listen(&settings));
         let listener = listener.transpose()?;
-        let options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
-        let auth = authentication(&config, listener.as_ref())?;
+        let options = listener_options(&settings)?;
+        let shared = shared_store(&config)?;
+        let auth = authentication(&config, listener.as_ref(), shared.clone())?;
         let for_health = settings.health_listen.map(health_listener::bind);
         let for_health = for_health.transpose().map_err(StartError::Unavailable)?;
         let address = listener.as_ref().map(TcpListener::local_addr);
@@ -266,8 +277,10 @@ impl Gateway {
             herald,
             client: None,
             otlp: None,
+            sharing: None,
         };
         gateway.otlp = gateway.push_telemetry();
+        gateway.sharing = gateway.share(shared, auth.clone())?;
         gateway.control = gateway.open_control(health, auth);
         Ok(gateway)
     }
@@ -275,6 +288,16 @@ impl Gateway {
     fn push_telemetry(&self) -> Option<Otlp> {
         let wishes = &self.core.wishes;
         wishes.start(&self.settings, Box::new(prometheus::gather))
+    }
+
+    fn share(
+        &self,
+        shared: Option<Arc<Redis>>,
+        auth: Option<Arc<Auth>>,
+    ) -> Result<Option<Sharing>, StartError> {
+        let core = &self.core;
+        let start = |redis| Sharing::start(redis, auth, core.hub.clone(), core.configured.clone());
+        shared.map(start).transpose().map_err(cannot)
     }
 
     /// Without a control socket the gateway serves as well, but nobody can steer it.
@@ -346,27 +369,65 @@ fn is_measured(settings: &Settings) -> bool {
     settings.enable_metrics || is_pushed
 }
 
-/// `None`: no key could be made.
-fn fixed(config: &Config, servers: Vec<Arc<Server>>) -> Option<Fixed> {
-    // Keys of this process: what is sealed with them is worth nothing after a restart.
-    let new_key = || {
-        let mut key = [0; 32];
-        sys::random_bytes(&mut key);
-        key
-    };
-    Some(Fixed {
+/// The other replicas, and what is sealed by.
+fn shared_keys(
+    settings: &Settings,
+    address: Option<SocketAddr>,
+) -> Result<(Option<Arc<Replicas>>, Vec<Master>), StartError> {
+    let port = address.map_or(settings.port, |address| address.port());
+    let bad = |why| StartError::Configuration(format!("failed to start as a replica: {why}"));
+    let opened = Replicas::open(&settings.replicas, port).map_err(bad)?;
+    Ok(match opened {
+        Some((replicas, masters)) => (Some(Arc::new(replicas)), masters),
+        None => {
+            // A key of this process: what is sealed with it is worth nothing after a restart.
+            let mut key = Master::default();
+            sys::random_bytes(&mut key);
+            (None, vec![key])
+        }
+    })
+}
+
+fn fixed(
+    config: &Config,
+    servers: Vec<Arc<Server>>,
+    masters: &[Master],
+    clients: &Clients,
+) -> Fixed {
+    let here = clients
+        .replicas
+        .as_ref()
+        .map(|replicas| replicas.here.clone());
+    Fixed {
         settings: Arc::new(config.settings.clone()),
         presets: Arc::new(config.presets.clone()),
-        cursor_key: Arc::new(CursorKey::new(&new_key())),
-        task_key: Arc::new(TaskKey::new(&new_key())?),
+        cursor_key: Arc::new(CursorKey::new(masters)),
+        task_key: Arc::new(TaskKey::new(masters, here)),
         servers,
         entries: config.servers.iter().cloned().map(Arc::new).collect(),
-    })
+    }
+}
+
+fn listener_options(settings: &Settings) -> Result<ServerOptions, StartError> {
+    let mut options = tls::options(&settings.tls).map_err(StartError::Configuration)?;
+    if !settings.replicas.peers.is_empty() {
+        // All clients come from the addresses of a load balancer and of the other replicas.
+        options.connections_per_address = options.connections;
+    }
+    Ok(options)
+}
+
+/// What several gateways share; whether it is there shows later.
+fn shared_store(config: &Config) -> Result<Option<Arc<Redis>>, StartError> {
+    let opened = config.store.clone().map(Redis::new).transpose();
+    let refused = |why| StartError::Configuration(format!("failed to {why}"));
+    opened.map(|redis| redis.map(Arc::new)).map_err(refused)
 }
 
 fn authentication(
     config: &Config,
     listener: Option<&TcpListener>,
+    shared: Option<Arc<Redis>>,
 ) -> Result<Option<Arc<Auth>>, StartError> {
     let settings = &config.settings;
     let Some(listener) = listener.filter(|_| settings.auth.enabled) else {
@@ -380,12 +441,21 @@ fn authentication(
             &process_environment(),
             &issuer,
             &config.auth_server,
+            shared,
         )
         .map_err(|why| format!("failed to {why}"))
     });
     let refused = |why| format!("failed to start with authentication: {why}");
     let opened = opened.map_err(|why| StartError::Configuration(refused(why)));
     opened.map(Some)
+}
+
+/// Where little of a processor is ours, servers that all start at once only hold each other up.
+fn starts(settings: &Settings) -> usize {
+    match settings.origin("maxConcurrentStarts") {
+        Origin::Default => settings.start_concurrency.min(room::bounds().starts),
+        _ => settings.start_concurrency,
+    }
 }
 
 fn check_preset(config: &Config) -> Result<(), StartError> {
@@ -409,6 +479,7 @@ fn streamable(settings: &Settings, core: &Core, draining: &Arc<AtomicBool>) -> A
         sessions: clients.sessions,
         subscriptions: clients.subscriptions,
         parking: clients.parking,
+        replicas: clients.replicas,
         desk: Desk {
             hub: core.hub.clone(),
             hold: match settings.enable_async_loading {

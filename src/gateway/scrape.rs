@@ -18,10 +18,11 @@ use crate::http::{Head, Peer, Reply, Server as HttpServer};
 use crate::journal::fact;
 use crate::journal::metrics::sample::Samples;
 use crate::journal::metrics::table::{
-    BUILD, CATALOGUE, CONFIG_GENERATION, CONFIG_RELOADED, CONNECTIONS, CPU, FACTS_DROPPED, HEALTH,
-    LOG_LOST, MAX_FILES, MEMORY_LIMIT, OPEN_FILES, PARKED, PUSHES, RESIDENT, ROUTER_QUEUE, SERIES,
-    SERVER_CALLS, SERVER_PROCESSES, SERVER_QUEUE, SERVER_RESTARTS, SERVER_STATE, SERVER_WAITING,
-    SERVERS, SESSIONS, SPANS_DROPPED, STARTED, STREAMS, THREADS, VIRTUAL,
+    BUILD, CATALOGUE, CONFIG_GENERATION, CONFIG_RELOADED, CONNECTIONS, CPU, DISCOVERED,
+    DISCOVERY_FAILURES, DISCOVERY_OK, FACTS_DROPPED, HEALTH, LOG_LOST, MAX_FILES, MEMORY_LIMIT,
+    OPEN_FILES, PARKED, PUSHES, RESIDENT, ROUTER_QUEUE, SERIES, SERVER_CALLS, SERVER_PROCESSES,
+    SERVER_QUEUE, SERVER_RESTARTS, SERVER_STATE, SERVER_WAITING, SERVERS, SESSIONS, SPANS_DROPPED,
+    STARTED, STREAMS, THREADS, VIRTUAL,
 };
 use crate::journal::metrics::{self, meter};
 use crate::journal::{otlp, ring, span};
@@ -201,5 +202,14 @@ fn configuration(health: &Health, samples: &mut Samples) {
     samples.add(&CONFIG_GENERATION, &[], standing.version as f64);
     samples.add(&CONFIG_RELOADED, &[], f64::from(u8::from(is_good)));
     let words = [Verdict::Healthy, Verdict::Degraded, Verdict::Unhealthy].map(Verdict::as_str);
+    for source in &standing.discovery {
+        let name = [source.name.as_str()];
+        let states = [("found", source.found), ("taken", source.taken)];
+        for (state, count) in states {
+            samples.add(&DISCOVERED, &[name[0], state], count as f64);
+        }
+        samples.add(&DISCOVERY_OK, &name, f64::from(u8::from(source.is_ok)));
+        samples.add(&DISCOVERY_FAILURES, &name, source.failures as f64);
+    }
     samples.choice(&HEALTH, &[], &words, health.verdict());
 }

@@ -32,7 +32,7 @@ enum State {
 
 /// Where in a chunked body the decoder stands.
 #[derive(Debug)]
-pub(super) struct Chunked {
+pub struct Chunked {
     state: State,
     size: u64,
     trailer_bytes: usize,
@@ -61,7 +61,7 @@ pub(super) const BODY_TOO_BIG: Refusal = Refusal {
 };
 
 impl Chunked {
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub fn new(max_bytes: usize) -> Self {
         Self {
             state: State::Size { digits: 0 },
             size: 0,
@@ -70,12 +70,12 @@ impl Chunked {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Appends the data in `input` to `body`; says how many bytes of `input` belong to it.
-    pub(super) fn feed(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Refusal> {
+    pub fn feed(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Refusal> {
         let mut at = 0;
         while at < input.len() && self.state != State::Done {
             if let State::Data { left } = self.state {

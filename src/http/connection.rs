@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::base::limits::{
     BODY_BYTES_PER_SECOND, BODY_READ_BYTES, HEALTH_FIRST_BYTE, KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT,
 };
+use crate::base::room::Share;
 use crate::http::chunked::{BODY_TOO_BIG, Chunked};
 use crate::http::head::{Framing, Head, Method, Parsed, Refusal, check_length, no_fields};
 use crate::http::outbox::Outbox;
@@ -61,6 +62,7 @@ struct Spill {
     body: Vec<u8>,
     /// Chunked bytes as they came; after the request, what came behind its end.
     raw: Vec<u8>,
+    share: Share,
 }
 
 struct Connection<'s> {
@@ -310,6 +312,7 @@ impl Connection<'_> {
                 *buffer = Vec::new();
             }
         }
+        self.spill.share = Share::default();
         let left = self.inbox.len() - self.start;
         if self.inbox.capacity() > KEPT_BUFFER_BYTES && left <= KEPT_BUFFER_BYTES {
             let mut small = Vec::with_capacity(KEPT_BUFFER_BYTES);
@@ -413,12 +416,13 @@ impl Context<'_> {
             return Ok(length);
         }
         self.invite(head, rest)?;
-        let Spill { body, raw } = spill;
+        let Spill { body, raw, share } = spill;
         body.clear();
         body.extend_from_slice(rest);
         let deadline = self.body_deadline(Instant::now(), length);
         while body.len() < length {
             let step = (length - body.len()).min(body.len().max(KEPT_BUFFER_BYTES));
+            claim(share, body.len() + step)?;
             body.reserve(step);
             self.read_body(body, deadline)?;
         }
@@ -435,7 +439,7 @@ impl Context<'_> {
         rest: &[u8],
         spill: &mut Spill,
     ) -> Result<usize, Refusal> {
-        let Spill { body, raw } = spill;
+        let Spill { body, raw, share } = spill;
         body.clear();
         let mut chunked = Chunked::new(max_bytes);
         let used = chunked.feed(rest, body)?;
@@ -446,7 +450,9 @@ impl Context<'_> {
         let begun = Instant::now();
         while !chunked.is_done() {
             raw.clear();
-            raw.reserve(body.len().clamp(KEPT_BUFFER_BYTES, BODY_READ_BYTES));
+            let step = body.len().clamp(KEPT_BUFFER_BYTES, BODY_READ_BYTES);
+            claim(share, body.len() + step)?;
+            raw.reserve(step);
             self.read_body(raw, self.body_deadline(begun, body.len()))?;
             let used = chunked.feed(raw, body)?;
             raw.drain(..used);
@@ -496,7 +502,11 @@ impl Context<'_> {
             self.peer.address
         );
         out.close();
-        out.reply(&Reply::text(status, reason));
+        let reply = Reply::text(status, reason);
+        out.reply(&match status {
+            503 => reply.with("Retry-After", "1"),
+            _ => reply,
+        });
         note_refused(self.shared, self.peer, status, reason);
     }
 }
@@ -505,6 +515,14 @@ fn note_refused(shared: &Shared, peer: &Peer, status: u16, reason: &'static str)
     let run = AssertUnwindSafe(|| shared.handler.refused(peer, status, reason));
     if catch_unwind(run).is_err() {
         log::error!("request handler panicked status={status}");
+    }
+}
+
+/// Many clients with large bodies must not bring down a gateway that has little memory.
+fn claim(share: &mut Share, bytes: usize) -> Result<(), Refusal> {
+    match share.grow(bytes) {
+        true => Ok(()),
+        false => Err(Refusal::new(503, "too many large requests")),
     }
 }
 

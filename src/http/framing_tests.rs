@@ -302,6 +302,16 @@ const LENGTHS: &[Case] = &[
         CLOSE,
     ),
     (
+        "POST / HTTP/1.1|Host: localhost|Content_Length: 3||abc",
+        400,
+        CLOSE,
+    ),
+    (
+        "POST / HTTP/1.1|Host: localhost|Content-Length: 3|content_length: 0||abc",
+        400,
+        CLOSE,
+    ),
+    (
         "POST / HTTP/1.1|Host: localhost|X: a| Content-Length: 3||abc",
         400,
         CLOSE,
@@ -423,6 +433,11 @@ const CODINGS: &[Case] = &[
     ),
     (
         "POST / HTTP/1.1|Host: localhost|Transfer-Encoding: \u{b}chunked||0||",
+        400,
+        CLOSE,
+    ),
+    (
+        "POST / HTTP/1.1|Host: localhost|Transfer_Encoding: chunked||0||",
         400,
         CLOSE,
     ),

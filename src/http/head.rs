@@ -30,6 +30,18 @@ impl Method {
             _ => Self::Other,
         }
     }
+
+    /// As it stands in a request; empty for what we know nothing of.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other => "",
+        }
+    }
 }
 
 /// How the length of the body is known.
@@ -295,6 +307,10 @@ impl<'b> Notes<'b> {
             17 if is("transfer-encoding") => {
                 self.codings += 1;
                 self.coding = field.value;
+            }
+            // No header at all for us, but the length of the body for who reads `_` as `-`.
+            14 | 17 if is("content_length") || is("transfer_encoding") => {
+                return Err(Refusal::new(400, "framing header with an underscore"));
             }
             10 if is("connection") => {
                 let mut options = text(field.value).split(',');

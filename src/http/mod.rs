@@ -36,6 +36,7 @@ mod testing;
 mod tls_tests;
 
 pub use authority::Authority;
+pub use chunked::Chunked;
 pub use guard::{Checked, HostPolicy, cors_headers, valid_origin};
 pub use head::{Fields, Head, Method, Parsed, Refusal, no_fields};
 pub use respond::{Reply, Responder};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::limits;
+use crate::base::room;
 use crate::base::thread;
 use crate::http::accept;
 use crate::http::head::Head;
@@ -76,7 +77,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
-            connections: limits::CONNECTIONS,
+            connections: room::bounds().connections,
             connections_per_address: limits::CONNECTIONS_PER_ADDRESS,
             health_connections: limits::HEALTH_CONNECTIONS,
             health_turn: limits::HEALTH_TURN,

@@ -12,6 +12,7 @@ use ring::hmac;
 use crate::base::limits;
 use crate::mcp::list::ListKind;
 use crate::model::order::Mark;
+use crate::model::rotating::{Master, Rotating};
 use crate::wire::base64;
 
 const FORMAT: u8 = 1;
@@ -57,22 +58,38 @@ impl fmt::Display for CursorError {
 
 impl std::error::Error for CursorError {}
 
-/// What seals cursors. The same bytes in every replica make cursors good at all of them.
-pub struct CursorKey(hmac::Key);
+/// What seals cursors. The same masters in every replica make cursors good at all of them.
+pub struct CursorKey(Rotating<hmac::Key>);
 
 impl CursorKey {
-    pub fn new(bytes: &[u8; 32]) -> CursorKey {
-        CursorKey(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    pub fn new(masters: &[Master]) -> CursorKey {
+        CursorKey(Rotating::new(keys(masters)))
     }
 
-    fn seal(&self, payload: &[u8]) -> hmac::Tag {
-        hmac::sign(&self.0, &[PURPOSE, payload].concat())
+    pub fn rotate(&self, masters: &[Master]) {
+        self.0.replace(keys(masters));
+    }
+
+    fn seal(&self, payload: &[u8]) -> Option<hmac::Tag> {
+        let keys = self.0.all();
+        let key = keys.first()?;
+        Some(hmac::sign(key, &[PURPOSE, payload].concat()))
     }
 
     /// In constant time, which is why the seal is the whole of HMAC-SHA256.
     fn verify(&self, payload: &[u8], seal: &[u8; SEAL_BYTES]) -> Result<(), CursorError> {
-        hmac::verify(&self.0, &[PURPOSE, payload].concat(), seal).map_err(|_| CursorError::Forged)
+        let sealed = [PURPOSE, payload].concat();
+        let keys = self.0.all();
+        let mut keys = keys.iter();
+        let is_good = keys.any(|key| hmac::verify(key, &sealed, seal).is_ok());
+        is_good.then_some(()).ok_or(CursorError::Forged)
     }
+}
+
+fn keys(masters: &[Master]) -> Vec<hmac::Key> {
+    let masters = masters.iter();
+    let keys = masters.map(|master| hmac::Key::new(hmac::HMAC_SHA256, master));
+    keys.collect()
 }
 
 impl fmt::Debug for CursorKey {
@@ -94,8 +111,9 @@ impl Cursor {
         put_number(&mut bytes, self.server.len() as u64);
         bytes.extend_from_slice(self.server.as_bytes());
         bytes.extend_from_slice(self.mark.name.as_bytes());
-        let seal = key.seal(&bytes);
-        bytes.extend_from_slice(seal.as_ref());
+        if let Some(seal) = key.seal(&bytes) {
+            bytes.extend_from_slice(seal.as_ref());
+        }
         base64::encode_url(&bytes)
     }
 
@@ -174,7 +192,7 @@ mod tests {
     use super::*;
 
     fn key() -> CursorKey {
-        CursorKey::new(&[7; 32])
+        CursorKey::new(&[[7; 32]])
     }
 
     fn cursor(server: &str, name: &str) -> Cursor {
@@ -254,7 +272,7 @@ mod tests {
     #[test]
     fn strangers_are_refused() {
         let text = cursor("fs", "a").seal(&key());
-        let other_key = CursorKey::new(&[8; 32]);
+        let other_key = CursorKey::new(&[[8; 32]]);
         assert_eq!(Cursor::open(&text, &other_key), Err(CursorError::Forged));
         for forged in ["", "A", "null", "eyJ2IjoxfQ", "ä", "\0"] {
             assert_eq!(

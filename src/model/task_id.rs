@@ -9,6 +9,8 @@ use std::fmt;
 use ring::hmac;
 
 use crate::base::limits;
+use crate::model::place::Here;
+use crate::model::rotating::{Master, Rotating, derived};
 use crate::model::seal::SealKey;
 
 const FORMAT: u8 = 1;
@@ -50,24 +52,37 @@ impl Holder<'_> {
     }
 }
 
-/// The same bytes in every replica, and after a restart, make ids good there too.
+/// The same masters in every replica, and after a restart, make ids good there too.
 pub struct TaskKey {
+    keys: Rotating<Key>,
+    /// One of several replicas says so in each id of a stateless client.
+    here: Option<Here>,
+}
+
+struct Key {
     seal: SealKey,
     nonce: hmac::Key,
 }
 
 impl TaskKey {
-    pub fn new(bytes: &[u8; 32]) -> Option<TaskKey> {
-        let master = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        let half = |purpose| -> Option<[u8; 32]> {
-            let tag = hmac::sign(&master, purpose);
-            tag.as_ref().try_into().ok()
-        };
-        Some(TaskKey {
-            seal: SealKey::new(&half(SEAL_PURPOSE)?)?,
-            nonce: hmac::Key::new(hmac::HMAC_SHA256, &half(NONCE_PURPOSE)?),
-        })
+    pub fn new(masters: &[Master], here: Option<Here>) -> TaskKey {
+        let keys = Rotating::new(keys(masters));
+        TaskKey { keys, here }
     }
+
+    pub fn rotate(&self, masters: &[Master]) {
+        self.keys.replace(keys(masters));
+    }
+}
+
+fn keys(masters: &[Master]) -> Vec<Key> {
+    let key = |master| {
+        Some(Key {
+            seal: SealKey::new(&derived(master, SEAL_PURPOSE))?,
+            nonce: hmac::Key::new(hmac::HMAC_SHA256, &derived(master, NONCE_PURPOSE)),
+        })
+    };
+    masters.iter().filter_map(key).collect()
 }
 
 impl fmt::Debug for TaskKey {
@@ -77,7 +92,7 @@ impl fmt::Debug for TaskKey {
 }
 
 impl TaskId {
-    /// Text of `[A-Za-z0-9_-]`; `None` when the server's own id is longer than we carry.
+    /// Text of `[A-Za-z0-9_.-]`; `None` when the server's own id is longer than we carry.
     pub fn seal(&self, key: &TaskKey, holder: Holder<'_>) -> Option<String> {
         if self.native.len() > limits::TASK_ID_BYTES {
             return None;
@@ -88,12 +103,18 @@ impl TaskId {
         plain.extend_from_slice(self.native.as_bytes());
         let bound = holder.bound();
         // Made from all that is sealed: the same nonce comes back for the same text only.
-        let mut all = hmac::Context::with_key(&key.nonce);
+        let keys = key.keys.all();
+        let first = keys.first()?;
+        let mut all = hmac::Context::with_key(&first.nonce);
         all.update(&(bound.len() as u64).to_le_bytes());
         all.update(&bound);
         all.update(&plain);
         let nonce = all.sign().as_ref().first_chunk().copied()?;
-        key.seal.seal(&bound, &plain, nonce)
+        let sealed = first.seal.seal(&bound, &plain, nonce)?;
+        match (&key.here, holder) {
+            (Some(here), Holder::Stateless { .. }) => here.put_behind(&sealed),
+            _ => Some(sealed),
+        }
     }
 
     /// `None`: not one of ours, changed, or another holder's.
@@ -101,7 +122,14 @@ impl TaskId {
         if text.len() > limits::TASK_ID_SEALED_BYTES {
             return None;
         }
-        let plain = key.seal.open(&holder.bound(), text)?;
+        let text = match (&key.here, holder) {
+            (Some(here), Holder::Stateless { .. }) => here.key.split(text)?.0,
+            _ => text,
+        };
+        let bound = holder.bound();
+        let keys = key.keys.all();
+        let mut keys = keys.iter();
+        let plain = keys.find_map(|key| key.seal.open(&bound, text))?;
         let ([format, name_bytes], rest) = plain.split_first_chunk()?;
         let (process, rest) = rest.split_first_chunk()?;
         let (server, native) = rest.split_at_checked(usize::from(*name_bytes))?;
@@ -121,7 +149,7 @@ mod tests {
     use crate::base::limits;
 
     fn key() -> TaskKey {
-        TaskKey::new(&[7; 32]).expect("a key")
+        TaskKey::new(&[[7; 32]], None)
     }
 
     fn id(native: &str) -> TaskId {
@@ -160,7 +188,7 @@ mod tests {
                 let opened = TaskId::open(&text, &key(), other);
                 assert_eq!(opened, (other == holder).then(|| id("t-1")), "{other:?}");
             }
-            let stranger = TaskKey::new(&[8; 32]).expect("a key");
+            let stranger = TaskKey::new(&[[8; 32]], None);
             assert_eq!(TaskId::open(&text, &stranger, holder), None);
         }
     }

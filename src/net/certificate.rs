@@ -280,9 +280,9 @@ impl ServerCertVerifier for LeafReader {
 }
 
 /// A connection each of whose waits ends at the same moment. `Stop` shuts it down.
-struct Wire {
-    stream: Arc<TcpStream>,
-    until: Instant,
+pub(super) struct Wire {
+    pub(super) stream: Arc<TcpStream>,
+    pub(super) until: Instant,
 }
 
 impl Wire {

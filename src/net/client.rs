@@ -128,6 +128,18 @@ impl Client {
     /// # Errors
     /// When the certificates or the proxy cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Client, NetError> {
+        Client::make(options, None)
+    }
+
+    /// One that speaks to a socket of this host only; the host of a URL is just a word then.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn local(path: PathBuf) -> Result<Client, NetError> {
+        Client::make(&ClientOptions::default(), Some(path))
+    }
+
+    fn make(options: &ClientOptions, local: Option<PathBuf>) -> Result<Client, NetError> {
         let roots = match &options.ca_file {
             Some(path) => RootCerts::Specific(read_certificates(path)?),
             None => RootCerts::WebPki,
@@ -137,6 +149,7 @@ impl Client {
         let dialer = Dialer {
             egress,
             has_proxy: proxy.is_some(),
+            local,
         };
         let config = Agent::config_builder()
             .http_status_as_error(false)

@@ -2,12 +2,15 @@
 //! What was resolved here, and passed, is what is connected to: nothing can change in between.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -41,6 +44,8 @@ impl Resolver for NoResolver {
 pub(super) struct Dialer {
     pub egress: Egress,
     pub has_proxy: bool,
+    /// A socket of this host that is connected to, whatever the URL says.
+    pub local: Option<PathBuf>,
 }
 
 impl<In: Transport> Connector<In> for Dialer {
@@ -59,7 +64,11 @@ impl<In: Transport> Connector<In> for Dialer {
         let is_proxy = self.has_proxy && details.config.proxy().is_none();
         let by_operator = Egress::default();
         let egress = if is_proxy { &by_operator } else { &self.egress };
-        let stream = dial(details.uri, egress).map_err(wait::fail)?;
+        let stream = match &self.local {
+            Some(path) => dial_local(path),
+            None => dial(details.uri, egress),
+        };
+        let stream = stream.map_err(wait::fail)?;
         let is_tls = details.uri.scheme_str() == Some("https");
         let greeted_by = is_tls.then(|| Instant::now() + limits::NET_CONNECT);
         let socket = Socket::new(stream, wait::stop(), greeted_by);
@@ -91,6 +100,23 @@ pub(super) fn dial(uri: &Uri, egress: &Egress) -> Result<Arc<TcpStream>, Cause> 
         return Err(Cause::Refused(refusal));
     }
     first_that_connects(&good, until)
+}
+
+/// What is done with a stream here (poll, send, recv, shutdown) is the same for sockets of a host,
+/// so that it passes for one of TCP.
+fn dial_local(path: &Path) -> Result<Arc<TcpStream>, Cause> {
+    let failed = |error: Errno| Cause::Connect(std::io::Error::from(error).to_string());
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let family = AddressFamily::UNIX;
+    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
+    let stream = Arc::new(TcpStream::from(socket));
+    if wait::hold(&stream).is_err() {
+        return Err(Cause::Stopped);
+    }
+    // It is connected at once or not at all.
+    connect(&stream, &address).map_err(failed)?;
+    Ok(stream)
 }
 
 /// One after the other, each with its part of the time that is left.
@@ -148,7 +174,7 @@ fn connect_one(address: SocketAddr, time: Duration) -> Result<Arc<TcpStream>, Ca
 }
 
 /// Small messages leave at once, and a peer that vanished is found out.
-fn tune(stream: &TcpStream) -> Result<(), Errno> {
+pub(super) fn tune(stream: &TcpStream) -> Result<(), Errno> {
     sockopt::set_tcp_nodelay(stream, true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, limits::NET_PROBE_AFTER)?;

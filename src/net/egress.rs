@@ -21,6 +21,8 @@ pub enum Verdict {
 pub struct Egress {
     trust: Trust,
     allow: Vec<Allowed>,
+    /// Of a server that was found: nothing else is reached.
+    within: Option<Vec<Allowed>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,8 @@ enum Trust {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     PlainHttp,
+    /// A server that was found is not where servers of its source may be.
+    Outside,
     /// It is one of these.
     Address(&'static str),
 }
@@ -47,6 +51,10 @@ impl fmt::Display for Refusal {
             Refusal::PlainHttp => {
                 f.write_str("a URL that was learned from a peer must begin with https")
             }
+            Refusal::Outside => f.write_str(
+                "the address is in none of the networks where its source of gateway.discovery may \
+                 find servers; list it in allow of the source if it is wanted",
+            ),
             Refusal::Address(what) => {
                 write!(
                     f,
@@ -63,6 +71,7 @@ impl Egress {
         Egress {
             trust: Trust::Operator,
             allow,
+            within: None,
         }
     }
 
@@ -71,6 +80,7 @@ impl Egress {
         Egress {
             trust: Trust::Peer(learned_from),
             allow,
+            within: None,
         }
     }
 
@@ -79,7 +89,14 @@ impl Egress {
         Egress {
             trust: Trust::Household(homes),
             allow,
+            within: None,
         }
+    }
+
+    /// Nothing is reached that is not covered by these.
+    #[must_use]
+    pub fn within(self, within: Option<Vec<Allowed>>) -> Egress {
+        Egress { within, ..self }
     }
 
     /// What can be said before any name is looked up.
@@ -111,6 +128,11 @@ impl Egress {
     /// Why not.
     pub fn check(&self, host: &str, address: IpAddr) -> Result<(), Refusal> {
         let address = address.to_canonical();
+        if let Some(within) = &self.within
+            && !within.iter().any(|rule| rule.covers(host, address))
+        {
+            return Err(Refusal::Outside);
+        }
         let what = match (judge(address), &self.trust) {
             (Verdict::Public, _) | (Verdict::Internal(_), Trust::Operator) => return Ok(()),
             (Verdict::Internal(what), Trust::Peer(from)) => {

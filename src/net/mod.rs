@@ -6,15 +6,19 @@
 //!
 //! ureq drives the protocol. Names, addresses, sockets and every wait are ours: it asks
 //! `connect` for a connection and reads and writes through `socket`, which look up in `wait`
-//! what the running request may take.
+//! what the running request may take. `redis` speaks to a store instead, on the same sockets.
 
 pub mod certificate;
 pub mod client;
 mod connect;
+pub mod dial;
+pub mod dns;
+pub mod dns_message;
 pub mod egress;
 pub mod error;
 mod lookup;
 pub mod proxy;
+pub mod redis;
 mod socket;
 pub mod stop;
 pub mod url;

@@ -55,15 +55,16 @@ fn run(spec: &CommandSpec, name: &str, stop: &Stop) -> Result<Answer, Answer> {
     let deadline = Instant::now() + spec.timeout;
     let mut words = spec.words.iter().map(|word| word.replace(NAME, name));
     let mut command = Command::new(words.next().unwrap_or_default());
+    let cannot = |error: std::io::Error| Answer::Away(format!("cannot be started: {error}"));
+    let nothing = || sys::nothing().map_err(cannot);
     command
         .args(words)
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .stdin(nothing()?)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(nothing()?)
         .process_group(0);
-    let cannot = |error: std::io::Error| Answer::Away(format!("cannot be started: {error}"));
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
     let (_announcement, announced) =
         rustix::pipe::pipe_with(flags).map_err(|error| cannot(error.into()))?;

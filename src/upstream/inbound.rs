@@ -356,7 +356,7 @@ impl Inbound {
         if kind == ListKind::Resources {
             self.link.mark_dirty(ListKind::Templates);
         }
-        self.signals.lists_changed();
+        self.signals.lists_said();
     }
 
     fn progress(&self, envelope: &Envelope<'_>) {

@@ -792,7 +792,14 @@ impl Owner {
             self.wish(running);
         }
         self.attend(running);
-        let is_news = running.watch.signals().take_lists_changed();
+        let is_doubted = self.signals().take_lists_doubted();
+        if is_doubted {
+            let hello = self.server.hello();
+            for kind in declared(hello.as_ref()) {
+                running.link.mark_dirty(kind);
+            }
+        }
+        let is_news = running.watch.signals().take_lists_changed() || is_doubted;
         self.make_up(running);
         if !self.is_shared() {
             return Ok(false);

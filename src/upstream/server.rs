@@ -1039,6 +1039,16 @@ impl Server {
         }
     }
 
+    /// True once after it said that a list changed: for gateways that have the same server.
+    pub fn take_lists_said(&self) -> bool {
+        self.shared.signals.take_lists_said()
+    }
+
+    /// Another gateway heard that its lists changed: they are read again.
+    pub fn doubt_lists(&self) {
+        self.shared.signals.doubt_lists();
+    }
+
     /// Whether it spoke the stateless revision when it was last up.
     pub fn is_stateless(&self) -> bool {
         let slot = lock(&self.shared.slot);

@@ -22,6 +22,10 @@ pub struct OwnerSignals {
     /// How long its process may take for its end, once it must stop.
     patience: Mutex<Duration>,
     wishes: AtomicBool,
+    /// The server said that a list changed, since that was last asked.
+    lists_said: AtomicBool,
+    /// Another gateway heard that of the same server.
+    lists_doubted: AtomicBool,
     ring: Sender<()>,
     bell: Receiver<()>,
 }
@@ -34,6 +38,8 @@ impl Default for OwnerSignals {
             restart: AtomicBool::new(false),
             patience: Mutex::new(limits::STOP_EOF + limits::STOP_TERM),
             wishes: AtomicBool::new(false),
+            lists_said: AtomicBool::new(false),
+            lists_doubted: AtomicBool::new(false),
             ring,
             bell,
         }
@@ -91,6 +97,22 @@ impl OwnerSignals {
     /// True once after they changed.
     pub fn take_wishes_changed(&self) -> bool {
         self.wishes.swap(false, Ordering::AcqRel)
+    }
+
+    /// All lists must be read again.
+    pub fn doubt_lists(&self) {
+        self.lists_doubted.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// True once after they must.
+    pub fn take_lists_doubted(&self) -> bool {
+        self.lists_doubted.swap(false, Ordering::AcqRel)
+    }
+
+    /// True once after the server said that a list changed.
+    pub fn take_lists_said(&self) -> bool {
+        self.lists_said.swap(false, Ordering::AcqRel)
     }
 
     /// Rings when a signal was raised: then look at all of them.
@@ -197,6 +219,12 @@ impl ProcessSignals {
 
     pub fn take_missed(&self) -> bool {
         self.missed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The server said so itself.
+    pub fn lists_said(&self) {
+        self.owner.lists_said.store(true, Ordering::Release);
+        self.lists_changed();
     }
 
     /// The marks at the link say which lists.

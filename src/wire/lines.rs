@@ -77,6 +77,11 @@ impl<R: Read> LineReader<R> {
         }
     }
 
+    /// True when the next line is there already, whole.
+    pub fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', &self.buffer[self.start..self.end]).is_some()
+    }
+
     fn fill(&mut self) -> io::Result<usize> {
         loop {
             match self.source.read(&mut self.buffer[self.end..]) {

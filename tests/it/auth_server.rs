@@ -17,7 +17,7 @@ use crate::support::session::initialize;
 const SECRET: &str = "canary-of-the-robot";
 
 /// A gateway with a machine among its clients, and a person's program.
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let clients = json!({
         "robot": {"secret": "${ROBOT_SECRET}", "scopes": "tag:web", "machine": true},
         "app": {"redirectUris": ["https://app.example/cb"], "name": "An app"},
@@ -35,7 +35,7 @@ fn ask(rig: &Rig, request: &Request) -> Reply {
     rig.connect().exchange(request)
 }
 
-fn post(rig: &Rig, path: &str, body: &str) -> Reply {
+pub(crate) fn post(rig: &Rig, path: &str, body: &str) -> Reply {
     let kind = match path {
         "/register" => "application/json",
         _ => "application/x-www-form-urlencoded",
@@ -44,7 +44,7 @@ fn post(rig: &Rig, path: &str, body: &str) -> Reply {
 }
 
 /// Everything that tells one refusal from another.
-fn face(reply: &Reply) -> String {
+pub(crate) fn face(reply: &Reply) -> String {
     let headers = [
         "Content-Type",
         "Cache-Control",
@@ -55,7 +55,7 @@ fn face(reply: &Reply) -> String {
     format!("{} {headers:?} {}", reply.status(), reply.text)
 }
 
-fn refusal(status: u16, error: &str, what: &str) -> String {
+pub(crate) fn refusal(status: u16, error: &str, what: &str) -> String {
     format!(
         "{status} [\"application/json\", \"no-store\", \"-\", \"-\"] \
          {{\"error\":\"{error}\",\"error_description\":\"{what}\"}}"
@@ -63,7 +63,7 @@ fn refusal(status: u16, error: &str, what: &str) -> String {
 }
 
 const UNKNOWN: &str = "the client is not known here, or did not show its secret";
-const GRANT: &str = "the grant is not known, over, used, or was given to another client";
+pub(crate) const GRANT: &str = "the grant is not known, over, used, or was given to another client";
 
 #[test]
 fn it_says_what_it_can_wherever_it_is_looked_for() {
@@ -476,7 +476,7 @@ fn no_secret_is_left_in_a_file_or_a_log() {
     let _ = fs::remove_dir_all(&state);
 }
 
-const HASH: &str = "pbkdf2-sha256$100000$AAAAAAAAAAAAAAAAAAAAAA$\
+pub(crate) const HASH: &str = "pbkdf2-sha256$100000$AAAAAAAAAAAAAAAAAAAAAA$\
                     bzYmnnISQnrzo8N3R3HpQFDMT_MLZlxtshLEdDCD1Jc";
 const CALLBACK: &str = "http://127.0.0.1:9/cb";
 /// RFC 7636, appendix B.
@@ -485,14 +485,14 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const MANY: usize = 20;
 
 /// A person who lets one program in, again and again.
-struct Person {
+pub(crate) struct Person {
     browser: Browser,
     client: String,
     is_known: bool,
 }
 
 impl Person {
-    fn new(rig: &Rig, origin: &str) -> Person {
+    pub(crate) fn new(rig: &Rig, origin: &str) -> Person {
         let mut browser = Browser::new(rig.port);
         browser.origin = origin.to_owned();
         Person {
@@ -503,7 +503,7 @@ impl Person {
     }
 
     /// A code, as the program gets it.
-    fn code(&mut self) -> String {
+    pub(crate) fn code(&mut self) -> String {
         let target = encoded(&[
             ("response_type", "code"),
             ("client_id", &self.client),
@@ -534,7 +534,7 @@ impl Person {
         parameter(&to, "code").expect("a code").to_owned()
     }
 
-    fn exchange(&self, code: &str) -> String {
+    pub(crate) fn exchange(&self, code: &str) -> String {
         let fields = [
             ("grant_type", "authorization_code"),
             ("client_id", &self.client),
@@ -545,14 +545,14 @@ impl Person {
         encoded(&fields)
     }
 
-    fn refreshing(&self, token: &str) -> String {
+    pub(crate) fn refreshing(&self, token: &str) -> String {
         let grant = ("grant_type", "refresh_token");
         encoded(&[grant, ("client_id", &self.client), ("refresh_token", token)])
     }
 }
 
 /// The same request many times at the same moment, to these gateways in turn.
-fn at_once(rigs: &[&Rig], body: &str) -> Vec<Reply> {
+pub(crate) fn at_once(rigs: &[&Rig], body: &str) -> Vec<Reply> {
     let barrier = Barrier::new(MANY);
     std::thread::scope(|scope| {
         let send = |rig| {
@@ -568,12 +568,12 @@ fn at_once(rigs: &[&Rig], body: &str) -> Vec<Reply> {
     })
 }
 
-fn text(reply: &Reply, name: &str) -> String {
+pub(crate) fn text(reply: &Reply, name: &str) -> String {
     assert_eq!(reply.status(), 200, "{}", reply.text);
     reply.json()[name].as_str().unwrap().to_owned()
 }
 
-fn status_with(rig: &Rig, token: &str) -> u16 {
+pub(crate) fn status_with(rig: &Rig, token: &str) -> u16 {
     let hello = Request::post("/mcp", initialize("2025-11-25", &json!({})));
     ask(
         rig,
@@ -583,7 +583,7 @@ fn status_with(rig: &Rig, token: &str) -> u16 {
 }
 
 /// One of many has the tokens, and because the others came, these have ended everywhere.
-fn one_wins_and_it_ends(rigs: &[&Rig], person: &Person, answers: &[Reply]) {
+pub(crate) fn one_wins_and_it_ends(rigs: &[&Rig], person: &Person, answers: &[Reply]) {
     let (won, lost): (Vec<&Reply>, Vec<&Reply>) =
         answers.iter().partition(|reply| reply.status() == 200);
     assert_eq!(won.len(), 1);

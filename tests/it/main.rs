@@ -29,6 +29,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -57,6 +59,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod parking;
@@ -73,6 +77,8 @@ mod remote;
 #[cfg(test)]
 mod remote_trouble;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod reverse;
@@ -82,6 +88,8 @@ mod revisions;
 mod scopes;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shared_store;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
@@ -106,6 +114,8 @@ mod tidy;
 mod tls;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod troubleshooting;
 #[cfg(test)]
 mod upstream_oauth;
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod idp;
 pub(crate) mod oauth;
+pub(crate) mod redis;
 pub(crate) mod remote;
 pub(crate) mod rig;
 pub(crate) mod servers;

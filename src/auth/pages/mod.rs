@@ -99,7 +99,7 @@ impl Pages {
         let (of_one, of_all) = (limits::LOGIN_TRIES, limits::LOGIN_TRIES_OF_ALL);
         Pages {
             operator,
-            forms: Forms::new(Instant::now()),
+            forms: Forms::new(&store, Instant::now()),
             cookies: Cookies::of(issuer),
             gateway: gateway.to_owned(),
             origin: issuer.to_owned(),
@@ -249,15 +249,16 @@ impl Pages {
         is_good.then_some(cookie)
     }
 
-    /// What a client was allowed before.
+    /// What a client was allowed before, as far as that is known.
     pub fn allowed(&self, client: &str) -> Option<Scopes> {
-        let text = self.store.get(ALLOWED, client)?;
+        let text = self.store.get(ALLOWED, client).ok().flatten()?;
         Scopes::parse(&text).ok()
     }
 
     /// Next time nothing is known of it.
     pub fn forget(&self, client: &str) {
-        self.store.take(ALLOWED, client);
+        // Kept, it would mark scopes of the next consent as known, no more.
+        let _ = self.store.take(ALLOWED, client);
     }
 
     /// Full, or a disk that says no: then nothing is marked as new later.
@@ -287,6 +288,17 @@ impl Pages {
         let help = "It was open for too long, was used already, or cookies are off. Go back to \
                     the program that sent you here, and start again.";
         self.told(403, "This page is not good any more", help)
+    }
+
+    /// Forms and sessions are in a store that is away.
+    pub fn is_away(&self) -> Option<Reply> {
+        let seconds = limits::SHARED_RETRY.as_secs();
+        let help =
+            format!("What it must remember is out of reach. Try again in {seconds} seconds.");
+        self.store.is_away().then(|| {
+            let page = self.told(503, "Not now", &help);
+            page.with("Retry-After", seconds.to_string())
+        })
     }
 
     /// Too many tries.

@@ -112,9 +112,15 @@ impl Client {
 }
 
 /// One that registered itself.
-pub fn registered(store: &Store, id: &str) -> Option<Client> {
-    let text = store.get(USED, id).or_else(|| store.get(UNUSED, id))?;
-    Client::from_text(&text)
+///
+/// # Errors
+/// Those of the store.
+pub fn registered(store: &Store, id: &str) -> Result<Option<Client>, StoreError> {
+    let text = match store.get(USED, id)? {
+        Some(text) => Some(text),
+        None => store.get(UNUSED, id)?,
+    };
+    Ok(text.and_then(|text| Client::from_text(&text)))
 }
 
 /// Somebody has consented to it: it is kept for longer, from now on.
@@ -124,7 +130,7 @@ pub fn registered(store: &Store, id: &str) -> Option<Client> {
 pub fn keep(store: &Store, client: &Client) -> Result<(), StoreError> {
     if client.origin == Origin::Registered {
         store.put(USED, &client.id, &client.to_text(), USED_CLIENT_LIFE)?;
-        store.take(UNUSED, &client.id);
+        store.take(UNUSED, &client.id)?;
     }
     Ok(())
 }
@@ -138,10 +144,10 @@ pub fn add(store: &Store, client: &Client) -> Result<(), StoreError> {
     let put = || store.put(UNUSED, &client.id, &client.to_text(), UNUSED_CLIENT_LIFE);
     match put() {
         Err(StoreError::Full(_)) => {
-            let known = store.values(UNUSED);
+            let known = store.values(UNUSED)?;
             let known = known.iter().filter_map(|text| Client::from_text(text));
             if let Some(oldest) = known.min_by_key(|client| client.created_s) {
-                store.take(UNUSED, &oldest.id);
+                store.take(UNUSED, &oldest.id)?;
             }
             put()
         }

@@ -69,7 +69,7 @@ impl Server {
 
     /// What a code stands for, for the first who shows it.
     fn take_code(&self, code: &str) -> Result<Form, Fault> {
-        let known = self.store.get(ISSUED, code);
+        let known = self.store.get(ISSUED, code).map_err(full)?;
         let granted = known.and_then(|text| Form::parse(text.as_bytes()).ok());
         let family = granted.as_ref().and_then(|granted| granted.get("family"));
         let is_first = match family {
@@ -80,10 +80,11 @@ impl Server {
             None => false,
         };
         if is_first && let Some(granted) = granted {
-            self.store.take(ISSUED, code);
+            // It is spent already; what is left of it ends by itself.
+            let _ = self.store.take(ISSUED, code);
             return Ok(granted);
         }
-        if let Some(family) = self.store.get(SPENT, code) {
+        if let Some(family) = self.store.get(SPENT, code).map_err(full)? {
             log::warn!("code replayed family={family}");
             audit::note(Record {
                 name: &family,

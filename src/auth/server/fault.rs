@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::base::limits::SHARED_RETRY;
 use crate::base::template::filled;
 use crate::http::Reply;
 
@@ -86,6 +87,14 @@ impl Fault {
             status: 503,
             retry: Some(Duration::from_secs(60)),
             ..Fault::bad("temporarily_unavailable", "try again later")
+        }
+    }
+
+    /// The shared store is away; that may be over soon.
+    pub fn away() -> Fault {
+        Fault {
+            retry: Some(SHARED_RETRY),
+            ..Fault::full()
         }
     }
 

@@ -4,14 +4,18 @@ use crate::auth::server::Server;
 use crate::auth::server::cimd;
 use crate::auth::server::client::{Client, UNUSED, USED};
 use crate::auth::server::refresh::Family;
+use crate::auth::store::StoreError;
 
 impl Server {
     /// Those of the configuration, those that registered, and those with a document of their own
     /// that have a consent among `families`.
-    pub fn known_clients(&self, families: &[Family]) -> Vec<Client> {
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn known_clients(&self, families: &[Family]) -> Result<Vec<Client>, StoreError> {
         let mut known = self.clients.clone();
         for space in [USED, UNUSED] {
-            let texts = self.store.values(space);
+            let texts = self.store.values(space)?;
             known.extend(texts.iter().filter_map(|text| Client::from_text(text)));
         }
         for family in families {
@@ -22,12 +26,15 @@ impl Server {
                 });
             }
         }
-        known
+        Ok(known)
     }
 
     /// A registered client must register again, and then ask again.
-    pub fn forget_client(&self, id: &str) {
-        self.store.take(USED, id);
-        self.store.take(UNUSED, id);
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn forget_client(&self, id: &str) -> Result<(), StoreError> {
+        self.store.take(USED, id)?;
+        self.store.take(UNUSED, id).map(drop)
     }
 }

@@ -120,7 +120,13 @@ impl Server {
             return Ok(known.clone());
         }
         let Some(place) = cimd::place(id) else {
-            let found = client::registered(&self.store, id);
+            let found = client::registered(&self.store, id).map_err(|error| {
+                log::error!("client not looked up error=\"{error}\"");
+                Refused::Page {
+                    status: 503,
+                    text: "what is known of clients cannot be read now; try again".to_owned(),
+                }
+            })?;
             return found.ok_or_else(|| page(unknown.to_owned()));
         };
         if !self.documents.allows(&place) {

@@ -117,7 +117,10 @@ impl Server {
     pub(super) fn refresh(&self, form: &Form, client: &Client) -> Result<Reply, Fault> {
         let shown = form.get("refresh_token");
         let shown = shown.ok_or_else(|| Fault::request("refresh_token is missing"))?;
-        let (mut family, proof) = self.family_of(shown).ok_or_else(Fault::grant)?;
+        let (mut family, proof) = self
+            .family_of(shown)
+            .map_err(full)?
+            .ok_or_else(Fault::grant)?;
         if family.client != client.id {
             // Who shows it is another client: it was stolen.
             self.reused(&family, Reason::BadClient);
@@ -153,8 +156,8 @@ impl Server {
         }
         let token = family.next(&proof);
         self.keep_family(&family).map_err(|error| {
-            // Nothing was given for it: it may come again.
-            self.store.take(ROTATED, shown);
+            // Nothing was given for it: it may come again, if that can still be written.
+            let _ = self.store.take(ROTATED, shown);
             full(error)
         })?;
         let issue = Issue {
@@ -177,16 +180,19 @@ impl Server {
     }
 
     /// The family of a token that is, or was, one of its tokens; and the proof.
-    pub(super) fn family_of(&self, token: &str) -> Option<(Family, String)> {
-        let (id, rest) = token.split_once('.')?;
-        let (proof, _) = rest.split_once('.')?;
-        let family = self.family(id)?;
-        is_same_hash(&family.proof_hash, &hash(proof)).then(|| (family, proof.to_owned()))
-    }
-
-    fn family(&self, id: &str) -> Option<Family> {
-        let family = Family::from_text(&self.store.get(LIVING, id)?)?;
-        (family.end_s > unix_s()).then_some(family)
+    pub(super) fn family_of(&self, token: &str) -> Result<Option<(Family, String)>, StoreError> {
+        let Some((id, rest)) = token.split_once('.') else {
+            return Ok(None);
+        };
+        let proof = rest.split_once('.').map_or("", |(proof, _)| proof);
+        let text = self.store.get(LIVING, id)?;
+        let family = text.and_then(|text| Family::from_text(&text));
+        let is_it = |family: &Family| {
+            family.end_s > unix_s() && is_same_hash(&family.proof_hash, &hash(proof))
+        };
+        Ok(family
+            .filter(is_it)
+            .map(|family| (family, proof.to_owned())))
     }
 
     fn keep_family(&self, family: &Family) -> Result<(), StoreError> {
@@ -195,8 +201,8 @@ impl Server {
         self.store
             .put(LIVING, &family.id, &family.to_text(), life)?;
         // Who ended it meanwhile removed it before it was written, or is about to.
-        if self.store.get(ENDED, &family.id).is_some() {
-            self.store.take(LIVING, &family.id);
+        if self.store.get(ENDED, &family.id)?.is_some() {
+            self.store.take(LIVING, &family.id)?;
         }
         Ok(())
     }
@@ -219,20 +225,21 @@ impl Server {
     /// Ends all tokens that came of one consent. False: not everything could be written down.
     pub fn end_family(&self, id: &str) -> bool {
         let marked = self.store.put(ENDED, id, "1", ROTATION_LIFE);
-        self.store.take(LIVING, id);
+        let taken = self.store.take(LIVING, id);
         let revoked = self.tokens.revoke(Kind::Family, id, unix_s());
         if let Err(error) = &revoked {
             log::error!("revocation not kept error=\"failed to {error}\"");
         }
-        marked.is_ok() && revoked.is_ok()
+        marked.is_ok() && taken.is_ok() && revoked.is_ok()
     }
 
     /// Every consent that lives.
-    pub fn families(&self) -> Vec<Family> {
-        let texts = self.store.values(LIVING);
-        texts
-            .iter()
-            .filter_map(|text| Family::from_text(text))
-            .collect()
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn families(&self) -> Result<Vec<Family>, StoreError> {
+        let texts = self.store.values(LIVING)?;
+        let families = texts.iter().filter_map(|text| Family::from_text(text));
+        Ok(families.collect())
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::auth::server::Server;
 use crate::auth::server::fault::Fault;
-use crate::auth::server::token::read_form;
+use crate::auth::server::token::{full, read_form};
 use crate::base::time::unix_s;
 use crate::http::{self, Head, Reply};
 use crate::wire::jose::jws::Jws;
@@ -25,7 +25,7 @@ impl Server {
         let client = self.authenticate(head, &form, from)?;
         let token = form.get("token");
         let token = token.ok_or_else(|| Fault::request("token is missing"))?;
-        let family = match self.family_of(token) {
+        let family = match self.family_of(token).map_err(full)? {
             Some((family, _)) => Some((family.client, family.id)),
             None => self.family_of_access(token),
         };

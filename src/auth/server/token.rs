@@ -75,7 +75,7 @@ impl Server {
                 Fault::too_often(wait)
             })?;
         }
-        let known = self.client(&shown.id);
+        let known = self.client(&shown.id).map_err(full)?;
         // A client that is not known takes the same way as a wrong secret.
         let hash = shown.secret.as_deref().map(client::hash);
         let kept = known
@@ -97,17 +97,17 @@ impl Server {
 
     /// A client by its id, without asking anybody. One with a document of its own is public, and
     /// what it shows besides was given to that id alone.
-    fn client(&self, id: &str) -> Option<Client> {
+    fn client(&self, id: &str) -> Result<Option<Client>, StoreError> {
         let known = self.clients.iter().find(|client| client.id == id);
         if let Some(known) = known {
-            return Some(known.clone());
+            return Ok(Some(known.clone()));
         }
         match cimd::place(id) {
             Some(place) if self.documents.allows(&place) => {
                 let known = self.documents.known(id).flatten();
-                Some(known.unwrap_or_else(|| cimd::bare(id)))
+                Ok(Some(known.unwrap_or_else(|| cimd::bare(id))))
             }
-            Some(_) => None,
+            Some(_) => Ok(None),
             None => client::registered(&self.store, id),
         }
     }
@@ -155,7 +155,10 @@ pub(super) fn note(event: Event, issue: &Issue<'_>) {
 
 pub(super) fn full(error: StoreError) -> Fault {
     log::error!("token not issued error=\"{error}\"");
-    Fault::full()
+    match error {
+        StoreError::Away(_) => Fault::away(),
+        _ => Fault::full(),
+    }
 }
 
 /// The form of a request that may carry secrets: in its body, nowhere else.

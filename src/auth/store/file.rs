@@ -116,10 +116,6 @@ impl Files {
         found.ok()
     }
 
-    pub(super) fn count(&self, space: Space) -> usize {
-        self.entries(space).count()
-    }
-
     pub(super) fn values(&self, space: Space, now_s: u64) -> Vec<String> {
         let mut values = Vec::new();
         for entry in self.entries(space) {

@@ -49,10 +49,6 @@ impl Memory {
         (end_s > now_s).then_some(value)
     }
 
-    pub(super) fn count(&self, space: Space) -> usize {
-        self.spaces().get(space.name).map_or(0, HashMap::len)
-    }
-
     pub(super) fn values(&self, space: Space, now_s: u64) -> Vec<String> {
         let spaces = self.spaces();
         let values = spaces.get(space.name).into_iter().flat_map(HashMap::values);

@@ -2,13 +2,16 @@
 //!
 //! Keys are secrets of others (codes, refresh tokens, ids of clients), so only their hash is kept
 //! anywhere; values must hold none. Every operation is one step, also between processes that
-//! share a folder: of many that `put_new` or `take` one key, one succeeds. Any thread may call.
+//! share a folder or a server: of many that `put_new` or `take` one key, one succeeds. Any thread may call.
 //! Deliberately absent: transactions over several keys, and knowledge of what is kept.
 
+pub mod ends;
 mod file;
 mod memory;
+mod shared;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
@@ -17,6 +20,7 @@ use crate::auth::store::file::Files;
 use crate::auth::store::memory::Memory;
 use crate::base::limits::STORE_VALUE_BYTES;
 use crate::base::time::unix_s;
+use crate::net::redis::{Redis, Trouble};
 use crate::wire::hex;
 
 /// A kind of values, and how many there may be.
@@ -27,12 +31,14 @@ pub struct Space {
     pub limit: usize,
 }
 
-/// Why a value was not put.
+/// Why a value was not put, or is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
     /// The space is full; what expires makes room.
     Full(&'static str),
     Io(String),
+    /// The server that several gateways share does not do its part; it may later.
+    Away(Trouble),
 }
 
 impl std::fmt::Display for StoreError {
@@ -40,6 +46,7 @@ impl std::fmt::Display for StoreError {
         match self {
             StoreError::Full(space) => write!(f, "the store of {space} is full"),
             StoreError::Io(what) => write!(f, "the store cannot be used: {what}"),
+            StoreError::Away(why) => write!(f, "the shared store is away: {why}"),
         }
     }
 }
@@ -47,6 +54,8 @@ impl std::fmt::Display for StoreError {
 pub enum Store {
     Memory(Memory),
     Files(Files),
+    /// Of several gateways.
+    Shared(Arc<Redis>),
 }
 
 impl Store {
@@ -62,16 +71,25 @@ impl Store {
         Ok(Store::Files(Files::open(folder)?))
     }
 
+    /// Whether other gateways see what is put here.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Store::Shared(_))
+    }
+
+    /// Whether nothing can be remembered now, as far as is known.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Store::Shared(redis) => redis.trouble().is_some(),
+            _ => false,
+        }
+    }
+
     /// Puts a value, in place of one that is there.
     ///
     /// # Errors
-    /// When there is no room, or the disk says no.
+    /// When there is no room, the disk says no, or the server is away.
     pub fn put(&self, to: Space, key: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let entry = entry(to, key, value, life)?;
-        match self {
-            Store::Memory(memory) => memory.put(&entry, false).map(|_| ()),
-            Store::Files(files) => files.put(&entry, false).map(|_| ()),
-        }
+        self.set(&entry(to, key, value, life)?, false).map(drop)
     }
 
     /// Puts a value unless one is there; whether it was put. One that has ended may be in the way
@@ -86,43 +104,50 @@ impl Store {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        let entry = entry(to, key, value, life)?;
+        self.set(&entry(to, key, value, life)?, true)
+    }
+
+    fn set(&self, entry: &Entry<'_>, only_new: bool) -> Result<bool, StoreError> {
         match self {
-            Store::Memory(memory) => memory.put(&entry, true),
-            Store::Files(files) => files.put(&entry, true),
+            Store::Memory(memory) => memory.put(entry, only_new),
+            Store::Files(files) => files.put(entry, only_new),
+            Store::Shared(redis) => shared::put(redis, entry, only_new),
         }
     }
 
-    pub fn get(&self, from: Space, key: &str) -> Option<String> {
+    /// # Errors
+    /// When it is not known, because the server is away.
+    pub fn get(&self, from: Space, key: &str) -> Result<Option<String>, StoreError> {
         let name = hashed(from, key);
         match self {
-            Store::Memory(memory) => memory.get(from, &name, unix_s()),
-            Store::Files(files) => files.get(from, &name, unix_s()),
+            Store::Memory(memory) => Ok(memory.get(from, &name, unix_s())),
+            Store::Files(files) => Ok(files.get(from, &name, unix_s())),
+            Store::Shared(redis) => shared::get(redis, from, &name),
         }
     }
 
     /// Removes a value and gives it to one caller.
-    pub fn take(&self, from: Space, key: &str) -> Option<String> {
+    ///
+    /// # Errors
+    /// As `get`; it may have been removed nevertheless.
+    pub fn take(&self, from: Space, key: &str) -> Result<Option<String>, StoreError> {
         let name = hashed(from, key);
         match self {
-            Store::Memory(memory) => memory.take(from, &name, unix_s()),
-            Store::Files(files) => files.take(from, &name, unix_s()),
-        }
-    }
-
-    /// How many values a space holds; some of them may have ended.
-    pub fn count(&self, space: Space) -> usize {
-        match self {
-            Store::Memory(memory) => memory.count(space),
-            Store::Files(files) => files.count(space),
+            Store::Memory(memory) => Ok(memory.take(from, &name, unix_s())),
+            Store::Files(files) => Ok(files.take(from, &name, unix_s())),
+            Store::Shared(redis) => shared::take(redis, from, &name),
         }
     }
 
     /// All values of a space, in no order.
-    pub fn values(&self, space: Space) -> Vec<String> {
+    ///
+    /// # Errors
+    /// As `get`.
+    pub fn values(&self, space: Space) -> Result<Vec<String>, StoreError> {
         match self {
-            Store::Memory(memory) => memory.values(space, unix_s()),
-            Store::Files(files) => files.values(space, unix_s()),
+            Store::Memory(memory) => Ok(memory.values(space, unix_s())),
+            Store::Files(files) => Ok(files.values(space, unix_s())),
+            Store::Shared(redis) => shared::values(redis, space),
         }
     }
 }

@@ -1,8 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use crate::auth::store::{Space, Store, StoreError};
+use crate::net::redis::Redis;
+use crate::net::redis::spec::Spec;
+use crate::net::redis::testing::RedisServer;
 use crate::secrets::store::testing::Folder;
 
 const THINGS: Space = Space {
@@ -15,14 +18,18 @@ const OTHERS: Space = Space {
 };
 const LONG: Duration = Duration::from_secs(1000);
 
-/// Both kinds, each with a folder that lives as long.
-fn stores(name: &str) -> Vec<(Store, Folder)> {
+/// All kinds, each with what lives as long: a folder, and a server where there is one.
+fn stores(name: &str) -> Vec<(Store, (Folder, Option<RedisServer>))> {
     let folder = Folder::new(name);
     let files = Store::open(&folder.path("state")).unwrap();
-    vec![
-        (Store::memory(), Folder::new(&format!("{name}-none"))),
-        (files, folder),
-    ]
+    let none = Folder::new(&format!("{name}-none"));
+    let mut stores = vec![(Store::memory(), (none, None)), (files, (folder, None))];
+    if let Some(server) = RedisServer::start(&[]) {
+        let shared = Redis::new(Spec::parse(&server.url()).unwrap()).unwrap();
+        let none = Folder::new(&format!("{name}-shared"));
+        stores.push((Store::Shared(Arc::new(shared)), (none, Some(server))));
+    }
+    stores
 }
 
 #[test]
@@ -30,21 +37,30 @@ fn values_are_put_found_and_taken() {
     for (store, _folder) in stores("auth-store") {
         store.put(THINGS, "a", "1", LONG).unwrap();
         store.put(THINGS, "a", "two\nlines", LONG).unwrap();
-        assert_eq!(store.get(THINGS, "a").as_deref(), Some("two\nlines"));
-        assert_eq!(store.get(OTHERS, "a"), None);
+        assert_eq!(
+            store.get(THINGS, "a").unwrap().as_deref(),
+            Some("two\nlines")
+        );
+        assert_eq!(store.get(OTHERS, "a").unwrap(), None);
         assert_eq!(store.put_new(THINGS, "a", "3", LONG), Ok(false));
         assert_eq!(store.put_new(THINGS, "b", "4", LONG), Ok(true));
-        assert_eq!(store.count(THINGS), 2);
-        assert_eq!(store.values(THINGS).len(), 2);
-        assert_eq!(store.take(THINGS, "a").as_deref(), Some("two\nlines"));
+        assert_eq!(store.values(THINGS).unwrap().len(), 2);
+        assert_eq!(store.values(THINGS).unwrap().len(), 2);
         assert_eq!(
-            (store.take(THINGS, "a"), store.get(THINGS, "a")),
+            store.take(THINGS, "a").unwrap().as_deref(),
+            Some("two\nlines")
+        );
+        assert_eq!(
+            (
+                store.take(THINGS, "a").unwrap(),
+                store.get(THINGS, "a").unwrap()
+            ),
             (None, None)
         );
         store.put(THINGS, "ended", "5", Duration::ZERO).unwrap();
-        assert_eq!(store.get(THINGS, "ended"), None);
+        assert_eq!(store.get(THINGS, "ended").unwrap(), None);
         store.put(THINGS, "ended", "6", LONG).unwrap();
-        assert_eq!(store.get(THINGS, "ended").as_deref(), Some("6"));
+        assert_eq!(store.get(THINGS, "ended").unwrap().as_deref(), Some("6"));
     }
 }
 
@@ -57,7 +73,7 @@ fn a_space_has_its_limit_and_what_ended_makes_room() {
         let full = Err(StoreError::Full("things"));
         assert_eq!(store.put(THINGS, "d", "d", LONG), full);
         assert_eq!(store.put(OTHERS, "d", "d", LONG), Ok(()));
-        assert_eq!(store.take(THINGS, "b").as_deref(), Some("b"));
+        assert_eq!(store.take(THINGS, "b").unwrap().as_deref(), Some("b"));
         assert_eq!(store.put(THINGS, "d", "d", LONG), Ok(()));
     }
 }
@@ -79,7 +95,10 @@ fn keys_are_nowhere_in_the_folder_and_files_are_private() {
     }
     assert_eq!(seen, 1);
     let again = Store::open(&place).unwrap();
-    assert_eq!(again.get(OTHERS, "s3cret-key").as_deref(), Some("value"));
+    assert_eq!(
+        again.get(OTHERS, "s3cret-key").unwrap().as_deref(),
+        Some("value")
+    );
     std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert!(Store::open(&place).is_err());
 }
@@ -96,7 +115,7 @@ fn what_is_no_value_is_not_there() {
             .flatten()
             .next();
         std::fs::write(file.unwrap().path(), broken).unwrap();
-        assert_eq!(store.get(OTHERS, "a"), None, "{broken:?}");
+        assert_eq!(store.get(OTHERS, "a").unwrap(), None, "{broken:?}");
     }
 }
 
@@ -118,7 +137,7 @@ fn of_twenty_at_once_one_succeeds() {
                     wins.filter(|won| *won).count()
                 })
             };
-            assert_eq!(count(&|| store.take(OTHERS, &key).is_some()), 1);
+            assert_eq!(count(&|| store.take(OTHERS, &key).unwrap().is_some()), 1);
             assert_eq!(
                 count(&|| store.put_new(OTHERS, &key, "w", LONG).unwrap()),
                 1

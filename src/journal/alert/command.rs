@@ -75,8 +75,8 @@ fn start(
                 .map(|(name, value)| (name, value.expose())),
         )
         .stdin(Stdio::from(letter(alert, speaker)?))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(sys::nothing()?)
+        .stderr(sys::nothing()?)
         .process_group(0);
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
     let (_announcement, announced) = rustix::pipe::pipe_with(flags)?;

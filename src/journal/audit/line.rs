@@ -16,6 +16,13 @@ use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
 use crate::wire::hex;
 
+/// A key with all that stands around it: one piece costs less than three.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// What a session's id is known by here: it is asked for when it is not the one of the line before.
 pub type Mark<'a> = &'a dyn Fn(&str) -> [u8; 6];
 
@@ -28,7 +35,10 @@ pub fn body(record: &Record<'_>, mark: Mark<'_>, out: &mut String) {
     line.0.push_str("\",\"outcome\":\"");
     line.0.push_str(record.outcome.as_str());
     line.0.push('"');
-    line.name("reason", record.reason.map_or("", |reason| reason.as_str()));
+    line.name(
+        key!("reason"),
+        record.reason.map_or("", |reason| reason.as_str()),
+    );
     let told = context::with(|context| line.circumstances(record, Some(context)));
     if told.is_none() {
         line.circumstances(record, None);
@@ -37,23 +47,27 @@ pub fn body(record: &Record<'_>, mark: Mark<'_>, out: &mut String) {
         "" => line.asked(record, mark),
         asked => line.0.push_str(asked),
     }
-    line.text("args", record.shown, limits::AUDIT_ARGUMENTS_BYTES);
-    line.number("res_bytes", record.result_bytes);
+    line.text(key!("args"), record.shown, limits::AUDIT_ARGUMENTS_BYTES);
+    line.number(key!("res_bytes"), record.result_bytes);
     if let Some(is_error) = record.is_error {
         let _ = write!(line.0, ",\"is_error\":{is_error}");
     }
     if let Some(code) = record.code {
         let _ = write!(line.0, ",\"code\":{code}");
     }
-    line.millis("dur_ms", record.spent);
-    line.millis("up_ms", record.upstream);
-    line.text("scopes_used", record.scopes_used, limits::AUDIT_TEXT_BYTES);
+    line.millis(key!("dur_ms"), record.spent);
+    line.millis(key!("up_ms"), record.upstream);
+    line.text(
+        key!("scopes_used"),
+        record.scopes_used,
+        limits::AUDIT_TEXT_BYTES,
+    );
     let missing = record.scopes_missing;
-    line.text("scopes_missing", missing, limits::AUDIT_TEXT_BYTES);
-    line.name("policy", record.policy);
-    line.number("count", record.count);
+    line.text(key!("scopes_missing"), missing, limits::AUDIT_TEXT_BYTES);
+    line.name(key!("policy"), record.policy);
+    line.number(key!("count"), record.count);
     let detail = masked(record.detail);
-    line.text("detail", &detail, limits::AUDIT_TEXT_BYTES);
+    line.text(key!("detail"), &detail, limits::AUDIT_TEXT_BYTES);
     *out = line.0;
 }
 
@@ -130,7 +144,7 @@ impl Body {
             self.0.push_str(",\"req_id\":");
             push_number(&mut self.0, context.request);
             if let Some(trace) = &context.trace {
-                self.name("trace", &trace.trace_text());
+                self.name(key!("trace"), &trace.trace_text());
             }
         }
     }
@@ -162,9 +176,9 @@ impl Body {
         match record.who.or(around_who) {
             Some(who) => self.principal(who),
             None => {
-                self.name("sub", &masked(record.subject));
-                self.name("iss", &masked(record.issuer));
-                self.name("client_id", &masked(record.client));
+                self.name(key!("sub"), &masked(record.subject));
+                self.name(key!("iss"), &masked(record.issuer));
+                self.name(key!("client_id"), &masked(record.client));
             }
         }
         let around_from = around.and_then(|context| context.from.as_deref());
@@ -174,11 +188,11 @@ impl Body {
     }
 
     fn principal(&mut self, who: &Principal) {
-        self.name("sub", &masked(&who.subject));
-        self.name("iss", &who.issuer);
-        self.name("client_id", &masked(&who.client));
-        self.name("auth", who.means.as_str());
-        self.name("tok", &who.token);
+        self.name(key!("sub"), &masked(&who.subject));
+        self.name(key!("iss"), &who.issuer);
+        self.name(key!("client_id"), &masked(&who.client));
+        self.name(key!("auth"), who.means.as_str());
+        self.name(key!("tok"), &who.token);
     }
 
     fn origin(&mut self, from: &Origin) {
@@ -190,22 +204,22 @@ impl Body {
             let _ = write!(self.0, ",\"via\":\"{via}\"");
         }
         if let Some(name) = &from.certificate {
-            self.name("cert", &masked(name));
+            self.name(key!("cert"), &masked(name));
         }
         let agent = masked(&from.user_agent);
-        self.text("ua", &agent, limits::AUDIT_AGENT_BYTES);
+        self.text(key!("ua"), &agent, limits::AUDIT_AGENT_BYTES);
     }
 
     /// What was asked for, and of whom.
     fn asked(&mut self, record: &Record<'_>, mark: Mark<'_>) {
         self.kind(record, mark);
-        self.name("name", &masked(record.name));
+        self.name(key!("name"), &masked(record.name));
         if let Some(arguments) = record.arguments {
             let sum = digest::digest(&digest::SHA256, arguments.as_bytes());
-            self.hex("args_sha256", sum.as_ref());
-            self.number("args_bytes", Some(arguments.len() as u64));
+            self.hex(key!("args_sha256"), sum.as_ref());
+            self.number(key!("args_bytes"), Some(arguments.len() as u64));
         }
-        self.name("server", record.server);
+        self.name(key!("server"), record.server);
     }
 
     /// Most threads are asked in the same session for the same again and again.
@@ -217,11 +231,11 @@ impl Body {
         let kind = last.filter(|last| last.is_of(record)).unwrap_or_else(|| {
             let mut line = Body(String::new());
             if !record.session.is_empty() {
-                line.hex("sess", &mark(record.session));
+                line.hex(key!("sess"), &mark(record.session));
             }
-            line.name("proto", record.protocol);
-            line.name("transport", record.transport);
-            line.name("method", record.method);
+            line.name(key!("proto"), record.protocol);
+            line.name(key!("transport"), record.transport);
+            line.name(key!("method"), record.method);
             Box::new(Kind {
                 session: record.session.to_owned(),
                 protocol: record.protocol.to_owned(),
@@ -235,16 +249,10 @@ impl Body {
     }
 
     fn hex(&mut self, key: &str, bytes: &[u8]) {
-        self.key(key);
+        self.0.push_str(key);
         self.0.push('"');
         hex::push(&mut self.0, bytes);
         self.0.push('"');
-    }
-
-    fn key(&mut self, key: &str) {
-        self.0.push_str(",\"");
-        self.0.push_str(key);
-        self.0.push_str("\":");
     }
 
     fn name(&mut self, key: &str, text: &str) {
@@ -255,13 +263,13 @@ impl Body {
         if text.is_empty() {
             return;
         }
-        self.key(key);
+        self.0.push_str(key);
         push_text(&mut self.0, text, most);
     }
 
     fn number(&mut self, key: &str, number: Option<u64>) {
         if let Some(number) = number {
-            self.key(key);
+            self.0.push_str(key);
             push_number(&mut self.0, number);
         }
     }
@@ -269,36 +277,22 @@ impl Body {
     fn millis(&mut self, key: &str, time: Option<std::time::Duration>) {
         let Some(time) = time else { return };
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.key(key);
+        self.0.push_str(key);
         push_number(&mut self.0, micros / 1000);
         push_thousandths(&mut self.0, micros % 1000);
     }
 }
 
-pub fn push_number(out: &mut String, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    push_ascii(out, &digits[at..]);
+pub fn push_number(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// A point and three digits.
 pub fn push_thousandths(out: &mut String, number: u64) {
     let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or(0);
     let text = [b'.', digit(number / 100), digit(number / 10), digit(number)];
-    push_ascii(out, &text);
-}
-
-/// In one piece: one character after the other would cost more than all the rest of a line.
-fn push_ascii(out: &mut String, text: &[u8]) {
-    out.push_str(std::str::from_utf8(text).unwrap_or_default());
+    // Digits are always text; in one piece they cost least.
+    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 /// A literal of printable ASCII with at most `most` bytes between its quotes; `...` ends what is

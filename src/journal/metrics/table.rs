@@ -139,6 +139,12 @@ metrics! {
         "Attempts to change the configuration: applied or rejected.";
     CONFIG_RELOADED: "onemcp_config_last_reload_successful", Kind::Gauge, [],
         "1 unless the last attempt to change the configuration was refused.";
+    DISCOVERED: "onemcp_discovery_servers", Kind::Gauge, ["source", "state"],
+        "Servers that a source of discovery found, and those of them that were taken.";
+    DISCOVERY_OK: "onemcp_discovery_ok", Kind::Gauge, ["source"],
+        "1 when the last look of a source of discovery went well.";
+    DISCOVERY_FAILURES: "onemcp_discovery_failures_total", Kind::Counter, ["source"],
+        "Looks of a source of discovery that failed.";
     HEALTH: "onemcp_health_status", Kind::Gauge, ["status"],
         "1 for the verdict of /health, 0 for the others.";
     SERIES: "onemcp_metric_entries", Kind::Gauge, [],

@@ -108,6 +108,7 @@ mod tests {
             proxy: ProxyChoice::None,
             oauth: None,
             handed_on: Vec::new(),
+            within: None,
         };
         let mask = Mask::of(&spec);
         for (text, hidden) in [

@@ -79,7 +79,7 @@ impl Road {
         let options = ClientOptions {
             ca_file: spec.ca_file.clone(),
             proxy: spec.proxy.clone(),
-            egress: Egress::operator(allow.to_vec()),
+            egress: Egress::operator(allow.to_vec()).within(spec.within.clone()),
         };
         let client = Client::new(&options).map_err(|error| Trouble::of_net(&error))?;
         Ok(Road {

@@ -40,6 +40,25 @@ impl Session {
         session
     }
 
+    /// The same session, asked for at another gateway.
+    pub(crate) fn moved(mut self, port: u16) -> Session {
+        (self.port, self.connection) = (port, Connection::open(port));
+        self
+    }
+
+    /// The same beside this one.
+    pub(crate) fn moved_to(&self, port: u16) -> Session {
+        Session {
+            port,
+            connection: Connection::open(port),
+            target: self.target.clone(),
+            id: self.id.clone(),
+            revision: self.revision.clone(),
+            welcome: self.welcome.clone(),
+            next_id: self.next_id,
+        }
+    }
+
     /// Gives a request what a member of this session sends along.
     pub(crate) fn sign(&self, request: Request) -> Request {
         let request = request.with("Mcp-Session-Id", &self.id);

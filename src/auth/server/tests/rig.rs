@@ -91,7 +91,7 @@ pub(super) fn rig_in_files(name: &str) -> Rig {
 
 fn with(spec: AuthServerSpec, store: Store, folder: Option<Folder>) -> Rig {
     let keys = KeySet::open(None, false).unwrap();
-    let revoked = Revoked::open(None, unix_s()).unwrap();
+    let revoked = Revoked::open(None, None, unix_s()).unwrap();
     let tokens = Arc::new(Tokens::new(HOME, keys, revoked));
     let store = Arc::new(store);
     let parts = Parts {

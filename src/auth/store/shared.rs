@@ -1,0 +1,117 @@
+//! The store of several gateways: Redis or Valkey. Each operation is one command or one script,
+//! which the store does in one step whoever else asks. Names: `PREFIX:v:SPACE:HASH` is a value,
+//! `PREFIX:i:SPACE` says which there are and when each ends, by the clock of the store alone.
+
+use crate::auth::store::{Entry, Space, StoreError};
+use crate::base::limits;
+use crate::net::redis::{Answer, Redis, Trouble};
+
+/// 1 when it was put, 0 when one is there already, -1 when there is no room.
+const PUT: &str = "\
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if ARGV[5] == '1' then return 0 end
+elseif redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
+  return -1
+end
+local life = tonumber(ARGV[3])
+if life <= 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return 1
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', life)
+redis.call('ZADD', KEYS[2], now + life, ARGV[1])
+return 1";
+
+const TAKE: &str = "\
+local value = redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return value";
+
+/// Those of one page; what has ended is no member of it.
+const VALUES: &str = "\
+local now = redis.call('TIME')[1]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local names = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
+for at, name in ipairs(names) do
+  names[at] = redis.call('GET', ARGV[1] .. name) or ''
+end
+return names";
+
+/// Does one of the scripts with these keys and arguments.
+pub(super) fn script(
+    redis: &Redis,
+    script: &str,
+    keys: &[&str],
+    arguments: &[&str],
+) -> Result<Answer, StoreError> {
+    let count = keys.len().to_string();
+    let words = [&["EVAL", script, &count], keys, arguments].concat();
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    redis.ask(&words).map_err(away)
+}
+
+pub(super) fn away(trouble: Trouble) -> StoreError {
+    StoreError::Away(trouble)
+}
+
+fn value_name(redis: &Redis, space: Space, name: &str) -> String {
+    format!("{}:v:{}:{name}", redis.spec().prefix, space.name)
+}
+
+fn index_name(redis: &Redis, space: Space) -> String {
+    format!("{}:i:{}", redis.spec().prefix, space.name)
+}
+
+pub(super) fn put(redis: &Redis, entry: &Entry<'_>, only_new: bool) -> Result<bool, StoreError> {
+    let keys = [
+        value_name(redis, entry.space, &entry.name),
+        index_name(redis, entry.space),
+    ];
+    let life_s = entry.end_s.saturating_sub(entry.now_s).to_string();
+    let limit = entry.space.limit.to_string();
+    let arguments = [
+        entry.name.as_str(),
+        entry.value,
+        &life_s,
+        &limit,
+        if only_new { "1" } else { "0" },
+    ];
+    match script(redis, PUT, &[&keys[0], &keys[1]], &arguments)? {
+        Answer::Number(1) => Ok(true),
+        Answer::Number(0) => Ok(false),
+        _ => Err(StoreError::Full(entry.space.name)),
+    }
+}
+
+pub(super) fn get(redis: &Redis, from: Space, name: &str) -> Result<Option<String>, StoreError> {
+    let key = value_name(redis, from, name);
+    let answer = redis.ask(&[b"GET", key.as_bytes()]).map_err(away)?;
+    Ok(answer.text())
+}
+
+pub(super) fn take(redis: &Redis, from: Space, name: &str) -> Result<Option<String>, StoreError> {
+    let keys = [value_name(redis, from, name), index_name(redis, from)];
+    let answer = script(redis, TAKE, &[&keys[0], &keys[1]], &[name])?;
+    Ok(answer.text())
+}
+
+pub(super) fn values(redis: &Redis, space: Space) -> Result<Vec<String>, StoreError> {
+    let (index, stem) = (index_name(redis, space), value_name(redis, space, ""));
+    let mut values = Vec::new();
+    for from in (0..space.limit).step_by(limits::SHARED_PAGE) {
+        let to = (from + limits::SHARED_PAGE - 1).to_string();
+        let arguments = [stem.as_str(), &from.to_string(), &to];
+        let page = script(redis, VALUES, &[&index], &arguments)?.list();
+        let is_last = page.len() < limits::SHARED_PAGE;
+        let page = page.into_iter().filter_map(Answer::text);
+        values.extend(page.filter(|value| !value.is_empty()));
+        if is_last {
+            break;
+        }
+    }
+    Ok(values)
+}

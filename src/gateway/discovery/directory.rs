@@ -1,0 +1,253 @@
+//! The source `directory`: each `*.json` file holds one server, named as the file, or several under
+//! `mcpServers`. It is looked at again and again, as the files of the configuration are.
+//!
+//! A file that is no JSON is perhaps written just now. It is read again; until it is good, what it
+//! said before stays.
+
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use crate::base::sorted::SortedMap;
+use crate::base::{limits, ordered};
+use crate::config::discovery::directory::Spec;
+use crate::config::document::{Lines, Node, Notes, parse};
+use crate::config::problem::Scope;
+use crate::gateway::discovery::{Found, Sink, Stop};
+
+pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
+    let mut folder = Folder {
+        path: sink.folder.join(&spec.path),
+        files: SortedMap::new(),
+    };
+    loop {
+        match folder.look() {
+            Ok(true) => sink.publish_with(folder.found(), folder.complaints()),
+            Ok(false) => {}
+            Err(error) => sink.fail(format!("read {}: {error}", folder.path.display())),
+        }
+        if stop.wait(limits::DISCOVERY_LOOK) {
+            return;
+        }
+    }
+}
+
+struct Folder {
+    path: PathBuf,
+    files: SortedMap<PathBuf, Kept>,
+}
+
+/// What is known of one file.
+#[derive(Default)]
+struct Kept {
+    mark: Option<Mark>,
+    found: Vec<Found>,
+    /// Why it cannot be read, and since when it is not good.
+    bad: Option<(String, Instant)>,
+    is_told: bool,
+}
+
+/// Device, inode, size, and when content and inode were changed.
+type Mark = (u64, u64, u64, i64, i64, i64, i64);
+
+impl Folder {
+    /// True when there is something to tell, and so after each failure.
+    fn look(&mut self) -> std::io::Result<bool> {
+        let paths = self.paths();
+        let paths = match paths {
+            Ok(paths) => paths,
+            Err(error) => {
+                // All is told anew when it is back.
+                self.files.values_mut().for_each(|kept| kept.mark = None);
+                return Err(error);
+            }
+        };
+        let before = self.files.len();
+        self.files.retain(|path, _| paths.contains(path));
+        let mut is_other = self.files.len() != before;
+        let is_first = before == 0 && paths.is_empty();
+        for path in paths {
+            let kept = self.files.get_or_insert_with(path.clone(), Kept::default);
+            is_other |= kept.look(&path);
+        }
+        Ok(is_other || is_first)
+    }
+
+    /// Hidden files are an editor's, or the machinery of a mounted ConfigMap.
+    fn paths(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in self.path.read_dir()? {
+            let name = entry?.file_name();
+            let text = name.to_string_lossy();
+            if text.ends_with(".json") && !text.starts_with('.') {
+                paths.push(self.path.join(&name));
+            }
+            if paths.len() > limits::DISCOVERY_FILES {
+                let most = limits::DISCOVERY_FILES;
+                let what = format!("it holds more than {most} files; put several servers into one");
+                return Err(std::io::Error::other(what));
+            }
+        }
+        ordered::sort(&mut paths);
+        Ok(paths)
+    }
+
+    fn found(&self) -> Vec<Found> {
+        let files = self.files.values();
+        files.flat_map(|kept| kept.found.iter().cloned()).collect()
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let told = self.files.values().filter(|kept| kept.is_told);
+        told.filter_map(|kept| Some(kept.bad.as_ref()?.0.clone()))
+            .collect()
+    }
+}
+
+impl Kept {
+    /// True when it says something else than before.
+    fn look(&mut self, path: &Path) -> bool {
+        let now = Instant::now();
+        if let Some((_, since)) = &self.bad
+            && !self.is_told
+            && now.duration_since(*since) >= limits::DISCOVERY_HALF_WRITTEN
+        {
+            self.is_told = true;
+            return true;
+        }
+        let mark = std::fs::metadata(path).ok().map(|about| mark(&about));
+        if mark.is_some() && mark == self.mark {
+            return false;
+        }
+        match read(path) {
+            Ok(found) => {
+                self.bad = None;
+                self.is_told = false;
+                self.found = found;
+                self.mark = mark;
+                true
+            }
+            Err(error) => {
+                let since = self.bad.take().map_or(now, |(_, since)| since);
+                let is_other_word = self.is_told;
+                self.bad = Some((error, since));
+                self.mark = mark;
+                is_other_word
+            }
+        }
+    }
+}
+
+fn mark(about: &Metadata) -> Mark {
+    (
+        about.dev(),
+        about.ino(),
+        about.size(),
+        about.mtime(),
+        about.mtime_nsec(),
+        about.ctime(),
+        about.ctime_nsec(),
+    )
+}
+
+fn read(path: &Path) -> Result<Vec<Found>, String> {
+    let failed = |error: std::io::Error| format!("failed to read {}: {error}", path.display());
+    let mut options = std::fs::File::options();
+    // A pipe would keep us waiting for ever.
+    let file = options
+        .read(true)
+        .custom_flags(NO_WAIT)
+        .open(path)
+        .map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    file.take(limits::DISCOVERY_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > limits::DISCOVERY_FILE_BYTES {
+        let most = limits::DISCOVERY_FILE_BYTES;
+        return Err(format!("{} is larger than {most} bytes", path.display()));
+    }
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| format!("{}: a byte is not UTF-8", path.display()))?;
+    servers(path, &text)
+}
+
+/// Of one file.
+fn servers(path: &Path, text: &str) -> Result<Vec<Found>, String> {
+    let place = path.display().to_string();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = Lines::new(&place, text);
+    let mut notes = Notes::new(Scope::File);
+    let value = parse(&lines, &mut notes);
+    let plain = value.map(|value| Node::root(&lines, &value).plain(&mut notes));
+    if let Some(problem) = notes.first_error() {
+        return Err(problem.to_string());
+    }
+    let Some(Value::Object(mut object)) = plain else {
+        return Err(format!("{place}: expected an object with a server"));
+    };
+    let found = |name: String, entry: Map<String, Value>| Found {
+        name,
+        entry,
+        place: place.clone(),
+    };
+    let Some(servers) = object.remove("mcpServers") else {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        return Ok(vec![found(stem.into_owned(), object)]);
+    };
+    let Value::Object(servers) = servers else {
+        return Err(format!("{place}: mcpServers: expected an object"));
+    };
+    let mut all = Vec::new();
+    for (name, entry) in servers {
+        match entry {
+            Value::Object(entry) => all.push(found(name, entry)),
+            _ => return Err(format!("{place}: mcpServers: {name:?}: expected an object")),
+        }
+    }
+    Ok(all)
+}
+
+const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::servers;
+
+    #[test]
+    fn a_file_holds_one_server_or_several() {
+        let names = |text: &str| {
+            let found = servers(Path::new("/d/one.json"), text);
+            found.map(|found| {
+                let found = found.into_iter();
+                found.map(|found| found.name).collect::<Vec<_>>().join(" ")
+            })
+        };
+        assert_eq!(names(r#"{"url": "http://10.0.0.1/mcp"}"#).unwrap(), "one");
+        let several = r#"{"mcpServers": {"b": {"url": "u"}, "a": {}}, "version": 1}"#;
+        let found = names(several).unwrap();
+        assert!(found == "b a" || found == "a b", "{found}");
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "1",
+            r#"{"mcpServers": []}"#,
+            r#"{"mcpServers": {"a": 1}}"#,
+        ] {
+            let error = names(bad).unwrap_err();
+            assert!(error.starts_with("/d/one.json"), "{error}");
+        }
+        // Who is checked by the first must not be served by the last.
+        assert!(names(r#"{"url": "a", "url": "b"}"#).is_err());
+    }
+}
