@@ -24,8 +24,12 @@ fn docs_for_shells_and_man_are_current() {
     let written = Command::new(example("manual")).arg(into).status();
     assert!(written.unwrap().success());
     for name in MANUAL {
-        let same = std::fs::read(into.join(name)).unwrap() == std::fs::read(kept.join(name)).unwrap();
-        assert!(same, "{name} is not current; run UPDATE=1 cargo test --test it docs");
+        let same =
+            std::fs::read(into.join(name)).unwrap() == std::fs::read(kept.join(name)).unwrap();
+        assert!(
+            same,
+            "{name} is not current; run UPDATE=1 cargo test --test it docs"
+        );
     }
 }
 
@@ -35,7 +39,10 @@ fn each_completion_names_every_flag_and_command() {
         let text = read(&format!("deploy/manual/{name}")).replace("\\-", "-");
         for row in SETTINGS {
             let (bash, fish) = (format!("--{}", row.flag), format!("-l {}", row.flag));
-            assert!(text.contains(&bash) || text.contains(&fish), "{name}: {bash}");
+            assert!(
+                text.contains(&bash) || text.contains(&fish),
+                "{name}: {bash}"
+            );
         }
         for word in onemcp::cli::args::COMMANDS {
             assert!(text.contains(word), "{name}: {word}");
@@ -54,7 +61,10 @@ fn bash_completes_commands_verbs_flags_and_words() {
         (&["audit", "verify", "--he"], "--head"),
     ];
     for (words, wanted) in cases {
-        assert!(bash_offers(&script, words).contains(&wanted.to_owned()), "{words:?}");
+        assert!(
+            bash_offers(&script, words).contains(&wanted.to_owned()),
+            "{words:?}"
+        );
     }
 }
 
@@ -62,7 +72,13 @@ fn bash_offers(script: &Path, words: &[&str]) -> Vec<String> {
     const ASK: &str = ". \"$0\"; COMP_WORDS=(onemcp \"$@\"); COMP_CWORD=$#; _onemcp; \
                        printf '%s\\n' \"${COMPREPLY[@]}\"";
     let mut bash = Command::new("bash");
-    let asked = bash.arg("-c").arg(ASK).arg(script).args(words).output().unwrap();
+    let asked = bash
+        .arg("-c")
+        .arg(ASK)
+        .arg(script)
+        .args(words)
+        .output()
+        .unwrap();
     let text = String::from_utf8(asked.stdout).unwrap();
     text.lines().map(str::to_owned).collect()
 }
@@ -71,7 +87,11 @@ fn bash_offers(script: &Path, words: &[&str]) -> Vec<String> {
 #[test]
 fn images_set_no_variable_of_the_gateway() {
     let files = DOCKERFILES.map(|name| format!("deploy/docker/{name}"));
-    for file in files.iter().map(String::as_str).chain(["deploy/docker/image.py"]) {
+    for file in files
+        .iter()
+        .map(String::as_str)
+        .chain(["deploy/docker/image.py"])
+    {
         let text = read(file);
         assert!(!text.contains("ONE_MCP_"), "{file}");
         for row in SETTINGS {
@@ -85,7 +105,10 @@ fn images_serve_as_nobody_and_the_last_flag_wins() {
     for name in ["Dockerfile", "Dockerfile.node"] {
         let text = read(&format!("deploy/docker/{name}"));
         assert!(text.contains("\nUSER 65532:65532\n"), "{name}");
-        assert!(text.contains("\nENTRYPOINT [\"/onemcp\", \"--host\", \"0.0.0.0\"]\n"), "{name}");
+        assert!(
+            text.contains("\nENTRYPOINT [\"/onemcp\", \"--host\", \"0.0.0.0\"]\n"),
+            "{name}"
+        );
         assert!(text.contains(" CMD [\"/onemcp\", \"health\"]\n"), "{name}");
     }
     let image = read("deploy/docker/image.py");
@@ -103,7 +126,9 @@ fn the_unit_says_what_the_gateway_understands() {
     let unit = read("deploy/systemd/onemcp.service");
     let value = |key: &str| {
         let line = unit.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|line| line.strip_prefix('=')).unwrap().to_owned()
+        line.and_then(|line| line.strip_prefix('='))
+            .unwrap()
+            .to_owned()
     };
     let start = value("ExecStart");
     let asked = parse(start.split(' ').skip(1)).unwrap();
