@@ -136,7 +136,8 @@ pub struct Clients {
 }
 
 fn cannot(error: std::io::Error) -> StartError {
-    StartError::Unavailable(format!("failed to start the gateway: {error}"))
+    let remedy = room::remedy(&error);
+    StartError::Unavailable(format!("failed to start the gateway: {error}{remedy}"))
 }
 
 impl Core {
