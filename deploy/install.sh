@@ -22,7 +22,7 @@ fetch() {
     if command -v curl >/dev/null; then
         curl -fsSL --max-time 300 -o "$work/$1" "$url/$1"
     else
-        wget -q -T 300 -O "$work/$1" "$url/$1"
+        wget -q -O "$work/$1" "$url/$1"
     fi || fail "$url/$1 cannot be had"
 }
 

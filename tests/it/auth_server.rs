@@ -487,7 +487,7 @@ const MANY: usize = 20;
 /// A person who lets one program in, again and again.
 pub(crate) struct Person {
     browser: Browser,
-    client: String,
+    pub(crate) client: String,
     is_known: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The settings that are tables: sinks and rules of sinks and rules of alerts, providers of secrets, sources of discovery.
+//! The settings that are tables: sinks and rules of alerts, providers of secrets, sources of
+//! discovery.
 
 use serde_json::{Map, Value};
 
