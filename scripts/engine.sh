@@ -5,7 +5,8 @@
 #   scripts/engine.sh             about 20 seconds, with the packages installed
 #
 # ONEMCP_BIN names a binary to use instead of building one. Needs root, and Debian's podman, runc,
-# netavark, iptables and busybox-static, curl and python3. All mounts are in a namespace of its own.
+# netavark, iptables and busybox-static, iproute2, curl and python3. Mounts, links and the rules of
+# the firewall are made in namespaces of its own.
 # Exit code 1 if anything failed; 0 with a word where this machine runs no containers.
 set -euo pipefail
 exec </dev/null
@@ -13,7 +14,7 @@ exec </dev/null
 root=$(cd "$(dirname "$0")/.." && pwd)
 skip() { echo "skipped: $1"; exit 0; }
 [ "$(id -u)" = 0 ] || skip "only root can run containers here"
-for tool in podman runc busybox curl python3 unshare; do
+for tool in podman runc busybox curl ip python3 unshare; do
   command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 if [ -z "${ONEMCP_BIN:-}" ]; then
@@ -21,8 +22,12 @@ if [ -z "${ONEMCP_BIN:-}" ]; then
   ONEMCP_BIN=${CARGO_TARGET_DIR:-$root/target}/debug/onemcp
 fi
 if [ "${1:-}" != inside ]; then
-  ONEMCP_BIN=$(realpath "$ONEMCP_BIN") exec timeout 150 unshare --mount "$0" inside
+  ONEMCP_BIN=$(realpath "$ONEMCP_BIN") exec timeout 150 unshare --mount --net "$0" inside
 fi
+ip link set lo up
+mkdir -p /run /var/lib/cni
+mount -t tmpfs none /run
+mount -t tmpfs none /var/lib/cni
 
 # The path of a socket has 108 bytes.
 work=$(mktemp -d /tmp/onemcp-engine.XXXXXX)
