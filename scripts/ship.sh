@@ -324,7 +324,7 @@ zsh_completes() {
     zsh -f -c '
         zmodload zsh/zpty
         zpty -b shell zsh -f -i
-        zpty -w shell "PS1=; autoload -U compinit; compinit -u -d /dev/null; source $1; print ready"
+        zpty -w shell "PS1=; autoload -U compinit; compinit -u -D; source $1; print ready"
         zpty -r -m shell out "*ready*ready*"
         zpty -n -w shell $'"'"'onemcp sta\t'"'"'
         integer turns=0
