@@ -42,7 +42,7 @@ done
 make_root() {
     [ -x "$2" ] || fail "$2 is no program"
     mkdir -p "$1"/{etc/onemcp,etc/ssl/certs,run/onemcp,var/lib/onemcp,tmp}
-    cp -r deploy/docker/root/. "$1/"
+    cp -r deploy/docker/files/. "$1/"
     cp "$certificates" "$1/etc/ssl/certs/ca-certificates.crt"
     install -m 755 "$2" "$1/onemcp"
     [ -n "$busybox" ] || return 0

@@ -20,6 +20,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 machine=$(uname -m)
 work=$PWD/.build/release
+again=$work/the-same-sources-in-another-folder
 native=false twice=false
 images=()
 
@@ -95,22 +96,27 @@ release_one() {
     images+=("$word=$2")
 }
 
-# From a copy of the sources, in a folder of another length, with nothing built.
+# In a folder of another length, with nothing built; before the first build, so that both are of one
+# state of the sources.
+copy_sources() {
+    rm -rf "$again"
+    mkdir -p "$again"
+    git ls-files -z | tar --null --files-from=- -cf - | tar -xf - -C "$again"
+}
+
 build_again() {
-    local place=$work/the-same-sources-in-another-folder built
-    rm -rf "$place"
-    mkdir -p "$place"
-    git ls-files -z | tar --null --files-from=- -cf - | tar -xf - -C "$place"
-    built=$(cd "$place" && CARGO_TARGET_DIR=$place/target scripts/build-static.sh) ||
+    local built
+    built=$(cd "$again" && CARGO_TARGET_DIR=$again/target scripts/build-static.sh) ||
         fail "the second build failed"
     built=$(tail -n 1 <<<"$built")
     cmp "$1" "${built% *}" >&2 || fail "the second build is another: compare $1 with ${built% *}"
     say "the second build is the same: $(sha256sum "$1" | cut -d ' ' -f 1)"
-    rm -rf "$place"
+    rm -rf "$again"
 }
 
 rm -rf dist
 mkdir -p dist "$work"
+! $twice || copy_sources
 built=$(scripts/build-static.sh --limit | tail -n 1)
 target=${built% *}
 target=$(basename "$(dirname "$(dirname "$target")")")

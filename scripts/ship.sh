@@ -136,6 +136,15 @@ archive_is_whole() {
     "$place/$release/onemcp" --version
 }
 
+# The target whose build this file is.
+target_of() {
+    local libc
+    for libc in musl gnu; do
+        cmp -s "$1" "${CARGO_TARGET_DIR:-target}/$machine-unknown-linux-$libc/release/onemcp" &&
+            echo "$machine-unknown-linux-$libc" && return
+    done
+}
+
 sbom_part() {
     local python=$work/venv/bin/python target
     if [ ! -x "$python" ] || ! "$python" -c 'import cyclonedx, jsonschema' 2>/dev/null; then
@@ -146,7 +155,7 @@ sbom_part() {
             return
         fi
     fi
-    target=$(basename "$(dirname "$(dirname "$(scripts/build-static.sh 2>/dev/null | tail -n 1)")")")
+    target=$(target_of "dist/$release")
     cargo tree --locked --target "$target" -e normal --prefix none --format '{p}' 2>/dev/null |
         sort -u >"$work/tree.txt"
     check "sbom: valid CycloneDX, and names what cargo tree names ($target)" \

@@ -1049,7 +1049,7 @@ pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
 pub const REPLICA_CLOCKS_S: u64 = 30;
 /// What a replica has shown is remembered for as long as it is good, and a bound on that.
 pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
-pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
+pub const REPLICA_NONCES_KEPT: usize = 64 * KIB;
 /// An answer of known length that is passed on, and one read of it.
 pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
 pub const REPLICA_READ_BYTES: usize = 8 * KIB;

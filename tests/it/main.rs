@@ -24,6 +24,7 @@ mod cli;
 mod cli_support;
 #[cfg(test)]
 mod clusters;
+#[cfg(test)]
 mod codes;
 #[cfg(test)]
 mod config_commands;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
     taken.map(|listener| listener.local_addr().unwrap().port())
 }
 
-fn plan(servers: &Value, keys: &PathBuf, name: &str) -> Plan {
+fn plan(servers: &Value, keys: &Path, name: &str) -> Plan {
     let keys = keys.to_str().unwrap();
     Plan::new(servers.clone()).args(&["--replica-keys", keys, "--replica-name", name])
 }

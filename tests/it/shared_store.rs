@@ -3,7 +3,7 @@
 //! redis-server is installed these tests say so and do nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn keys(name: &str) -> PathBuf {
 }
 
 /// A gateway without any other thing in common.
-fn gateway(keys: &PathBuf, store: &str) -> Rig {
+fn gateway(keys: &Path, store: &str) -> Rig {
     let plan = plan().env("ONE_MCP_AUTH_OPERATOR_PASSWORD", HASH);
     let plan = plan.env("ONE_MCP_STORE", store);
     let plan = plan.args(&[
