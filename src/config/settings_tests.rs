@@ -258,7 +258,7 @@ fn every_setting_can_come_from_everywhere() {
         let text = match row.flag {
             "allowed-origins" | "external-url" => "http://x.y",
             "roots" => "file:///x",
-            "environment" | "auth-untagged-tag" => "prod-eu",
+            "environment" | "auth-untagged-tag" | "replica-name" => "prod-eu",
             "audit-arguments" => "a/b",
             "health-listen" => "[::1]:9090",
             "async-notify-on-ready" | "auth" => "true",
@@ -269,7 +269,7 @@ fn every_setting_can_come_from_everywhere() {
             "secrets-providers" | "auth-issuers" => "[]",
             "auth-registration" => "token",
             "auth-operator-password" => HASH,
-            "alerts" | "auth-clients" | "config-json" => "{}",
+            "alerts" | "auth-clients" | "config-json" | "discovery" => "{}",
             _ => text,
         };
         let (settings, problems) = settle(&format!("{}={text}", row.env), "", "{}");
