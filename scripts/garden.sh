@@ -14,7 +14,7 @@
 # python3; as root, proxies that are missing are installed from Debian, their services are kept
 # from starting. Takes about 80 s; one line per front, exit code 1 if anything was found.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 exec </dev/null
 
 work=$PWD/.build/garden

@@ -7,6 +7,7 @@
 # processes and network. What else is there, its second line says (`# root: WORD..`):
 #   null   /dev/null          proc   /proc             run    a tmpfs on /run, for sockets
 #   names  resolv.conf, hosts, and a name server that knows tools.example.test
+#   sieve  a seccomp filter, the one of an old container engine
 #   plain  user 65532 without capabilities, who can get none
 #   init   the gateway is PID 1, with /etc/mcp.json; the script comes beside it
 # Memory and tasks of control groups: scripts/little.sh.
@@ -109,6 +110,10 @@ furnish() {
     install -m 755 "$ONEMCP_BIN" "$root/onemcp"
     install -m 755 "$(command -v busybox)" "$root/bin/busybox"
     cp tests/harness/* "$root/harness"
+    # The last block of commands.
+    awk '/^```sh$/ { text = ""; inside = 1; next } /^```/ { inside = 0 }
+        inside { text = text $0 "\n" } END { printf "%s", text }' docs/edge.md \
+        >"$root/harness/edge.txt"
     cp "$work/key.pem" "$work/certificate.pem" "$work/ca.pem" "$root/etc"
     [ ! -f "tests/harness/$script.json" ] || cp "tests/harness/$script.json" "$root/etc/mcp.json"
     ! has null || bind /dev/null
@@ -130,6 +135,10 @@ furnish() {
 # In the root, as whom the script asks for. Nothing of the environment comes along.
 enter() {
     local as=()
+    if has sieve; then
+        python3 fixtures/sieve.py "$root" "$@"
+        return
+    fi
     ! has plain || as=(--userspec=65532:65532)
     env -i "$(command -v chroot)" "${as[@]}" "$root" "$@"
 }
@@ -179,6 +188,10 @@ inside() {
         echo "skipped: other users need root"
         exit 0
     fi
+    if has sieve && [ "$(uname -m)" != x86_64 ]; then
+        echo "skipped: the filter is for x86-64"
+        exit 0
+    fi
     ip link set lo up 2>/dev/null || busybox ip link set lo up
     furnish
     if has init; then
@@ -193,7 +206,7 @@ if [ "${1:-}" = --inside ]; then
     exit
 fi
 case ${1:-} in -*)
-    sed -n '2,18s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,19s/^# \{0,1\}//p' "$0" >&2
     exit 64
     ;;
 esac

@@ -12,7 +12,7 @@
 # their services are kept from starting. Traefik cannot be had here: only the syntax of its files
 # is checked. Takes about 60 s; one line per check, exit code 1 if one failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 exec </dev/null
 
 work=$PWD/.build/proxies

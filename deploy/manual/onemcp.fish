@@ -93,7 +93,7 @@ complete -c onemcp -l control-socket -r -F -d 'Socket for onemcp status, reload 
 complete -c onemcp -l enable-config-reload -d 'Apply changes of the configuration files without a restart'
 complete -c onemcp -l config-reload-debounce -x -d 'Changes of files are applied when nothing changed for so long'
 complete -c onemcp -l state-dir -r -F -d 'Directory for sockets and other state'
-complete -c onemcp -l store -x -d 'Redis or Valkey that several gateways share; may be ${SECRET:name}; see docs/replicas.md'
+complete -c onemcp -l store -x -d 'URL of the Redis or Valkey that several gateways share; see docs/replicas.md'
 complete -c onemcp -l trust-proxy -x -d 'Proxies whose forwarding headers count: loopback, false, addresses, networks'
 complete -c onemcp -l egress-allow -x -d 'Networks and host names that may be reached although they are refused otherwise'
 complete -c onemcp -l roots -x -d 'file:// URIs told to servers that ask for roots while no call is in flight'

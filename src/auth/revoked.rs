@@ -1,7 +1,7 @@
 //! What was revoked before its time: families of tokens, and everything of a client or a subject
 //! up to a moment. A file of lines that are only added, so that instances which share it learn
-//! of each other's; and the shared store, where there is one. Bounded: what can no longer be good is forgotten, and when there is still
-//! too much, every token that is older than now is over.
+//! of each other's; and the shared store, where there is one. Bounded: what can no longer be good
+//! is forgotten, and when there is still too much, every token that is older than now is over.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;

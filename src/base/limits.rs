@@ -30,7 +30,8 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 /// counted with so much, in half of the memory; but at least so many.
 pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
 pub const CONNECTIONS_LEAST: usize = 16;
-/// Large bodies that all connections have at work; where memory is scarce a quarter of it.
+/// Large bodies that all connections have at work; where memory is scarce an eighth of it, because
+/// each is there more than once on its way.
 pub const BODIES_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
@@ -477,6 +478,8 @@ pub const DISCOVERY_WATCH_OVER: Duration = Duration::from_secs(30);
 pub const DISCOVERY_RELIST: Duration = Duration::from_secs(300);
 pub const DISCOVERY_RELIST_LEAST: Duration = Duration::from_millis(200);
 pub const DISCOVERY_BEFORE_S: u64 = 5;
+/// Watches in a row of which nothing came before they were lost, until that is a failure.
+pub const DISCOVERY_LOST: usize = 2;
 /// What was watched so long without trouble begins with the first pause when it fails.
 pub const DISCOVERY_STEADY: Duration = Duration::from_secs(10);
 /// Questions of DNS: bytes of a name and of an answer over UDP, the wait for one answer,
@@ -1046,7 +1049,7 @@ pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
 pub const REPLICA_CLOCKS_S: u64 = 30;
 /// What a replica has shown is remembered for as long as it is good, and a bound on that.
 pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
-pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
+pub const REPLICA_NONCES_KEPT: usize = 64 * KIB;
 /// An answer of known length that is passed on, and one read of it.
 pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
 pub const REPLICA_READ_BYTES: usize = 8 * KIB;

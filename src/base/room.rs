@@ -72,7 +72,7 @@ impl Room {
             known => known,
         };
         let connections = (memory / 2 / limits::CONNECTION_ROOM_BYTES)
-            .min(self.tasks / 2)
+            .min((self.tasks / 2).saturating_sub(limits::HEALTH_CONNECTIONS as u64))
             .min(self.files / 4 * 3);
         let starts = self.cpu.map_or(u64::MAX, |cpu| (cpu * 2).div_ceil(1000));
         Bounds {
@@ -88,7 +88,7 @@ impl Room {
                 limits::REPLAY_BYTES,
                 limits::REPLAY_TOTAL_BYTES,
             ),
-            bodies_bytes: within(memory / 4, limits::BODY_BYTES, limits::BODIES_BYTES),
+            bodies_bytes: within(memory / 8, limits::BODY_BYTES, limits::BODIES_BYTES),
         }
     }
 }
@@ -121,6 +121,16 @@ impl Drop for Share {
         if self.0 > 0 {
             BODIES.fetch_sub(self.0, Ordering::Relaxed);
         }
+    }
+}
+
+/// What to do when the system refuses a thread, a file or memory; nothing for other errors.
+pub fn remedy(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => "; raise the limit of tasks (pids.max of the container, ulimit -u)",
+        Some(libc::EMFILE | libc::ENFILE) => "; raise the limit of open files (ulimit -n)",
+        Some(libc::ENOMEM) => "; raise the limit of memory",
+        _ => "",
     }
 }
 
@@ -205,7 +215,7 @@ mod tests {
         let expected = Bounds {
             connections: 512,
             replay_bytes: 4 * MIB as usize,
-            bodies_bytes: 16 * MIB as usize,
+            bodies_bytes: 8 * MIB as usize,
             ..FULL
         };
         assert_eq!(room.bounds(), expected);
@@ -214,7 +224,7 @@ mod tests {
             ..LARGE
         }
         .bounds();
-        assert_eq!((of_tasks.connections, of_tasks.calls), (50, 12));
+        assert_eq!((of_tasks.connections, of_tasks.calls), (34, 12));
         assert_eq!(
             Room {
                 files: 1024,

@@ -167,6 +167,13 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Ends the process by SIGALRM, where not even a thread can be had to look after the time.
+pub fn end_after(patience: Duration) {
+    let seconds = u32::try_from(patience.as_secs()).unwrap_or(u32::MAX);
+    // SAFETY: takes any number; nobody handles the signal, so it ends the process.
+    unsafe { libc::alarm(seconds.max(1)) };
+}
+
 /// Turns a forked child into a quiet process of its own: own session, no terminal, no files but
 /// `kept`, deaf to the signals meant for the gateway.
 pub(crate) fn become_background(name: &CStr, kept: BorrowedFd<'_>) {

@@ -129,7 +129,8 @@ fn serve_logged(
     started: impl FnOnce(&str),
 ) -> Result<LastMoment, StartError> {
     let cannot = |error: std::io::Error| {
-        StartError::Unavailable(format!("failed to start the gateway: {error}"))
+        let remedy = room::remedy(&error);
+        StartError::Unavailable(format!("failed to start the gateway: {error}{remedy}"))
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).map_err(cannot)?;
     let reaper = sys::start_reaper().map_err(cannot)?;
@@ -161,14 +162,18 @@ fn announce(gateway: &Gateway, url: &str) {
     let health = health.map_or_else(String::new, |at| format!(",\"health\":{}", at.port()));
     let event = "{\"event\":\"listening\"";
     let line = format!("{event},\"url\":\"{url}\",\"port\":{port}{health}}}\n");
-    let write = move || {
-        let mut out = std::io::stdout().lock();
-        // Nobody may be reading; the gateway serves all the same.
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-    };
+    let again = line.clone();
+    let write = move || write_out(&line);
     if let Err(error) = thread::spawn("announce", limits::STACK_WORKER_BYTES, write) {
-        log::error!("listening not announced on stdout: {error}");
+        log::warn!("no thread to announce on stdout: {error}");
+        write_out(&again);
     }
+}
+
+fn write_out(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading; the gateway serves all the same.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Hands signals over for as long as the program runs: HUP to `on_reload`, the first of TERM, INT

@@ -85,6 +85,11 @@ const TABLE_WORDS: &[&str] = &[
     "tokenFile",
     "role",
     "caFile",
+    "tags",
+    "allow",
+    "srv",
+    "scheme",
+    "nameserver",
 ];
 
 /// What a text is, by where it stands.

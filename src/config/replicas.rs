@@ -11,6 +11,8 @@ pub struct ReplicaSettings {
     pub name: Option<String>,
     /// `host:port`; a host may be a name that gives the addresses of all.
     pub peers: Vec<String>,
+    /// A URL of `net::redis::spec`, its templates as they stand.
+    pub store: Option<String>,
 }
 
 impl ReplicaSettings {

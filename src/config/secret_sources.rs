@@ -40,6 +40,31 @@ const KUBERNETES: &[&str] = &["role", "mount", "tokenFile"];
 /// Where a pod finds the token of its account.
 const ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
+/// What the settings say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSettings {
+    /// JSON as its reader in SETTINGS accepted it; none is the default order.
+    pub providers: Option<String>,
+    pub directory: Option<PathBuf>,
+    /// The sealed file, when it is not in the state directory.
+    pub file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// How often slow stores are asked again.
+    pub refresh: Duration,
+}
+
+impl Default for SecretSettings {
+    fn default() -> SecretSettings {
+        SecretSettings {
+            providers: None,
+            directory: None,
+            file: None,
+            key_file: None,
+            refresh: limits::SECRETS_REFRESH,
+        }
+    }
+}
+
 /// What providers are made from.
 struct Around<'a> {
     settings: &'a Settings,
@@ -79,7 +104,7 @@ pub fn spec(
         folder,
         fills: true,
     };
-    let sources = match &settings.secrets_providers {
+    let sources = match &settings.secrets.providers {
         None => around.usual(),
         Some(text) => {
             let lines = Lines::new("secrets.providers", text);
@@ -100,7 +125,7 @@ pub fn spec(
 
 /// The sealed file that `onemcp secret` writes, and its key. `None` when no folder is known.
 pub fn sealed(settings: &Settings, environment: &Environment) -> Option<(PathBuf, KeySource)> {
-    let file = match &settings.secrets_file {
+    let file = match &settings.secrets.file {
         Some(file) => placed(settings, "secrets.file", file),
         None => state_folder(settings, environment)?.join("secrets.sealed"),
     };
@@ -109,7 +134,7 @@ pub fn sealed(settings: &Settings, environment: &Environment) -> Option<(PathBuf
 }
 
 fn key_file(settings: &Settings) -> Option<PathBuf> {
-    let file = settings.secrets_key_file.as_deref()?;
+    let file = settings.secrets.key_file.as_deref()?;
     Some(placed(settings, "secrets.keyFile", file))
 }
 
@@ -146,7 +171,7 @@ impl Around<'_> {
     }
 
     fn directories(&self) -> Vec<Source> {
-        let own = self.settings.secrets_dir.as_deref();
+        let own = self.settings.secrets.directory.as_deref();
         let own = own.map(|path| placed(self.settings, "secrets.directory", path));
         folders(self.environment, own.as_deref())
     }

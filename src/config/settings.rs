@@ -22,6 +22,7 @@ use crate::config::foreign::{FOREIGN, by_file_key, variable_of};
 use crate::config::near::did_you_mean;
 use crate::config::problem::{Place, Problem, Scope, Severity};
 use crate::config::replicas::ReplicaSettings;
+use crate::config::secret_sources::SecretSettings;
 pub use crate::config::table::{SETTINGS, Setting};
 use crate::config::tls::TlsSettings;
 pub use crate::config::value::Kind;
@@ -138,8 +139,6 @@ pub struct Settings {
     /// Names the overlay `mcp.<environment>.json`.
     pub environment: Option<String>,
     pub state_dir: Option<PathBuf>,
-    /// A URL of `net::redis::spec`, its templates as they stand.
-    pub store: Option<String>,
     /// `loopback`, `linklocal`, `uniquelocal`, `true`, addresses and networks, as given.
     pub trust_proxy: Vec<String>,
     pub transport: Transport,
@@ -177,13 +176,7 @@ pub struct Settings {
     /// Likewise.
     pub discovery: Option<String>,
     /// JSON as its reader in SETTINGS accepted it; none is the default order.
-    pub secrets_providers: Option<String>,
-    pub secrets_dir: Option<PathBuf>,
-    /// The sealed file, when it is not in the state directory.
-    pub secrets_file: Option<PathBuf>,
-    pub secrets_key_file: Option<PathBuf>,
-    /// How often slow stores are asked again.
-    pub secrets_refresh: Duration,
+    pub secrets: SecretSettings,
     pub enable_env_substitution: bool,
     /// Whether clients are told that lists changed.
     pub enable_client_notifications: bool,
@@ -298,7 +291,6 @@ impl Settings {
             config_reload_debounce: limits::CONFIG_DEBOUNCE,
             environment: None,
             state_dir: None,
-            store: None,
             trust_proxy: Vec::new(),
             transport: Transport::Http,
             egress_allow: Vec::new(),
@@ -322,11 +314,7 @@ impl Settings {
             enable_alerts: true,
             alerts: None,
             discovery: None,
-            secrets_providers: None,
-            secrets_dir: None,
-            secrets_file: None,
-            secrets_key_file: None,
-            secrets_refresh: limits::SECRETS_REFRESH,
+            secrets: SecretSettings::default(),
             enable_env_substitution: true,
             enable_client_notifications: true,
             enable_sse: true,

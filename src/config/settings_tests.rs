@@ -101,7 +101,7 @@ fn defaults_agree_with_the_bounds() {
     assert_eq!(settings.log_max_bytes, limits::LOG_FILE_BYTES);
     assert_eq!(settings.log_max_files, limits::LOG_FILES);
     assert_eq!(settings.otlp_interval, limits::OTLP_INTERVAL);
-    assert_eq!(settings.secrets_refresh, limits::SECRETS_REFRESH);
+    assert_eq!(settings.secrets.refresh, limits::SECRETS_REFRESH);
     assert!(settings.enable_metrics && settings.enable_alerts && settings.enable_sse);
     assert!(!settings.metrics_public && !settings.log_arguments);
     assert_eq!(settings.origin("port"), &Origin::Default);

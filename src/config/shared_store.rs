@@ -14,7 +14,7 @@ pub fn filled(
     lookups: &Lookups<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Spec> {
-    let text = settings.store.as_deref()?;
+    let text = settings.replicas.store.as_deref()?;
     let expanded = expand(text, &|wanted| lookups.find(wanted));
     let (message, remedy) = match expanded.failures.first() {
         Some(failure) => (failure.message(), failure.remedy()),

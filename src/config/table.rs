@@ -871,14 +871,14 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         security: true,
         secret: true,
-        help: "Redis or Valkey that several gateways share; may be ${SECRET:name}; see docs/replicas.md",
+        help: "URL of the Redis or Valkey that several gateways share; see docs/replicas.md",
         ..row(
             "store",
             "ONE_MCP_STORE",
             "store",
             Kind::Text,
             None,
-            |to, value| to.store = Some(value.text().to_owned()),
+            |to, value| to.replicas.store = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1226,7 +1226,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-providers",
             Kind::Table(secret_sources::check),
             None,
-            |to, value| to.secrets_providers = Some(value.text().to_owned()),
+            |to, value| to.secrets.providers = Some(value.text().to_owned()),
         )
     },
     Setting {
@@ -1238,7 +1238,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-dir",
             Kind::Path,
             None,
-            |to, value| to.secrets_dir = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.directory = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1250,7 +1250,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1262,7 +1262,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-key-file",
             Kind::Path,
             None,
-            |to, value| to.secrets_key_file = Some(PathBuf::from(value.text())),
+            |to, value| to.secrets.key_file = Some(PathBuf::from(value.text())),
         )
     },
     Setting {
@@ -1274,7 +1274,7 @@ pub static SETTINGS: &[Setting] = &[
             "secrets-refresh",
             Kind::Millis(limits::SECRETS_REFRESH_LEAST_MS, limits::SETTING_MS),
             Some("30000"),
-            |to, value| to.secrets_refresh = value.millis(),
+            |to, value| to.secrets.refresh = value.millis(),
         )
     },
     Setting {

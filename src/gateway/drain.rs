@@ -104,7 +104,7 @@ impl Gateway {
     /// # Errors
     /// When the system refuses a thread.
     pub fn end_within(mut self, times: Times) -> std::io::Result<LastMoment> {
-        let last = LastMoment::new(times.end)?;
+        let last = LastMoment::new(times.end);
         notify::stopping("waiting for calls in flight");
         log::info!(
             "shutting down sessions={}",
@@ -340,7 +340,7 @@ pub struct LastMoment {
 }
 
 impl LastMoment {
-    fn new(at: Instant) -> std::io::Result<LastMoment> {
+    fn new(at: Instant) -> LastMoment {
         let (over, is_over) = bounded::<()>(0);
         let is_clean = Arc::new(AtomicBool::new(false));
         let clean = is_clean.clone();
@@ -353,12 +353,16 @@ impl LastMoment {
                 std::process::exit(1);
             }
         };
-        let thread = thread::spawn("last-moment", limits::STACK_WORKER_BYTES, body)?;
-        Ok(LastMoment {
+        let thread = thread::spawn("last-moment", limits::STACK_WORKER_BYTES, body);
+        let thread = thread.inspect_err(|error| {
+            log::warn!("no thread for the last moment, a signal instead: {error}");
+            sys::end_after(at.saturating_duration_since(Instant::now()));
+        });
+        LastMoment {
             at,
             is_clean,
-            over: Some((over, thread)),
-        })
+            over: thread.ok().map(|thread| (over, thread)),
+        }
     }
 
     /// Everything has ended; at most a few lines of the log are left to be written.

@@ -13,7 +13,7 @@ use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::lacking;
 use crate::front::replicas::hop::Hop;
-use crate::front::replicas::{Errand, Replicas};
+use crate::front::replicas::{Errand, Lost, Replicas};
 use crate::front::sse::{Sse, refuse_message, session_id};
 use crate::front::streamable::{
     Call, SESSION_HEADER, Streamable, refuse_get, refuse_post, rpc_reply,
@@ -71,12 +71,6 @@ impl FrontDoor {
     /// The answer to a head that must not, or need not, go further.
     fn refuse(&self, head: &Head<'_>, peer: &Peer) -> Option<Reply> {
         ADMITTED.set(None);
-        if let Some(replicas) = self.replicas() {
-            match replicas.accept(head) {
-                Ok(hop) => HOP.set(hop),
-                Err(reply) => return Some(reply),
-            }
-        }
         let found = endpoints::find(head.path).filter(|(at, access)| self.has(at, *access));
         let access = found.as_ref().map(|(_, access)| *access);
         let readers = match self.readers(access, head, peer) {
@@ -307,6 +301,10 @@ impl FrontDoor {
             };
             let message = format!("session not found: it {}", lost.tell());
             let reply = rpc_reply(lost.status(), SESSION_NOT_FOUND, &message);
+            let reply = match lost {
+                Lost::Unreached => reply.with("Retry-After", "1"),
+                _ => reply,
+            };
             return out.reply(&with_cors(reply, cors));
         }
         // What was passed on goes no further.
@@ -338,6 +336,13 @@ impl FrontDoor {
 
 impl Handler for FrontDoor {
     fn admit(&self, head: &Head<'_>, peer: &Peer) -> Admit {
+        // First, because it says whose request it is.
+        if let Some(replicas) = self.replicas() {
+            match replicas.accept(head) {
+                Ok(hop) => HOP.set(hop),
+                Err(reply) => return Admit::Answer(reply),
+            }
+        }
         let working = audit::is_on().then(|| context::enter(self.asked(head, peer)));
         let refused = self.refuse(head, peer);
         ASKED.set(working.and_then(Guard::leave));

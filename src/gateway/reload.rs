@@ -634,7 +634,7 @@ impl Look {
 const LOOK_AT_LEAST: Duration = Duration::from_millis(50);
 
 fn refresh_ms(settings: &Settings) -> u64 {
-    u64::try_from(settings.secrets_refresh.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(settings.secrets.refresh.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// False when the entry cannot be used.

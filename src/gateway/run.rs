@@ -136,7 +136,8 @@ pub struct Clients {
 }
 
 fn cannot(error: std::io::Error) -> StartError {
-    StartError::Unavailable(format!("failed to start the gateway: {error}"))
+    let remedy = room::remedy(&error);
+    StartError::Unavailable(format!("failed to start the gateway: {error}{remedy}"))
 }
 
 impl Core {
@@ -214,8 +215,9 @@ impl Gateway {
     pub fn start(config: Config, loader: Option<Loader>) -> Result<Gateway, StartError> {
         let settings = config.settings.clone();
         check_preset(&config)?;
-        let listener = wants_listener(&settings).then(|| listen(&settings));
-        let listener = listener.transpose()?;
+        let listener = wants_listener(&settings)
+            .then(|| listen(&settings))
+            .transpose()?;
         let options = listener_options(&settings)?;
         let shared = shared_store(&config)?;
         let auth = authentication(&config, listener.as_ref(), shared.clone())?;
@@ -230,13 +232,7 @@ impl Gateway {
             auth.people.attach(core.hub.clone());
         }
         let unready = Arc::new(AtomicBool::new(false));
-        let health = Arc::new(Health {
-            hub: core.hub.clone(),
-            started: Instant::now(),
-            started_at: time::now_rfc3339(),
-            draining: unready.clone(),
-            configured: core.configured.clone(),
-        });
+        let health = Arc::new(health_of(&core, &unready));
         let draining = Arc::new(AtomicBool::new(false));
         let streamable = streamable(&settings, &core, &draining);
         let sse = talks(streamable.clone());
@@ -363,6 +359,16 @@ impl Gateway {
     }
 }
 
+fn health_of(core: &Core, draining: &Arc<AtomicBool>) -> Health {
+    Health {
+        hub: core.hub.clone(),
+        started: Instant::now(),
+        started_at: time::now_rfc3339(),
+        draining: draining.clone(),
+        configured: core.configured.clone(),
+    }
+}
+
 /// Whether somebody may want to know.
 fn is_measured(settings: &Settings) -> bool {
     let is_pushed = settings.enable_otlp_metrics && settings.otlp_endpoint.is_some();
@@ -375,6 +381,12 @@ fn shared_keys(
     address: Option<SocketAddr>,
 ) -> Result<(Option<Arc<Replicas>>, Vec<Master>), StartError> {
     let port = address.map_or(settings.port, |address| address.port());
+    if settings.tls.is_on() && !settings.replicas.peers.is_empty() {
+        let why = "failed to start as a replica: replicas reach each other without TLS; let a \
+                   proxy in front speak it (behind-tls-proxy) in place of tls-cert, or leave \
+                   replica-peers out and have the load balancer keep a session at one replica";
+        return Err(StartError::Configuration(why.to_owned()));
+    }
     let bad = |why| StartError::Configuration(format!("failed to start as a replica: {why}"));
     let opened = Replicas::open(&settings.replicas, port).map_err(bad)?;
     Ok(match opened {

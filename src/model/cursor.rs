@@ -298,7 +298,8 @@ mod tests {
     fn sealed_nonsense_is_refused() {
         let payload: &[u8] = &[FORMAT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 0];
         let sealed = |payload: &[u8]| {
-            let bytes = [payload, key().seal(payload).as_ref()].concat();
+            let seal = key().seal(payload).expect("a key");
+            let bytes = [payload, seal.as_ref()].concat();
             Cursor::open(&base64::encode_url(&bytes), &key())
         };
         for length in 0..payload.len() {

@@ -505,4 +505,26 @@ mod tests {
             assert_eq!(Allowed::parse(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn a_found_server_is_where_it_may_be_or_nowhere() {
+        let within = ["10.1.0.0/16", "100.64.0.0/10", "named.example"];
+        let within = within.iter().filter_map(|text| Allowed::parse(text));
+        let egress = Egress::operator(Vec::new()).within(Some(within.collect()));
+        for (host, address, is_good) in [
+            ("a", "10.1.2.3", true),
+            ("a", "10.2.2.3", false),
+            ("a", "127.0.0.1", false),
+            ("a", "::ffff:10.1.2.3", true),
+            ("a", "::ffff:127.0.0.1", false),
+            ("a", "8.8.8.8", false),
+            // Who is named may be anywhere but where nobody may.
+            ("NAMED.example", "8.8.8.8", true),
+            ("named.example", "169.254.169.254", false),
+            ("a", "100.100.100.200", false),
+        ] {
+            let checked = egress.check(host, address.parse().unwrap());
+            assert_eq!(checked.is_ok(), is_good, "{host} {address}");
+        }
+    }
 }

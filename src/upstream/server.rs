@@ -547,6 +547,10 @@ impl Server {
     /// entry says.
     pub(crate) fn login_of(&self, principal: Option<&str>) -> Option<Arc<Login>> {
         let spec = self.config.remote.as_ref()?;
+        if spec.within.is_some() {
+            // Nobody wrote it down: no token of anybody goes there.
+            return None;
+        }
         let principal = principal.filter(|_| spec.is_per_principal());
         let logins = &self.around.logins;
         logins.of(self.name(), principal, spec, &self.around.egress_allow)
@@ -561,6 +565,9 @@ impl Server {
     fn login_at(&self, principal: Option<&str>) -> Result<Arc<Login>, String> {
         let spec = self.config.remote.as_ref();
         let spec = spec.ok_or("is no server over HTTP: nobody logs in there")?;
+        if spec.within.is_some() {
+            return Err("was found by discovery: write it under mcpServers to log in".to_owned());
+        }
         if principal.is_some() && !spec.is_per_principal() {
             return Err("has one login for all: \"tokens\" in its \"oauth\" says so".to_owned());
         }

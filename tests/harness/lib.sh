@@ -40,7 +40,11 @@ eventually() {
     shift
     until "$@" >/dev/null 2>&1; do
         tries=$((tries - 1))
-        [ "$tries" -gt 0 ] || { "$@" >&2; [ ! -f /run/log ] || $bb tail -n 20 /run/log >&2; fail "never: $*"; }
+        [ "$tries" -gt 0 ] || {
+            "$@" >&2
+            [ ! -f /run/log ] || $bb tail -n 20 /run/log >&2
+            fail "never: $*"
+        }
         $bb usleep 100000
     done
 }

@@ -87,6 +87,7 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Word => two("prod", "test"),
         Kind::Filter | Kind::Preset => two("a", "b"),
         Kind::Scopes => two("tag:a", "read tag:b"),
+        Kind::Text if row.key == "store" => two("redis://a", "redis://b"),
         Kind::Text => two("a", "b"),
         Kind::AuditSinks => two("stdout", "file,syslog"),
         Kind::Tools => two("a/b", "a/*,b/c"),
@@ -271,7 +272,7 @@ fn an_overlay_wins_member_by_member() {
         "[\"directories\"]",
     );
     assert_eq!(
-        settings.secrets_providers.as_deref(),
+        settings.secrets.providers.as_deref(),
         Some("[\"environment\"]")
     );
 }

@@ -23,6 +23,8 @@ mod cli;
 #[cfg(test)]
 mod cli_support;
 #[cfg(test)]
+mod clusters;
+#[cfg(test)]
 mod codes;
 #[cfg(test)]
 mod config_commands;

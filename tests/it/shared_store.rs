@@ -3,7 +3,7 @@
 //! redis-server is installed these tests say so and do nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,9 +12,13 @@ use crate::auth_server::{
     GRANT, HASH, Person, at_once, face, one_wins_and_it_ends, plan, post, refusal, status_with,
     text,
 };
+use crate::support::browser::{Browser, encoded, hidden, register};
 use crate::support::http::Request;
 use crate::support::redis::{RedisServer, free_port};
-use crate::support::rig::Rig;
+use crate::support::remote::Script;
+use crate::support::rig::{Plan, Rig};
+use crate::support::servers::demo;
+use crate::support::tls::Pki;
 use crate::support::token::Mint;
 use crate::support::{eventually, within};
 
@@ -31,7 +35,7 @@ fn keys(name: &str) -> PathBuf {
 }
 
 /// A gateway without any other thing in common.
-fn gateway(keys: &PathBuf, store: &str) -> Rig {
+fn gateway(keys: &Path, store: &str) -> Rig {
     let plan = plan().env("ONE_MCP_AUTH_OPERATOR_PASSWORD", HASH);
     let plan = plan.env("ONE_MCP_STORE", store);
     let plan = plan.args(&[
@@ -52,15 +56,25 @@ fn is_ready(rig: &Rig) -> bool {
     store_state(rig) == "ready"
 }
 
+/// The account that docs/replicas.md tells people to make, as options of the server.
+fn documented_account(password: &str) -> Vec<String> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/replicas.md");
+    let page = fs::read_to_string(page).unwrap();
+    let line = page.lines().find(|line| line.starts_with("user onemcp "));
+    let line = line.expect("an account").replace("PASSWORD", password);
+    format!("--{line}").split(' ').map(str::to_owned).collect()
+}
+
 #[test]
 fn gateways_that_share_a_store_are_one() {
-    let Some(server) = RedisServer::start(&["--requirepass", "s3cret-of-the-store"]) else {
+    let account = documented_account("s3cret-of-the-store");
+    let account: Vec<&str> = account.iter().map(String::as_str).collect();
+    let Some(server) = RedisServer::start(&account) else {
         return;
     };
-    let (keys, url) = (
-        keys("one"),
-        format!("redis://:s3cret-of-the-store@127.0.0.1:{}", server.port),
-    );
+    let place = format!("127.0.0.1:{}", server.port);
+    let url = format!("redis://onemcp:s3cret-of-the-store@{place}");
+    let keys = keys("one");
     let (one, two) = (gateway(&keys, &url), gateway(&keys, &url));
     let mut person = Person::new(&one, HOME);
     let code = person.code();
@@ -185,4 +199,121 @@ fn a_gateway_starts_without_its_store_and_finds_it() {
     eventually("it is found", || is_ready(&rig));
     rig.stop();
     let _ = fs::remove_file(keys);
+}
+
+/// Each step at another gateway, with what the browser was given by the one before.
+#[test]
+fn a_browser_may_come_to_any_gateway() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let keys = keys("browser");
+    let (one, two) = (gateway(&keys, &server.url()), gateway(&keys, &server.url()));
+    let client = register(one.port, "A program", "http://127.0.0.1:9/cb");
+    let target = format!("/authorize?{}", asked_for(&client));
+    let mut at_one = Browser::new(one.port);
+    at_one.origin = HOME.to_owned();
+    let mut at_two = Browser::new(two.port);
+    at_two.origin = HOME.to_owned();
+    let page = at_one.get(&target);
+    let form = hidden(&page, "/oauth/login");
+    at_two.cookies = at_one.cookies.clone();
+    let fields = [("request", form.as_str()), ("do", "ask")];
+    at_two.post("/oauth/login", &fields);
+    eventually("a code is in the log", || {
+        two.stderr().contains("login code=")
+    });
+    let log = two.stderr();
+    let (_, rest) = log.split_once("login code=").unwrap();
+    let code = rest.split(' ').next().unwrap();
+    let page = at_one.get(&target);
+    let form = hidden(&page, "/oauth/login");
+    let guess = [
+        ("request", form.as_str()),
+        ("do", "code"),
+        ("code", "BBBB-BBBB"),
+    ];
+    assert_eq!(at_two.post("/oauth/login", &guess).status(), 403);
+    let fields = [("request", form.as_str()), ("do", "code"), ("code", code)];
+    let reply = at_one.post("/oauth/login", &fields);
+    assert_eq!(reply.status(), 303, "{}", reply.text);
+    at_two.cookies = at_one.cookies.clone();
+    let form = hidden(&at_two.get(&target), "/oauth/consent");
+    at_one.cookies = at_two.cookies.clone();
+    let fields = [
+        ("request", form.as_str()),
+        ("do", "allow"),
+        ("scope:tag:web", "on"),
+    ];
+    assert_eq!(at_one.post("/oauth/consent", &fields).status(), 303);
+    assert_eq!(at_two.post("/oauth/consent", &fields).status(), 403, "used");
+    let _ = fs::remove_file(keys);
+}
+
+fn asked_for(client: &str) -> String {
+    encoded(&[
+        ("response_type", "code"),
+        ("client_id", client),
+        ("redirect_uri", "http://127.0.0.1:9/cb"),
+        (
+            "code_challenge",
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        ),
+        ("code_challenge_method", "S256"),
+        ("scope", "tag:web"),
+    ])
+}
+
+#[test]
+fn what_one_hears_of_a_server_makes_the_others_read_its_lists_again() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let listed = Script::start(|_, _| false);
+    let start =
+        |entry: Value| Plan::new(json!({"notes": entry})).env("ONE_MCP_STORE", &server.url());
+    let one = start(demo("notes")).start();
+    let two = start(listed.entry()).start();
+    eventually("both share", || is_ready(&one) && is_ready(&two));
+    eventually("two has listed", || listed.count("tools/list") > 0);
+    let before = listed.count("tools/list");
+    let mut session = one.session();
+    let note = json!({"title": "news", "text": "of another"});
+    session.call("notes_1mcp_add_note", note);
+    within(LEARNED, "two lists again", || {
+        listed.count("tools/list") > before
+    });
+    assert_eq!(
+        listed.count("tools/list"),
+        before + 1,
+        "and it tells nobody"
+    );
+    one.stop();
+    two.stop();
+}
+
+#[test]
+fn with_tls_the_certificate_must_be_good() {
+    let pki = Pki::new().with("store", 30);
+    let (ca, certificate, key) = (pki.ca(), pki.certificate("store"), pki.key("store"));
+    let port = free_port().to_string();
+    let mut options = vec!["--tls-port", &port, "--tls-auth-clients", "no"];
+    options.extend(["--tls-cert-file", &certificate, "--tls-key-file", &key]);
+    options.extend(["--tls-ca-cert-file", &ca]);
+    let Some(_server) = RedisServer::start(&options) else {
+        return;
+    };
+    let start = |url: String| Plan::new(json!({})).env("ONE_MCP_STORE", &url).start();
+    let good = start(format!(
+        "rediss://localhost:{port}?ca={}",
+        ca.replace('/', "%2F")
+    ));
+    eventually("it is trusted", || is_ready(&good));
+    let other = Pki::new();
+    let bad = start(format!(
+        "rediss://localhost:{port}?ca={}",
+        other.ca().replace('/', "%2F")
+    ));
+    eventually("it is not trusted", || store_state(&bad) == "away");
+    assert!(!is_ready(&bad));
 }

@@ -3,6 +3,8 @@
 //! from the contract and see the gateway as a client and an operator do.
 
 pub(crate) mod browser;
+pub(crate) mod cluster;
+pub(crate) mod engine;
 pub(crate) mod http;
 pub(crate) mod idp;
 pub(crate) mod oauth;

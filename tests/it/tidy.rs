@@ -148,10 +148,8 @@ fn packages_with_sharp_edges_are_in_one_file() {
     only_in(&["src/gateway/health_socket.rs"], &["tiny_http"]);
     // It holds a verifier for looking only, which must serve nothing else.
     let tls = ["src/http/secure.rs", "src/http/tls.rs"];
-    only_in(
-        &[&["src/net/certificate.rs"], &tls[..]].concat(),
-        &["rustls"],
-    );
+    let store = ["src/net/certificate.rs", "src/net/redis/secure.rs"];
+    only_in(&[&store[..], &tls[..]].concat(), &["rustls"]);
     check(&product(), |file, found| {
         let is_home = module_of(&file.path) == "net";
         if let (false, Some(position)) = (is_home, word_positions(&file.text, "ureq").first()) {

@@ -2,8 +2,8 @@
 //!
 //! Keys are secrets of others (codes, refresh tokens, ids of clients), so only their hash is kept
 //! anywhere; values must hold none. Every operation is one step, also between processes that
-//! share a folder or a server: of many that `put_new` or `take` one key, one succeeds. Any thread may call.
-//! Deliberately absent: transactions over several keys, and knowledge of what is kept.
+//! share a folder or a server: of many that `put_new` or `take` one key, one succeeds. Any thread
+//! may call. Deliberately absent: transactions over several keys, and knowledge of what is kept.
 
 pub mod ends;
 mod file;

@@ -3,9 +3,8 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use crate::auth::store::{Space, Store, StoreError};
-use crate::net::redis::Redis;
 use crate::net::redis::spec::Spec;
-use crate::net::redis::testing::RedisServer;
+use crate::net::redis::{Redis, RedisServer};
 use crate::secrets::store::testing::Folder;
 
 const THINGS: Space = Space {

@@ -55,13 +55,13 @@ impl Source {
     /// Whoever writes files here may name what is on this machine; a network may not.
     fn usual(&self) -> &'static [&'static str] {
         match self {
-            Source::Directory(_) => &PRIVATE[..],
+            Source::Directory(_) => PRIVATE,
             _ => &PRIVATE[2..],
         }
     }
 }
 
-const TYPES: &[&str] = &["kubernetes", "docker", "dns", "directory"];
+pub const TYPES: &[&str] = &["kubernetes", "docker", "dns", "directory"];
 const COMMON: &[&str] = &["type", "tags", "allow", "keepFor"];
 /// Where servers of a site are; the first two are this machine.
 const PRIVATE: &[&str] = &[
@@ -73,6 +73,12 @@ const PRIVATE: &[&str] = &[
     "100.64.0.0/10",
     "fc00::/7",
 ];
+
+/// Those that one kind of source has, of all kinds.
+pub fn own_keys() -> impl Iterator<Item = &'static str> {
+    let kinds = [kubernetes::KEYS, docker::KEYS, dns::KEYS, directory::KEYS];
+    kinds.into_iter().flatten().copied()
+}
 
 /// For the table of settings.
 pub fn check(node: &Node<'_>, notes: &mut Notes) {
@@ -118,19 +124,11 @@ fn read_source(member: &Member<'_>, notes: &mut Notes) -> Option<SourceSpec> {
         Some(node) => node.text(notes)?,
         None => name,
     };
-    let (keys, read): (&[&str], fn(&Parts<'_, '_>, &mut Notes) -> Option<Source>) = match word {
-        "kubernetes" => (kubernetes::KEYS, |parts, notes| {
-            kubernetes::read(parts, notes).map(Source::Kubernetes)
-        }),
-        "docker" => (docker::KEYS, |parts, notes| {
-            docker::read(parts, notes).map(Source::Docker)
-        }),
-        "dns" => (dns::KEYS, |parts, notes| {
-            dns::read(parts, notes).map(Source::Dns)
-        }),
-        "directory" => (directory::KEYS, |parts, notes| {
-            directory::read(parts, notes).map(Source::Directory)
-        }),
+    let keys = match word {
+        "kubernetes" => kubernetes::KEYS,
+        "docker" => docker::KEYS,
+        "dns" => dns::KEYS,
+        "directory" => directory::KEYS,
         _ => {
             let remedy = format!("write \"type\": one of {}", TYPES.join(", "));
             member.spot.error(notes, "is no kind of source", remedy);
@@ -149,7 +147,12 @@ fn read_source(member: &Member<'_>, notes: &mut Notes) -> Option<SourceSpec> {
         source: member,
         members: &members,
     };
-    let source = read(&parts, notes)?;
+    let source = match word {
+        "kubernetes" => Source::Kubernetes(kubernetes::read(&parts, notes)?),
+        "docker" => Source::Docker(docker::read(&parts, notes)?),
+        "dns" => Source::Dns(dns::read(&parts, notes)?),
+        _ => Source::Directory(directory::read(&parts, notes)?),
+    };
     let keep_ms = parts.count("keepFor", 0, limits::DISCOVERY_KEEP_MS_MAX, notes);
     Some(SourceSpec {
         name: name.to_owned(),
@@ -237,3 +240,7 @@ impl<'m, 'd> Parts<'m, 'd> {
         spot.error(notes, message, remedy);
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

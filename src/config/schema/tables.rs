@@ -1,4 +1,5 @@
-//! The settings that are tables: sinks and rules of alerts, providers of secrets.
+//! The settings that are tables: sinks and rules of alerts, providers of secrets, sources of
+//! discovery.
 
 use serde_json::{Map, Value};
 
@@ -6,6 +7,7 @@ use crate::base::limits;
 use crate::base::template::{filled, fixed};
 use crate::config::alerts::rule::{Knob, RULES, RuleRow, Severity};
 use crate::config::alerts::sink::Kind;
+use crate::config::discovery;
 use crate::config::schema::{TEXT, TEXTS, TEXTS_BY_NAME, choice, number, switch};
 
 /// The shape of the table with this key; of any other, that it is a table.
@@ -34,8 +36,33 @@ pub(super) fn shape(key: &str) -> Value {
             }"#,
             &[("most", limits::KNOWN_CLIENTS.into()), ("client", client())],
         ),
+        "discovery" => filled(
+            r#"{
+                "type": ["object", "null"],
+                "maxProperties": "$most",
+                "additionalProperties": "$source"
+            }"#,
+            &[
+                ("most", limits::DISCOVERY_SOURCES.into()),
+                ("source", source()),
+            ],
+        ),
         _ => fixed(r#"{"type": ["object", "array", "null"]}"#),
     }
+}
+
+/// Of discovery: each kind of source has keys of its own besides the common ones.
+fn source() -> Value {
+    let text = r#"{"type": "$type", "tags": "$texts", "allow": "$texts", "keepFor": "$time"}"#;
+    let also = [
+        ("type", choice(discovery::TYPES, None)),
+        ("time", number(0, limits::DISCOVERY_KEEP_MS_MAX)),
+    ];
+    let mut properties = with_texts(text, &also);
+    for key in discovery::own_keys() {
+        properties[key] = fixed("{}");
+    }
+    table(properties)
 }
 
 fn client() -> Value {

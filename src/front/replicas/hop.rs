@@ -3,7 +3,6 @@
 //! for a moment, and a request that carries it is passed on by nobody. It says nothing of who may
 //! come in: the token is judged again.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -113,8 +112,9 @@ pub struct Nonces(Mutex<Seen>);
 #[derive(Default)]
 struct Seen {
     since: Option<Instant>,
-    now: HashSet<u128>,
-    before: HashSet<u128>,
+    /// In their order: a set of the standard library is ten times the code.
+    now: Vec<u128>,
+    before: Vec<u128>,
 }
 
 impl Nonces {
@@ -125,7 +125,12 @@ impl Nonces {
             seen.before = std::mem::take(&mut seen.now);
             seen.since = Some(now);
         }
-        !seen.before.contains(&nonce) && seen.now.insert(nonce)
+        let place = seen.now.binary_search(&nonce);
+        if let (Err(_), Err(place)) = (seen.before.binary_search(&nonce), place) {
+            seen.now.insert(place, nonce);
+            return true;
+        }
+        false
     }
 }
 

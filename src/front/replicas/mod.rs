@@ -128,7 +128,12 @@ impl Replicas {
         let Some(shown) = head.header(hop::HEADER) else {
             return Ok(None);
         };
-        let hop = Hop::open(&self.here, shown, head)?;
+        let hop = Hop::open(&self.here, shown, head).inspect_err(|reply| {
+            // Who looks for a replica asks the others, too.
+            if reply.status != hop::MISDIRECTED {
+                log::warn!("request not accepted from another replica");
+            }
+        })?;
         match self.nonces.is_new(hop.nonce, Instant::now()) {
             true => Ok(Some(hop)),
             false => Err(hop::refusal("it was shown before")),

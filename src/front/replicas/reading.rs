@@ -4,6 +4,10 @@
 use crate::base::limits;
 use crate::http::Chunked;
 
+/// It is no answer of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Garbled;
+
 /// The head of an answer.
 pub struct Answer {
     pub status: u16,
@@ -21,28 +25,28 @@ pub enum Body {
 
 impl Answer {
     /// `Ok(None)`: not all of it is there.
-    pub fn read(bytes: &[u8]) -> Result<Option<Answer>, ()> {
+    pub fn read(bytes: &[u8]) -> Result<Option<Answer>, Garbled> {
         let mut fields = [httparse::EMPTY_HEADER; limits::HEADERS];
         let mut response = httparse::Response::new(&mut fields);
-        let length_bytes = match response.parse(bytes).map_err(drop)? {
+        let length_bytes = match response.parse(bytes).map_err(|_| Garbled)? {
             httparse::Status::Complete(length_bytes) => length_bytes,
-            httparse::Status::Partial if bytes.len() > limits::HEAD_BYTES => return Err(()),
+            httparse::Status::Partial if bytes.len() > limits::HEAD_BYTES => return Err(Garbled),
             httparse::Status::Partial => return Ok(None),
         };
         let mut answer = Answer {
-            status: response.code.ok_or(())?,
+            status: response.code.ok_or(Garbled)?,
             headers: Vec::new(),
             body: Body::Length(0),
             length_bytes,
         };
         for field in response.headers.iter() {
-            let value = str::from_utf8(field.value).map_err(drop)?.trim();
+            let value = str::from_utf8(field.value).map_err(|_| Garbled)?.trim();
             match field.name.to_ascii_lowercase().as_str() {
                 "transfer-encoding" => answer.body = Body::Chunked,
                 "content-length" => {
-                    let length = value.parse().map_err(drop)?;
+                    let length = value.parse().map_err(|_| Garbled)?;
                     if length > limits::REPLICA_ANSWER_BYTES {
-                        return Err(());
+                        return Err(Garbled);
                     }
                     answer.body = Body::Length(length);
                 }
@@ -73,23 +77,27 @@ pub struct Piece {
     data: Vec<u8>,
 }
 
-impl Piece {
-    pub fn new() -> Piece {
+impl Default for Piece {
+    fn default() -> Piece {
         Piece {
             // The client takes each piece before the next is read: only one is ever held.
             chunked: Chunked::new(limits::REPLICA_ANSWER_BYTES),
             data: Vec::new(),
         }
     }
+}
 
+impl Piece {
     pub fn is_done(&self) -> bool {
         self.chunked.is_done()
     }
 
     /// The data in `bytes`, which are taken.
-    pub fn take(&mut self, bytes: &mut Vec<u8>) -> Result<&[u8], ()> {
+    pub fn take(&mut self, bytes: &mut Vec<u8>) -> Result<&[u8], Garbled> {
         self.data.clear();
-        self.chunked.feed(bytes, &mut self.data).map_err(drop)?;
+        self.chunked
+            .feed(bytes, &mut self.data)
+            .map_err(|_| Garbled)?;
         bytes.clear();
         Ok(&self.data)
     }
@@ -135,11 +143,11 @@ mod tests {
 
     #[test]
     fn pieces_come_as_they_are_cut() {
-        let (mut pieces, mut all) = (Piece::new(), Vec::new());
+        let (mut pieces, mut all) = (Piece::default(), Vec::new());
         for byte in b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n" {
             all.extend_from_slice(pieces.take(&mut vec![*byte]).expect("good"));
         }
         assert_eq!((all.as_slice(), pieces.is_done()), (&b"abcde"[..], true));
-        assert!(Piece::new().take(&mut b"zz\r\n".to_vec()).is_err());
+        assert!(Piece::default().take(&mut b"zz\r\n".to_vec()).is_err());
     }
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::base::limits;
 use crate::front::replicas::Errand;
 use crate::front::replicas::hop::{self, Hop};
-use crate::front::replicas::reading::{Answer, Body, Piece};
+use crate::front::replicas::reading::{Answer, Body, Garbled, Piece};
 use crate::http::{Head, Method, Responder};
 use crate::model::place::Here;
 
@@ -79,7 +79,7 @@ pub fn send(
         match Answer::read(&bytes) {
             Ok(Some(answer)) => break answer,
             Ok(None) => {}
-            Err(()) => return Outcome::Silent,
+            Err(Garbled) => return Outcome::Silent,
         }
     };
     if answer.status == hop::MISDIRECTED {
@@ -151,7 +151,7 @@ fn streamed(
     if !out.start_stream(answer.status, &answer.headers()) {
         return Outcome::Answered;
     }
-    let mut pieces = Piece::new();
+    let mut pieces = Piece::default();
     loop {
         let Ok(piece) = pieces.take(&mut bytes) else {
             out.abandon();

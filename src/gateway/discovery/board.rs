@@ -97,8 +97,9 @@ impl Board {
 
     pub(super) fn fail(&self, index: usize, mut error: String) {
         let (mut state, name) = (self.state(), &self.specs[index].name);
-        let most = error.floor_char_boundary(limits::DISCOVERY_ERROR_BYTES);
-        error.truncate(most);
+        while error.len() > limits::DISCOVERY_ERROR_BYTES {
+            error.pop();
+        }
         let kept = &mut state[index];
         if kept.standing.error.as_ref() != Some(&error) {
             log::warn!("discovery source={name:?}: failed to {error}");

@@ -21,8 +21,9 @@ use crate::net::error::NetError;
 use crate::wire::lines::Line;
 use crate::wire::percent::encode;
 
-/// After these a container may have come, gone, or another address.
-const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","pause",
+/// After these a container may have come, gone, or another address. What Docker calls `die`,
+/// Podman lets through as `died` only.
+const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","died","pause",
 "unpause","rename","connect","disconnect"]}"#;
 
 pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
@@ -46,7 +47,7 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
         if begun.elapsed() >= limits::DISCOVERY_STEADY {
             pauses.forget();
         }
-        if stop.wait(pauses.next()) {
+        if stop.wait(pauses.longer()) {
             return;
         }
     }
@@ -150,7 +151,3 @@ fn judged(answer: Result<Response, NetError>) -> Result<Response, String> {
 fn is_event(line: &[u8]) -> bool {
     serde_json::from_slice::<Value>(line).is_ok_and(|event| event.is_object())
 }
-
-#[cfg(test)]
-#[path = "docker_tests.rs"]
-mod tests;

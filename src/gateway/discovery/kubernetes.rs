@@ -40,7 +40,7 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
         if begun.elapsed() >= limits::DISCOVERY_STEADY {
             pauses.forget();
         }
-        if stop.wait(pauses.next()) {
+        if stop.wait(pauses.longer()) {
             return;
         }
     }
@@ -55,16 +55,11 @@ struct Cluster<'a> {
     token_file: PathBuf,
 }
 
-/// What one look at the API server came to.
-enum Reply {
-    Good(Response),
-    /// 410: what was asked for is too long ago.
-    Expired,
-}
-
 /// What follows a line or the end of a watch.
 enum Next {
     Watch,
+    /// The same, but what was to come was lost on the way.
+    Lost(String),
     List,
 }
 
@@ -112,16 +107,19 @@ impl<'a> Cluster<'a> {
         };
         self.publish(&services);
         let mut pauses = Pauses::default();
+        let mut lost = 0;
         loop {
-            let begun = Instant::now();
+            let (begun, version) = (Instant::now(), services.version.clone());
             match self.watch(&mut services)? {
                 Next::List => return Ok(()),
-                Next::Watch => {}
+                Next::Lost(error) if lost >= limits::DISCOVERY_LOST => return Err(error),
+                Next::Lost(_) if services.version == version => lost += 1,
+                Next::Watch | Next::Lost(_) => lost = 0,
             }
             if begun.elapsed() >= limits::DISCOVERY_STEADY {
                 pauses.forget();
             }
-            if self.stop.wait(pauses.next()) {
+            if self.stop.wait(pauses.longer()) {
                 return Ok(());
             }
         }
@@ -138,7 +136,7 @@ impl<'a> Cluster<'a> {
         let mut page = String::new();
         for _ in 0..limits::DISCOVERY_PAGES {
             let query = format!("limit={}{page}", limits::DISCOVERY_PAGE);
-            let Reply::Good(mut response) = self.ask(&query, Some(deadline))? else {
+            let Some(mut response) = self.ask(&query, Some(deadline))? else {
                 return Ok(None);
             };
             response.set_deadline(Some(deadline));
@@ -171,7 +169,7 @@ impl<'a> Cluster<'a> {
             "watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={seconds}",
             encode(&services.version)
         );
-        let Reply::Good(response) = self.ask(&query, None)? else {
+        let Some(response) = self.ask(&query, None)? else {
             return Ok(Next::List);
         };
         let mut lines = lines(response);
@@ -181,11 +179,7 @@ impl<'a> Cluster<'a> {
                 Ok(Some(Line::Text(line))) => line,
                 Ok(Some(Line::TooLong { .. })) => return Err(self.odd("a line is too long")),
                 Ok(None) => return Ok(Next::Watch),
-                // What was lost on the way is still to be had there.
-                Err(error) => {
-                    log::debug!("watch of Services ended: {error}");
-                    return Ok(Next::Watch);
-                }
+                Err(error) => return Ok(Next::Lost(error.to_string())),
             };
             let before = services.is_full;
             is_told &= !self.take(line, services)?;
@@ -231,7 +225,8 @@ impl<'a> Cluster<'a> {
         self.sink.publish_with(found, odd);
     }
 
-    fn ask(&self, query: &str, deadline: Option<Instant>) -> Result<Reply, String> {
+    /// None: what is asked for is too long ago.
+    fn ask(&self, query: &str, deadline: Option<Instant>) -> Result<Option<Response>, String> {
         let place = match &self.namespace {
             Some(namespace) => format!("namespaces/{namespace}/services"),
             None => "services".to_owned(),
@@ -257,8 +252,8 @@ impl<'a> Cluster<'a> {
         let response = self.client.send(&request, self.stop.net());
         let response = response.map_err(|error| error.to_string())?;
         match response.status() {
-            200 => Ok(Reply::Good(response)),
-            410 => Ok(Reply::Expired),
+            200 => Ok(Some(response)),
+            410 => Ok(None),
             status => Err(self.refused(status)),
         }
     }
@@ -324,7 +319,3 @@ impl Services {
         is_known
     }
 }
-
-#[cfg(test)]
-#[path = "kubernetes_tests.rs"]
-mod tests;

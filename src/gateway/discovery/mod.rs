@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Map, Value};
 
 use crate::base::{limits, thread};
@@ -84,10 +84,7 @@ impl Stop {
     /// Waits. True when it must end.
     pub fn wait(&self, time: Duration) -> bool {
         // Nothing is ever sent: the end of the other side is the word.
-        !matches!(
-            self.told.recv_timeout(time),
-            Err(crossbeam_channel::RecvTimeoutError::Timeout)
-        )
+        !matches!(self.told.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 }
 
@@ -151,9 +148,11 @@ impl Discovery {
         };
         drop(running.alive);
         // A file system or a peer may hold one of them; the end of the gateway does not wait.
-        let _ = running.ended.recv_timeout(limits::DISCOVERY_END);
+        let ended = running.ended.recv_timeout(limits::DISCOVERY_END);
+        let is_over = ended == Err(RecvTimeoutError::Disconnected);
         for thread in running.threads {
-            if !thread.is_finished() {
+            // Who said that it is over may need another moment to be gone.
+            if !is_over && !thread.is_finished() {
                 log::warn!("a source of discovery does not end in time, and is left behind");
             } else if thread.join().is_err() {
                 log::error!("event=thread_panicked thread=disc");

@@ -37,7 +37,7 @@ impl Pauses {
         self.0 = 0;
     }
 
-    pub fn next(&mut self) -> Duration {
+    pub fn longer(&mut self) -> Duration {
         let grown = limits::RESTART_FIRST.saturating_mul(2_u32.saturating_pow(self.0));
         self.0 = self.0.saturating_add(1);
         let mut byte = [0];
@@ -56,7 +56,7 @@ mod tests {
     fn pauses_grow_to_a_bound() {
         let mut pauses = Pauses::default();
         for round in 0..1000_u32 {
-            let pause = pauses.next();
+            let pause = pauses.longer();
             let middle =
                 (limits::RESTART_FIRST * 2_u32.pow(round.min(7))).min(limits::RESTART_CEILING);
             assert!(
@@ -65,6 +65,6 @@ mod tests {
             );
         }
         pauses.forget();
-        assert!(pauses.next() < limits::RESTART_FIRST * 2);
+        assert!(pauses.longer() < limits::RESTART_FIRST * 2);
     }
 }

@@ -3,19 +3,17 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Stream};
 
 use crate::base::limits;
 use crate::net::certificate::Wire;
 use crate::net::connect::dial;
 use crate::net::egress::Egress;
 use crate::net::redis::Trouble;
+use crate::net::redis::secure::{Channel, Trust};
 use crate::net::stop::Stop;
 use crate::net::wait::{self, Wait};
 
@@ -47,7 +45,7 @@ impl Answer {
 
 pub(super) struct Link {
     wire: Wire,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Channel>,
     /// Read, but not used yet, from `at` on.
     input: Vec<u8>,
     at: usize,
@@ -59,7 +57,7 @@ impl Link {
     /// A connection on which nothing was said yet.
     pub(super) fn open(
         (host, port): (&str, u16),
-        tls: Option<&Arc<ClientConfig>>,
+        trust: Option<&Trust>,
         stop: &Stop,
         until: Instant,
     ) -> Result<Link, Trouble> {
@@ -74,12 +72,7 @@ impl Link {
         // The operator named it: no address is refused.
         let (stream, _) = wait::on(terms, || dial(&uri, &Egress::default()));
         let stream = stream.map_err(|cause| away(&format!("{cause:?}")))?;
-        let tls = tls.map(|config| {
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
-            let greeting = ClientConnection::new(config.clone(), name);
-            greeting.map(Box::new).map_err(|error| error.to_string())
-        });
+        let tls = trust.map(|trust| trust.greet(host));
         let tls = tls.transpose().map_err(|error| away(&error))?;
         Ok(Link {
             wire: Wire { stream, until },
@@ -126,11 +119,7 @@ impl Link {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut wire = &self.wire;
         match &mut self.tls {
-            Some(tls) => {
-                let mut stream = Stream::new(tls.as_mut(), &mut wire);
-                stream.write_all(bytes)?;
-                stream.flush()
-            }
+            Some(tls) => tls.write(wire, bytes),
             None => wire.write_all(bytes),
         }
     }
@@ -140,7 +129,7 @@ impl Link {
         let mut buffer = [0; 8192];
         let mut wire = &self.wire;
         let count = match &mut self.tls {
-            Some(tls) => Stream::new(tls.as_mut(), &mut wire).read(&mut buffer)?,
+            Some(tls) => tls.read(wire, &mut buffer)?,
             None => wire.read(&mut buffer)?,
         };
         if count == 0 {

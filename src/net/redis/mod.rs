@@ -5,34 +5,29 @@
 //! was sent may have been done.
 
 mod link;
+mod secure;
 pub mod spec;
 
 #[cfg(test)]
 #[path = "../../../tests/it/support/redis.rs"]
-pub mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::base::limits;
 use crate::base::secret::Secret;
 use crate::base::sys::random_bytes;
-use crate::net::client::read_certificates;
 use crate::net::redis::link::Link;
+use crate::net::redis::secure::Trust;
 use crate::net::redis::spec::Spec;
 use crate::net::stop::Stop;
 
 pub use crate::net::redis::link::Answer;
-
-/// Where most systems keep the authorities that they trust.
-const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+#[cfg(test)]
+pub(crate) use crate::net::redis::testing::RedisServer;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +57,7 @@ impl std::fmt::Display for Trouble {
 
 pub struct Redis {
     spec: Spec,
-    tls: Option<Arc<ClientConfig>>,
+    trust: Option<Trust>,
     pool: Mutex<Pool>,
     freed: Condvar,
     stop: Stop,
@@ -92,10 +87,10 @@ impl Redis {
     /// # Errors
     /// When the certificates cannot be used, after "failed to".
     pub fn new(spec: Spec) -> Result<Redis, String> {
-        let tls = spec.is_tls.then(|| client_config(&spec)).transpose()?;
+        let trust = spec.is_tls.then(|| Trust::open(spec.ca_file.as_deref()));
         Ok(Redis {
+            trust: trust.transpose()?,
             spec,
-            tls,
             pool: Mutex::default(),
             freed: Condvar::new(),
             stop: Stop::default(),
@@ -252,7 +247,7 @@ impl Redis {
         name: &str,
         until: Instant,
     ) -> Result<(String, u16), Trouble> {
-        let mut link = Link::open(sentinel, self.tls.as_ref(), &self.stop, until)?;
+        let mut link = Link::open(sentinel, self.trust.as_ref(), &self.stop, until)?;
         authenticate(&mut link, "", self.spec.sentinel_password.as_ref(), until)?;
         let words: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()];
         let mut told = link.ask(&words, until)?.list().into_iter();
@@ -266,7 +261,7 @@ impl Redis {
 
     fn greeted(&self, place: (&str, u16), until: Instant) -> Result<Link, Trouble> {
         let spec = &self.spec;
-        let mut link = Link::open(place, self.tls.as_ref(), &self.stop, until)?;
+        let mut link = Link::open(place, self.trust.as_ref(), &self.stop, until)?;
         authenticate(&mut link, &spec.user, spec.password.as_ref(), until)?;
         if spec.database > 0 {
             link.ask(&[b"SELECT", spec.database.to_string().as_bytes()], until)?;
@@ -325,21 +320,4 @@ fn jittered(pause: Duration) -> Duration {
     let mut byte = [0; 1];
     random_bytes(&mut byte);
     pause / 2 + pause / 512 * u32::from(byte[0])
-}
-
-fn client_config(spec: &Spec) -> Result<Arc<ClientConfig>, String> {
-    let file = spec.ca_file.as_deref().unwrap_or(SYSTEM_CA);
-    let failed = |why: &dyn std::fmt::Display| format!("trust the shared store by {file}: {why}");
-    let mut roots = RootCertStore::empty();
-    let found = read_certificates(Path::new(file)).map_err(|error| failed(&error))?;
-    for one in found.iter() {
-        // One that cannot be used does not make the others useless.
-        let _ = roots.add(CertificateDer::from_slice(one.der()));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

@@ -154,3 +154,30 @@ fn news_are_heard() {
     drop(server);
     assert!(ears.hear(soon).is_err());
 }
+
+#[test]
+fn sentinels_are_asked_who_the_primary_is() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let port = free_port();
+    let folder = std::env::temp_dir().join(format!("onemcp-sentinel-{port}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("sentinel.conf");
+    let lines = format!("sentinel monitor main 127.0.0.1 {} 1\n", server.port);
+    std::fs::write(&file, lines).unwrap();
+    let sentinel = RedisServer::start_with(&[file.to_str().unwrap(), "--sentinel"], port, &[]);
+    let gone = free_port();
+    let redis = |name: &str| {
+        let places = format!("127.0.0.1:{gone},127.0.0.1:{port}");
+        client(&format!("redis+sentinel://{places}/{name}"))
+    };
+    assert_eq!(redis("main").ask(&[b"SET", b"a", b"1"]), Ok(text("OK")));
+    assert_eq!(client(&server.url()).ask(&[b"GET", b"a"]), Ok(text("1")));
+    assert!(matches!(
+        redis("other").ask(&[b"PING"]),
+        Err(Trouble::Away(_))
+    ));
+    drop(sentinel);
+    std::fs::remove_dir_all(folder).unwrap();
+}

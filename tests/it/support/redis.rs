@@ -18,28 +18,20 @@ impl RedisServer {
 
     /// At a port that was in use by one that is gone.
     pub(crate) fn start_at(port: u16, options: &[&str]) -> Option<RedisServer> {
+        let usual = ["--bind", "127.0.0.1", "--save", ""];
+        RedisServer::start_with(&usual, port, options)
+    }
+
+    pub(crate) fn start_with(usual: &[&str], port: u16, options: &[&str]) -> Option<RedisServer> {
         let at = port.to_string();
-        let usual = [
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &at,
-            "--save",
-            "",
-            "--daemonize",
-            "no",
-        ];
         let mut started = ["redis-server", "valkey-server"]
             .into_iter()
             .filter_map(|program| {
                 let mut command = Command::new(program);
-                command.args(usual).args(options);
+                command.args(usual).args(["--port", &at]).args(options);
                 command.current_dir(std::env::temp_dir());
-                command
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null());
-                command.spawn().ok()
+                command.stdin(Stdio::null()).stdout(Stdio::null());
+                command.stderr(Stdio::null()).spawn().ok()
             });
         let Some(child) = started.next() else {
             eprintln!("skipped: redis-server is not installed");
