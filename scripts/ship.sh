@@ -189,7 +189,8 @@ image_part() {
 
 image_is_reproducible() {
     local one two epoch
-    epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+    epoch=$(skopeo inspect "oci-archive:dist/onemcp-$version-image.tar" |
+        sed -n 's/.*"Created": "\(.*\)".*/\1/p') && epoch=$(date -d "$epoch" +%s) || return 1
     one=$(SOURCE_DATE_EPOCH=$epoch scripts/image.sh --output "$work/again.tar" "$1=dist/$release") &&
         two=$(sha256sum "dist/onemcp-$version-image.tar") || return 1
     [ "$(cut -d ' ' -f 2 <<<"$one")" = "$(cut -d ' ' -f 1 <<<"$two")" ] || return 1
