@@ -108,6 +108,7 @@ fn values(row: &Setting) -> [String; 2] {
         Kind::Table(_) => match row.key {
             "auth.issuers" => two("[]", "[{\"issuer\":\"https://a.example\"}]"),
             "auth.clients" => two("{}", r#"{"a":{"redirectUris":["https://a.example/"]}}"#),
+            "discovery" => two("{}", r#"{"a":{"type":"directory","path":"/srv/found"}}"#),
             "secrets.providers" => two("[\"environment\"]", "[\"directories\"]"),
             _ => two("{\"sinks\":{}}", "{\"rules\":{}}"),
         },

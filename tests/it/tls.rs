@@ -281,6 +281,9 @@ impl Load {
 
     #[track_caller]
     fn end(self) {
+        eventually("there was a load", || {
+            self.done.load(Ordering::Relaxed) > 20
+        });
         self.stop.store(true, Ordering::Relaxed);
         let failed: Vec<_> = self
             .threads
@@ -288,7 +291,6 @@ impl Load {
             .flat_map(|thread| thread.join().unwrap())
             .collect();
         assert!(failed.is_empty(), "{failed:?}");
-        assert!(self.done.load(Ordering::Relaxed) > 20);
     }
 }
 
