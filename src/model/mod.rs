@@ -16,6 +16,7 @@ pub mod principal;
 pub mod rotating;
 pub mod scope;
 pub mod seal;
+pub mod steady;
 pub mod task_id;
 pub mod uri_template;
 pub mod visible_text;

@@ -3,51 +3,33 @@
 //! it is worth nothing. Also what one replica shows another with a request that it passes on. A
 //! value; keys are handed in. Deliberately absent: addresses, which change, and clocks.
 
-use std::fmt;
 use std::sync::Arc;
 
-use ring::hmac;
+use crate::model::rotating::Master;
+use crate::model::steady::SteadyKey;
 
-use crate::model::rotating::{Master, Rotating, derived};
-use crate::model::seal::SealKey;
-
-const SEAL_PURPOSE: &[u8] = b"onemcp replica seal";
-const NONCE_PURPOSE: &[u8] = b"onemcp replica nonce";
 /// Between a text and the place behind it. No text of ours has one within.
 const MARK: char = '.';
 
-struct Key {
-    seal: SealKey,
-    nonce: hmac::Key,
-}
-
-pub struct PlaceKey(Rotating<Key>);
+#[derive(Debug)]
+pub struct PlaceKey(SteadyKey);
 
 impl PlaceKey {
     pub fn new(masters: &[Master]) -> PlaceKey {
-        PlaceKey(Rotating::new(keys(masters)))
+        PlaceKey(SteadyKey::new("replica", masters))
     }
 
     pub fn rotate(&self, masters: &[Master]) {
-        self.0.replace(keys(masters));
+        self.0.rotate(masters);
     }
 
     /// `plain` in sealed form: the same text for the same input, good together with `bound` only.
     pub fn seal(&self, bound: &[u8], plain: &[u8]) -> Option<String> {
-        let keys = self.0.all();
-        let key = keys.first()?;
-        // Made from all that is sealed: the same nonce comes back for the same text only.
-        let mut all = hmac::Context::with_key(&key.nonce);
-        all.update(&(bound.len() as u64).to_le_bytes());
-        all.update(bound);
-        all.update(plain);
-        let nonce = all.sign().as_ref().first_chunk().copied()?;
-        key.seal.seal(bound, plain, nonce)
+        self.0.seal(bound, plain)
     }
 
     pub fn open(&self, bound: &[u8], text: &str) -> Option<Vec<u8>> {
-        let keys = self.0.all();
-        keys.iter().find_map(|key| key.seal.open(bound, text))
+        self.0.open(bound, text)
     }
 
     /// `text` with the name of the replica that holds what it stands for.
@@ -75,22 +57,6 @@ impl Here {
     /// `text`, and that this replica holds it.
     pub fn put_behind(&self, text: &str) -> Option<String> {
         self.key.at(text, &self.name)
-    }
-}
-
-fn keys(masters: &[Master]) -> Vec<Key> {
-    let key = |master| {
-        Some(Key {
-            seal: SealKey::new(&derived(master, SEAL_PURPOSE))?,
-            nonce: hmac::Key::new(hmac::HMAC_SHA256, &derived(master, NONCE_PURPOSE)),
-        })
-    };
-    masters.iter().filter_map(key).collect()
-}
-
-impl fmt::Debug for PlaceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PlaceKey(***)")
     }
 }
 

@@ -4,19 +4,12 @@
 //! nothing. A value; the key belongs to the caller. Deliberately absent: expiry, which is the
 //! server's.
 
-use std::fmt;
-
-use ring::hmac;
-
 use crate::base::limits;
 use crate::model::place::Here;
-use crate::model::rotating::{Master, Rotating, derived};
-use crate::model::seal::SealKey;
+use crate::model::rotating::Master;
+use crate::model::steady::SteadyKey;
 
 const FORMAT: u8 = 1;
-/// Keeps apart what the two halves of the key are made for.
-const SEAL_PURPOSE: &[u8] = b"onemcp task id seal";
-const NONCE_PURPOSE: &[u8] = b"onemcp task id nonce";
 
 /// Where a task is, and what its server calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,41 +46,21 @@ impl Holder<'_> {
 }
 
 /// The same masters in every replica, and after a restart, make ids good there too.
+#[derive(Debug)]
 pub struct TaskKey {
-    keys: Rotating<Key>,
+    key: SteadyKey,
     /// One of several replicas says so in each id of a stateless client.
     here: Option<Here>,
 }
 
-struct Key {
-    seal: SealKey,
-    nonce: hmac::Key,
-}
-
 impl TaskKey {
     pub fn new(masters: &[Master], here: Option<Here>) -> TaskKey {
-        let keys = Rotating::new(keys(masters));
-        TaskKey { keys, here }
+        let key = SteadyKey::new("task id", masters);
+        TaskKey { key, here }
     }
 
     pub fn rotate(&self, masters: &[Master]) {
-        self.keys.replace(keys(masters));
-    }
-}
-
-fn keys(masters: &[Master]) -> Vec<Key> {
-    let key = |master| {
-        Some(Key {
-            seal: SealKey::new(&derived(master, SEAL_PURPOSE))?,
-            nonce: hmac::Key::new(hmac::HMAC_SHA256, &derived(master, NONCE_PURPOSE)),
-        })
-    };
-    masters.iter().filter_map(key).collect()
-}
-
-impl fmt::Debug for TaskKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TaskKey(***)")
+        self.key.rotate(masters);
     }
 }
 
@@ -101,16 +74,7 @@ impl TaskId {
         plain.extend_from_slice(&self.process.to_le_bytes());
         plain.extend_from_slice(self.server.as_bytes());
         plain.extend_from_slice(self.native.as_bytes());
-        let bound = holder.bound();
-        // Made from all that is sealed: the same nonce comes back for the same text only.
-        let keys = key.keys.all();
-        let first = keys.first()?;
-        let mut all = hmac::Context::with_key(&first.nonce);
-        all.update(&(bound.len() as u64).to_le_bytes());
-        all.update(&bound);
-        all.update(&plain);
-        let nonce = all.sign().as_ref().first_chunk().copied()?;
-        let sealed = first.seal.seal(&bound, &plain, nonce)?;
+        let sealed = key.key.seal(&holder.bound(), &plain)?;
         match (&key.here, holder) {
             (Some(here), Holder::Stateless { .. }) => here.put_behind(&sealed),
             _ => Some(sealed),
@@ -126,10 +90,7 @@ impl TaskId {
             (Some(here), Holder::Stateless { .. }) => here.key.split(text)?.0,
             _ => text,
         };
-        let bound = holder.bound();
-        let keys = key.keys.all();
-        let mut keys = keys.iter();
-        let plain = keys.find_map(|key| key.seal.open(&bound, text))?;
+        let plain = key.key.open(&holder.bound(), text)?;
         let ([format, name_bytes], rest) = plain.split_first_chunk()?;
         let (process, rest) = rest.split_first_chunk()?;
         let (server, native) = rest.split_at_checked(usize::from(*name_bytes))?;
