@@ -8,6 +8,7 @@
 # exchange the program. PREFIX is where it goes (default /usr/local). Needs sh, tar, gzip,
 # sha256sum, and curl or wget; busybox has all of them.
 set -eu
+umask 022
 url=${1:?usage: install.sh URL [SHA256]}
 prefix=${PREFIX:-/usr/local}
 machine=$(uname -m)
@@ -32,6 +33,8 @@ amd64) machine=x86_64 ;;
 arm64) machine=aarch64 ;;
 *) fail "there is no binary for $machine: build it with cargo" ;;
 esac
+# Not every wget checks certificates.
+[ -n "${2:-}" ] || command -v curl >/dev/null || fail "without SHA256 curl is needed"
 fetch SHA256SUMS
 [ -z "${2:-}" ] || echo "$2  $work/SHA256SUMS" | sha256sum -c - >/dev/null 2>&1 ||
     fail "SHA256SUMS is not the one with the checksum $2"
@@ -43,7 +46,7 @@ fetch "$archive"
     fail "$archive is not the one that SHA256SUMS names"
 tar -xzf "$work/$archive" -C "$work"
 from=$work/${archive%.tar.gz}
-"$from/onemcp" --version >/dev/null || fail "the binary does not run here"
+"$from/onemcp" --version >/dev/null || fail "the binary does not run here (is $work mounted noexec? set TMPDIR)"
 
 share=$prefix/share
 put() {
