@@ -115,8 +115,12 @@ build() {
 
 start_gateway() { # ARGS..: sets url
     cat >"$work/mcp.json" <<JSON
-{"mcpServers": {"ev": {"command": "$everything"}, "bad": {"command": "false"}}}
+{"mcpServers": {"ev": {"command": "$everything"}, "bad": {"command": "false"}},
+ "gateway": {"discovery": {"folder": {"type": "directory", "path": "found"}}}}
 JSON
+    mkdir -p "$work/found"
+    # What the gateway before said is not taken for its word.
+    rm -f "$work/gateway.out"
     "$gateway" serve --config "$work/mcp.json" --port 0 --state-dir "$work/state" "$@" \
         >"$work/gateway.out" 2>"$work/gateway.err" &
     pids+=("$!")

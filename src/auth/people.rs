@@ -127,9 +127,11 @@ impl People {
     /// # Errors
     /// When it could not be written, after "failed to"; here they have ended nevertheless.
     pub fn revoke(&self, server: &Server, word: &str) -> Result<Option<usize>, String> {
-        let unread = |error: StoreError| format!("read who has access: {error}");
-        let families = server.families().map_err(unread)?;
-        let known = server.known_clients(&families).map_err(unread)?;
+        let read = server.families().and_then(|families| {
+            let known = server.known_clients(&families)?;
+            Ok((families, known))
+        });
+        let (families, known) = read.map_err(|error| self.revoke_unread(word, &error))?;
         let is_client = known.iter().any(|client| client.id == word);
         let kind = match word {
             "all" => Some((Kind::All, "")),
@@ -156,5 +158,23 @@ impl People {
             self.operator.sign_all_out(std::time::Instant::now());
         }
         Ok((ended > 0 || kind.is_some()).then_some(ended))
+    }
+
+    /// The store is away: access tokens that may be meant are over here at once, and at other
+    /// gateways when it is back. What it holds is not.
+    fn revoke_unread(&self, word: &str, error: &StoreError) -> String {
+        let kinds: &[(Kind, &str)] = match word {
+            "all" => &[(Kind::All, "")],
+            word => &[(Kind::Client, word), (Kind::Family, word)],
+        };
+        for (kind, value) in kinds {
+            if let Err(error) = self.tokens.revoke(*kind, value, unix_s()) {
+                log::error!("revocation not kept error=\"failed to {error}\"");
+            }
+        }
+        format!(
+            "read who has access: {error}; tokens are over, and do it once more when the store is \
+             back, for what would renew them"
+        )
     }
 }

@@ -12,6 +12,7 @@ use crate::front::request::Params;
 use crate::front::stateless::{Refusal, Request, Stateless, Step, is_meant};
 use crate::front::streamable::{Call, MAILBOX, SESSION_HEADER, Streamable, accepts};
 use crate::front::subscription::{self, Opening};
+use crate::front::tasks;
 use crate::http::{Head, Responder};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era;
@@ -123,6 +124,7 @@ impl Streamable {
         &self,
         call: &Call<'_>,
         request: &Request<'_>,
+        view: &View,
         out: &mut Responder<'_>,
     ) -> Result<bool, Refusal> {
         let Some((replicas, client)) = self.replicas.as_ref().zip(call.client) else {
@@ -142,8 +144,9 @@ impl Streamable {
                 request.operation.ended(Outcome::Success);
                 Ok(true)
             }
-            // Every replica reaches the servers that are not its own processes.
-            Err(Lost::Alone | Lost::Gone) if what == TASK => Ok(false),
+            Err(Lost::Alone | Lost::Gone) if what == TASK && self.is_anybodys(request, view) => {
+                Ok(false)
+            }
             Err(lost) => {
                 let message = format!("{what} {}; send it anew", lost.tell());
                 let error = RpcError::new(INVALID_PARAMS, message);
@@ -151,6 +154,14 @@ impl Streamable {
                 Err(Refusal { status, error })
             }
         }
+    }
+
+    /// Whether the task is at a server that every replica reaches: not one of its own processes.
+    fn is_anybodys(&self, request: &Request<'_>, view: &View) -> bool {
+        let world = self.desk.hub.world();
+        let id = request.params.string("taskId");
+        let found = id.and_then(|id| tasks::locate(&world, view, &id));
+        found.is_some_and(|(server, _)| server.is_remote())
     }
 
     /// What is left to do: a subscription to be served, or an error to be told.
@@ -163,7 +174,7 @@ impl Streamable {
     ) -> Result<Option<Opening>, Refusal> {
         let terms = request.terms()?;
         let view = self.view(call)?;
-        if self.is_passed_on(call, request, out)? {
+        if self.is_passed_on(call, request, &view, out)? {
             return Ok(None);
         }
         let world = self.desk.hub.world();

@@ -3,6 +3,7 @@
 //! connection of the GET: it ends with it. Which revision is spoken is what `initialize` says.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::front::exchange::with_type;
 use crate::front::listen::has_ended;
 use crate::front::streamable::rpc_reply;
 use crate::front::talks::Talks;
-use crate::http::{Head, Peer, Reply, Responder};
+use crate::http::{Head, Reply, Responder};
 use crate::journal::audit::{self, Event, Reason, Record};
 use crate::mcp::error::{INVALID_REQUEST, PARSE_ERROR};
 use crate::model::principal::Principal;
@@ -45,7 +46,7 @@ impl Sse {
     pub fn listen(
         &self,
         head: &Head<'_>,
-        peer: &Peer,
+        address: IpAddr,
         whose: Option<&Arc<Principal>>,
         headers: &[(&str, &str)],
         out: &mut Responder<'_>,
@@ -56,7 +57,7 @@ impl Sse {
         }
         let opened = self
             .talks
-            .open(head.query.unwrap_or_default(), peer.address, whose);
+            .open(head.query.unwrap_or_default(), address, whose);
         let (id, talk) = match opened {
             Ok(opened) => opened,
             Err(reply) => return send(out, headers, &reply),

@@ -28,7 +28,7 @@ use crate::front::stateless::is_meant;
 use crate::front::subscription::Subscriptions;
 use crate::front::told::Around;
 use crate::front::traced::Asked;
-use crate::http::{Head, Peer, Reply, Responder, cors_headers};
+use crate::http::{Head, Reply, Responder, cors_headers};
 use crate::journal::audit::{Event, Reason, Record, rejects};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::era::Era;
@@ -77,7 +77,8 @@ pub struct Streamable {
 /// One HTTP request on an MCP endpoint, with what the head already decided.
 pub struct Call<'a> {
     pub head: &'a Head<'a>,
-    pub peer: &'a Peer,
+    /// Where it comes from, as far as trusted proxies and replicas tell it.
+    pub address: &'a dyn Fn() -> IpAddr,
     pub scope: Scope,
     /// Who asks, where everybody is asked who he is.
     pub whose: Option<&'a Arc<Principal>>,
@@ -492,7 +493,7 @@ impl Streamable {
         }
         let client = Initialize::parse(params).map_err(|error| (200, error))?;
         let view = self.view(call).map_err(|bad| (bad.status, bad.error))?;
-        self.open(&client, view, call.peer.address, None)
+        self.open(&client, view, (call.address)(), None)
     }
 
     /// Opens a session once clients are let in. Gives the result of `initialize` with it, or the

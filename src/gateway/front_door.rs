@@ -307,20 +307,20 @@ impl FrontDoor {
             };
             return out.reply(&with_cors(reply, cors));
         }
-        // What was passed on goes no further.
-        let replicas = self.replicas().filter(|_| HOP.get().is_none());
+        let address = || self.client(head, peer).address;
         let scope = match endpoint {
-            Endpoint::Sse => return self.sse.listen(head, peer, whose, &headers, out),
+            Endpoint::Sse => return self.sse.listen(head, address(), whose, &headers, out),
             Endpoint::Messages => return self.sse.post(head, whose, &headers, body, out),
             Endpoint::Mcp(scope) => scope,
             _ => return out.reply(&refusal(404, "Not found")),
         };
         let call = Call {
             head,
-            peer,
+            address: &address,
             scope,
             whose,
-            client: replicas.map(|_| self.client(head, peer).address),
+            // What was passed on goes no further.
+            client: (self.replicas().is_some() && HOP.get().is_none()).then(&address),
             gate: self.auth.as_ref().map(|auth| &auth.gate),
             cors,
             headers,

@@ -139,7 +139,11 @@ impl Watch {
         for server in world.servers().iter().filter(|one| one.take_lists_said()) {
             let news = format!("{} {}", self.own, server.name());
             let words = ["PUBLISH", channel, &news].map(str::as_bytes);
-            self.redis.ask(&words)?;
+            if let Err(trouble) = self.redis.ask(&words) {
+                // Nobody heard it: it is said again.
+                server.say_lists();
+                return Err(trouble);
+            }
         }
         Ok(())
     }

@@ -1051,6 +1051,16 @@ impl Server {
         self.shared.signals.take_lists_said()
     }
 
+    /// Whether it is reached over HTTP, and no process of ours.
+    pub fn is_remote(&self) -> bool {
+        self.config.remote.is_some()
+    }
+
+    /// What `take_lists_said` gave was not told.
+    pub fn say_lists(&self) {
+        self.shared.signals.say_lists();
+    }
+
     /// Another gateway heard that its lists changed: they are read again.
     pub fn doubt_lists(&self) {
         self.shared.signals.doubt_lists();

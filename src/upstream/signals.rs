@@ -111,6 +111,10 @@ impl OwnerSignals {
     }
 
     /// True once after the server said that a list changed.
+    pub fn say_lists(&self) {
+        self.lists_said.store(true, Ordering::Release);
+    }
+
     pub fn take_lists_said(&self) -> bool {
         self.lists_said.swap(false, Ordering::AcqRel)
     }

@@ -97,7 +97,7 @@ fn status_with(rig: &Rig, token: &str) -> u16 {
     rig.connect().exchange(&request).status()
 }
 
-fn command(rig: &Rig, words: &[&str]) -> cli_support::Outcome {
+pub(crate) fn command(rig: &Rig, words: &[&str]) -> cli_support::Outcome {
     let mut command = Command::new(cli_support::binary());
     command.args(words).env_clear().env("HOME", rig.folder());
     command.args(["--port", &rig.port.to_string()]);

@@ -31,15 +31,18 @@ redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return value";
 
-/// Those of one page; what has ended is no member of it.
+/// Which there are.
+const NAMES: &str = "\
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', redis.call('TIME')[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)";
+
+/// Of one page of names; empty for what has gone since.
 const VALUES: &str = "\
-local now = redis.call('TIME')[1]
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local names = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
-for at, name in ipairs(names) do
-  names[at] = redis.call('GET', ARGV[1] .. name) or ''
+local found = {}
+for at = 2, #ARGV do
+  found[at - 1] = redis.call('GET', ARGV[1] .. ARGV[at]) or ''
 end
-return names";
+return found";
 
 /// Does one of the scripts with these keys and arguments.
 pub(super) fn script(
@@ -101,17 +104,16 @@ pub(super) fn take(redis: &Redis, from: Space, name: &str) -> Result<Option<Stri
 
 pub(super) fn values(redis: &Redis, space: Space) -> Result<Vec<String>, StoreError> {
     let (index, stem) = (index_name(redis, space), value_name(redis, space, ""));
+    // Names first: pages by number would skip some when others end in between.
+    let names = script(redis, NAMES, &[&index], &[])?.list();
+    let names: Vec<String> = names.into_iter().filter_map(Answer::text).collect();
     let mut values = Vec::new();
-    for from in (0..space.limit).step_by(limits::SHARED_PAGE) {
-        let to = (from + limits::SHARED_PAGE - 1).to_string();
-        let arguments = [stem.as_str(), &from.to_string(), &to];
-        let page = script(redis, VALUES, &[&index], &arguments)?.list();
-        let is_last = page.len() < limits::SHARED_PAGE;
+    for page in names.chunks(limits::SHARED_PAGE) {
+        let words = std::iter::once(&stem).chain(page);
+        let arguments: Vec<&str> = words.map(String::as_str).collect();
+        let page = script(redis, VALUES, &[], &arguments)?.list();
         let page = page.into_iter().filter_map(Answer::text);
         values.extend(page.filter(|value| !value.is_empty()));
-        if is_last {
-            break;
-        }
     }
     Ok(values)
 }
