@@ -7,29 +7,40 @@ use serde_json::{Map, Value};
 
 use crate::base::limits;
 use crate::config::discovery::dns::Spec;
+use crate::gateway::discovery::watching::Pauses;
 use crate::gateway::discovery::{Found, Sink, Stop};
 use crate::net::dns;
 use crate::net::dns_message::{Answer, Srv};
 
 pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
+    let mut pauses = Pauses::default();
     loop {
         let servers = spec.nameserver.map_or_else(dns::servers, |one| vec![one]);
-        let mut pause_ms = spec.interval_ms;
+        let mut pause = Duration::from_millis(spec.interval_ms);
         match dns::ask(&spec.srv, &servers, stop.net()) {
-            Ok(Answer::Records(records, ttl_s)) => {
-                let life_ms = u64::from(ttl_s).saturating_mul(1000);
-                pause_ms = life_ms.clamp(limits::DNS_ASK_MS_LEAST, spec.interval_ms);
-                sink.publish(records.iter().filter_map(|one| found(spec, one)).collect());
+            Ok(answer) => {
+                pauses.forget();
+                let mut found = Vec::new();
+                if let Answer::Records(records, ttl_s) = answer {
+                    pause = Duration::from_secs(ttl_s.into()).clamp(LEAST, pause);
+                    found.extend(records.iter().filter_map(|one| self::found(spec, one)));
+                }
+                sink.publish(found);
             }
-            Ok(_) => sink.publish(Vec::new()),
             Err(_) if stop.is_stopped() => return,
-            Err(error) => sink.fail(error),
+            Err(error) => {
+                // What was found goes in a while; the next question must come before that.
+                pause = pauses.longer().max(LEAST).min(pause);
+                sink.fail(error);
+            }
         }
-        if stop.wait(Duration::from_millis(pause_ms)) {
+        if stop.wait(pause) {
             return;
         }
     }
 }
+
+const LEAST: Duration = Duration::from_millis(limits::DNS_ASK_MS_LEAST);
 
 /// `None`: the record says that there is no service.
 fn found(spec: &Spec, srv: &Srv) -> Option<Found> {
