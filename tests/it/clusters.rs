@@ -250,8 +250,11 @@ fn all_namespaces_need_longer_names() {
     let site = site(more, |cluster| {
         cluster.enable("mcp/a");
         cluster.enable("other/a");
+        let labels = json!({"onemcp.io/enable": "true"});
+        let wish = json!({"onemcp.io/name": "mcp.a"});
+        cluster.put("other/b", labels, wish, json!({"ports": [{"port": 8080}]}));
     });
-    awaits(&site.rig, &["mcp-a", "other-a"]);
+    awaits(&site.rig, &["mcp.a", "other.a", "other.mcp.a"]);
     site.rig.stop();
 }
 
