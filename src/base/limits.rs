@@ -454,15 +454,16 @@ pub const DISCOVERY_SETTLE: Duration = Duration::from_millis(100);
 pub const DISCOVERY_END: Duration = Duration::from_secs(1);
 /// What is shown of an error.
 pub const DISCOVERY_ERROR_BYTES: usize = KIB;
-/// How often a directory is looked at, files in it, and how long a file that is no JSON may stay
-/// so before it counts as bad: it is perhaps written just now.
+/// How often a directory is looked at, files in it, bytes of one and of all together, and how
+/// long a file that is no JSON may stay so before it counts as bad: it is perhaps written just now.
 pub const DISCOVERY_LOOK: Duration = Duration::from_millis(500);
 pub const DISCOVERY_FILES: usize = CONFIG_SERVERS;
 pub const DISCOVERY_FILE_BYTES: u64 = 256 * 1024;
+pub const DISCOVERY_FOLDER_BYTES: u64 = 4 * 1024 * 1024;
 pub const DISCOVERY_HALF_WRITTEN: Duration = Duration::from_secs(2);
 /// Answers of an API server or an engine: bytes of a page of a list, of a line of what is watched;
-/// objects on a page, pages of a list, and how long a whole list may take.
-pub const DISCOVERY_LIST_BYTES: usize = 16 * 1024 * KIB;
+/// objects on a page (fewer when it is too large), pages of a list, and how long it may take.
+pub const DISCOVERY_LIST_BYTES: usize = 8 * 1024 * KIB;
 pub const DISCOVERY_LINE_BYTES: usize = 2 * 1024 * KIB;
 pub const DISCOVERY_PAGE: usize = 250;
 pub const DISCOVERY_PAGES: usize = 64;

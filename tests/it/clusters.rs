@@ -229,13 +229,32 @@ fn an_api_server_in_trouble_loses_nothing() {
 }
 
 #[test]
+fn large_services_come_on_smaller_pages() {
+    let names = ["a", "b", "c"];
+    let site = site(json!({}), |cluster| {
+        let spec = json!({"ports": [{"port": 8080}]});
+        let note = json!({"note": "x".repeat(3 * 1024 * 1024)});
+        for name in names {
+            let labels = json!({"onemcp.io/enable": "true"});
+            cluster.put(&format!("mcp/{name}"), labels, note.clone(), spec.clone());
+        }
+    });
+    awaits(&site.rig, &names);
+    assert_eq!(source(&site.rig)["failures"], 0);
+    site.rig.stop();
+}
+
+#[test]
 fn all_namespaces_need_longer_names() {
     let more = json!({"namespace": "*", "clusterDomain": "cluster.local"});
     let site = site(more, |cluster| {
         cluster.enable("mcp/a");
         cluster.enable("other/a");
+        let labels = json!({"onemcp.io/enable": "true"});
+        let wish = json!({"onemcp.io/name": "mcp.a"});
+        cluster.put("other/b", labels, wish, json!({"ports": [{"port": 8080}]}));
     });
-    awaits(&site.rig, &["mcp-a", "other-a"]);
+    awaits(&site.rig, &["mcp.a", "other.a", "other.mcp.a"]);
     site.rig.stop();
 }
 

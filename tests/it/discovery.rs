@@ -314,19 +314,36 @@ fn answered(question: &[u8], port: u16, mode: u8) -> Vec<u8> {
     bytes
 }
 
+/// Asks the name server at `port`.
+fn asking(port: u16, interval_ms: u64) -> Plan {
+    let source = json!({"dns": {
+        "srv": "_mcp._tcp.example.com",
+        "nameserver": format!("127.0.0.1:{port}"),
+        "interval": interval_ms,
+        "allow": ["127.0.0.0/8", "::1"],
+        "tags": ["dns"],
+    }});
+    Plan::new(json!({})).set("discovery", source)
+}
+
+#[test]
+fn a_name_server_that_failed_is_asked_again_soon() {
+    let fixture = HttpFixture::start(&[]);
+    let mode = Arc::new(AtomicU8::new(FAILS));
+    // As long as anything that is found is kept.
+    let rig = asking(name_server(fixture.port, &mode), 600_000).start();
+    eventually("it fails", || source(&rig)["failures"].as_u64() > Some(0));
+    mode.store(SERVES, Ordering::SeqCst);
+    eventually("it is asked again", || connected(&rig).len() == 1);
+    rig.stop();
+}
+
 #[test]
 fn service_records_of_dns_are_servers() {
     let fixture = HttpFixture::start(&[]);
     let mode = Arc::new(AtomicU8::new(SERVES));
     let port = name_server(fixture.port, &mode);
-    let source = json!({"dns": {
-        "srv": "_mcp._tcp.example.com",
-        "nameserver": format!("127.0.0.1:{port}"),
-        "interval": 1000,
-        "allow": ["127.0.0.0/8", "::1"],
-        "tags": ["dns"],
-    }});
-    let rig = Plan::new(json!({})).set("discovery", source).start();
+    let rig = asking(port, 1000).start();
     let name = format!("localhost-{}", fixture.port);
     let set = |to| mode.store(to, Ordering::SeqCst);
     let is_there = || connected(&rig) == [name.clone()];

@@ -2,7 +2,7 @@
 //! `mcpServers`. It is looked at again and again, as the files of the configuration are.
 //!
 //! A file that is no JSON is perhaps written just now. It is read again; until it is good, what it
-//! said before stays.
+//! said before stays. Whoever writes there may write much: what is kept of all files has one bound.
 
 use std::fs::Metadata;
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::sorted::SortedMap;
 use crate::base::{limits, ordered};
@@ -23,6 +23,7 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
     let mut folder = Folder {
         path: sink.folder.join(&spec.path),
         files: SortedMap::new(),
+        room: Room::WHOLE,
     };
     loop {
         match folder.look() {
@@ -39,12 +40,37 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
 struct Folder {
     path: PathBuf,
     files: SortedMap<PathBuf, Kept>,
+    /// What was left after the last look.
+    room: Room,
+}
+
+/// What may still be kept of the files of a folder.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: u64,
+    servers: usize,
+}
+
+impl Room {
+    const WHOLE: Room = Room {
+        bytes: limits::DISCOVERY_FOLDER_BYTES,
+        servers: limits::DISCOVERY_FOUND,
+    };
+
+    fn without(self, kept: &Kept) -> Room {
+        Room {
+            bytes: self.bytes.saturating_sub(kept.bytes),
+            servers: self.servers.saturating_sub(kept.found.len()),
+        }
+    }
 }
 
 /// What is known of one file.
 #[derive(Default)]
 struct Kept {
     mark: Option<Mark>,
+    /// Of the text that says what was found.
+    bytes: u64,
     found: Vec<Found>,
     /// Why it cannot be read, and since when it is not good.
     bad: Option<(String, Instant)>,
@@ -70,10 +96,20 @@ impl Folder {
         self.files.retain(|path, _| paths.contains(path));
         let mut is_other = self.files.len() != before;
         let is_first = before == 0 && paths.is_empty();
+        let mut room = self.files.values().fold(Room::WHOLE, Room::without);
         for path in paths {
             let kept = self.files.get_or_insert_with(path.clone(), Kept::default);
-            is_other |= kept.look(&path);
+            room.bytes += kept.bytes;
+            room.servers += kept.found.len();
+            is_other |= kept.look(&path, room);
+            room = room.without(kept);
         }
+        if room.bytes > self.room.bytes || room.servers > self.room.servers {
+            // What had no place before may have one now.
+            let bad = self.files.values_mut().filter(|kept| kept.bad.is_some());
+            bad.for_each(|kept| kept.mark = None);
+        }
+        self.room = room;
         Ok(is_other || is_first)
     }
 
@@ -110,7 +146,7 @@ impl Folder {
 
 impl Kept {
     /// True when it says something else than before.
-    fn look(&mut self, path: &Path) -> bool {
+    fn look(&mut self, path: &Path, room: Room) -> bool {
         let now = Instant::now();
         if let Some((_, since)) = &self.bad
             && !self.is_told
@@ -123,11 +159,11 @@ impl Kept {
         if mark.is_some() && mark == self.mark {
             return false;
         }
-        match read(path) {
-            Ok(found) => {
+        match read(path, room) {
+            Ok((bytes, found)) => {
                 self.bad = None;
                 self.is_told = false;
-                self.found = found;
+                (self.bytes, self.found) = (bytes, found);
                 self.mark = mark;
                 true
             }
@@ -154,7 +190,8 @@ fn mark(about: &Metadata) -> Mark {
     )
 }
 
-fn read(path: &Path) -> Result<Vec<Found>, String> {
+/// With its size in bytes.
+fn read(path: &Path, room: Room) -> Result<(u64, Vec<Found>), String> {
     let failed = |error: std::io::Error| format!("failed to read {}: {error}", path.display());
     let mut options = std::fs::File::options();
     // A pipe would keep us waiting for ever.
@@ -167,16 +204,31 @@ fn read(path: &Path) -> Result<Vec<Found>, String> {
         return Err(format!("{} is not a file", path.display()));
     }
     let mut bytes = Vec::new();
-    file.take(limits::DISCOVERY_FILE_BYTES + 1)
+    let most = limits::DISCOVERY_FILE_BYTES;
+    file.take(most.min(room.bytes) + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > limits::DISCOVERY_FILE_BYTES {
-        let most = limits::DISCOVERY_FILE_BYTES;
+    let count = bytes.len() as u64;
+    if count > most {
         return Err(format!("{} is larger than {most} bytes", path.display()));
+    }
+    if count > room.bytes {
+        let most = limits::DISCOVERY_FOLDER_BYTES;
+        return Err(too_much(path, most, "bytes"));
     }
     let text = String::from_utf8(bytes);
     let text = text.map_err(|_| format!("{}: a byte is not UTF-8", path.display()))?;
-    servers(path, &text)
+    let found = servers(path, &text)?;
+    if found.len() > room.servers {
+        let most = limits::DISCOVERY_FOUND as u64;
+        return Err(too_much(path, most, "servers"));
+    }
+    Ok((count, found))
+}
+
+fn too_much(path: &Path, most: u64, of_what: &str) -> String {
+    let path = path.display();
+    format!("{path}: with it, all files here hold more than {most} {of_what}; remove some")
 }
 
 /// Of one file.
@@ -193,26 +245,31 @@ fn servers(path: &Path, text: &str) -> Result<Vec<Found>, String> {
     let Some(Value::Object(mut object)) = plain else {
         return Err(format!("{place}: expected an object with a server"));
     };
-    let found = |name: String, entry: Map<String, Value>| Found {
-        name,
-        entry,
-        place: place.clone(),
-    };
-    let Some(servers) = object.remove("mcpServers") else {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        return Ok(vec![found(stem.into_owned(), object)]);
-    };
-    let Value::Object(servers) = servers else {
-        return Err(format!("{place}: mcpServers: expected an object"));
-    };
-    let mut all = Vec::new();
-    for (name, entry) in servers {
-        match entry {
-            Value::Object(entry) => all.push(found(name, entry)),
-            _ => return Err(format!("{place}: mcpServers: {name:?}: expected an object")),
+    let all = match object.remove("mcpServers") {
+        None => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            return Ok(vec![server(&place, &stem, Value::Object(object))?]);
         }
+        Some(Value::Object(all)) => all.into_iter(),
+        Some(_) => return Err(format!("{place}: mcpServers: expected an object")),
+    };
+    all.map(|(name, entry)| server(&place, &name, entry))
+        .collect()
+}
+
+fn server(place: &str, name: &str, entry: Value) -> Result<Found, String> {
+    let most = limits::DISCOVERY_ENTRY_BYTES;
+    if name.len() + entry.to_string().len() > most {
+        return Err(format!("{place}: a server is longer than {most} bytes"));
     }
-    Ok(all)
+    match entry {
+        Value::Object(entry) => Ok(Found {
+            name: name.to_owned(),
+            entry,
+            place: place.to_owned(),
+        }),
+        _ => Err(format!("{place}: mcpServers: {name:?}: expected an object")),
+    }
 }
 
 const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -221,7 +278,9 @@ const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 mod tests {
     use std::path::Path;
 
-    use super::servers;
+    use super::{Folder, Room, servers};
+    use crate::base::limits;
+    use crate::base::sorted::SortedMap;
 
     #[test]
     fn a_file_holds_one_server_or_several() {
@@ -249,5 +308,58 @@ mod tests {
         }
         // Who is checked by the first must not be served by the last.
         assert!(names(r#"{"url": "a", "url": "b"}"#).is_err());
+    }
+    #[test]
+    fn a_server_has_a_bound() {
+        let of = |count| format!(r#"{{"url": "{}"}}"#, "a".repeat(count));
+        let path = Path::new("/d/one.json");
+        assert!(servers(path, &of(1000)).is_ok());
+        let error = servers(path, &of(limits::DISCOVERY_ENTRY_BYTES)).unwrap_err();
+        assert!(error.starts_with("/d/one.json"), "{error}");
+    }
+
+    #[test]
+    fn all_files_together_have_a_bound() {
+        let name = format!("onemcp-directory-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&place).unwrap();
+        let mut folder = Folder {
+            path: place.clone(),
+            files: SortedMap::new(),
+            room: Room::WHOLE,
+        };
+        let put = |name: &str, text: &str| std::fs::write(place.join(name), text).unwrap();
+        let remove = |name: &str| std::fs::remove_file(place.join(name)).unwrap();
+        let server = |count: usize| format!(r#"{{"url": "{}"}}"#, "a".repeat(count));
+        let many = |count: usize, bytes| {
+            let servers = (0..count).map(|index| format!(r#""{index}": {}"#, server(bytes)));
+            let servers: Vec<String> = servers.collect();
+            format!(r#"{{"mcpServers": {{{}}}}}"#, servers.join(","))
+        };
+        // 16 files of 255 KiB fit into 4 MiB, and one of them more does not.
+        let large = many(17, 15_330);
+        assert!(large.len() > 250 * 1024 && large.len() < 256 * 1024);
+        for index in 10..30 {
+            put(&format!("{index}.json"), &large);
+        }
+        assert!(folder.look().unwrap());
+        assert_eq!(folder.found().len(), 16 * 17);
+        assert!(folder.room.bytes < large.len() as u64);
+        // One goes: the next look but one takes another one in its place.
+        remove("10.json");
+        assert!(folder.look().unwrap());
+        folder.look().unwrap();
+        assert_eq!(folder.found().len(), 16 * 17);
+        for index in 11..30 {
+            remove(&format!("{index}.json"));
+        }
+        let most = limits::DISCOVERY_FOUND;
+        put("a.json", &many(most - 1, 9));
+        put("b.json", &many(2, 9));
+        put("c.json", &server(9));
+        assert!(folder.look().unwrap());
+        assert_eq!(folder.found().len(), most);
+        assert!(folder.files.values().nth(1).unwrap().bad.is_some());
+        std::fs::remove_dir_all(&place).unwrap();
     }
 }

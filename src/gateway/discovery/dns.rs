@@ -7,28 +7,51 @@ use serde_json::{Map, Value};
 
 use crate::base::limits;
 use crate::config::discovery::dns::Spec;
+use crate::gateway::discovery::watching::Pauses;
 use crate::gateway::discovery::{Found, Sink, Stop};
 use crate::net::dns;
-use crate::net::dns_message::{Answer, Srv};
+use crate::net::dns_message::{Answer, ODD, Srv};
 
 pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
+    let mut pauses = Pauses::default();
     loop {
         let servers = spec.nameserver.map_or_else(dns::servers, |one| vec![one]);
-        let mut pause_ms = spec.interval_ms;
+        let mut pause = Duration::from_millis(spec.interval_ms);
         match dns::ask(&spec.srv, &servers, stop.net()) {
-            Ok(Answer::Records(records, ttl_s)) => {
-                let life_ms = u64::from(ttl_s).saturating_mul(1000);
-                pause_ms = life_ms.clamp(limits::DNS_ASK_MS_LEAST, spec.interval_ms);
-                sink.publish(records.iter().filter_map(|one| found(spec, one)).collect());
+            Ok(answer) => {
+                pauses.forget();
+                let (mut all, mut odd) = (Vec::new(), Vec::new());
+                if let Answer::Records(records, ttl_s) = answer {
+                    pause = Duration::from_secs(ttl_s.into()).clamp(LEAST, pause);
+                    (all, odd) = found_in(spec, &records);
+                }
+                sink.publish_with(all, odd);
             }
-            Ok(_) => sink.publish(Vec::new()),
             Err(_) if stop.is_stopped() => return,
-            Err(error) => sink.fail(error),
+            Err(error) => {
+                // What was found goes in a while; the next question must come before that.
+                pause = pauses.longer().max(LEAST).min(pause);
+                sink.fail(error);
+            }
         }
-        if stop.wait(Duration::from_millis(pause_ms)) {
+        if stop.wait(pause) {
             return;
         }
     }
+}
+
+const LEAST: Duration = Duration::from_millis(limits::DNS_ASK_MS_LEAST);
+
+/// Servers, and what is wrong with the other records.
+fn found_in(spec: &Spec, records: &[Srv]) -> (Vec<Found>, Vec<String>) {
+    let (mut all, mut odd) = (Vec::new(), Vec::new());
+    for one in records {
+        match one.target.contains(ODD) {
+            true => odd.push(format!("SRV {}: no host is {:?}", spec.srv, one.target)),
+            false => all.extend(found(spec, one)),
+        }
+    }
+    (all, odd)
 }
 
 /// `None`: the record says that there is no service.
@@ -69,27 +92,42 @@ fn short<'t>(target: &'t str, srv: &str) -> &'t str {
 
 #[cfg(test)]
 mod tests {
-    use super::{found, short};
+    use super::{found, found_in, short};
     use crate::config::discovery::dns::Spec;
     use crate::net::dns_message::Srv;
 
-    #[test]
-    fn a_record_becomes_a_server() {
-        let spec = |is_https| Spec {
+    fn spec(is_https: bool) -> Spec {
+        Spec {
             srv: "_mcp._tcp.example.com".to_owned(),
             is_https,
             path: "/mcp".to_owned(),
             nameserver: None,
             interval_ms: 1000,
-        };
+        }
+    }
+
+    fn srv(port: u16, target: &str) -> Srv {
+        Srv {
+            priority: 0,
+            weight: 0,
+            port,
+            target: target.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_told_and_hides_no_other() {
+        let records = [srv(80, "a?b.example.com"), srv(80, "c.example.com")];
+        let (all, odd) = found_in(&spec(false), &records);
+        assert_eq!((all.len(), odd.len()), (1, 1));
+        assert_eq!(all[0].name, "c");
+        assert!(odd[0].contains("a?b.example.com"), "{odd:?}");
+    }
+
+    #[test]
+    fn a_record_becomes_a_server() {
         let of = |is_https, port, target: &str| {
-            let srv = Srv {
-                priority: 0,
-                weight: 0,
-                port,
-                target: target.to_owned(),
-            };
-            found(&spec(is_https), &srv)
+            found(&spec(is_https), &srv(port, target))
                 .map(|found| format!("{} {}", found.name, found.entry["url"].as_str().unwrap()))
         };
         let check = |got: Option<String>, expect: &str| assert_eq!(got.unwrap(), expect);

@@ -21,6 +21,7 @@ use crate::gateway::discovery::watching::{Pauses, lines};
 use crate::gateway::discovery::{Sink, Stop, service};
 use crate::net::client::{Client, ClientOptions, Method, Request, Response};
 use crate::net::egress::Egress;
+use crate::net::error::NetError;
 use crate::net::proxy::ProxyChoice;
 use crate::secrets::directory;
 use crate::wire::lines::Line;
@@ -133,15 +134,25 @@ impl<'a> Cluster<'a> {
             version: String::new(),
             is_full: false,
         };
-        let mut page = String::new();
-        for _ in 0..limits::DISCOVERY_PAGES {
-            let query = format!("limit={}{page}", limits::DISCOVERY_PAGE);
+        let (mut page, mut pages, mut size) = (String::new(), 0, limits::DISCOVERY_PAGE);
+        while pages < limits::DISCOVERY_PAGES.max(limits::DISCOVERY_FOUND / size) {
+            pages += 1;
+            let query = format!("limit={size}{page}");
             let Some(mut response) = self.ask(&query, Some(deadline))? else {
                 return Ok(None);
             };
             response.set_deadline(Some(deadline));
-            let body = response.read_to_end(limits::DISCOVERY_LIST_BYTES);
-            let body = body.map_err(|error| error.to_string())?;
+            let body = match response.read_to_end(limits::DISCOVERY_LIST_BYTES) {
+                Ok(body) => body,
+                Err(NetError::TooLarge { .. }) if size > 1 => {
+                    // All anew, so that pages and their count belong together.
+                    size = (size / 8).max(1);
+                    (page, pages) = (String::new(), 0);
+                    services.records = SortedMap::new();
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            };
             let list: Value = serde_json::from_slice(&body).unwrap_or_default();
             let (Some(items), Some(version)) = (
                 list["items"].as_array(),

@@ -56,12 +56,13 @@ fn found(object: &Value, is_alone: bool, domain: Option<&str>, key: &str) -> Res
     if let Some(domain) = domain {
         host = format!("{host}.{domain}");
     }
-    let usual_name = match is_alone {
-        true => name.to_owned(),
-        false => format!("{namespace}-{name}"),
-    };
+    let own = hints.get("name").unwrap_or(name);
     Ok(Found {
-        name: hints.get("name").map_or(usual_name, str::to_owned),
+        // No namespace has a dot in it: nobody in another one can take this name.
+        name: match is_alone {
+            true => own.to_owned(),
+            false => format!("{namespace}.{own}"),
+        },
         entry: hints.entry(&host, number, hints.is_https(usual)?)?,
         place: format!("service {key}"),
     })
@@ -170,10 +171,15 @@ mod tests {
         ] {
             assert_eq!(told(&service(annotations, spec.clone())), expect);
         }
-        let object = service(Value::Null, one.clone());
-        let record = record(&object, false, Some("cluster.local")).unwrap();
-        let found = record.outcome.unwrap();
-        assert_eq!(found.name, "ns-web");
+        let of_all = |annotations| {
+            let object = service(annotations, one.clone());
+            let record = record(&object, false, Some("cluster.local"));
+            record.unwrap().outcome.unwrap()
+        };
+        let found = of_all(json!({"onemcp.io/name": "other.web"}));
+        assert_eq!(found.name, "ns.other.web");
+        let found = of_all(Value::Null);
+        assert_eq!(found.name, "ns.web");
         assert_eq!(found.entry["url"], "http://web.ns.svc.cluster.local:80/mcp");
     }
 
