@@ -1,84 +1,135 @@
 #!/usr/bin/env bash
-# Shows what must hold under trouble: reloads, ends, kills, restarts, faults (docs/proof.md).
+# Shows that what is claimed holds: hostile input, faults, floods, time (docs/proof.md).
 #
-#   scripts/proof.sh [quick|full|record] [PART...]    parts: reload term kill cycles kills faults
+#   scripts/proof.sh [quick|full|soak] [PART...]    parts: the scripts in scripts/proof
 #
-# quick (default) does a tenth of every count, full all of it; record does all of it and writes
-# the figures into docs/proof.md. Each part prints one line of figures with the verdict ok or
-# MISSED. SEED=N replays the moments of an earlier run.
+# quick (default) is a part of CI; full does every count as the page promises it; soak runs for an
+# hour. Each claim is one line: PASS or FAIL, its name, its figures. A run of all parts writes
+# its lines into docs/proof.md. SEED=N replays the moments of an earlier run.
 #
-# ONEMCP_BIN names the gateway; without it one is built. Ends with 1 if anything was missed. Only
-# what the driver started is ended, by its id.
+# ONEMCP_BIN names the gateway; without it one is built. Ends with 1 if anything failed. Only what
+# a part started is ended, by its id.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
 mode=quick
-case ${1:-} in quick | full | record)
+case ${1:-} in quick | full | soak)
     mode=$1
     shift
     ;;
 esac
-parts=("$@")
-[ $# -gt 0 ] || parts=(reload term kill cycles kills faults)
-seed=${SEED:-$(date +%s)}
 
-# How often in a full run: reloads, rounds, kills, cycles, kills of servers, calls of each fault.
-count_of() {
-    case $1 in
-    reload) echo 1000 ;;
-    term | kill) echo 200 ;;
-    cycles) echo 500 ;;
-    kills) echo 10000 ;;
-    faults) echo 60 ;;
-    *) return 1 ;;
-    esac
+# Name, seconds that it may take in quick and in full. The order is that of the page.
+table() {
+    if [ "$mode" = soak ]; then
+        echo "soak 300 4500"
+        return
+    fi
+    while read -r part quick full; do
+        [ ! -x "scripts/proof/$part.sh" ] || echo "$part $quick $full"
+    done <<'END'
+http 120 900
+messages 120 900
+fuzz 150 9000
+models 120 900
+simulation 180 3600
+slow 150 900
+reload 60 600
+term 60 900
+kill 60 900
+cycles 60 900
+kills 60 900
+faults 90 3600
+system 120 900
+soak 180 600
+bench 240 1800
+END
+}
+
+usage() {
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 64
 }
 
 build() {
     local folder=${CARGO_TARGET_DIR:-target}
     case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
-    cargo build --locked --quiet --release --example proof --example hostile
-    proof=$folder/release/examples/proof
-    hostile=$folder/release/examples/hostile
-    binary=${ONEMCP_BIN:-}
-    if [ -z "$binary" ]; then
+    cargo build --locked --quiet --release --example proof --example hostile \
+        --example load --example echo
+    export PROOF_EXAMPLES=$folder/release/examples
+    if [ -z "${ONEMCP_BIN:-}" ]; then
         cargo build --locked --quiet --release --bin onemcp
-        binary=$folder/release/onemcp
+        ONEMCP_BIN=$folder/release/onemcp
     fi
+    ONEMCP_BIN=$(realpath "$ONEMCP_BIN")
+    export ONEMCP_BIN
 }
 
-# In the place of everything behind the mark.
-write_figures() {
+# Its lines go to stdout and to the page. Whoever ends without a line has shown nothing.
+run_part() {
+    local part=$1 limit_s=$2 from=$SECONDS code=0
+    export PROOF_WORK=$work/$part
+    rm -rf "$PROOF_WORK"
+    mkdir -p "$PROOF_WORK"
+    timeout -k 10 "$limit_s" "scripts/proof/$part.sh" 2>"$work/$part.notes" |
+        tee "$work/$part.lines" || code=$?
+    if [ "$code" -ne 0 ] && ! grep -q '^FAIL ' "$work/$part.lines" ||
+        ! grep -q '^PASS \|^FAIL ' "$work/$part.lines"; then
+        echo "FAIL $part ended_with=$code limit_s=$limit_s" | tee -a "$work/$part.lines"
+    fi
+    if grep -q '^FAIL ' "$work/$part.lines"; then
+        missed=1
+        tail -n 30 "$work/$part.notes" >&2
+    fi
+    cat "$work/$part.lines" >>"$work/lines"
+    echo "proof: $part took $((SECONDS - from)) s" >&2
+}
+
+machine() {
+    echo "$(nproc) cores, $(awk '/MemTotal/ {printf "%d GiB", $2 / 1048576}' /proc/meminfo)," \
+        "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r)"
+}
+
+# In the place of what the last run of this mode wrote.
+write_page() {
     local page=docs/proof.md
     {
-        sed '/^<!-- figures/q' "$page"
-        printf '```text\n'
-        fold -s -w 116 "$work/figures" | sed 's/ *$//'
-        printf '```\n'
+        sed "/^<!-- figures of $mode/q" "$page"
+        echo '```text'
+        {
+            echo "machine: $(machine)"
+            echo "commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)," \
+                "$(date -u +%F), gateway of $(stat -c %s "$ONEMCP_BIN") bytes, $SECONDS s"
+            echo "command: SEED=$PROOF_SEED scripts/proof.sh $mode"
+            cat "$work/lines"
+        } | fold -s -w 116 | sed 's/ *$//'
+        echo '```'
+        sed "1,/^<!-- figures of $mode/d" "$page" | sed -n '/^<!-- end of figures/,$p'
     } >"$work/page"
     cp "$work/page" "$page"
 }
 
-for part in "${parts[@]}"; do
-    count_of "$part" >/dev/null || {
-        sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
-        exit 64
-    }
-done
+chosen=$(table)
+whole=true
+if [ $# -gt 0 ]; then
+    whole=false
+    for part in "$@"; do
+        grep -q "^$part " <<<"$chosen" || usage
+    done
+    chosen=$(grep -E "^($(tr ' ' '|' <<<"$*")) " <<<"$chosen")
+fi
+export PROOF_MODE=$mode PROOF_SEED=${SEED:-$(date +%s)}
 build
 work=$PWD/.build/proof
 mkdir -p "$work"
-: >"$work/figures"
+: >"$work/lines"
 missed=0
-for part in "${parts[@]}"; do
-    count=$(count_of "$part")
-    [ "$mode" != quick ] || count=$((count / 10))
-    from=$SECONDS
-    "$proof" "$part" --gateway "$binary" --hostile "$hostile" --work "$work" --count "$count" \
-        --seed "$seed" 2>"$work/$part.notes" | tee -a "$work/figures" || missed=1
-    tail -n 20 "$work/$part.notes" | grep -vE "quiet_p99_ms=|rss_kib=" >&2 || true
-    echo "proof: $part took $((SECONDS - from)) s" >&2
-done
-[ "$mode" != record ] || write_figures
+while read -r part quick full; do
+    limit_s=$quick
+    [ "$mode" = quick ] || limit_s=$full
+    run_part "$part" "$limit_s"
+done <<<"$chosen"
+echo "proof: $mode with seed $PROOF_SEED took $SECONDS s" >&2
+[ "$whole" = false ] || write_page
 exit "$missed"
