@@ -1040,9 +1040,11 @@ pub const SESSION_ID_BYTES: usize = 512;
 pub const REPLICAS: usize = 64;
 /// The names of peers are looked up so often, if somebody is asked for.
 pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
-/// To connect to one replica, and to find the one that is asked for.
+/// To connect to one replica, and to be let in by it.
 pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
 pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// To find the one that is asked for: after this nobody else is asked. Two may hang before it.
+pub const REPLICA_FIND: Duration = Duration::from_secs(12);
 /// A replica that says nothing at all for so long has lost the request. Streams are kept alive
 /// far more often, and no call takes longer.
 pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);

@@ -270,14 +270,20 @@ fn cursors_are_good_everywhere() {
     two.stop();
 }
 
-/// Takes one request as a replica would; gives it without an answer.
+/// Takes one request as a replica would: invites the body, and gives `answer` to all of it.
 fn intercepted(listener: &TcpListener, answer: &str) -> String {
     let (mut socket, _) = listener.accept().unwrap();
     let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    let mut invited = false;
     while !text.ends_with("\"method\":\"ping\"}") {
         let count = socket.read(&mut bytes).unwrap();
         assert_ne!(count, 0, "{text}");
         text.push_str(str::from_utf8(&bytes[..count]).unwrap());
+        if !invited && text.contains("\r\n\r\n") {
+            assert!(text.ends_with("\r\n\r\n"), "no body before it is wanted");
+            socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+            invited = true;
+        }
     }
     socket.write_all(answer.as_bytes()).unwrap();
     text
@@ -343,6 +349,28 @@ fn intercepted_again(middle: &TcpListener, holder: &Rig, port: u16, id: &str) ->
     assert_eq!(client.join().unwrap(), 502);
     assert_ne!(holder.port, port);
     taken
+}
+
+#[test]
+fn who_hangs_or_is_a_stranger_is_passed_over() {
+    let keys = keys("strangers", &[OLD]);
+    let [hung, stranger] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let clock = json!({"clock": demo("clock")});
+    let holder = plan(&clock, &keys, "holder").start();
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let (first, second) = (address(&stranger), address(&hung));
+    let peers = format!("{first},{second},127.0.0.1:{}", holder.port);
+    let other = plan(&clock, &keys, "other");
+    let other = other.args(&["--replica-peers", &peers]).start();
+    let (session, port) = (holder.session(), other.port);
+    let asked = std::thread::spawn(move || ping(&session, port));
+    let forged = "HTTP/1.1 200 OK\r\nOnemcp-Replica: holder\r\nContent-Length: 2\r\n\r\n{}";
+    intercepted(&stranger, forged);
+    // The other one takes connections and never says anything.
+    assert_eq!(asked.join().unwrap(), (200, String::new()));
+    drop(hung);
+    holder.stop();
+    other.stop();
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::model::place::Here;
 use crate::wire::hex;
 
 pub const HEADER: &str = "Onemcp-Hop";
-/// Who was asked for what another replica has names itself in this header: it is seen by
-/// replicas alone.
+/// Who was asked for what another replica has names itself in this header; who answers proves
+/// there who he is. It is seen by replicas alone.
 pub const NAME_HEADER: &str = "Onemcp-Replica";
 /// A replica was asked for what another one has.
 pub const MISDIRECTED: u16 = 421;
@@ -31,19 +31,25 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// The header of a request for the replica `to`.
-    pub fn seal(here: &Here, to: &str, head: &Head<'_>, body: &[u8], client: IpAddr) -> String {
+    /// The header of a request for the replica `to`, and what its answer must be good for.
+    pub fn seal(
+        here: &Here,
+        to: &str,
+        head: &Head<'_>,
+        body: &[u8],
+        client: IpAddr,
+    ) -> (u128, String) {
         let mut nonce = [0; 16];
         sys::random_bytes(&mut nonce);
+        let nonce = u128::from_le_bytes(nonce);
         let hash = digest::digest(&digest::SHA256, body);
         let plain = format!(
-            "{} {} {client} {} {to}",
+            "{} {nonce} {client} {} {to}",
             time::unix_s(),
-            u128::from_le_bytes(nonce),
             hex::encode(hash.as_ref()),
         );
         let sealed = here.key.seal(&bound(head), plain.as_bytes());
-        sealed.unwrap_or_default()
+        (nonce, sealed.unwrap_or_default())
     }
 
     /// # Errors
@@ -78,10 +84,26 @@ impl Hop {
         Some((sent_s, words.next()?, hop))
     }
 
+    /// What the answer shows, so that whoever else listens at an address is not believed.
+    pub fn proof(&self, here: &Here) -> String {
+        let sealed = here.key.seal(&answered(self.nonce), here.name.as_bytes());
+        sealed.unwrap_or_default()
+    }
+
     /// Whether it was sealed for this body.
     pub fn is_for(&self, body: &[u8]) -> bool {
         digest::digest(&digest::SHA256, body).as_ref() == self.digest
     }
+}
+
+/// Whether `shown` is the proof of the replica `to` for the hop of this nonce.
+pub fn proves(here: &Here, nonce: u128, to: &str, shown: &str) -> bool {
+    let name = here.key.open(&answered(nonce), shown);
+    name.is_some_and(|name| name == to.as_bytes())
+}
+
+fn answered(nonce: u128) -> Vec<u8> {
+    format!("answer\n{nonce}").into_bytes()
 }
 
 /// What must be the same at both ends. No value has a line break in it.
@@ -140,7 +162,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{HEADER, Hop, Nonces};
+    use super::{HEADER, Hop, Nonces, proves};
     use crate::base::limits;
     use crate::http::{Head, Parsed, no_fields};
     use crate::model::place::{Here, PlaceKey};
@@ -167,7 +189,7 @@ mod tests {
     fn is_good_for_one_request_to_one_replica() {
         let client: IpAddr = "192.0.2.7".parse().expect("an address");
         let (one, two) = (here(7, "one"), here(7, "two"));
-        let shown = read(POST, |head| Hop::seal(&one, "two", head, b"{}", client));
+        let (nonce, shown) = read(POST, |head| Hop::seal(&one, "two", head, b"{}", client));
         let opened = |by: &Here, text: &str| {
             let hop = read(text, |head| Hop::open(by, &shown, head));
             hop.map_err(|reply| reply.status)
@@ -175,6 +197,16 @@ mod tests {
         let hop = opened(&two, POST).expect("good");
         assert_eq!(hop.client, client);
         assert!(hop.is_for(b"{}") && !hop.is_for(b"[]"));
+        let proof = hop.proof(&two);
+        assert!(proves(&one, nonce, "two", &proof));
+        for stranger in [
+            hop.proof(&one),
+            hop.proof(&here(8, "two")),
+            "two".to_owned(),
+        ] {
+            assert!(!proves(&one, nonce, "two", &stranger));
+        }
+        assert!(!proves(&one, nonce ^ 1, "two", &proof));
         assert_eq!(opened(&one, POST), Err(421));
         assert_eq!(opened(&here(8, "two"), POST), Err(403));
         for (from, to) in [

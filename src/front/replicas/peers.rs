@@ -55,9 +55,10 @@ impl Peers {
         if self.places.is_empty() {
             return Err(Lost::Alone);
         }
-        let until = Instant::now() + limits::REPLICA_REACH;
+        let begun = Instant::now();
+        let until = begun + limits::REPLICA_FIND;
         let mut lost = Lost::Gone;
-        for address in self.in_order(errand.to, until)? {
+        for address in self.in_order(errand.to, begun + limits::REPLICA_REACH)? {
             let left = until.saturating_duration_since(Instant::now());
             let time = left.min(limits::REPLICA_CONNECT);
             if time.is_zero() {
@@ -78,6 +79,8 @@ impl Peers {
                     return Ok(());
                 }
                 Outcome::Misdirected(name) => self.note(address, &name),
+                Outcome::Unreached => lost = Lost::Unreached,
+                Outcome::ClientGone => return Ok(()),
                 Outcome::Silent => return Err(Lost::Silent),
             }
         }
@@ -124,6 +127,9 @@ impl Peers {
     }
 
     fn note(&self, address: SocketAddr, name: &str) {
+        if name.is_empty() {
+            return;
+        }
         let mut state = self.state();
         if state
             .found

@@ -18,11 +18,15 @@ use crate::model::place::Here;
 
 /// What came of it.
 pub enum Outcome {
-    /// The client has its answer, or as much of one as there was, or is gone.
+    /// The client has its answer, or as much of one as there was.
     Answered,
+    /// The client hung up before there was one.
+    ClientGone,
     /// It is another replica, of this name.
     Misdirected(String),
-    /// The connection ended before an answer.
+    /// It did not let the request in, or has not shown that it is who was asked. Nothing is done.
+    Unreached,
+    /// It took the request and ended before an answer.
     Silent,
 }
 
@@ -33,6 +37,8 @@ enum Waited {
     ClientGone,
     Late,
 }
+
+const CONTINUE: u16 = 100;
 
 /// Headers that are between two neighbours, or tell of the way to us.
 const OWN_WAY: [&str; 14] = [
@@ -58,33 +64,18 @@ pub fn send(
     errand: &Errand<'_>,
     out: &mut Responder<'_>,
 ) -> Outcome {
-    let request = request(here, errand);
-    // It fails for a time of zero alone.
-    let _ = stream.set_write_timeout(Some(limits::WRITE_DEADLINE));
-    let sent = stream.write_all(&request);
-    if sent.and_then(|()| stream.write_all(errand.body)).is_err() {
-        return Outcome::Silent;
-    }
-    drop(request);
     let mut bytes = Vec::new();
-    let answer = loop {
-        match receive(stream, out, &mut bytes) {
-            Ok(Waited::Bytes) => {}
-            Ok(Waited::ClientGone) => {
-                out.abandon();
-                return Outcome::Answered;
-            }
-            Ok(Waited::Late) | Err(_) => return Outcome::Silent,
-        }
-        match Answer::read(&bytes) {
-            Ok(Some(answer)) => break answer,
-            Ok(None) => {}
-            Err(Garbled) => return Outcome::Silent,
-        }
+    let (nonce, answer) = match ask(stream, here, errand, out, &mut bytes) {
+        Ok(asked) => asked,
+        Err(outcome) => return outcome,
     };
+    let name = answer.header(hop::NAME_HEADER).unwrap_or_default();
     if answer.status == hop::MISDIRECTED {
-        let name = answer.header(hop::NAME_HEADER).unwrap_or_default();
         return Outcome::Misdirected(name.to_owned());
+    }
+    if !hop::proves(here, nonce, errand.to, name) {
+        log::warn!("answer at the address of a replica not believed");
+        return Outcome::Unreached;
     }
     let rest = bytes.split_off(answer.length_bytes);
     match answer.body {
@@ -93,7 +84,64 @@ pub fn send(
     }
 }
 
-fn request(here: &Here, errand: &Errand<'_>) -> Vec<u8> {
+/// The head alone, until the other has let it in: who hangs has done nothing, and the next may be
+/// asked. With the head of the answer come the first bytes of what follows it.
+fn ask(
+    stream: &mut TcpStream,
+    here: &Here,
+    errand: &Errand<'_>,
+    out: &mut Responder<'_>,
+    bytes: &mut Vec<u8>,
+) -> Result<(u128, Answer), Outcome> {
+    let (nonce, request) = request(here, errand);
+    // It fails for a time of zero alone.
+    let _ = stream.set_write_timeout(Some(limits::REPLICA_REACH));
+    let sent = stream.write_all(&request);
+    sent.map_err(|_| Outcome::Unreached)?;
+    let soon = Instant::now() + limits::REPLICA_REACH;
+    let first = heard(stream, out, bytes, soon).map_err(|outcome| match outcome {
+        Outcome::Silent => Outcome::Unreached,
+        other => other,
+    })?;
+    if first.status != CONTINUE {
+        return Ok((nonce, first));
+    }
+    bytes.drain(..first.length_bytes);
+    let _ = stream.set_write_timeout(Some(limits::WRITE_DEADLINE));
+    let sent = stream.write_all(errand.body);
+    sent.map_err(|_| Outcome::Silent)?;
+    Ok((nonce, heard(stream, out, bytes, silence())?))
+}
+
+/// The next head.
+fn heard(
+    stream: &mut TcpStream,
+    out: &mut Responder<'_>,
+    bytes: &mut Vec<u8>,
+    until: Instant,
+) -> Result<Answer, Outcome> {
+    loop {
+        match Answer::read(bytes) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(Garbled) => return Err(Outcome::Silent),
+        }
+        match receive(stream, out, bytes, until) {
+            Ok(Waited::Bytes) => {}
+            Ok(Waited::ClientGone) => {
+                out.abandon();
+                return Err(Outcome::ClientGone);
+            }
+            Ok(Waited::Late) | Err(_) => return Err(Outcome::Silent),
+        }
+    }
+}
+
+fn silence() -> Instant {
+    Instant::now() + limits::REPLICA_SILENCE
+}
+
+fn request(here: &Here, errand: &Errand<'_>) -> (u128, Vec<u8>) {
     let head = errand.head;
     let mut text = String::with_capacity(limits::KEPT_BUFFER_BYTES);
     let mut say = |parts: &[&str]| parts.iter().for_each(|part| text.push_str(part));
@@ -105,13 +153,16 @@ fn request(here: &Here, errand: &Errand<'_>) -> Vec<u8> {
     for (name, value) in passed(head) {
         say(&[name, ": ", value, "\r\n"]);
     }
-    let shown = Hop::seal(here, errand.to, head, errand.body, errand.client);
+    let (nonce, shown) = Hop::seal(here, errand.to, head, errand.body, errand.client);
     say(&[hop::HEADER, ": ", &shown, "\r\nConnection: close\r\n"]);
     if head.method == Method::Post || !errand.body.is_empty() {
         say(&["Content-Length: ", &errand.body.len().to_string(), "\r\n"]);
     }
+    if !errand.body.is_empty() {
+        say(&["Expect: 100-continue\r\n"]);
+    }
     say(&["\r\n"]);
-    text.into_bytes()
+    (nonce, text.into_bytes())
 }
 
 fn passed<'h>(head: &'h Head<'_>) -> impl Iterator<Item = (&'h str, &'h str)> {
@@ -127,7 +178,7 @@ fn whole(
     out: &mut Responder<'_>,
 ) -> Outcome {
     while body.len() < length {
-        match receive(stream, out, &mut body) {
+        match receive(stream, out, &mut body, silence()) {
             Ok(Waited::Bytes) => {}
             Ok(Waited::ClientGone) => {
                 out.abandon();
@@ -164,7 +215,10 @@ fn streamed(
             out.finish_stream();
             return Outcome::Answered;
         }
-        if !matches!(receive(stream, out, &mut bytes), Ok(Waited::Bytes)) {
+        if !matches!(
+            receive(stream, out, &mut bytes, silence()),
+            Ok(Waited::Bytes)
+        ) {
             out.abandon();
             return Outcome::Answered;
         }
@@ -176,8 +230,9 @@ fn receive(
     stream: &mut TcpStream,
     out: &Responder<'_>,
     bytes: &mut Vec<u8>,
+    until: Instant,
 ) -> std::io::Result<Waited> {
-    let waited = wait(stream, out);
+    let waited = wait(stream, out, until);
     if waited != Waited::Bytes {
         return Ok(waited);
     }
@@ -193,8 +248,7 @@ fn receive(
     }
 }
 
-fn wait(stream: &TcpStream, out: &Responder<'_>) -> Waited {
-    let until = Instant::now() + limits::REPLICA_SILENCE;
+fn wait(stream: &TcpStream, out: &Responder<'_>, until: Instant) -> Waited {
     let mut watches = true;
     loop {
         let left = until.saturating_duration_since(Instant::now());
