@@ -380,9 +380,15 @@ impl Connection {
         self.socket.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
-    /// Cuts the connection with a reset, in the middle of whatever goes on.
+    /// Cuts the connection, in the middle of whatever goes on.
     pub(crate) fn cut(self) {
         drop(self.socket);
+    }
+
+    /// The same with a reset, so that the other side sees at once that nobody is there.
+    pub(crate) fn reset(self) {
+        let at_once = Some(std::time::Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&self.socket, at_once).unwrap();
     }
 }
 
