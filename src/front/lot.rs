@@ -22,6 +22,10 @@ impl<T> Lot<T> {
         self.0.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn is_full(&self) -> bool {
         self.0.len() >= limits::PARKED_CALLS
     }

@@ -131,7 +131,7 @@ impl Parking {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.calls().is_empty()
     }
 
     /// Keeps a call until its client comes back with the text returned here. Gives the call back
