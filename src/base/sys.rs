@@ -49,6 +49,27 @@ pub use crate::base::watcher::finish as finish_watcher;
 pub use crate::base::watcher::unwatch_group;
 pub use crate::base::watcher::watch_group;
 
+/// std gives every thread a second stack for a message about overflow, and a thread that gets
+/// none ends the whole process: where memory or mappings are scarce, one connection would. It
+/// does so only where it finds nobody at these signals when it starts, so this is there before.
+/// An overflow still ends at the guard page, with the signal.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NO_SECOND_STACKS: extern "C" fn() = end_by_memory_faults;
+
+extern "C" fn end_by_memory_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: no thread exists yet; all fields may be zero; the handler does nothing, and
+        // with SA_RESETHAND the instruction that is then repeated ends the process.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = ignore as *const () as usize;
+            action.sa_flags = libc::SA_RESETHAND;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// The limit of open files we were started with: children get it back, because programs exist
 /// that walk through all possible descriptors.
 static FILES_BEFORE: OnceLock<Rlimit> = OnceLock::new();
@@ -111,8 +132,14 @@ fn raise_open_files() -> io::Result<()> {
 fn reset_signals() {
     // SAFETY: SIGCHLD is a valid signal and SIG_DFL a valid disposition; no handler is involved.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    // A file at its largest size (`ulimit -f`) is as a full disk, and not the end. With a handler
+    // the write fails; children begin without one.
+    // SAFETY: SIGXFSZ is a valid signal, and a handler that does nothing is safe in it.
+    unsafe { libc::signal(libc::SIGXFSZ, ignore as *const () as usize) };
     unblock_signals();
 }
+
+extern "C" fn ignore(_: libc::c_int) {}
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
