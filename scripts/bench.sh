@@ -27,14 +27,14 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 
 rounds=7 era_rounds=9 duration=2 warmup=0.4 starts=11 sessions=1000 isolation_calls=2000
-churn_calls=200 lists=50 deaths=4 crash_quiet=5 soak=60 soak_warmup=10
+churn_calls=200 lists=50 deaths=4 crash_quiet=5 soak=60 soak_warmup=10 run_max_s=120
 quick=false record=false binary='' examples='' rig=${BENCH_RIG:-} own_peer=false
 peers=() ; declare -A peer_urls
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=true rounds=3 era_rounds=3 duration=0.4 warmup=0.15 starts=3 sessions=200
                  isolation_calls=250 churn_calls=25 lists=20 deaths=2 crash_quiet=2 soak=10
-                 soak_warmup=4 ;;
+                 soak_warmup=4 run_max_s=40 ;;
         --record) record=true ;;
         --binary) binary=${2:?--binary needs a path}; shift ;;
         --examples) examples=${2:?--examples needs a folder}; shift ;;
@@ -186,12 +186,12 @@ free_port() {
 # that has failed a row is not asked for it again.
 declare -A given_up
 run() { # MODE LABEL ROW ARGS..
-    local mode=$1 label=$2 row=$3 limit_s=120
+    local mode=$1 label=$2 row=$3 limit_s=$run_max_s
     shift 3
     [ -z "${given_up[$label $row]:-}" ] || return 0
     [ -z "${peer_urls[$label]:-}" ] || limit_s=20
     [ "$mode" != soak ] || limit_s=$((soak + soak_warmup + 30))
-    [ "$mode" != crash ] || limit_s=150
+    [ "$mode" != crash ] || limit_s=$((run_max_s + 30))
     if timeout -k 5 "$limit_s" "$load" "$mode" --label "$label" --row "$row" "$@" \
         >"$out/line" 2>>"$out/errors.log" && ! grep -q '"calls":0,' "$out/line"; then
         cat "$out/line" >>"$lines"
