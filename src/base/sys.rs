@@ -433,6 +433,20 @@ pub fn rest_heap() {
     unsafe { mi_collect(true) }
 }
 
+/// Gives freed memory back to the system at once rather than when its heap is next used: a thread
+/// that sleeps after a large request would keep it.
+pub fn return_freed_memory_at_once() {
+    use mimalloc as _;
+    use std::ffi::{c_int, c_long};
+    /// `mi_option_purge_delay` of mimalloc 2 and 3.
+    const PURGE_DELAY: c_int = 15;
+    unsafe extern "C" {
+        fn mi_option_set(option: c_int, value: c_long);
+    }
+    // SAFETY: it sets a number that the allocator reads; every value of it is valid.
+    unsafe { mi_option_set(PURGE_DELAY, 0) }
+}
+
 /// Fills `buffer` from the kernel's generator. Ends the process rather than give weak bytes.
 pub fn random_bytes(buffer: &mut [u8]) {
     let mut filled = 0;
