@@ -12,7 +12,7 @@ use crate::base::limits;
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::lacking;
-use crate::front::replicas::hop::{self, Hop};
+use crate::front::replicas::hop::Hop;
 use crate::front::replicas::{Errand, Lost, Replicas};
 use crate::front::sse::{Sse, refuse_message, session_id};
 use crate::front::streamable::{
@@ -179,7 +179,7 @@ impl FrontDoor {
     }
 
     /// For another replica, who this one is.
-    fn proof(&self) -> Option<String> {
+    fn proof(&self) -> Option<(&'static str, String)> {
         let hop = HOP.get()?;
         self.replicas().map(|replicas| hop.proof(&replicas.here))
     }
@@ -354,10 +354,11 @@ impl Handler for FrontDoor {
         ASKED.set(working.and_then(Guard::leave));
         match refused {
             Some(reply) => Admit::Answer(match self.proof() {
-                Some(proof) => reply.with(hop::NAME_HEADER, proof),
+                Some((name, proof)) => reply.with(name, proof),
                 None => reply,
             }),
             None => Admit::Body {
+                mark: self.proof(),
                 max_bytes: match endpoints::find(head.path) {
                     Some((Endpoint::Oauth(_), _)) => limits::PAGE_FORM_BYTES,
                     _ => self.body_bytes,
@@ -367,9 +368,6 @@ impl Handler for FrontDoor {
     }
 
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
-        if let Some(proof) = self.proof() {
-            out.mark(hop::NAME_HEADER, proof);
-        }
         let whose = ADMITTED.take();
         let asked = ASKED.take();
         let _working = context::enter(Context {

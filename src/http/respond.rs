@@ -83,8 +83,8 @@ pub struct Responder<'c> {
     http11: bool,
     close: bool,
     progress: Progress,
-    /// A header of whatever the answer is.
-    mark: Option<(&'static str, String)>,
+    /// A header of whatever is said.
+    pub(super) mark: Option<(&'static str, String)>,
 }
 
 impl<'c> Responder<'c> {
@@ -128,9 +128,16 @@ impl<'c> Responder<'c> {
         self.close = true;
     }
 
-    /// Adds a header to the answer, whatever it will be.
-    pub fn mark(&mut self, name: &'static str, value: String) {
-        self.mark = Some((name, value));
+    /// Wants the body of the request. False: the peer is gone.
+    pub(super) fn invite(&self) -> bool {
+        let mut text = "HTTP/1.1 100 Continue\r\n".to_owned();
+        if let Some((name, value)) = &self.mark {
+            [*name, ": ", value, "\r\n"]
+                .iter()
+                .for_each(|part| text.push_str(part));
+        }
+        text.push_str("\r\n");
+        self.pipe.send_all(text.as_bytes(), self.patience)
     }
 
     /// Answers with `reply`.

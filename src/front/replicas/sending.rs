@@ -4,7 +4,7 @@
 //! ever sent twice.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,6 +39,7 @@ enum Waited {
 }
 
 const CONTINUE: u16 = 100;
+const RDHUP: PollFlags = PollFlags::RDHUP;
 
 /// Headers that are between two neighbours, or tell of the way to us.
 const OWN_WAY: [&str; 14] = [
@@ -65,18 +66,10 @@ pub fn send(
     out: &mut Responder<'_>,
 ) -> Outcome {
     let mut bytes = Vec::new();
-    let (nonce, answer) = match ask(stream, here, errand, out, &mut bytes) {
-        Ok(asked) => asked,
+    let answer = match ask(stream, here, errand, out, &mut bytes) {
+        Ok(answer) => answer,
         Err(outcome) => return outcome,
     };
-    let name = answer.header(hop::NAME_HEADER).unwrap_or_default();
-    if answer.status == hop::MISDIRECTED {
-        return Outcome::Misdirected(name.to_owned());
-    }
-    if !hop::proves(here, nonce, errand.to, name) {
-        log::warn!("answer at the address of a replica not believed");
-        return Outcome::Unreached;
-    }
     let rest = bytes.split_off(answer.length_bytes);
     match answer.body {
         Body::Length(length) => whole(stream, &answer, (rest, length), out),
@@ -84,41 +77,68 @@ pub fn send(
     }
 }
 
-/// The head alone, until the other has let it in: who hangs has done nothing, and the next may be
-/// asked. With the head of the answer come the first bytes of what follows it.
+/// The head alone, until the other has proven who it is and let it in: who hangs or is a stranger
+/// has done nothing, and the next may be asked. Once the body was sent, nobody else is. With the
+/// head of the answer come the first bytes of what follows it.
 fn ask(
     stream: &mut TcpStream,
     here: &Here,
     errand: &Errand<'_>,
     out: &mut Responder<'_>,
     bytes: &mut Vec<u8>,
-) -> Result<(u128, Answer), Outcome> {
+) -> Result<Answer, Outcome> {
     let (nonce, request) = request(here, errand);
+    let at = stream.peer_addr().ok();
     // It fails for a time of zero alone.
     let _ = stream.set_write_timeout(Some(limits::REPLICA_REACH));
     let sent = stream.write_all(&request);
     sent.map_err(|_| Outcome::Unreached)?;
     let soon = Instant::now() + limits::REPLICA_REACH;
-    let first = heard(stream, out, bytes, soon).map_err(|outcome| match outcome {
-        Outcome::Silent => Outcome::Unreached,
-        other => other,
-    })?;
+    let first =
+        heard(stream, out, bytes, (soon, errand.body.is_empty())).map_err(
+            |outcome| match outcome {
+                Outcome::Silent => Outcome::Unreached,
+                other => other,
+            },
+        )?;
+    let name = |answer: &Answer| {
+        let shown = answer.header(hop::NAME_HEADER)?;
+        hop::proven(here, nonce, shown)
+    };
+    if first.status == hop::MISDIRECTED {
+        return Err(Outcome::Misdirected(name(&first).unwrap_or_default()));
+    }
+    let is_believed = |answer: &Answer| {
+        let is_so = name(answer).is_some_and(|name| name == errand.to);
+        if !is_so {
+            let status = answer.status;
+            log::warn!("answer for a replica not believed address={at:?} status={status}");
+        }
+        is_so
+    };
+    if !is_believed(&first) {
+        return Err(Outcome::Unreached);
+    }
     if first.status != CONTINUE {
-        return Ok((nonce, first));
+        return Ok(first);
     }
     bytes.drain(..first.length_bytes);
     let _ = stream.set_write_timeout(Some(limits::WRITE_DEADLINE));
     let sent = stream.write_all(errand.body);
     sent.map_err(|_| Outcome::Silent)?;
-    Ok((nonce, heard(stream, out, bytes, silence())?))
+    let last = heard(stream, out, bytes, (silence(), true))?;
+    match last.status != hop::MISDIRECTED && is_believed(&last) {
+        true => Ok(last),
+        false => Err(Outcome::Silent),
+    }
 }
 
-/// The next head.
+/// The next head, until then; and whether all of the request was sent.
 fn heard(
     stream: &mut TcpStream,
     out: &mut Responder<'_>,
     bytes: &mut Vec<u8>,
-    until: Instant,
+    until: (Instant, bool),
 ) -> Result<Answer, Outcome> {
     loop {
         match Answer::read(bytes) {
@@ -178,7 +198,7 @@ fn whole(
     out: &mut Responder<'_>,
 ) -> Outcome {
     while body.len() < length {
-        match receive(stream, out, &mut body, silence()) {
+        match receive(stream, out, &mut body, (silence(), true)) {
             Ok(Waited::Bytes) => {}
             Ok(Waited::ClientGone) => {
                 out.abandon();
@@ -216,7 +236,7 @@ fn streamed(
             return Outcome::Answered;
         }
         if !matches!(
-            receive(stream, out, &mut bytes, silence()),
+            receive(stream, out, &mut bytes, (silence(), true)),
             Ok(Waited::Bytes)
         ) {
             out.abandon();
@@ -230,7 +250,7 @@ fn receive(
     stream: &mut TcpStream,
     out: &Responder<'_>,
     bytes: &mut Vec<u8>,
-    until: Instant,
+    until: (Instant, bool),
 ) -> std::io::Result<Waited> {
     let waited = wait(stream, out, until);
     if waited != Waited::Bytes {
@@ -248,7 +268,7 @@ fn receive(
     }
 }
 
-fn wait(stream: &TcpStream, out: &Responder<'_>, until: Instant) -> Waited {
+fn wait(stream: &TcpStream, out: &Responder<'_>, (until, is_sent): (Instant, bool)) -> Waited {
     let mut watches = true;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -257,11 +277,13 @@ fn wait(stream: &TcpStream, out: &Responder<'_>, until: Instant) -> Waited {
         }
         let mut fds = [
             PollFd::new(stream, PollFlags::IN),
-            PollFd::new(out.socket(), PollFlags::RDHUP),
+            PollFd::new(
+                out.socket(),
+                if watches { RDHUP } else { PollFlags::empty() },
+            ),
         ];
-        let watched = if watches { 2 } else { 1 };
         // Interrupted or failed: the loop looks around and comes back.
-        let _ = poll(&mut fds[..watched], Some(&timespec(left)));
+        let _ = poll(&mut fds, Some(&timespec(left)));
         let (came, left) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
         if came {
             return Waited::Bytes;
@@ -269,7 +291,11 @@ fn wait(stream: &TcpStream, out: &Responder<'_>, until: Instant) -> Waited {
         if left && out.client_gone() {
             return Waited::ClientGone;
         }
-        // It has said all that it wants to say, and waits for its answer.
+        // It has gone, or said all that it wants to say and waits for its answer: what that
+        // means is for the other replica to judge, as if the client were there.
+        if left && is_sent {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         watches &= !left;
     }
 }
