@@ -1042,9 +1042,13 @@ pub const SESSION_ID_BYTES: usize = 512;
 pub const REPLICAS: usize = 64;
 /// The names of peers are looked up so often, if somebody is asked for.
 pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
-/// To connect to one replica, and to find the one that is asked for.
+/// To connect to one replica, and to be let in by it.
 pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
 pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// To find the one that is asked for: after this nobody else is asked. Two may hang before it.
+pub const REPLICA_FIND: Duration = Duration::from_secs(12);
+/// Who hung or was no replica is asked last for so long.
+pub const REPLICA_AWAY: Duration = Duration::from_secs(30);
 /// A replica that says nothing at all for so long has lost the request. Streams are kept alive
 /// far more often, and no call takes longer.
 pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
@@ -1052,7 +1056,7 @@ pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
 pub const REPLICA_CLOCKS_S: u64 = 30;
 /// What a replica has shown is remembered for as long as it is good, and a bound on that.
 pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
-pub const REPLICA_NONCES_KEPT: usize = 64 * KIB;
+pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
 /// An answer of known length that is passed on, and one read of it.
 pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
 pub const REPLICA_READ_BYTES: usize = 8 * KIB;
