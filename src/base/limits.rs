@@ -30,9 +30,11 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 /// counted with so much, in half of the memory; but at least so many.
 pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
 pub const CONNECTIONS_LEAST: usize = 16;
-/// Large bodies that all connections have at work; where memory is scarce an eighth of it, because
-/// each is there more than once on its way.
+/// Large bodies that all connections have at work; where memory is scarce a sixteenth of it,
+/// because each is there three times on its way.
 pub const BODIES_BYTES: usize = 1024 * MIB;
+/// With less than this, freed memory goes back to the system at once.
+pub const MEMORY_TO_SPARE_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
 pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);
@@ -1040,9 +1042,13 @@ pub const SESSION_ID_BYTES: usize = 512;
 pub const REPLICAS: usize = 64;
 /// The names of peers are looked up so often, if somebody is asked for.
 pub const REPLICA_LOOK: Duration = Duration::from_secs(2);
-/// To connect to one replica, and to find the one that is asked for.
+/// To connect to one replica, and to be let in by it.
 pub const REPLICA_CONNECT: Duration = Duration::from_secs(2);
 pub const REPLICA_REACH: Duration = Duration::from_secs(5);
+/// To find the one that is asked for: after this nobody else is asked. Two may hang before it.
+pub const REPLICA_FIND: Duration = Duration::from_secs(12);
+/// Who hung or was no replica is asked last for so long.
+pub const REPLICA_AWAY: Duration = Duration::from_secs(30);
 /// A replica that says nothing at all for so long has lost the request. Streams are kept alive
 /// far more often, and no call takes longer.
 pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
@@ -1050,7 +1056,7 @@ pub const REPLICA_SILENCE: Duration = Duration::from_secs(11 * 60);
 pub const REPLICA_CLOCKS_S: u64 = 30;
 /// What a replica has shown is remembered for as long as it is good, and a bound on that.
 pub const REPLICA_NONCES: Duration = Duration::from_secs(2 * REPLICA_CLOCKS_S);
-pub const REPLICA_NONCES_KEPT: usize = 64 * KIB;
+pub const REPLICA_NONCES_KEPT: usize = 256 * KIB;
 /// An answer of known length that is passed on, and one read of it.
 pub const REPLICA_ANSWER_BYTES: usize = 64 * MIB;
 pub const REPLICA_READ_BYTES: usize = 8 * KIB;

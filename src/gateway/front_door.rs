@@ -178,6 +178,12 @@ impl FrontDoor {
         )
     }
 
+    /// For another replica, who this one is.
+    fn proof(&self) -> Option<(&'static str, String)> {
+        let hop = HOP.get()?;
+        self.replicas().map(|replicas| hop.proof(&replicas.here))
+    }
+
     fn replicas(&self) -> Option<&Replicas> {
         self.streamable.replicas.as_deref()
     }
@@ -347,8 +353,12 @@ impl Handler for FrontDoor {
         let refused = self.refuse(head, peer);
         ASKED.set(working.and_then(Guard::leave));
         match refused {
-            Some(reply) => Admit::Answer(reply),
+            Some(reply) => Admit::Answer(match self.proof() {
+                Some((name, proof)) => reply.with(name, proof),
+                None => reply,
+            }),
             None => Admit::Body {
+                mark: self.proof(),
                 max_bytes: match endpoints::find(head.path) {
                     Some((Endpoint::Oauth(_), _)) => limits::PAGE_FORM_BYTES,
                     _ => self.body_bytes,

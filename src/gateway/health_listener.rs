@@ -59,7 +59,10 @@ impl Handler for HealthDoor {
                 Admit::Answer(refusal(403, "Forbidden origin header"))
             }
             _ if !is_known => Admit::Answer(refusal(404, "Not found")),
-            (_, Method::Get | Method::Head) => Admit::Body { max_bytes: 0 },
+            (_, Method::Get | Method::Head) => Admit::Body {
+                max_bytes: 0,
+                mark: None,
+            },
             _ => Admit::Answer(refusal(405, "Method not allowed").with("Allow", "GET, HEAD")),
         }
     }

@@ -121,6 +121,12 @@ fn expect_is_honoured_only_for_an_admitted_body() {
     assert_eq!(client.answer(false).status, 100);
     client.send(b"abc");
     assert_eq!(client.answer(false).body, b"abc");
+    // Whoever is told who answers is told so before he sends anything.
+    client.send(head("/big"));
+    let invited = client.answer(false);
+    assert!(invited.status == 100 && invited.has("X-Mark: m"));
+    client.send(b"abc");
+    assert!(client.answer(false).has("X-Mark: m"));
     client.send(head("/deny"));
     let answer = client.answer(false);
     assert_eq!(answer.status, 401);

@@ -338,7 +338,10 @@ impl Context<'_> {
             head.keep_alive && !self.peer.health_only,
         );
         let max_bytes = match self.admit(head) {
-            Some(Admit::Body { max_bytes }) => max_bytes,
+            Some(Admit::Body { max_bytes, mark }) => {
+                out.mark = mark;
+                max_bytes
+            }
             Some(Admit::Answer(reply)) => {
                 if head.has_body() {
                     out.close();
@@ -358,10 +361,12 @@ impl Context<'_> {
         let read = match head.framing {
             Framing::Empty => Ok(0),
             Framing::Length(length) => match usize::try_from(length) {
-                Ok(length) if length <= max_bytes => self.read_length(head, length, rest, spill),
+                Ok(length) if length <= max_bytes => {
+                    self.read_length(head, length, (rest, spill), &out)
+                }
                 _ => Err(BODY_TOO_BIG),
             },
-            Framing::Chunked => self.read_chunked(head, max_bytes, rest, spill),
+            Framing::Chunked => self.read_chunked(head, max_bytes, (rest, spill), &out),
         };
         let used = match read {
             Ok(used) => used,
@@ -409,13 +414,13 @@ impl Context<'_> {
         &self,
         head: &Head<'_>,
         length: usize,
-        rest: &[u8],
-        spill: &mut Spill,
+        (rest, spill): (&[u8], &mut Spill),
+        out: &Responder<'_>,
     ) -> Result<usize, Refusal> {
         if length <= rest.len() {
             return Ok(length);
         }
-        self.invite(head, rest)?;
+        invite(head, rest, out)?;
         let Spill { body, raw, share } = spill;
         body.clear();
         body.extend_from_slice(rest);
@@ -436,8 +441,8 @@ impl Context<'_> {
         &self,
         head: &Head<'_>,
         max_bytes: usize,
-        rest: &[u8],
-        spill: &mut Spill,
+        (rest, spill): (&[u8], &mut Spill),
+        out: &Responder<'_>,
     ) -> Result<usize, Refusal> {
         let Spill { body, raw, share } = spill;
         body.clear();
@@ -446,7 +451,7 @@ impl Context<'_> {
         if chunked.is_done() {
             return Ok(used);
         }
-        self.invite(head, rest)?;
+        invite(head, rest, out)?;
         let begun = Instant::now();
         while !chunked.is_done() {
             raw.clear();
@@ -458,17 +463,6 @@ impl Context<'_> {
             raw.drain(..used);
         }
         Ok(rest.len())
-    }
-
-    /// Tells a client that waits for it to send its body.
-    fn invite(&self, head: &Head<'_>, rest: &[u8]) -> Result<(), Refusal> {
-        let waits = head.expects_continue && rest.is_empty();
-        let patience = self.shared.options.write_deadline;
-        let invitation = b"HTTP/1.1 100 Continue\r\n\r\n";
-        if waits && !self.pipe.send_all(invitation, patience) {
-            return Err(BODY_ENDED);
-        }
-        Ok(())
     }
 
     fn read_body(&self, into: &mut Vec<u8>, deadline: Instant) -> Result<(), Refusal> {
@@ -508,6 +502,15 @@ impl Context<'_> {
             _ => reply,
         });
         note_refused(self.shared, self.peer, status, reason);
+    }
+}
+
+/// Tells a client that waits for it to send its body.
+fn invite(head: &Head<'_>, rest: &[u8], out: &Responder<'_>) -> Result<(), Refusal> {
+    let waits = head.expects_continue && rest.is_empty();
+    match !waits || out.invite() {
+        true => Ok(()),
+        false => Err(BODY_ENDED),
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Responder<'c> {
     http11: bool,
     close: bool,
     progress: Progress,
+    /// A header of whatever is said.
+    pub(super) mark: Option<(&'static str, String)>,
 }
 
 impl<'c> Responder<'c> {
@@ -102,6 +104,7 @@ impl<'c> Responder<'c> {
             http11: true,
             close: false,
             progress,
+            mark: None,
         }
     }
 
@@ -123,6 +126,18 @@ impl<'c> Responder<'c> {
     /// Closes the connection after this answer, and says so in it.
     pub fn close(&mut self) {
         self.close = true;
+    }
+
+    /// Wants the body of the request. False: the peer is gone.
+    pub(super) fn invite(&self) -> bool {
+        let mut text = "HTTP/1.1 100 Continue\r\n".to_owned();
+        if let Some((name, value)) = &self.mark {
+            [*name, ": ", value, "\r\n"]
+                .iter()
+                .for_each(|part| text.push_str(part));
+        }
+        text.push_str("\r\n");
+        self.pipe.send_all(text.as_bytes(), self.patience)
     }
 
     /// Answers with `reply`.
@@ -151,8 +166,9 @@ impl<'c> Responder<'c> {
             Extent::Unsaid
         };
         self.close |= !chunked || self.closing.load(Ordering::Relaxed);
-        self.outbox
-            .head(status, headers.iter().copied(), extent, self.close);
+        let mark = self.mark.iter().map(|(name, value)| (*name, &**value));
+        let headers = headers.iter().copied().chain(mark);
+        self.outbox.head(status, headers, extent, self.close);
         let sent = self.pipe.send_all(&self.outbox.bytes, self.patience);
         self.progress = match sent {
             true if self.head_only => Progress::Answered,
@@ -269,7 +285,11 @@ impl<'c> Responder<'c> {
             Extent::Length(body_bytes)
         };
         self.close |= self.closing.load(Ordering::Relaxed);
-        self.outbox.head(status, headers, extent, self.close);
+        #[expect(clippy::map_identity, reason = "these live longer than the mark does")]
+        let headers = headers.map(|(name, value)| (name, value));
+        let mark = self.mark.iter().map(|(name, value)| (*name, &**value));
+        self.outbox
+            .head(status, headers.chain(mark), extent, self.close);
         let parts = if bodiless || self.head_only {
             &[]
         } else {

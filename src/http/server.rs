@@ -38,7 +38,11 @@ pub struct Peer {
 #[derive(Debug)]
 pub enum Admit {
     /// Read the body, up to so many bytes, and call `handle`.
-    Body { max_bytes: usize },
+    Body {
+        max_bytes: usize,
+        /// A header of whatever is said to this request from now on.
+        mark: Option<(&'static str, String)>,
+    },
     /// Answer at once; a body that was announced is not read, and the connection closes.
     Answer(Reply),
 }

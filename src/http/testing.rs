@@ -84,9 +84,13 @@ impl Handler for Echo {
         match head.path {
             "/deny" => Admit::Answer(Reply::text(401, "no").with("WWW-Authenticate", "Bearer")),
             "/panic-admit" => panic!("asked to"),
-            "/big" => Admit::Body { max_bytes: 8 << 20 },
+            "/big" => Admit::Body {
+                max_bytes: 8 << 20,
+                mark: Some(("X-Mark", "m".to_owned())),
+            },
             _ => Admit::Body {
                 max_bytes: MAX_BODY,
+                mark: None,
             },
         }
     }

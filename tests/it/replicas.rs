@@ -2,8 +2,8 @@
 //! by the one that can, or says at once that nobody can.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -270,17 +270,36 @@ fn cursors_are_good_everywhere() {
     two.stop();
 }
 
-/// Takes one request as a replica would; gives it without an answer.
-fn intercepted(listener: &TcpListener, answer: &str) -> String {
-    let (mut socket, _) = listener.accept().unwrap();
+const PING: &str = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
+
+/// Reads up to the end of a head.
+fn head_of(socket: &mut TcpStream) -> String {
     let (mut text, mut bytes) = (String::new(), [0; 4096]);
-    while !text.ends_with("\"method\":\"ping\"}") {
+    while !text.contains("\r\n\r\n") {
         let count = socket.read(&mut bytes).unwrap();
         assert_ne!(count, 0, "{text}");
         text.push_str(str::from_utf8(&bytes[..count]).unwrap());
     }
-    socket.write_all(answer.as_bytes()).unwrap();
+    assert!(
+        text.ends_with("\r\n\r\n"),
+        "no body before it is wanted: {text}"
+    );
     text
+}
+
+/// Takes the head of one request, gives `answer` to it, and sees that nothing follows. What is
+/// given back is the request as the one whom it is for would have got it.
+fn intercepted(listener: &TcpListener, answer: &str) -> String {
+    let (mut socket, _) = listener.accept().unwrap();
+    let head = head_of(&mut socket);
+    socket.write_all(answer.as_bytes()).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        socket.read(&mut [0; 1]).unwrap_or(0),
+        0,
+        "nothing is trusted to it"
+    );
+    head + PING
 }
 
 fn sent(port: u16, request: &str) -> String {
@@ -339,10 +358,160 @@ fn intercepted_again(middle: &TcpListener, holder: &Rig, port: u16, id: &str) ->
     let request = Request::post("/mcp", body).with("Mcp-Session-Id", id);
     let client = std::thread::spawn(move || Connection::open(port).exchange(&request).status());
     let taken = intercepted(middle, "");
-    // It was taken, and nobody knows what became of it.
-    assert_eq!(client.join().unwrap(), 502);
+    // Nothing was done there, and there is nobody else.
+    assert_eq!(client.join().unwrap(), 503);
     assert_ne!(holder.port, port);
     taken
+}
+
+#[test]
+fn who_hangs_or_is_a_stranger_is_passed_over() {
+    let keys = keys("strangers", &[OLD]);
+    let [hung, stranger, greedy] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let clock = json!({"clock": demo("clock")});
+    let holder = plan(&clock, &keys, "holder").start();
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let peers = [&stranger, &greedy, &hung].map(address).join(",");
+    let peers = format!("{peers},127.0.0.1:{}", holder.port);
+    let other = plan(&clock, &keys, "other");
+    let other = other.args(&["--replica-peers", &peers]).start();
+    let (session, port) = (holder.session(), other.port);
+    let asked = std::thread::spawn(move || ping(&session, port));
+    let forged = "HTTP/1.1 200 OK\r\nOnemcp-Replica: holder\r\nContent-Length: 2\r\n\r\n{}";
+    intercepted(&stranger, forged);
+    intercepted(
+        &greedy,
+        "HTTP/1.1 100 Continue\r\nOnemcp-Replica: holder\r\n\r\n",
+    );
+    // The last one takes connections and never says anything.
+    assert_eq!(asked.join().unwrap(), (200, String::new()));
+    // For a while they are asked after all others, and so not at all.
+    let session = holder.session();
+    let waits = [&stranger, &greedy, &hung];
+    for one in waits {
+        one.set_nonblocking(true).unwrap();
+    }
+    assert!(hung.accept().is_ok());
+    assert_eq!(ping(&session, port), (200, String::new()));
+    for one in waits {
+        let error = one.accept().expect_err("nobody asks");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    holder.stop();
+    other.stop();
+}
+
+#[test]
+fn a_replica_that_hangs_delays_streams_and_ends_of_sessions_by_moments_only() {
+    let keys = keys("hung", &[OLD]);
+    let hung = TcpListener::bind("127.0.0.1:0").unwrap();
+    let holder = plan(&json!({"ev": everything(&[])}), &keys, "holder").start();
+    let peers = format!("{},127.0.0.1:{}", hung.local_addr().unwrap(), holder.port);
+    let others = ["one", "two"].map(|name| {
+        let other = plan(&json!({}), &keys, name);
+        other.args(&["--replica-peers", &peers]).start()
+    });
+    let mut session = holder.session();
+    let mut stream = session.moved_to(others[0].port).listen();
+    session.get("resources/subscribe", json!({"uri": WATCHED}));
+    session.call("ev_1mcp_test_update_resource", json!({}));
+    assert_eq!(
+        stream.message()["method"],
+        "notifications/resources/updated"
+    );
+    assert_eq!(session.moved_to(others[1].port).delete().status(), 200);
+    assert!(stream.is_over());
+    for _ in &others {
+        hung.accept().unwrap();
+    }
+    others.into_iter().for_each(Rig::stop);
+    holder.stop();
+}
+
+/// Passes a request on to `holder` up to the moment in which it wants the body, which it never
+/// gets; then gives `answer` instead of it.
+fn hijacked(listener: &TcpListener, holder: u16, answer: &str) {
+    let (mut socket, _) = listener.accept().unwrap();
+    let head = head_of(&mut socket);
+    let mut behind = TcpStream::connect(("127.0.0.1", holder)).unwrap();
+    behind.write_all(head.as_bytes()).unwrap();
+    let invited = head_of(&mut behind);
+    assert!(invited.starts_with("HTTP/1.1 100 "), "{invited}");
+    socket.write_all(invited.as_bytes()).unwrap();
+    let mut body = vec![0; PING.len()];
+    socket.read_exact(&mut body).unwrap();
+    socket.write_all(answer.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_body_that_was_sent_is_not_sent_to_a_second_address() {
+    let keys = keys("twice", &[OLD]);
+    let [middle, next] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let clock = json!({"clock": demo("clock")});
+    let holder = plan(&clock, &keys, "holder").start();
+    let peers = [&middle, &next].map(|one| one.local_addr().unwrap().to_string());
+    next.set_nonblocking(true).unwrap();
+    for (at, answer) in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 421 Misdirected Request\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let other = plan(&clock, &keys, &format!("other-{at}"));
+        let other = other.args(&["--replica-peers", &peers.join(",")]).start();
+        let (session, port) = (holder.session(), other.port);
+        let asked = std::thread::spawn(move || ping(&session, port).0);
+        hijacked(&middle, holder.port, answer);
+        assert_eq!(asked.join().unwrap(), 502, "{answer}");
+        assert!(next.accept().is_err(), "{answer}");
+        other.stop();
+    }
+    holder.stop();
+}
+
+#[test]
+fn a_large_body_reaches_its_replica_after_others_were_asked() {
+    let replicas = start::<3>("large", &json!({"clock": demo("clock")}), &[]);
+    let session = replicas.rigs[2].session();
+    let padding = "x".repeat(3 << 20);
+    let body = PING.replace(
+        '}',
+        &format!(",\"params\":{{\"_meta\":{{\"x\":\"{padding}\"}}}}}}"),
+    );
+    for _ in 0..2 {
+        let request = session.sign(Request::post("/mcp", body.clone()));
+        let reply = Connection::open(replicas.port(1)).exchange(&request);
+        assert_eq!(reply.status(), 200, "{:?}", reply.head);
+    }
+    replicas.stop();
+}
+
+#[test]
+fn a_client_that_hangs_up_ends_the_search_for_its_replica() {
+    let keys = keys("search", &[OLD]);
+    let [hung, next] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let peers = [&hung, &next].map(|one| one.local_addr().unwrap().to_string());
+    let clock = json!({"clock": demo("clock")});
+    let holder = plan(&clock, &keys, "holder").start();
+    let other = plan(&clock, &keys, "other");
+    let other = other.args(&["--replica-peers", &peers.join(",")]).start();
+    let session = holder.session();
+    let mut client = Connection::open(other.port);
+    client.send_only(&session.sign(Request::post("/mcp", PING)));
+    // Unread bytes, so that the end is a reset.
+    client.send_only(&session.sign(Request::post("/mcp", PING)));
+    let (mut socket, _) = hung.accept().unwrap();
+    head_of(&mut socket);
+    client.reset();
+    assert_eq!(socket.read(&mut [0; 1]).unwrap_or(0), 0);
+    // Once it has ended nobody works for that client any more.
+    other.stop();
+    next.set_nonblocking(true).unwrap();
+    assert!(next.accept().is_err(), "the next is not asked");
+    holder.stop();
 }
 
 #[test]

@@ -16,8 +16,7 @@ use crate::model::place::Here;
 use crate::wire::hex;
 
 pub const HEADER: &str = "Onemcp-Hop";
-/// Who was asked for what another replica has names itself in this header: it is seen by
-/// replicas alone.
+/// Who answers a request that was passed on proves here who he is. It is seen by replicas alone.
 pub const NAME_HEADER: &str = "Onemcp-Replica";
 /// A replica was asked for what another one has.
 pub const MISDIRECTED: u16 = 421;
@@ -31,19 +30,25 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// The header of a request for the replica `to`.
-    pub fn seal(here: &Here, to: &str, head: &Head<'_>, body: &[u8], client: IpAddr) -> String {
+    /// The header of a request for the replica `to`, and what its answer must be good for.
+    pub fn seal(
+        here: &Here,
+        to: &str,
+        head: &Head<'_>,
+        body: &[u8],
+        client: IpAddr,
+    ) -> (u128, String) {
         let mut nonce = [0; 16];
         sys::random_bytes(&mut nonce);
+        let nonce = u128::from_le_bytes(nonce);
         let hash = digest::digest(&digest::SHA256, body);
         let plain = format!(
-            "{} {} {client} {} {to}",
+            "{} {nonce} {client} {} {to}",
             time::unix_s(),
-            u128::from_le_bytes(nonce),
             hex::encode(hash.as_ref()),
         );
         let sealed = here.key.seal(&bound(head), plain.as_bytes());
-        sealed.unwrap_or_default()
+        (nonce, sealed.unwrap_or_default())
     }
 
     /// # Errors
@@ -54,7 +59,8 @@ impl Hop {
         let plain = String::from_utf8(plain).map_err(|_| foreign())?;
         let (sent_s, to, hop) = Hop::read(&plain).ok_or_else(foreign)?;
         if to != here.name {
-            return Err(Reply::empty(MISDIRECTED).with(NAME_HEADER, here.name.clone()));
+            let (name, proof) = hop.proof(here);
+            return Err(Reply::empty(MISDIRECTED).with(name, proof));
         }
         match time::unix_s().abs_diff(sent_s) {
             apart if apart > limits::REPLICA_CLOCKS_S => Err(refusal(
@@ -78,10 +84,26 @@ impl Hop {
         Some((sent_s, words.next()?, hop))
     }
 
+    /// What the answer shows, so that whoever else listens at an address is not believed.
+    pub fn proof(&self, here: &Here) -> (&'static str, String) {
+        let sealed = here.key.seal(&answered(self.nonce), here.name.as_bytes());
+        (NAME_HEADER, sealed.unwrap_or_default())
+    }
+
     /// Whether it was sealed for this body.
     pub fn is_for(&self, body: &[u8]) -> bool {
         digest::digest(&digest::SHA256, body).as_ref() == self.digest
     }
+}
+
+/// The replica that proves by `shown` that it answers the hop of this nonce.
+pub fn proven(here: &Here, nonce: u128, shown: &str) -> Option<String> {
+    let name = here.key.open(&answered(nonce), shown)?;
+    String::from_utf8(name).ok()
+}
+
+fn answered(nonce: u128) -> Vec<u8> {
+    format!("answer\n{nonce}").into_bytes()
 }
 
 /// What must be the same at both ends. No value has a line break in it.
@@ -105,32 +127,49 @@ pub fn refusal(why: &str) -> Reply {
     )
 }
 
-/// What was shown within the time for which it is good, in two halves of that.
+/// What was shown within the time for which it is good, in two halves of that. Only time makes
+/// it forgotten: were there a way to fill it, what was shown would be good once more.
 #[derive(Default)]
 pub struct Nonces(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
     since: Option<Instant>,
-    /// In their order: a set of the standard library is ten times the code.
-    now: Vec<u128>,
-    before: Vec<u128>,
+    /// In short lists by their last byte: a set of the standard library is ten times the code.
+    now: Vec<Vec<u128>>,
+    before: Vec<Vec<u128>>,
 }
 
+/// What is known of a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    New,
+    Shown,
+    /// No more can be remembered for now.
+    Full,
+}
+
+const LISTS: usize = 256;
+
 impl Nonces {
-    pub fn is_new(&self, nonce: u128, now: Instant) -> bool {
+    pub fn show(&self, nonce: u128, now: Instant) -> Known {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |since: Instant| now.saturating_duration_since(since) > limits::REPLICA_NONCES;
-        if seen.now.len() >= limits::REPLICA_NONCES_KEPT || seen.since.is_none_or(is_old) {
-            seen.before = std::mem::take(&mut seen.now);
+        if seen.since.is_none_or(is_old) {
+            seen.before = std::mem::replace(&mut seen.now, vec![Vec::new(); LISTS]);
             seen.since = Some(now);
         }
-        let place = seen.now.binary_search(&nonce);
-        if let (Err(_), Err(place)) = (seen.before.binary_search(&nonce), place) {
-            seen.now.insert(place, nonce);
-            return true;
+        let at = usize::from(nonce.to_le_bytes()[0]);
+        let is_in = |lists: &[Vec<u128>]| lists.get(at).is_some_and(|list| list.contains(&nonce));
+        if is_in(&seen.before) || is_in(&seen.now) {
+            return Known::Shown;
         }
-        false
+        let list = &mut seen.now[at];
+        if list.len() >= limits::REPLICA_NONCES_KEPT / LISTS {
+            return Known::Full;
+        }
+        list.push(nonce);
+        Known::New
     }
 }
 
@@ -140,7 +179,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{HEADER, Hop, Nonces};
+    use super::{HEADER, Hop, Known, LISTS, NAME_HEADER, Nonces, proven};
     use crate::base::limits;
     use crate::http::{Head, Parsed, no_fields};
     use crate::model::place::{Here, PlaceKey};
@@ -167,7 +206,7 @@ mod tests {
     fn is_good_for_one_request_to_one_replica() {
         let client: IpAddr = "192.0.2.7".parse().expect("an address");
         let (one, two) = (here(7, "one"), here(7, "two"));
-        let shown = read(POST, |head| Hop::seal(&one, "two", head, b"{}", client));
+        let (nonce, shown) = read(POST, |head| Hop::seal(&one, "two", head, b"{}", client));
         let opened = |by: &Here, text: &str| {
             let hop = read(text, |head| Hop::open(by, &shown, head));
             hop.map_err(|reply| reply.status)
@@ -175,6 +214,18 @@ mod tests {
         let hop = opened(&two, POST).expect("good");
         assert_eq!(hop.client, client);
         assert!(hop.is_for(b"{}") && !hop.is_for(b"[]"));
+        let proof = hop.proof(&two).1;
+        assert_eq!(proven(&one, nonce, &proof).as_deref(), Some("two"));
+        for stranger in [&*hop.proof(&here(8, "two")).1, "two", ""] {
+            assert_eq!(proven(&one, nonce, stranger), None);
+        }
+        assert_eq!(proven(&one, nonce ^ 1, &proof), None);
+        // Who was asked in vain says who it is, and is believed as little without proof.
+        let third = read(POST, |head| Hop::open(&here(7, "three"), &shown, head));
+        let reply = third.expect_err("for another one");
+        let (name, said) = &reply.headers[0];
+        assert_eq!((reply.status, *name), (421, NAME_HEADER));
+        assert_eq!(proven(&one, nonce, said).as_deref(), Some("three"));
         assert_eq!(opened(&one, POST), Err(421));
         assert_eq!(opened(&here(8, "two"), POST), Err(403));
         for (from, to) in [
@@ -192,10 +243,26 @@ mod tests {
     #[test]
     fn what_was_shown_is_known_for_as_long_as_it_is_good() {
         let (nonces, now) = (Nonces::default(), Instant::now());
-        assert!(nonces.is_new(1, now));
-        assert!(!nonces.is_new(1, now));
+        assert_eq!(nonces.show(1, now), Known::New);
+        assert_eq!(nonces.show(1, now), Known::Shown);
         let later = now + limits::REPLICA_NONCES + Duration::from_secs(1);
-        assert!(nonces.is_new(2, later));
-        assert!(!nonces.is_new(1, later));
+        assert_eq!(nonces.show(2, later), Known::New);
+        assert_eq!(nonces.show(1, later), Known::Shown);
+    }
+
+    #[test]
+    fn what_was_shown_is_not_pushed_out_by_many_others() {
+        let (nonces, now) = (Nonces::default(), Instant::now());
+        let most = limits::REPLICA_NONCES_KEPT / LISTS;
+        let nonce = |at: usize| u128::try_from(at * LISTS).expect("small");
+        for at in 0..most {
+            assert_eq!(nonces.show(nonce(at), now), Known::New);
+        }
+        assert_eq!(nonces.show(nonce(most), now), Known::Full);
+        assert_eq!(nonces.show(nonce(0), now), Known::Shown);
+        assert_eq!(nonces.show(1, now), Known::New);
+        let later = now + limits::REPLICA_NONCES + Duration::from_secs(1);
+        assert_eq!(nonces.show(nonce(most), later), Known::New);
+        assert_eq!(nonces.show(nonce(0), later), Known::Shown);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::base::{limits, sys};
 use crate::config::replicas::ReplicaSettings;
-use crate::front::replicas::hop::{Hop, Nonces};
+use crate::front::replicas::hop::{Hop, Known, Nonces};
 use crate::front::replicas::keys::KeyFile;
 use crate::front::replicas::peers::Peers;
 use crate::http::{Head, Reply, Responder};
@@ -134,9 +134,14 @@ impl Replicas {
                 log::warn!("request not accepted from another replica");
             }
         })?;
-        match self.nonces.is_new(hop.nonce, Instant::now()) {
-            true => Ok(Some(hop)),
-            false => Err(hop::refusal("it was shown before")),
+        match self.nonces.show(hop.nonce, Instant::now()) {
+            Known::New => Ok(Some(hop)),
+            Known::Shown => Err(hop::refusal("it was shown before")),
+            Known::Full => {
+                let (name, proof) = hop.proof(&self.here);
+                let reply = Reply::text(503, "too many requests of other replicas");
+                Err(reply.with("Retry-After", "5").with(name, proof))
+            }
         }
     }
 

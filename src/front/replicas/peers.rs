@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::limits;
 use crate::front::replicas::sending::{self, Outcome};
@@ -13,6 +13,9 @@ use crate::front::replicas::{Errand, Lost};
 use crate::http::Responder;
 use crate::model::place::Here;
 use crate::net::dial;
+
+const LOOK: Duration = limits::REPLICA_LOOK;
+const AWAY: Duration = limits::REPLICA_AWAY;
 
 pub struct Peers {
     /// `host` or `host:port`.
@@ -24,8 +27,14 @@ pub struct Peers {
 
 #[derive(Default)]
 struct State {
-    addresses: Vec<SocketAddr>,
+    /// Of each place, as far as they are known.
+    addresses: Vec<Vec<SocketAddr>>,
+    /// When somebody began to look for them last.
     looked: Option<Instant>,
+    /// Some place was not found: there may be more replicas than are known.
+    lacks: bool,
+    /// Who hung, or was no replica, and when.
+    away: Vec<(SocketAddr, Instant)>,
     /// Who answered where, the last one at the end.
     found: Vec<(SocketAddr, String)>,
 }
@@ -55,9 +64,11 @@ impl Peers {
         if self.places.is_empty() {
             return Err(Lost::Alone);
         }
-        let until = Instant::now() + limits::REPLICA_REACH;
-        let mut lost = Lost::Gone;
-        for address in self.in_order(errand.to, until)? {
+        let begun = Instant::now();
+        let until = begun + limits::REPLICA_FIND;
+        self.look(begun);
+        let (addresses, mut lost) = self.in_order(errand.to, begun);
+        for address in addresses {
             let left = until.saturating_duration_since(Instant::now());
             let time = left.min(limits::REPLICA_CONNECT);
             if time.is_zero() {
@@ -68,6 +79,7 @@ impl Peers {
                 Err(error) => {
                     if error.kind() != ErrorKind::ConnectionRefused {
                         lost = Lost::Unreached;
+                        self.note_away(address);
                     }
                     continue;
                 }
@@ -78,53 +90,108 @@ impl Peers {
                     return Ok(());
                 }
                 Outcome::Misdirected(name) => self.note(address, &name),
-                Outcome::Silent => return Err(Lost::Silent),
+                Outcome::Unreached => {
+                    lost = Lost::Unreached;
+                    self.note_away(address);
+                }
+                Outcome::ClientGone => return Ok(()),
+                Outcome::Silent => {
+                    self.note_away(address);
+                    return Err(Lost::Silent);
+                }
             }
         }
         Err(lost)
     }
 
-    /// All addresses, the likely one first and those where others were found last.
-    fn in_order(&self, to: &str, until: Instant) -> Result<Vec<SocketAddr>, Lost> {
-        let addresses = self.addresses(until).map_err(|why| {
-            log::warn!("replicas not found: {why}");
-            Lost::Unreached
-        })?;
+    /// All addresses: the likely one first, behind it those where others were found, and last
+    /// those where nobody answered. With them, what is so when nobody there has it.
+    fn in_order(&self, to: &str, now: Instant) -> (Vec<SocketAddr>, Lost) {
         let state = self.state();
-        let rank = |address: &SocketAddr| {
-            let found = state.found.iter().rfind(|(at, _)| at == address);
-            found.map_or(1, |(_, name)| if name == to { 0 } else { 2 })
+        let is_away = |address: &SocketAddr| {
+            let known = state.away.iter().find(|(at, _)| at == address);
+            known.is_some_and(|(_, since)| now.saturating_duration_since(*since) < AWAY)
         };
-        let ranked = |rank_of: u8| addresses.iter().filter(move |at| rank(at) == rank_of);
-        let ordered = (0..3).flat_map(ranked).copied();
-        Ok(ordered.collect())
+        let rank = |address: &SocketAddr| match state.found.iter().rfind(|(at, _)| at == address) {
+            _ if is_away(address) => 3,
+            Some((_, name)) if name == to => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        let mut ordered = Vec::new();
+        for rank_of in 0..4 {
+            for address in state.addresses.iter().flatten() {
+                if rank(address) == rank_of && !ordered.contains(address) {
+                    ordered.push(*address);
+                }
+            }
+        }
+        let lost = if state.lacks {
+            Lost::Unreached
+        } else {
+            Lost::Gone
+        };
+        (ordered, lost)
     }
 
-    fn addresses(&self, until: Instant) -> Result<Vec<SocketAddr>, String> {
-        {
-            let state = self.state();
-            let is_fresh = |looked: Instant| looked.elapsed() < limits::REPLICA_LOOK;
-            if state.looked.is_some_and(is_fresh) {
-                return Ok(state.addresses.clone());
+    /// Looks the places up now and then, by one caller at a time: meanwhile the others go by what
+    /// is known. What cannot be found stays as it was.
+    fn look(&self, now: Instant) {
+        let is_first = {
+            let mut state = self.state();
+            let is_fresh = |looked: Instant| now.saturating_duration_since(looked) < LOOK;
+            let is_first = state.addresses.is_empty();
+            if !is_first && state.looked.is_some_and(is_fresh) {
+                return;
             }
-        }
-        let mut all = Vec::new();
-        for place in &self.places {
-            match dial::addresses(place, self.port, until) {
-                Ok(found) => all.extend(found),
-                // One of several may be away.
-                Err(why) if self.places.len() == 1 => return Err(format!("{place}: {why}")),
-                Err(why) => log::info!("replica not found place={place:?}: {why}"),
-            }
+            state.looked = Some(now);
+            is_first
+        };
+        let until = now + limits::REPLICA_REACH;
+        let count = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        let mut all = Vec::with_capacity(self.places.len());
+        let mut lacks = false;
+        for (left, place) in (1..=count).rev().zip(&self.places) {
+            // One that hangs leaves the others their part of the time.
+            let begun = Instant::now();
+            let until = begun + until.saturating_duration_since(begun) / left;
+            let found = dial::addresses(place, self.port, until).map_err(|why| {
+                log::warn!("addresses of replicas not found place={place:?}: {why}");
+                lacks = true;
+            });
+            all.push(found);
         }
         let mut state = self.state();
-        all.clone_into(&mut state.addresses);
-        state.looked = Some(Instant::now());
-        Ok(all)
+        state.addresses.resize_with(all.len(), Vec::new);
+        for (known, found) in state.addresses.iter_mut().zip(all) {
+            if let Ok(found) = found {
+                *known = found;
+            }
+        }
+        state.lacks = lacks;
+        if is_first {
+            // What is not known at all is looked for soon again, and not by everybody at once.
+            state.looked = Some(Instant::now());
+        }
+    }
+
+    fn note_away(&self, address: SocketAddr) {
+        let (mut state, now) = (self.state(), Instant::now());
+        let is_other = |at: &SocketAddr, since: Instant| {
+            *at != address && now.saturating_duration_since(since) < AWAY
+        };
+        state.away.retain(|(at, since)| is_other(at, *since));
+        if state.away.len() < limits::REPLICAS {
+            state.away.push((address, now));
+        }
     }
 
     fn note(&self, address: SocketAddr, name: &str) {
+        if name.is_empty() {
+            return;
+        }
         let mut state = self.state();
+        state.away.retain(|(at, _)| *at != address);
         if state
             .found
             .last()

@@ -2,6 +2,7 @@
 //! a body whose length nobody knows. What it says is ours, and is checked like anybody's. Pure.
 
 use crate::base::limits;
+use crate::front::replicas::hop::NAME_HEADER;
 use crate::http::Chunked;
 
 /// It is no answer of ours.
@@ -59,8 +60,10 @@ impl Answer {
         Ok(Some(answer))
     }
 
+    /// Those that are for the client.
     pub fn headers(&self) -> Vec<(&str, &str)> {
         let headers = self.headers.iter();
+        let headers = headers.filter(|(name, _)| !name.eq_ignore_ascii_case(NAME_HEADER));
         headers.map(|(name, value)| (&**name, &**value)).collect()
     }
 
@@ -114,7 +117,8 @@ mod tests {
 
     #[test]
     fn reads_heads_and_nothing_else() {
-        let streamed = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n1\r\n";
+        let streamed = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\
+            onemcp-replica: z\r\n\r\n1\r\n";
         assert_eq!(body_of(streamed), Some((200, Body::Chunked)));
         let whole = "HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\n";
         assert_eq!(body_of(whole), Some((404, Body::Length(12))));

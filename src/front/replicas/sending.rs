@@ -4,7 +4,7 @@
 //! ever sent twice.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,11 +18,15 @@ use crate::model::place::Here;
 
 /// What came of it.
 pub enum Outcome {
-    /// The client has its answer, or as much of one as there was, or is gone.
+    /// The client has its answer, or as much of one as there was.
     Answered,
+    /// The client hung up before there was one.
+    ClientGone,
     /// It is another replica, of this name.
     Misdirected(String),
-    /// The connection ended before an answer.
+    /// It did not let the request in, or has not shown that it is who was asked. Nothing is done.
+    Unreached,
+    /// It took the request and ended before an answer.
     Silent,
 }
 
@@ -33,6 +37,9 @@ enum Waited {
     ClientGone,
     Late,
 }
+
+const CONTINUE: u16 = 100;
+const RDHUP: PollFlags = PollFlags::RDHUP;
 
 /// Headers that are between two neighbours, or tell of the way to us.
 const OWN_WAY: [&str; 14] = [
@@ -58,34 +65,11 @@ pub fn send(
     errand: &Errand<'_>,
     out: &mut Responder<'_>,
 ) -> Outcome {
-    let request = request(here, errand);
-    // It fails for a time of zero alone.
-    let _ = stream.set_write_timeout(Some(limits::WRITE_DEADLINE));
-    let sent = stream.write_all(&request);
-    if sent.and_then(|()| stream.write_all(errand.body)).is_err() {
-        return Outcome::Silent;
-    }
-    drop(request);
     let mut bytes = Vec::new();
-    let answer = loop {
-        match receive(stream, out, &mut bytes) {
-            Ok(Waited::Bytes) => {}
-            Ok(Waited::ClientGone) => {
-                out.abandon();
-                return Outcome::Answered;
-            }
-            Ok(Waited::Late) | Err(_) => return Outcome::Silent,
-        }
-        match Answer::read(&bytes) {
-            Ok(Some(answer)) => break answer,
-            Ok(None) => {}
-            Err(Garbled) => return Outcome::Silent,
-        }
+    let answer = match ask(stream, here, errand, out, &mut bytes) {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
     };
-    if answer.status == hop::MISDIRECTED {
-        let name = answer.header(hop::NAME_HEADER).unwrap_or_default();
-        return Outcome::Misdirected(name.to_owned());
-    }
     let rest = bytes.split_off(answer.length_bytes);
     match answer.body {
         Body::Length(length) => whole(stream, &answer, (rest, length), out),
@@ -93,7 +77,91 @@ pub fn send(
     }
 }
 
-fn request(here: &Here, errand: &Errand<'_>) -> Vec<u8> {
+/// The head alone, until the other has proven who it is and let it in: who hangs or is a stranger
+/// has done nothing, and the next may be asked. Once the body was sent, nobody else is. With the
+/// head of the answer come the first bytes of what follows it.
+fn ask(
+    stream: &mut TcpStream,
+    here: &Here,
+    errand: &Errand<'_>,
+    out: &mut Responder<'_>,
+    bytes: &mut Vec<u8>,
+) -> Result<Answer, Outcome> {
+    let (nonce, request) = request(here, errand);
+    let at = stream.peer_addr().ok();
+    // It fails for a time of zero alone.
+    let _ = stream.set_write_timeout(Some(limits::REPLICA_REACH));
+    let sent = stream.write_all(&request);
+    sent.map_err(|_| Outcome::Unreached)?;
+    let soon = Instant::now() + limits::REPLICA_REACH;
+    let first =
+        heard(stream, out, bytes, (soon, errand.body.is_empty())).map_err(
+            |outcome| match outcome {
+                Outcome::Silent => Outcome::Unreached,
+                other => other,
+            },
+        )?;
+    let name = |answer: &Answer| {
+        let shown = answer.header(hop::NAME_HEADER)?;
+        hop::proven(here, nonce, shown)
+    };
+    if first.status == hop::MISDIRECTED {
+        return Err(Outcome::Misdirected(name(&first).unwrap_or_default()));
+    }
+    let is_believed = |answer: &Answer| {
+        let is_so = name(answer).is_some_and(|name| name == errand.to);
+        if !is_so {
+            let status = answer.status;
+            log::warn!("answer for a replica not believed address={at:?} status={status}");
+        }
+        is_so
+    };
+    if !is_believed(&first) {
+        return Err(Outcome::Unreached);
+    }
+    if first.status != CONTINUE {
+        return Ok(first);
+    }
+    bytes.drain(..first.length_bytes);
+    let _ = stream.set_write_timeout(Some(limits::WRITE_DEADLINE));
+    let sent = stream.write_all(errand.body);
+    sent.map_err(|_| Outcome::Silent)?;
+    let last = heard(stream, out, bytes, (silence(), true))?;
+    match last.status != hop::MISDIRECTED && is_believed(&last) {
+        true => Ok(last),
+        false => Err(Outcome::Silent),
+    }
+}
+
+/// The next head, until then; and whether all of the request was sent.
+fn heard(
+    stream: &mut TcpStream,
+    out: &mut Responder<'_>,
+    bytes: &mut Vec<u8>,
+    until: (Instant, bool),
+) -> Result<Answer, Outcome> {
+    loop {
+        match Answer::read(bytes) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(Garbled) => return Err(Outcome::Silent),
+        }
+        match receive(stream, out, bytes, until) {
+            Ok(Waited::Bytes) => {}
+            Ok(Waited::ClientGone) => {
+                out.abandon();
+                return Err(Outcome::ClientGone);
+            }
+            Ok(Waited::Late) | Err(_) => return Err(Outcome::Silent),
+        }
+    }
+}
+
+fn silence() -> Instant {
+    Instant::now() + limits::REPLICA_SILENCE
+}
+
+fn request(here: &Here, errand: &Errand<'_>) -> (u128, Vec<u8>) {
     let head = errand.head;
     let mut text = String::with_capacity(limits::KEPT_BUFFER_BYTES);
     let mut say = |parts: &[&str]| parts.iter().for_each(|part| text.push_str(part));
@@ -105,13 +173,16 @@ fn request(here: &Here, errand: &Errand<'_>) -> Vec<u8> {
     for (name, value) in passed(head) {
         say(&[name, ": ", value, "\r\n"]);
     }
-    let shown = Hop::seal(here, errand.to, head, errand.body, errand.client);
+    let (nonce, shown) = Hop::seal(here, errand.to, head, errand.body, errand.client);
     say(&[hop::HEADER, ": ", &shown, "\r\nConnection: close\r\n"]);
     if head.method == Method::Post || !errand.body.is_empty() {
         say(&["Content-Length: ", &errand.body.len().to_string(), "\r\n"]);
     }
+    if !errand.body.is_empty() {
+        say(&["Expect: 100-continue\r\n"]);
+    }
     say(&["\r\n"]);
-    text.into_bytes()
+    (nonce, text.into_bytes())
 }
 
 fn passed<'h>(head: &'h Head<'_>) -> impl Iterator<Item = (&'h str, &'h str)> {
@@ -127,7 +198,7 @@ fn whole(
     out: &mut Responder<'_>,
 ) -> Outcome {
     while body.len() < length {
-        match receive(stream, out, &mut body) {
+        match receive(stream, out, &mut body, (silence(), true)) {
             Ok(Waited::Bytes) => {}
             Ok(Waited::ClientGone) => {
                 out.abandon();
@@ -164,7 +235,10 @@ fn streamed(
             out.finish_stream();
             return Outcome::Answered;
         }
-        if !matches!(receive(stream, out, &mut bytes), Ok(Waited::Bytes)) {
+        if !matches!(
+            receive(stream, out, &mut bytes, (silence(), true)),
+            Ok(Waited::Bytes)
+        ) {
             out.abandon();
             return Outcome::Answered;
         }
@@ -176,8 +250,9 @@ fn receive(
     stream: &mut TcpStream,
     out: &Responder<'_>,
     bytes: &mut Vec<u8>,
+    until: (Instant, bool),
 ) -> std::io::Result<Waited> {
-    let waited = wait(stream, out);
+    let waited = wait(stream, out, until);
     if waited != Waited::Bytes {
         return Ok(waited);
     }
@@ -193,8 +268,7 @@ fn receive(
     }
 }
 
-fn wait(stream: &TcpStream, out: &Responder<'_>) -> Waited {
-    let until = Instant::now() + limits::REPLICA_SILENCE;
+fn wait(stream: &TcpStream, out: &Responder<'_>, (until, is_sent): (Instant, bool)) -> Waited {
     let mut watches = true;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -203,11 +277,13 @@ fn wait(stream: &TcpStream, out: &Responder<'_>) -> Waited {
         }
         let mut fds = [
             PollFd::new(stream, PollFlags::IN),
-            PollFd::new(out.socket(), PollFlags::RDHUP),
+            PollFd::new(
+                out.socket(),
+                if watches { RDHUP } else { PollFlags::empty() },
+            ),
         ];
-        let watched = if watches { 2 } else { 1 };
         // Interrupted or failed: the loop looks around and comes back.
-        let _ = poll(&mut fds[..watched], Some(&timespec(left)));
+        let _ = poll(&mut fds, Some(&timespec(left)));
         let (came, left) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
         if came {
             return Waited::Bytes;
@@ -215,7 +291,11 @@ fn wait(stream: &TcpStream, out: &Responder<'_>) -> Waited {
         if left && out.client_gone() {
             return Waited::ClientGone;
         }
-        // It has said all that it wants to say, and waits for its answer.
+        // It has gone, or said all that it wants to say and waits for its answer: what that
+        // means is for the other replica to judge, as if the client were there.
+        if left && is_sent {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         watches &= !left;
     }
 }
