@@ -56,7 +56,7 @@ build() {
     local folder=${CARGO_TARGET_DIR:-target}
     case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
     cargo build --locked --quiet --release --example proof --example hostile \
-        --example load --example echo
+        --example load --example echo --example simulation
     export PROOF_EXAMPLES=$folder/release/examples
     if [ -z "${ONEMCP_BIN:-}" ]; then
         cargo build --locked --quiet --release --bin onemcp

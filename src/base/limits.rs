@@ -30,9 +30,11 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 256;
 /// counted with so much, in half of the memory; but at least so many.
 pub const CONNECTION_ROOM_BYTES: u64 = 64 * 1024;
 pub const CONNECTIONS_LEAST: usize = 16;
-/// Large bodies that all connections have at work; where memory is scarce an eighth of it, because
-/// each is there more than once on its way.
+/// Large bodies that all connections have at work; where memory is scarce a sixteenth of it,
+/// because each is there three times on its way.
 pub const BODIES_BYTES: usize = 1024 * MIB;
+/// With less than this, freed memory goes back to the system at once.
+pub const MEMORY_TO_SPARE_BYTES: usize = 1024 * MIB;
 pub const HEALTH_CONNECTIONS: usize = 16;
 /// How long `onemcp health` waits unless told otherwise, and how much it reads.
 pub const HEALTH_COMMAND: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit, getuid};
 
-use crate::base::{group, limits, memory};
+use crate::base::{group, limits, memory, sys};
 
 /// What there is.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ impl Room {
                 limits::REPLAY_BYTES,
                 limits::REPLAY_TOTAL_BYTES,
             ),
-            bodies_bytes: within(memory / 8, limits::BODY_BYTES, limits::BODIES_BYTES),
+            bodies_bytes: within(memory / 16, limits::BODY_BYTES, limits::BODIES_BYTES),
         }
     }
 }
@@ -155,8 +155,8 @@ const EXPECTED: [(&str, &str); 4] = [
     ),
 ];
 
-/// Says how much there is, and what is missing.
-pub fn log() {
+/// Says how much there is, and what is missing; where memory is scarce none is kept for later.
+pub fn settle() {
     let (room, bounds) = measured();
     let shown = |number: u64| match number {
         u64::MAX => "unlimited".to_owned(),
@@ -173,6 +173,9 @@ pub fn log() {
         bounds.starts,
         bounds.bodies_bytes >> 20,
     );
+    if (1..limits::MEMORY_TO_SPARE_BYTES as u64).contains(&room.memory) {
+        sys::return_freed_memory_at_once();
+    }
     for (path, so) in EXPECTED {
         if !Path::new(path).exists() {
             log::warn!("missing what={path} so=\"{so}\"");
@@ -194,7 +197,7 @@ mod tests {
         bodies_bytes: limits::BODIES_BYTES,
     };
     const LARGE: Room = Room {
-        memory: 8192 * MIB,
+        memory: 16_384 * MIB,
         tasks: u64::MAX,
         files: 1 << 20,
         cpu: None,
@@ -215,7 +218,7 @@ mod tests {
         let expected = Bounds {
             connections: 512,
             replay_bytes: 4 * MIB as usize,
-            bodies_bytes: 8 * MIB as usize,
+            bodies_bytes: 4 * MIB as usize,
             ..FULL
         };
         assert_eq!(room.bounds(), expected);

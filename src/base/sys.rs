@@ -49,6 +49,27 @@ pub use crate::base::watcher::finish as finish_watcher;
 pub use crate::base::watcher::unwatch_group;
 pub use crate::base::watcher::watch_group;
 
+/// std gives every thread a second stack for a message about overflow, and a thread that gets
+/// none ends the whole process: where memory or mappings are scarce, one connection would. It
+/// does so only where it finds nobody at these signals when it starts, so this is there before.
+/// An overflow still ends at the guard page, with the signal.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NO_SECOND_STACKS: extern "C" fn() = end_by_memory_faults;
+
+extern "C" fn end_by_memory_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: no thread exists yet; all fields may be zero; the handler does nothing, and
+        // with SA_RESETHAND the instruction that is then repeated ends the process.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = ignore as *const () as usize;
+            action.sa_flags = libc::SA_RESETHAND;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// The limit of open files we were started with: children get it back, because programs exist
 /// that walk through all possible descriptors.
 static FILES_BEFORE: OnceLock<Rlimit> = OnceLock::new();
@@ -111,8 +132,14 @@ fn raise_open_files() -> io::Result<()> {
 fn reset_signals() {
     // SAFETY: SIGCHLD is a valid signal and SIG_DFL a valid disposition; no handler is involved.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    // A file at its largest size (`ulimit -f`) is as a full disk, and not the end. With a handler
+    // the write fails; children begin without one.
+    // SAFETY: SIGXFSZ is a valid signal, and a handler that does nothing is safe in it.
+    unsafe { libc::signal(libc::SIGXFSZ, ignore as *const () as usize) };
     unblock_signals();
 }
+
+extern "C" fn ignore(_: libc::c_int) {}
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
@@ -431,6 +458,20 @@ pub fn rest_heap() {
     }
     // SAFETY: it may be called by any thread at any time, and frees only what nobody holds.
     unsafe { mi_collect(true) }
+}
+
+/// Gives freed memory back to the system at once rather than when its heap is next used: a thread
+/// that sleeps after a large request would keep it.
+pub fn return_freed_memory_at_once() {
+    use mimalloc as _;
+    use std::ffi::{c_int, c_long};
+    /// `mi_option_purge_delay` of mimalloc 2 and 3.
+    const PURGE_DELAY: c_int = 15;
+    unsafe extern "C" {
+        fn mi_option_set(option: c_int, value: c_long);
+    }
+    // SAFETY: it sets a number that the allocator reads; every value of it is valid.
+    unsafe { mi_option_set(PURGE_DELAY, 0) }
 }
 
 /// Fills `buffer` from the kernel's generator. Ends the process rather than give weak bytes.

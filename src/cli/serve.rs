@@ -71,7 +71,7 @@ pub fn serve(config: Config, loader: Option<Loader>, started: impl FnOnce(&str))
         }
     };
     sys::log_refusals();
-    room::log();
+    room::settle();
     log_problems(&config.problems);
     let audit = match start_audit(&config) {
         Ok(audit) => audit,

@@ -240,6 +240,8 @@ fn asked(old: &RemoteSpec, new: &RemoteSpec) -> Vec<&'static str> {
         ("headers", headers(old) != headers(new)),
         ("caFile", old.ca_file != new.ca_file),
         ("proxy", old.proxy != new.proxy),
+        ("oauth", old.oauth != new.oauth),
+        ("forwardHeaders", old.handed_on != new.handed_on),
         ("allow", old.within != new.within),
     ])
 }

@@ -131,6 +131,22 @@ fn what_a_connection_is_made_with_replaces_it() {
     };
     check("", "", "keep");
     check("", r#", "type": "sse""#, "replace type");
+    check("", r#", "oauth": {"clientId": "x"}"#, "replace oauth");
+    check(
+        r#", "oauth": {"clientId": "x", "clientSecret": "1"}"#,
+        r#", "oauth": {"clientId": "x", "clientSecret": "2"}"#,
+        "replace oauth",
+    );
+    check(
+        "",
+        r#", "forwardHeaders": ["X-Trace"]"#,
+        "replace forwardHeaders",
+    );
+    check(
+        r#", "headerMap": {"X-A": "X-B"}"#,
+        r#", "headerMap": {"X-A": "X-C"}"#,
+        "replace forwardHeaders",
+    );
     check("", r#", "headers": {"A": "1"}"#, "replace headers");
     check(
         r#", "headers": {"A": "1", "B": "2"}"#,

@@ -574,7 +574,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
             }
         };
         if let Some(stream) = self.stream {
-            stream.log.finish();
+            stream.log.finish(Instant::now());
             stream.log.detach(stream.own);
             out.finish_stream();
             return;

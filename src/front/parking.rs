@@ -4,16 +4,16 @@
 //! for one return, of the same caller, with the same request. The lock is never held across a
 //! send.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::digest;
 
-use crate::base::{limits, ordered, sys};
+use crate::base::{ordered, sys};
 use crate::front::ask;
 use crate::front::exchange::Outstanding;
 use crate::front::inputs::fits;
+use crate::front::lot::{Lot, Token};
 use crate::journal::metrics::events;
 use crate::mcp::error::{INVALID_PARAMS, RpcError};
 use crate::mcp::meta;
@@ -27,15 +27,12 @@ use crate::wire::json::quoted;
 use crate::wire::members::Members;
 use crate::wire::message::{Envelope, FROM_CLIENT, FROM_SERVER};
 
-/// Names one parked call; never leaves the gateway unsealed.
-type Token = [u8; 16];
-
 pub struct Parking {
     key: SealKey,
     /// One of several replicas says in each state that the call waits with it.
     here: Option<Here>,
     timeout: Duration,
-    calls: Mutex<HashMap<Token, Parked>>,
+    calls: Mutex<Lot<Parked>>,
 }
 
 /// One call, and what its server wants to know.
@@ -44,7 +41,6 @@ pub struct Parked {
     /// Takes what the server says meanwhile.
     pub mailbox: Mailbox,
     pub inquiry: Inquiry,
-    until: Instant,
 }
 
 /// What the server of one call has asked so far.
@@ -126,7 +122,7 @@ impl Parking {
         })
     }
 
-    fn calls(&self) -> MutexGuard<'_, HashMap<Token, Parked>> {
+    fn calls(&self) -> MutexGuard<'_, Lot<Parked>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,7 +148,6 @@ impl Parking {
             call,
             mailbox,
             inquiry,
-            until,
         };
         let (mut token, mut nonce) = ([0; 16], [0; 12]);
         sys::random_bytes(&mut token);
@@ -166,11 +161,11 @@ impl Parking {
             return Err(Box::new(parked));
         };
         let mut calls = self.calls();
-        if calls.len() >= limits::PARKED_CALLS {
+        if calls.is_full() {
             return Err(Box::new(parked));
         }
         parked.call.lease.set_parked(true);
-        calls.insert(token, parked);
+        calls.enter(token, until, parked);
         Ok(state)
     }
 
@@ -199,7 +194,7 @@ impl Parking {
         let mut calls = self.calls();
         let parked = calls.get(&token).ok_or_else(gone)?;
         let answers = read_answers(&parked.inquiry.questions, responses)?;
-        let mut parked = calls.remove(&token).ok_or_else(gone)?;
+        let mut parked = calls.leave(&token).ok_or_else(gone)?;
         drop(calls);
         parked.call.lease.set_parked(false);
         let is_open = |question: &Question| {
@@ -223,19 +218,12 @@ impl Parking {
 
     /// When the next call is given up.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.calls().values().map(|parked| parked.until).min()
+        self.calls().next()
     }
 
     /// Gives up calls whose client has not come back in time.
     pub fn expire(&self, now: Instant) {
-        let over: Vec<Parked> = {
-            let mut calls = self.calls();
-            let is_over = |(_, parked): &(&Token, &Parked)| parked.until <= now;
-            let over: Vec<Token> = calls.iter().filter(is_over).map(|(t, _)| *t).collect();
-            over.iter()
-                .filter_map(|token| calls.remove(token))
-                .collect()
-        };
+        let over = self.calls().take_late(now);
         if !over.is_empty() {
             events::parked_expired(over.len());
             log::info!(
@@ -249,7 +237,7 @@ impl Parking {
 
     /// The gateway is at its end.
     pub fn close(&self) {
-        let all: Vec<Parked> = self.calls().drain().map(|(_, parked)| parked).collect();
+        let all = self.calls().take_all();
         all.into_iter()
             .for_each(|parked| parked.give_up("the gateway is shutting down"));
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::channel::{Channel, Form};
 use crate::front::face::{Abilities, Initialize};
+use crate::front::in_flight::{InFlight, OfCall};
 use crate::front::inputs::Inputs;
 use crate::front::stream::EventStream;
 use crate::journal::metrics::events::Change;
@@ -60,8 +61,7 @@ pub struct Session {
 struct State {
     level: Option<Level>,
     stamp: Option<Arc<str>>,
-    calls: Vec<InFlight>,
-    asks: HashMap<u64, PendingAsk>,
+    flights: InFlight<Way, PendingAsk>,
     /// URI to the server that has it.
     subscriptions: HashMap<String, usize>,
     /// Streams of POSTs that may be resumed, oldest first.
@@ -70,19 +70,13 @@ struct State {
     digests: [u64; 3],
     /// Server and id of questions that are answered in a browser.
     elicitations: VecDeque<(String, String)>,
-    /// The client answers no more, and is asked nothing.
-    is_mute: bool,
-    closed: bool,
 }
 
-/// A request of the client that a server works on.
-struct InFlight {
-    client_id: String,
-    call: CallId,
+/// To the server that works on a request of the client, and to the request's connection.
+#[derive(Clone)]
+struct Way {
     link: Arc<Link>,
     mail: MailSender,
-    /// The client wants no answer any more.
-    taken_back: bool,
 }
 
 /// A question that the client has been asked, and who waits for its answer.
@@ -109,14 +103,16 @@ pub struct RoundAsk {
     pub inputs: Arc<Inputs>,
 }
 
-impl PendingAsk {
+impl OfCall for PendingAsk {
     fn is_of(&self, call: CallId) -> bool {
         match self {
             PendingAsk::Server(ask) => ask.call.as_ref().is_some_and(|(id, _)| *id == call),
             PendingAsk::Round(ask) => ask.call == call,
         }
     }
+}
 
+impl PendingAsk {
     fn as_server(&self) -> Option<&ServerAsk> {
         match self {
             PendingAsk::Server(ask) => Some(ask),
@@ -231,7 +227,7 @@ impl Session {
         self.opened.elapsed().saturating_sub(last) > limit
             && self.channel.is_none()
             && self.listener.attached() == 0
-            && self.state().calls.is_empty()
+            && self.state().flights.is_idle()
     }
 
     /// The servers of this session's view, computed once for each world.
@@ -294,66 +290,30 @@ impl Session {
         link: &Arc<Link>,
         mail: &MailSender,
     ) -> bool {
-        let mut state = self.state();
-        if state.closed || state.calls.len() >= limits::SESSION_CALLS {
-            return false;
-        }
         let client_id = canonical_id(client_id).into_owned();
-        state.calls.push(InFlight {
-            client_id,
-            call,
-            link: link.clone(),
-            mail: mail.clone(),
-            taken_back: false,
-        });
-        true
+        let (link, mail) = (link.clone(), mail.clone());
+        let way = Way { link, mail };
+        self.state().flights.begin(client_id, call, way)
     }
 
     /// A call has gone to its server again, as call `next`. False when the client has taken its
     /// request back meanwhile, or has ended the session.
     pub fn goes_on(&self, call: CallId, next: CallId, link: &Arc<Link>) -> bool {
         let mut state = self.state();
-        let flight = state.calls.iter_mut().find(|flight| flight.call == call);
-        let Some(flight) = flight.filter(|flight| !flight.taken_back) else {
-            return false;
-        };
-        (flight.call, flight.link) = (next, link.clone());
-        true
+        let change = |way: &mut Way| way.link = link.clone();
+        state.flights.goes_on(call, next, change)
     }
 
     /// A call is over: forgets it and its open questions, which it gives.
     pub fn end(&self, call: CallId) -> Vec<(u64, PendingAsk)> {
-        let mut state = self.state();
-        if let Some(at) = state.calls.iter().position(|flight| flight.call == call) {
-            state.calls.swap_remove(at);
-        }
-        if state.asks.is_empty() {
-            return Vec::new();
-        }
-        let open: Vec<u64> = state
-            .asks
-            .iter()
-            .filter(|(_, ask)| ask.is_of(call))
-            .map(|(id, _)| *id)
-            .collect();
-        open.iter()
-            .filter_map(|id| state.asks.remove_entry(id))
-            .collect()
+        self.state().flights.end(call)
     }
 
     /// The client takes a request back. Its connection ends without a response.
     pub fn cancel(&self, client_id: &str, reason: &str) {
         let wanted = canonical_id(client_id);
-        let found = {
-            let mut state = self.state();
-            let mut calls = state.calls.iter_mut();
-            let flight = calls.find(|flight| flight.client_id == wanted);
-            flight.map(|flight| {
-                flight.taken_back = true;
-                (flight.call, flight.link.clone(), flight.mail.clone())
-            })
-        };
-        let Some((call, link, mail)) = found else {
+        let found = self.state().flights.take_back(&wanted);
+        let Some((call, Way { link, mail })) = found else {
             return;
         };
         // Not known to the server: it has answered, and the client may be asked before it goes
@@ -365,26 +325,16 @@ impl Session {
 
     /// Registers a question under a new id of ours. The error says why it cannot be asked.
     pub fn register_ask(&self, id: u64, ask: PendingAsk) -> Result<(), &'static str> {
-        let mut state = self.state();
-        if state.closed || state.is_mute {
-            return Err("the client answers no more");
-        }
-        if state.asks.len() >= limits::SESSION_CALLS {
-            return Err("the session has too many questions open");
-        }
-        state.asks.insert(id, ask);
-        Ok(())
+        self.state().flights.ask(id, ask)
     }
 
     /// The client has said its last word: gives the questions that it has left open.
     pub fn mute(&self) -> Vec<u64> {
-        let mut state = self.state();
-        state.is_mute = true;
-        state.asks.keys().copied().collect()
+        self.state().flights.mute()
     }
 
     pub fn take_ask(&self, id: u64) -> Option<PendingAsk> {
-        self.state().asks.remove(&id)
+        self.state().flights.take_ask(id)
     }
 
     /// The question that a server withdraws, by its own id.
@@ -394,26 +344,23 @@ impl Session {
             let ask = ask.as_server();
             ask.is_some_and(|ask| ask.upstream_id == upstream_id && Arc::ptr_eq(&ask.link, link))
         };
-        let id = state
-            .asks
-            .iter()
-            .find(|(_, ask)| same(ask))
-            .map(|(id, _)| *id)?;
-        state.asks.remove(&id);
+        let mut asks = state.flights.asks().iter();
+        let id = asks.find(|(_, ask)| same(ask)).map(|(id, _)| *id)?;
+        state.flights.take_ask(id);
         Some(id)
     }
 
     /// The question that client progress belongs to: its server and that server's own token.
     pub fn ask_progress(&self, id: u64) -> Option<(Arc<Link>, String)> {
         let state = self.state();
-        let ask = state.asks.get(&id)?.as_server()?;
+        let ask = state.flights.asks().get(&id)?.as_server()?;
         Some((ask.link.clone(), ask.progress_token.clone()?))
     }
 
     /// Whether a question is open that `call` may be waiting for.
     pub fn has_open_ask(&self, call: CallId, link: &Arc<Link>) -> bool {
         let state = self.state();
-        state.asks.values().any(|ask| {
+        state.flights.asks().values().any(|ask| {
             let of_session = |ask: &ServerAsk| ask.call.is_none() && Arc::ptr_eq(&ask.link, link);
             ask.is_of(call) || ask.as_server().is_some_and(of_session)
         })
@@ -457,7 +404,8 @@ impl Session {
     /// True when it is new.
     pub fn add_subscription(&self, uri: &str, server: usize) -> bool {
         let mut state = self.state();
-        if state.closed || state.subscriptions.insert(uri.to_owned(), server).is_some() {
+        if state.flights.is_closed() || state.subscriptions.insert(uri.to_owned(), server).is_some()
+        {
             return false;
         }
         self.face.wanted.add(uri, server);
@@ -481,9 +429,10 @@ impl Session {
         } else {
             limits::REPLAY_FINISHED
         };
+        let now = Instant::now();
         self.state()
             .streams
-            .retain(|stream| !stream.is_finished_for(keep));
+            .retain(|stream| !stream.is_finished_for(keep, now));
     }
 
     /// A stream for the answer of one POST.
@@ -493,10 +442,11 @@ impl Session {
         let stream = Arc::new(EventStream::new(state.next_stream));
         if state.streams.len() >= limits::REPLAY_STREAMS {
             // The oldest that is complete; a stream still in work is kept.
+            let now = Instant::now();
             let at = state
                 .streams
                 .iter()
-                .position(|stream| stream.is_finished_for(Duration::ZERO));
+                .position(|stream| stream.is_finished_for(Duration::ZERO, now));
             if let Some(at) = at {
                 state.streams.remove(at);
             }
@@ -544,7 +494,7 @@ impl Session {
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state().closed
+        self.state().flights.is_closed()
     }
 
     /// Ends the session: calls are cancelled at their servers, questions answered with an error,
@@ -553,22 +503,23 @@ impl Session {
         self.face.ended.store(true, Ordering::Release);
         let (calls, asks, streams, subscriptions) = {
             let mut state = self.state();
-            state.closed = true;
+            let (calls, asks) = state.flights.close();
             (
-                std::mem::take(&mut state.calls),
-                std::mem::take(&mut state.asks),
+                calls,
+                asks,
                 std::mem::take(&mut state.streams),
                 std::mem::take(&mut state.subscriptions),
             )
         };
-        for flight in calls {
-            flight.link.cancel(flight.call, "the session has ended");
-            flight.mail.post(flight.call, Reply::Cancelled);
+        for (call, Way { link, mail }) in calls {
+            link.cancel(call, "the session has ended");
+            mail.post(call, Reply::Cancelled);
         }
         let error = crate::front::ask::over("the session has ended");
         asks.values().for_each(|ask| ask.refuse(&error));
-        streams.iter().for_each(|stream| stream.finish());
-        self.listener.finish();
+        let now = Instant::now();
+        streams.iter().for_each(|stream| stream.finish(now));
+        self.listener.finish(now);
         let transport = match self.channel.as_ref().map(|channel| channel.form()) {
             Some(Form::Line) => "pipe",
             Some(Form::Event) | None => "tcp",

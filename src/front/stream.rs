@@ -202,16 +202,17 @@ impl EventStream {
         self.lock().sent
     }
 
-    pub fn finish(&self) {
+    pub fn finish(&self, now: Instant) {
         let mut inner = self.lock();
-        inner.finished.get_or_insert_with(Instant::now);
+        inner.finished.get_or_insert(now);
         inner.attached.iter().for_each(Attached::wake);
     }
 
     /// Complete for at least so long, and nobody is reading it.
-    pub fn is_finished_for(&self, time: Duration) -> bool {
+    pub fn is_finished_for(&self, time: Duration, now: Instant) -> bool {
         let inner = self.lock();
-        inner.attached.is_empty() && inner.finished.is_some_and(|since| since.elapsed() >= time)
+        let is_old = |since| now.saturating_duration_since(since) >= time;
+        inner.attached.is_empty() && inner.finished.is_some_and(is_old)
     }
 }
 
@@ -291,6 +292,7 @@ pub fn parse_event_id(text: &str) -> Option<(u64, u64)> {
 mod tests {
     use super::{EventStream, Next, event_id, parse_event_id};
     use crate::base::limits;
+    use std::time::Instant;
 
     fn numbers(next: Next) -> Vec<u64> {
         match next {
@@ -331,7 +333,7 @@ mod tests {
         // Too large for a notification: not kept, and the others stay out of its way.
         stream.push(vec![0; limits::REPLAY_BYTES + 1], None);
         assert!(numbers(stream.next(token, None)).is_empty());
-        stream.finish();
+        stream.finish(Instant::now());
         assert!(matches!(stream.next(token, Some(0)), Next::Finished));
     }
 

@@ -15,35 +15,13 @@ use crate::front::session::Session;
 use crate::front::stdio::Stdio;
 use crate::front::subscription::Subscription;
 use crate::front::talk::Talk;
+pub use crate::gateway::end_times::Times;
+use crate::gateway::end_times::{stage_share, stages};
 use crate::gateway::ending::EndWhy;
 use crate::gateway::run::Gateway;
 use crate::journal::fact::{Fact, note};
 use crate::upstream::event::Event;
 use crate::upstream::server::Server;
-
-/// The parts of `--shutdown-timeout`, as moments.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// Calls in flight have time until then.
-    pub calls: Instant,
-    /// Children are killed by then.
-    pub children: Instant,
-    pub end: Instant,
-}
-
-impl Times {
-    /// The children have the last five seconds, or half of a small budget.
-    pub fn new(begin: Instant, budget: Duration) -> Times {
-        let budget = budget.max(limits::END_LEAST);
-        let children = limits::END_CHILDREN.min(budget / 2);
-        let rest = limits::END_REST.min(children / 2);
-        Times {
-            calls: begin + budget.saturating_sub(children),
-            children: begin + budget.saturating_sub(rest),
-            end: begin + budget,
-        }
-    }
-}
 
 /// What the client on stdin and stdout has told of its ends.
 const NOBODY_ASKS: EndWhy = EndWhy::Client(End::Input);
@@ -60,7 +38,7 @@ enum Stream {
 impl Stream {
     fn end(&self) {
         match self {
-            Stream::Session(session) => session.listener.finish(),
+            Stream::Session(session) => session.listener.finish(Instant::now()),
             Stream::Subscription(subscription) => subscription.end(),
             Stream::Talk(talk) => talk.drain(),
         }
@@ -161,11 +139,8 @@ impl Gateway {
     /// once.
     fn end_streams(&self, times: &Times) {
         let open = self.streams();
-        let most =
-            limits::END_SPREAD.min(times.calls.saturating_duration_since(Instant::now()) / 4);
-        let count = u32::try_from(open.len()).unwrap_or(u32::MAX).max(1);
-        let gap = limits::END_STREAM_GAP.min(most / count);
         let begun = Instant::now();
+        let gap = times.stream_gap(open.len(), begun);
         for (number, stream) in (0..).zip(&open) {
             let at = begun + gap * number;
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -177,7 +152,7 @@ impl Gateway {
             .sessions
             .all()
             .iter()
-            .for_each(|session| session.listener.finish());
+            .for_each(|session| session.listener.finish(Instant::now()));
         self.sse.talks.all().iter().for_each(|talk| talk.drain());
         if let Some(client) = &self.client {
             client.drain();
@@ -296,9 +271,7 @@ fn stop_servers(servers: &[Arc<Server>], deadline: Instant) {
     let stages = stages(&depends_on);
     let count = stages.len();
     for (number, stage) in stages.into_iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let later = u32::try_from(count - number).unwrap_or(u32::MAX);
-        let share = left / later;
+        let share = stage_share(count - number, deadline, Instant::now());
         let stage: Vec<&Arc<Server>> = stage.into_iter().map(|at| &servers[at]).collect();
         stage.iter().for_each(|server| server.stop_within(share));
         let until = Instant::now() + share + limits::END_REST.min(share);
@@ -307,28 +280,6 @@ fn stop_servers(servers: &[Arc<Server>], deadline: Instant) {
             log::warn!("server not ended in its time server={:?}", server.name());
         }
     }
-}
-
-/// Places in the list, by when they stop. Names that are not in it count as gone.
-fn stages(servers: &[(&str, &[String])]) -> Vec<Vec<usize>> {
-    let mut left: Vec<usize> = (0..servers.len()).collect();
-    let mut stages = Vec::new();
-    while !left.is_empty() {
-        let is_needed = |at: &usize| {
-            let name = servers[*at].0;
-            let needs = |other: &usize| servers[*other].1.iter().any(|one| one == name);
-            left.iter().any(|other| other != at && needs(other))
-        };
-        let (later, now): (Vec<usize>, Vec<usize>) = left.iter().partition(|at| is_needed(at));
-        if now.is_empty() {
-            // A circle: the configuration refuses those.
-            stages.push(later);
-            break;
-        }
-        stages.push(now);
-        left = later;
-    }
-    stages
 }
 
 /// Ends the program when its time is over, whatever still hangs: a thread in the kernel, a stderr
@@ -378,57 +329,5 @@ impl Drop for LastMoment {
             // It has nothing to tell.
             let _ = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::{Times, stages};
-
-    #[test]
-    fn children_have_the_last_seconds() {
-        let begin = Instant::now();
-        let parts = |milliseconds: u64| {
-            let times = Times::new(begin, Duration::from_millis(milliseconds));
-            [times.calls, times.children, times.end].map(|at| (at - begin).as_millis())
-        };
-        assert_eq!(parts(25_000), [20_000, 23_750, 25_000]);
-        assert_eq!(parts(10_000), [5_000, 8_750, 10_000]);
-        assert_eq!(parts(4_000), [2_000, 3_000, 4_000]);
-        assert_eq!(parts(1_000), [500, 750, 1_000]);
-        assert_eq!(parts(0), parts(1_000));
-    }
-
-    #[test]
-    fn who_depends_on_others_stops_first() {
-        let names =
-            |list: &[&str]| -> Vec<String> { list.iter().map(|name| (*name).to_owned()).collect() };
-        let check = |servers: &[(&str, &[&str])], expected: &[&[usize]]| {
-            let owned: Vec<Vec<String>> = servers.iter().map(|(_, on)| names(on)).collect();
-            let asked: Vec<(&str, &[String])> = servers
-                .iter()
-                .zip(&owned)
-                .map(|((name, _), on)| (*name, on.as_slice()))
-                .collect();
-            assert_eq!(stages(&asked), expected, "{servers:?}");
-        };
-        check(&[], &[]);
-        check(&[("a", &[]), ("b", &[])], &[&[0, 1]]);
-        check(&[("db", &[]), ("api", &["db"])], &[&[1], &[0]]);
-        check(
-            &[
-                ("db", &[]),
-                ("api", &["db", "gone"]),
-                ("web", &["api", "db"]),
-                ("x", &[]),
-            ],
-            &[&[2, 3], &[1], &[0]],
-        );
-        check(
-            &[("a", &["b"]), ("b", &["a"]), ("c", &[])],
-            &[&[2], &[0, 1]],
-        );
     }
 }

@@ -82,6 +82,16 @@ impl Fleet {
         self.state().handles.clone()
     }
 
+    /// Servers that got no thread when they were launched; true while there are such.
+    pub fn launch_again(&self) -> bool {
+        let lacking = |server: &Arc<Server>| server.launch_again();
+        self.handles()
+            .iter()
+            .filter(|server| lacking(server))
+            .count()
+            > 0
+    }
+
     /// Lets `server` finish its calls, then ends it. Returns at once.
     pub fn retire(self: &Arc<Self>, server: Arc<Server>) {
         let name = server.name().to_owned();

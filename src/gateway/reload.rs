@@ -289,6 +289,11 @@ impl Keeper {
                 true => at(look.next),
                 false => never(),
             };
+            // All launches are of this thread, so what lacks a thread here was refused one.
+            let refused = match self.fleet.launch_again() {
+                true => at(Instant::now() + limits::CONFIG_LOOK),
+                false => never(),
+            };
             let findings = match settled.into_iter().chain(self.board.due()).min() {
                 Some(due) => at(due),
                 None => never(),
@@ -306,6 +311,7 @@ impl Keeper {
                     Ok(Request::Stop) | Err(_) => return,
                 },
                 recv(clock) -> _ => self.look(&mut look),
+                recv(refused) -> _ => {}
                 recv(changes) -> _ => {
                     settled.get_or_insert_with(|| Instant::now() + limits::DISCOVERY_SETTLE);
                 }

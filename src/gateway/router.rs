@@ -16,6 +16,7 @@ use crate::front::ask;
 use crate::front::session::Session;
 use crate::front::session_tasks;
 use crate::gateway::fleet::Fleet;
+use crate::gateway::gathering::Gathering;
 use crate::gateway::hidden::Hidden;
 use crate::gateway::pins::{Pins, pinning};
 use crate::gateway::run::Clients;
@@ -63,10 +64,7 @@ struct Desk {
     offers: Vec<Option<Offer>>,
     /// Handles that come up in the place of others.
     arriving: Vec<Arriving>,
-    /// Since when there are changes that are in no world yet.
-    unpublished: Option<Instant>,
-    /// When clients are to be told of the changes so far.
-    window_ends: Option<Instant>,
+    gathering: Gathering,
     next_sweep: Instant,
     reported_clashes: HashSet<Clash>,
     witness: Witness,
@@ -91,7 +89,7 @@ impl Desk {
     }
 
     fn has_changed(&mut self) {
-        self.unpublished.get_or_insert_with(Instant::now);
+        self.gathering.changed(Instant::now());
     }
 
     /// Cursors stay good: the order goes on from what was offered before.
@@ -227,8 +225,7 @@ impl Router {
             offers: vec![None; fixed.servers.len()],
             fixed,
             arriving: Vec::new(),
-            unpublished: None,
-            window_ends: None,
+            gathering: Gathering::default(),
             next_sweep: Instant::now() + limits::SWEEP,
             reported_clashes: HashSet::new(),
             witness: Witness::default(),
@@ -241,7 +238,7 @@ impl Router {
         loop {
             let mut wake = desk
                 .next_sweep
-                .min(desk.window_ends.unwrap_or(desk.next_sweep));
+                .min(desk.gathering.next().unwrap_or(desk.next_sweep));
             if !self.hub.is_settled() {
                 wake = wake.min(self.settle_by).min(self.next_late(&desk));
             }
@@ -272,8 +269,7 @@ impl Router {
 
     fn tick(&self, desk: &mut Desk) {
         let now = Instant::now();
-        if desk.window_ends.is_some_and(|end| end <= now) {
-            desk.window_ends = None;
+        if desk.gathering.take_due(now) {
             self.announce(desk);
         }
         if !self.hub.is_settled() && now >= self.settle_by {
@@ -281,9 +277,8 @@ impl Router {
             self.settle(desk);
         }
         self.let_arrive(desk);
-        // Many servers that come up at once make one new world, not one for each.
-        let is_late = |since: Instant| since.elapsed() >= limits::ROUTER_UNPUBLISHED;
-        if self.events.is_empty() || desk.unpublished.is_some_and(is_late) {
+        let is_calm = self.events.is_empty();
+        if desk.gathering.may_publish(is_calm, Instant::now()) {
             self.publish(desk);
         }
         self.look_if_settled(desk);
@@ -477,7 +472,7 @@ impl Router {
     /// A server may be ready while the lists that it reported still wait here: it is settled when
     /// they are served.
     fn look_if_settled(&self, desk: &Desk) {
-        if self.hub.is_settled() || desk.unpublished.is_some() {
+        if self.hub.is_settled() || desk.gathering.is_behind() {
             return;
         }
         let now = Instant::now();
@@ -521,7 +516,7 @@ impl Router {
 
     /// A new world, if there is anything new.
     fn publish(&self, desk: &mut Desk) {
-        if desk.unpublished.take().is_none() {
+        if !desk.gathering.take_changes() {
             return;
         }
         desk.generation += 1;
@@ -536,8 +531,7 @@ impl Router {
         }
         self.hub.publish(world);
         let length = window(&desk.fixed.settings);
-        desk.window_ends
-            .get_or_insert_with(|| Instant::now() + length);
+        desk.gathering.published(length, Instant::now());
     }
 
     /// Tells clients what has changed in what they see.

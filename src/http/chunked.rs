@@ -5,6 +5,7 @@
 
 use crate::base::limits::{CHUNK_EXTENSION_BYTES, CHUNK_SIZE_DIGITS, TRAILER_BYTES};
 use crate::http::head::Refusal;
+use crate::http::outbox::is_token_byte;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -22,8 +23,9 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// At the start of a trailer line, in one, or behind the CR that ends one.
+    /// At the start of a trailer line, in its name, in its value, or behind the CR that ends it.
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     LastLf,
@@ -114,7 +116,9 @@ impl Chunked {
             (State::DataCr | State::DataLf, _) => Err(BAD_END),
             (State::TrailerStart, b'\r') => Ok(State::LastLf),
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerStart | State::Trailer, _) => self.trailer_byte(byte),
+            (State::TrailerStart | State::TrailerName | State::Trailer, _) => {
+                self.trailer_byte(byte)
+            }
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::LastLf, b'\n') => Ok(State::Done),
             (State::TrailerLf | State::LastLf, _) => Err(BAD_TRAILER),
@@ -155,9 +159,12 @@ impl Chunked {
         if self.trailer_bytes > TRAILER_BYTES {
             return Err(Refusal::new(431, "trailer too big"));
         }
-        let folded = self.state == State::TrailerStart && matches!(byte, b' ' | b'\t');
-        match byte {
-            b'\t' | b' '..=b'~' if !folded => Ok(State::Trailer),
+        match (self.state, byte) {
+            (State::Trailer, b'\t' | b' '..=b'~') => Ok(State::Trailer),
+            (State::TrailerName, b':') => Ok(State::Trailer),
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
+                Ok(State::TrailerName)
+            }
             _ => Err(BAD_TRAILER),
         }
     }
@@ -242,6 +249,10 @@ mod tests {
             ("21\r\n", 413),
             ("20\r\n0123456789abcdef0123456789abcdef\r\n1\r\n", 413),
             ("0\r\n X: y\r\n", 400),
+            ("0\r\nno colon\r\n", 400),
+            ("0\r\nX : y\r\n", 400),
+            ("0\r\n: y\r\n", 400),
+            ("0\r\nX\r\n", 400),
             ("0\r\nX: y\n", 400),
             ("0\r\nX: \0\r\n", 400),
             ("0\r\n\rx", 400),

@@ -46,7 +46,7 @@ impl Method {
 
 /// How the length of the body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     Empty,
     Length(u64),
     Chunked,
@@ -90,14 +90,14 @@ pub struct Head<'b> {
     pub query: Option<&'b str>,
     /// The one Host header; the name may be empty.
     pub host: Authority<'b>,
-    pub(super) framing: Framing,
+    pub framing: Framing,
     /// HTTP/1.1 and not told to close.
     pub(super) keep_alive: bool,
     /// HTTP/1.1: may be answered in chunks.
     pub(super) http11: bool,
     pub(super) expects_continue: bool,
     /// Bytes of the head, an empty line in front included.
-    pub(super) length_bytes: usize,
+    pub length_bytes: usize,
     fields: &'b [httparse::Header<'b>],
 }
 

@@ -38,7 +38,7 @@ mod tls_tests;
 pub use authority::Authority;
 pub use chunked::Chunked;
 pub use guard::{Checked, HostPolicy, cors_headers, valid_origin};
-pub use head::{Fields, Head, Method, Parsed, Refusal, no_fields};
+pub use head::{Fields, Framing, Head, Method, Parsed, Refusal, no_fields};
 pub use respond::{Reply, Responder};
 pub use server::{Admit, Handler, Peer, Server, ServerOptions};
 pub use tls::{Tls, TlsFiles, TlsNews};

@@ -113,7 +113,7 @@ impl Contents {
     }
 
     /// The file, for `key` and those that come after it.
-    fn seal(&self, key: &Key) -> Option<Vec<u8>> {
+    pub fn seal(&self, key: &Key) -> Option<Vec<u8>> {
         // Who had the key of the file before must not have it for ever.
         let file_key = match &self.file_key {
             Some(file_key) if !self.newer.is_empty() => *file_key,
@@ -168,9 +168,17 @@ pub fn open(path: &Path, key: &Key) -> Result<Option<Contents>, String> {
     let Some(bytes) = read(path)? else {
         return Ok(None);
     };
+    opened(&bytes, path, key).map(Some)
+}
+
+/// The same of its bytes. `path` is named in errors.
+///
+/// # Errors
+/// As `open`.
+pub fn opened(bytes: &[u8], path: &Path, key: &Key) -> Result<Contents, String> {
     let shown = path.display();
     let broken = || format!("{shown} is no sealed file, or is damaged; take it from a backup");
-    let form: Form = serde_json::from_slice(&bytes).map_err(|_| broken())?;
+    let form: Form = serde_json::from_slice(bytes).map_err(|_| broken())?;
     if form.format != FORMAT {
         return Err(format!("{shown} was written by another version of onemcp"));
     }
@@ -193,11 +201,11 @@ pub fn open(path: &Path, key: &Key) -> Result<Option<Contents>, String> {
     let plain = SealKey::new(&file_key)
         .and_then(|seal| seal.open(BOUND_SECRETS, &form.secrets))
         .ok_or_else(broken)?;
-    Ok(Some(Contents {
+    Ok(Contents {
         secrets: serde_json::from_slice(&plain).map_err(|_| broken())?,
         file_key: Some(file_key),
         newer: form.keys[at + 1..].to_vec(),
-    }))
+    })
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {

@@ -1,7 +1,6 @@
 //! One live connection to a server process: calls in flight, and questions it has asked.
 //! Shared by the connection threads that call, the reader thread that answers, and the owner.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -25,6 +24,8 @@ use crate::upstream::call::{
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
+pub use crate::upstream::pending::{Attributed, Caller};
+use crate::upstream::pending::{Pending, Waits};
 use crate::upstream::remote::Remote;
 use crate::upstream::tasks::{Errand, Tasks};
 use crate::upstream::traced::{self, Towards};
@@ -68,7 +69,7 @@ pub struct Link {
     /// Tells the processes of all servers apart.
     number: u64,
     wire: Wire,
-    pending: Mutex<Pending>,
+    pending: Mutex<Pending<Waiting, Closed>>,
     hello: OnceLock<Hello>,
     greeted: OnceLock<Instant>,
     /// Lists that the server said have changed, one bit for each `ListKind`.
@@ -140,65 +141,8 @@ impl Count {
     }
 }
 
-#[derive(Default)]
-struct Pending {
-    calls: HashMap<CallId, Waiting>,
-    /// Calls of clients; the gateway's own (handshake, lists) are not counted.
-    client_calls: usize,
-    /// Calls that were taken back but that the server may still be working on: what it asks or
-    /// says meanwhile may be theirs.
-    abandoned: HashMap<CallId, Abandoned>,
-    /// When one was taken back that there was no room to remember.
-    uncounted: Option<Instant>,
-    /// Of the stateless era, whose servers say nothing more about a call that was taken back.
-    is_stateless: bool,
-    /// Set once, when the process is gone: no call may be added any more.
-    closed: Option<(Reason, String)>,
-}
-
-impl Pending {
-    fn take(&mut self, id: CallId) -> Option<Waiting> {
-        let waiting = self.calls.remove(&id)?;
-        self.client_calls -= usize::from(waiting.caller != Caller::Gateway);
-        Some(waiting)
-    }
-
-    /// The server may still be at it.
-    fn abandon(&mut self, id: CallId) -> Option<Waiting> {
-        let waiting = self.take(id)?;
-        if let Caller::Client { session } = waiting.caller {
-            let since = Instant::now();
-            self.forget_old();
-            match self.abandoned.len() < limits::CALLS_PER_SERVER {
-                true => drop(self.abandoned.insert(id, Abandoned { since, session })),
-                false => self.uncounted = Some(since),
-            }
-        }
-        Some(waiting)
-    }
-
-    fn forget_old(&mut self) {
-        let limit = match self.is_stateless {
-            true => limits::COOLING,
-            false => limits::ABANDONED,
-        };
-        let is_young = |since: &Instant| since.elapsed() < limit;
-        self.abandoned.retain(|_, call| is_young(&call.since));
-        self.uncounted = self.uncounted.filter(is_young);
-    }
-
-    /// Whether the server may be at a call of `caller` alone that was taken back, or at none.
-    fn is_clear_for(&mut self, caller: Option<Caller>) -> bool {
-        self.forget_old();
-        let is_own = |left: &Abandoned| {
-            caller
-                == Some(Caller::Client {
-                    session: left.session,
-                })
-        };
-        self.uncounted.is_none() && self.abandoned.values().all(is_own)
-    }
-}
+/// Why a link takes no call any more.
+type Closed = (Reason, String);
 
 struct Waiting {
     mail: MailSender,
@@ -233,26 +177,10 @@ impl Waiting {
     }
 }
 
-struct Abandoned {
-    since: Instant,
-    session: u64,
-}
-
-/// A call that a message was found to belong to.
-pub struct Attributed {
-    pub call: CallId,
-    /// False when another call of the same session may be meant.
-    pub certain: bool,
-}
-
-/// On whose behalf a call is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// `session`: a number that tells sessions apart.
-    Client {
-        session: u64,
-    },
-    Gateway,
+impl Waits for Waiting {
+    fn caller(&self) -> Caller {
+        self.caller
+    }
 }
 
 impl Link {
@@ -341,7 +269,7 @@ impl Link {
         let _ = self.greeted.set(Instant::now());
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, Pending<Waiting, Closed>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -452,11 +380,9 @@ impl Link {
             if let Some((reason, detail)) = &pending.closed {
                 return Err(RpcError::gateway(*reason, &self.server, detail));
             }
-            if pending.calls.len() >= limits::CALLS_PER_SERVER {
+            if !pending.enter(id, waiting) {
                 return Err(self.busy("has too many calls in flight"));
             }
-            pending.client_calls += usize::from(waiting.caller != Caller::Gateway);
-            pending.calls.insert(id, waiting);
         }
         let deadline = began + limits::QUEUE_WAIT;
         let sent = match &self.wire {
@@ -542,13 +468,7 @@ impl Link {
 
     /// The oldest call of a client that is in flight.
     pub fn oldest_call(&self) -> Option<CallId> {
-        let pending = self.pending();
-        if pending.client_calls == 0 {
-            return None;
-        }
-        let calls = pending.calls.iter();
-        let clients = calls.filter(|(_, waiting)| waiting.caller != Caller::Gateway);
-        clients.map(|(id, _)| *id).min()
+        self.pending().oldest()
     }
 
     /// No longer waits for the answer to `id`, without a word to the server.
@@ -613,7 +533,7 @@ impl Link {
     /// Takes a call out whose answer nobody waits for, and remembers that the server may still
     /// be at it.
     fn abandon(&self, id: CallId, outcome: Outcome) -> bool {
-        let waiting = self.pending().abandon(id);
+        let waiting = self.pending().abandon(id, Instant::now());
         waiting
             .map(|mut waiting| waiting.measure(outcome))
             .is_some()
@@ -648,7 +568,7 @@ impl Link {
                 drop(pending);
                 waiting.measure(outcome);
             }
-            None if pending.abandoned.remove(&id).is_some() => {}
+            None if pending.is_late_answer(id) => {}
             None => bump(&self.counters.unknown_ids),
         }
     }
@@ -672,7 +592,7 @@ impl Link {
     /// An error of ours, while the server may still be at the call.
     pub fn failed(&self, id: CallId, error: RpcError) {
         let mut pending = self.pending();
-        if let Some(waiting) = pending.abandon(id) {
+        if let Some(waiting) = pending.abandon(id, Instant::now()) {
             waiting.fail(id, error);
         }
     }
@@ -693,9 +613,7 @@ impl Link {
             if pending.closed.is_none() {
                 self.has_ended();
             }
-            pending.closed.get_or_insert((reason, detail.to_owned()));
-            pending.client_calls = 0;
-            std::mem::take(&mut pending.calls)
+            pending.close((reason, detail.to_owned()))
         };
         self.listening.turn_off();
         for (id, waiting) in calls {
@@ -755,35 +673,14 @@ impl Link {
         true
     }
 
-    /// The call that a message without a call's name belongs to: the only client call in
-    /// flight. Anything else would be a guess, unless every call here is of one session
-    /// (`one_session`): then the newest one stands for the session.
-    ///
-    /// While a call that another client took back may still be at work (until it is answered, or
-    /// for `limits::ABANDONED`), nothing is anybody's: the wire says no more, and a process where
-    /// nothing else happens is the way to be sure.
+    /// The call that a message without a call's name belongs to, if that is no guess.
     pub fn attribute(&self, one_session: bool) -> Option<Attributed> {
-        let mut pending = self.pending();
-        let clients = pending
-            .calls
-            .iter()
-            .filter(|(_, w)| w.caller != Caller::Gateway);
-        let (call, waiting) = clients.max_by_key(|(id, _)| **id)?;
-        let (call, caller) = (*call, waiting.caller);
-        let is_alone = pending.client_calls == 1;
-        let certain = is_alone && pending.is_clear_for(None);
-        let is_theirs = certain || (is_alone && pending.is_clear_for(Some(caller)));
-        (is_theirs || one_session).then_some(Attributed { call, certain })
+        self.pending().attribute(one_session, Instant::now())
     }
 
     /// The client's call on whose own stream a message came.
     pub fn on_stream_of(&self, call: CallId) -> Option<Attributed> {
-        let pending = self.pending();
-        let waiting = pending.calls.get(&call)?;
-        (waiting.caller != Caller::Gateway).then_some(Attributed {
-            call,
-            certain: true,
-        })
+        self.pending().on_stream_of(call)
     }
 
     /// The call that waits for the end of a task: what is asked on its behalf goes there.
@@ -814,12 +711,11 @@ impl Link {
 
     /// No call of a client is in work here, not even one that was taken back.
     pub fn is_quiet(&self) -> bool {
-        let mut pending = self.pending();
-        pending.client_calls == 0 && pending.is_clear_for(None)
+        self.pending().is_quiet(Instant::now())
     }
 
     pub fn client_calls(&self) -> usize {
-        self.pending().client_calls
+        self.pending().client_calls()
     }
 
     pub fn noticed(&self, to: &Attributed, notice: crate::upstream::call::Notice) {
@@ -840,14 +736,7 @@ impl Link {
 
     /// A question was withdrawn: tells every call here that may have passed it on.
     pub fn ask_withdrawn(&self, upstream_id: &str) {
-        let calls: Vec<CallId> = {
-            let pending = self.pending();
-            let clients = pending
-                .calls
-                .iter()
-                .filter(|(_, w)| w.caller != Caller::Gateway);
-            clients.map(|(id, _)| *id).collect()
-        };
+        let calls: Vec<CallId> = self.pending().clients().map(|(id, _)| id).collect();
         for id in calls {
             let reply = Reply::AskWithdrawn {
                 upstream_id: upstream_id.to_owned(),

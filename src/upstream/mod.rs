@@ -19,6 +19,7 @@ pub mod oauth;
 pub mod outlet;
 pub mod owner;
 mod pause;
+pub mod pending;
 pub mod pool;
 pub mod probe;
 pub mod process;

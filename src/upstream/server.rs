@@ -510,13 +510,26 @@ impl Server {
             Err(error) => {
                 drop(running);
                 let why = format!("cannot be started, there is no thread for it: {error}");
-                log::error!("server not started server={:?}: it {why}", self.name());
                 self.update(&Role::Shared, &self.shared, |status, _| {
+                    if status.state != State::Failed {
+                        log::error!("server not started server={:?}: it {why}", self.name());
+                    }
                     status.state = State::Failed;
                     status.last_error = Some(why);
                 });
             }
         }
+    }
+
+    /// Tries once more what `launch` was refused. True when it has to be tried again.
+    pub(crate) fn launch_again(self: &Arc<Self>) -> bool {
+        let lacks_thread = || lock(&self.shared.thread).is_none();
+        let wanted = self.config.state == ServerState::Enabled && !self.shared.signals.must_stop();
+        if !wanted || !lacks_thread() {
+            return false;
+        }
+        self.launch();
+        lacks_thread()
     }
 
     /// From now on this handle serves.

@@ -93,6 +93,8 @@ mod secrets;
 #[cfg(test)]
 mod shared_store;
 #[cfg(test)]
+mod shortage;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod starting;

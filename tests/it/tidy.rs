@@ -450,11 +450,9 @@ fn declared_files() -> Vec<(String, bool)> {
 
 fn declared_path(parent: &str, text: &str, position: usize, name: &str) -> String {
     let (folder, file) = parent.rsplit_once('/').unwrap();
-    let line_before = text[..position]
-        .trim_end()
-        .lines()
-        .last()
-        .unwrap_or_default();
+    let before = text[..position].trim_end();
+    let before = before.strip_suffix("pub(crate)").unwrap_or(before);
+    let line_before = before.trim_end().lines().last().unwrap_or_default();
     let given = line_before.trim().strip_prefix("#[path = \"");
     if let Some(given) = given.and_then(|rest| rest.strip_suffix("\"]")) {
         return format!("{folder}/{given}");

@@ -1,7 +1,7 @@
 //! One connection to a store that speaks RESP2: a command, its answer. Every wait ends at one
-//! moment; what is read is bounded in bytes and in depth, whatever the other side says.
+//! moment.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -13,44 +13,15 @@ use crate::net::certificate::Wire;
 use crate::net::connect::dial;
 use crate::net::egress::Egress;
 use crate::net::redis::Trouble;
+use crate::net::redis::reply::{Answer, Replies, lost};
 use crate::net::redis::secure::{Channel, Trust};
 use crate::net::stop::Stop;
 use crate::net::wait::{self, Wait};
 
-/// What a store says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// A text, also one of several lines.
-    Text(String),
-    Number(i64),
-    Nothing,
-    List(Vec<Answer>),
-}
-
-impl Answer {
-    pub fn text(self) -> Option<String> {
-        match self {
-            Answer::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub fn list(self) -> Vec<Answer> {
-        match self {
-            Answer::List(list) => list,
-            _ => Vec::new(),
-        }
-    }
-}
-
 pub(super) struct Link {
     wire: Wire,
     tls: Option<Channel>,
-    /// Read, but not used yet, from `at` on.
-    input: Vec<u8>,
-    at: usize,
-    /// Bytes that the answer may still have.
-    room: usize,
+    replies: Replies,
 }
 
 impl Link {
@@ -77,9 +48,7 @@ impl Link {
         Ok(Link {
             wire: Wire { stream, until },
             tls,
-            input: Vec::new(),
-            at: 0,
-            room: 0,
+            replies: Replies::default(),
         })
     }
 
@@ -99,7 +68,7 @@ impl Link {
     /// What is said next without being asked; `None` when it is quiet until then.
     pub(super) fn hear(&mut self, until: Instant) -> Result<Option<Answer>, Trouble> {
         self.wire.until = until;
-        if self.at == self.input.len() {
+        if self.replies.is_empty() {
             match self.fill() {
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
                 filled => filled.map_err(lost)?,
@@ -113,10 +82,10 @@ impl Link {
     pub(super) fn is_quiet(&self) -> bool {
         let stream: &TcpStream = &self.wire.stream;
         let probe = recv(stream, &mut [0_u8; 1][..], RecvFlags::PEEK);
-        self.at == self.input.len() && matches!(probe, Err(Errno::AGAIN))
+        self.replies.is_empty() && matches!(probe, Err(Errno::AGAIN))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut wire = &self.wire;
         match &mut self.tls {
             Some(tls) => tls.write(wire, bytes),
@@ -124,109 +93,28 @@ impl Link {
         }
     }
 
-    /// Some more bytes.
-    fn fill(&mut self) -> std::io::Result<()> {
-        let mut buffer = [0; 8192];
-        let mut wire = &self.wire;
-        let count = match &mut self.tls {
-            Some(tls) => tls.read(wire, &mut buffer)?,
-            None => wire.read(&mut buffer)?,
-        };
-        if count == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        self.input.drain(..self.at);
-        self.at = 0;
-        self.input.extend_from_slice(&buffer[..count]);
-        Ok(())
+    fn fill(&mut self) -> io::Result<()> {
+        let Link { wire, tls, replies } = self;
+        replies.fill(&mut |input| more(wire, tls.as_mut(), input))
     }
 
     fn answer(&mut self) -> Result<Answer, Trouble> {
-        self.room = limits::SHARED_ANSWER_BYTES;
-        self.read(limits::SHARED_DEPTH)
-    }
-
-    fn read(&mut self, depth: usize) -> Result<Answer, Trouble> {
-        let line = self.line()?;
-        let (kind, rest) = line.split_at_checked(1).ok_or_else(strange)?;
-        let number = || rest.parse::<i64>().map_err(|_| strange());
-        match kind {
-            "+" => Ok(Answer::Text(rest.to_owned())),
-            "-" => Err(Trouble::Refused(code(rest))),
-            ":" => number().map(Answer::Number),
-            "$" => match number()? {
-                -1 => Ok(Answer::Nothing),
-                count => self.bulk(usize::try_from(count).map_err(|_| strange())?),
-            },
-            "*" if depth > 0 => match number()? {
-                -1 => Ok(Answer::Nothing),
-                count => {
-                    let mut list = Vec::new();
-                    for _ in 0..count {
-                        // A member that is an error is none: nobody asks for such.
-                        list.push(self.read(depth - 1)?);
-                    }
-                    Ok(Answer::List(list))
-                }
-            },
-            _ => Err(strange()),
-        }
-    }
-
-    fn bulk(&mut self, count: usize) -> Result<Answer, Trouble> {
-        let whole = count.checked_add(2).filter(|whole| *whole <= self.room);
-        let whole = whole.ok_or_else(strange)?;
-        while self.input.len() - self.at < whole {
-            self.fill().map_err(lost)?;
-        }
-        self.room -= whole;
-        let bytes = &self.input[self.at..self.at + whole];
-        let text = bytes.strip_suffix(b"\r\n").ok_or_else(strange)?;
-        let text = String::from_utf8(text.to_vec()).map_err(|_| strange())?;
-        self.at += whole;
-        Ok(Answer::Text(text))
-    }
-
-    /// To its end, which is not given.
-    fn line(&mut self) -> Result<String, Trouble> {
-        let mut seen = 0;
-        loop {
-            let rest = &self.input[self.at..];
-            if let Some(end) = rest[seen..].iter().position(|byte| *byte == b'\n') {
-                let line = &rest[..seen + end];
-                let line = line.strip_suffix(b"\r").ok_or_else(strange)?;
-                let line = String::from_utf8(line.to_vec()).map_err(|_| strange())?;
-                let whole = line.len() + 2;
-                self.room = self.room.checked_sub(whole).ok_or_else(strange)?;
-                self.at += whole;
-                return Ok(line);
-            }
-            seen = rest.len();
-            if seen > limits::SHARED_LINE_BYTES {
-                return Err(strange());
-            }
-            self.fill().map_err(lost)?;
-        }
+        let Link { wire, tls, replies } = self;
+        replies.answer(&mut |input| more(wire, tls.as_mut(), input))
     }
 }
 
-fn lost(error: std::io::Error) -> Trouble {
-    Trouble::Away(match error.kind() {
-        ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-        _ => error.to_string(),
-    })
-}
-
-fn strange() -> Trouble {
-    Trouble::Away("what it says is no RESP2".to_owned())
-}
-
-/// The first word of an error. The rest may repeat what was sent, also a password.
-fn code(text: &str) -> String {
-    let word = text.split(' ').next().unwrap_or_default();
-    let is_code = !word.is_empty() && word.len() <= 20;
-    match is_code && word.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        true => word.to_owned(),
-        false => "ERR".to_owned(),
+/// Some more bytes.
+fn more(wire: &Wire, tls: Option<&mut Channel>, input: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 8192];
+    let mut wire = wire;
+    let count = match tls {
+        Some(tls) => tls.read(wire, &mut buffer)?,
+        None => wire.read(&mut buffer)?,
+    };
+    if count == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
     }
+    input.extend_from_slice(&buffer[..count]);
+    Ok(())
 }

@@ -5,6 +5,7 @@
 //! was sent may have been done.
 
 mod link;
+pub mod reply;
 mod secure;
 pub mod spec;
 
@@ -25,7 +26,7 @@ use crate::net::redis::secure::Trust;
 use crate::net::redis::spec::Spec;
 use crate::net::stop::Stop;
 
-pub use crate::net::redis::link::Answer;
+pub use crate::net::redis::reply::Answer;
 #[cfg(test)]
 pub(crate) use crate::net::redis::testing::RedisServer;
 
