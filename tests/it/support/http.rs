@@ -191,11 +191,6 @@ impl Connection {
         })
     }
 
-    /// Ends at once: what was sent and not read is thrown away at the other side.
-    pub(crate) fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO)).unwrap();
-    }
-
     pub(crate) fn exchange(&mut self, request: &Request) -> Reply {
         self.try_exchange(request).expect("an answer")
     }
