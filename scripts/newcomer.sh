@@ -61,13 +61,14 @@ take_blocks() {
 fresh_root() {
     local kept=$work/kept${is_quick:+-quick}
     if [ ! -d "$kept" ]; then
-        rm -rf "$kept.new"
-        timeout "$root_limit_s" debootstrap --variant=minbase --include="$packages" \
+        # What it mounts in there goes with it, even if it is interrupted.
+        rm -rf --one-file-system "$kept.new"
+        timeout "$root_limit_s" unshare -m debootstrap --variant=minbase --include="$packages" \
             bookworm "$kept.new" "$mirror" >"$work/debootstrap.log" 2>&1 ||
             skip "no root from $mirror (.build/newcomer/debootstrap.log)"
         mv "$kept.new" "$kept"
     fi
-    rm -rf "$root"
+    rm -rf --one-file-system "$root"
     cp -a "$kept" "$root"
 }
 
@@ -175,5 +176,5 @@ timeout -k 5 "$run_limit_s" unshare -mpf --kill-child sh -c '
     tail -n 40 "$work/log" >&2
     fail "FAILED (.build/newcomer/log)"
 }
-rm -rf "$root"
+rm -rf --one-file-system "$root"
 tail -n 1 "$work/log"
