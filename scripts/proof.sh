@@ -23,27 +23,27 @@ esac
 # Name, seconds that it may take in quick and in full. The order is that of the page.
 table() {
     if [ "$mode" = soak ]; then
-        echo "soak 300 4500"
+        echo "soak 4500 4500"
         return
     fi
     while read -r part quick full; do
         [ ! -x "scripts/proof/$part.sh" ] || echo "$part $quick $full"
     done <<'END'
-http 120 900
-messages 120 900
-fuzz 150 9000
-models 120 900
-simulation 180 3600
-slow 150 900
-reload 60 600
-term 60 900
-kill 60 900
-cycles 60 900
-kills 60 900
-faults 90 3600
-system 120 900
-soak 180 600
-bench 240 1800
+http 200 900
+messages 200 900
+fuzz 300 9000
+models 200 900
+simulation 400 3600
+slow 200 900
+reload 120 600
+term 120 900
+kill 120 900
+cycles 120 900
+kills 180 900
+faults 300 3600
+system 240 900
+soak 240 600
+bench 300 1800
 END
 }
 
