@@ -10,6 +10,9 @@ most=12000000
 simulation=$PROOF_EXAMPLES/simulation
 [ -x "$simulation" ] || cargo build --locked --quiet --release --example simulation
 
+"$simulation" --seed "$PROOF_SEED" --transitions "$transitions" --list >"$PROOF_WORK/run" &
+run=$!
+
 # A copy with all faults in it, built once; its packages stay from one run to the next.
 folder=${CARGO_TARGET_DIR:-target}
 case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
@@ -30,8 +33,7 @@ if $mutants; then
 fi
 
 missed=0
-"$simulation" --seed "$PROOF_SEED" --transitions "$transitions" --list \
-    >"$PROOF_WORK/run" || missed=1
+wait "$run" || missed=1
 grep '^did \|^rule ' "$PROOF_WORK/run" >&2 || true
 word=PASS
 [ "$missed" = 0 ] || word=FAIL
@@ -44,6 +46,7 @@ if ! $mutants; then
 fi
 
 # One line for each fault: its name, and after how many transitions it was found.
+# shellcheck disable=SC2317 # xargs calls it
 hunt() {
     local number=${1%%:*} name=${1#*:} count
     count=$("$faulty" --seed "$PROOF_SEED" --transitions "$most" --mutant "$number" |
