@@ -334,6 +334,21 @@ fn a_filter_narrows_what_the_client_sees() {
 }
 
 #[test]
+fn a_batch_without_a_request_is_refused_with_a_word() {
+    let rig = gateway();
+    let mut client = client(&rig);
+    for bad in ["[1,2,3]", "[]", "[{\"jsonrpc\":\"2.0\"}", "[[]]"] {
+        client.send(bad);
+        let answer = client.next();
+        assert!(answer["error"]["code"].as_i64() < Some(-32599), "{answer}");
+        assert!(answer.get("id").is_none(), "{answer}");
+    }
+    let batch = json!([{"jsonrpc": "2.0", "id": 7, "method": "ping"}]);
+    client.send(&batch.to_string());
+    assert_eq!(client.answer(&json!(7))["error"]["code"], -32600);
+}
+
+#[test]
 fn what_cannot_be_carried_out_is_refused_at_once() {
     for args in [
         &["proxy"] as &[&str],

@@ -353,7 +353,13 @@ impl Proxy {
         let text = format!("the endpoint answers HTTP {status}{remedy}: {excerpt}");
         let ours = RpcError::new(INTERNAL_ERROR, text).object();
         let object = object.map_or(ours, str::to_owned);
-        for id in flight.take_open() {
+        let open = flight.take_open();
+        if open.is_empty() && flight.method.is_empty() {
+            // A batch in which there is no request: what is wrong with it belongs to no id.
+            let response = format!("{{\"jsonrpc\":\"2.0\",\"error\":{object}}}");
+            return self.channel.send(response.into_bytes());
+        }
+        for id in open {
             let response = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{object}}}");
             self.channel.send(response.into_bytes());
         }
