@@ -35,9 +35,9 @@ trap stop_gateway EXIT
 build() {
     local folder=${CARGO_TARGET_DIR:-target}
     case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
-    cargo build --locked --quiet --release --example load --example echo
-    load=$folder/release/examples/load
-    echo_server=$folder/release/examples/echo
+    cargo build --locked --quiet --profile fixtures --example load --example echo
+    load=$folder/fixtures/examples/load
+    echo_server=$folder/fixtures/examples/echo
     binary=${ONEMCP_BIN:-}
     if [ -z "$binary" ]; then
         cargo build --locked --quiet --release --bin onemcp

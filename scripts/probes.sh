@@ -42,8 +42,8 @@ build() {
     local folder=${CARGO_TARGET_DIR:-target} examples=${ONEMCP_LOAD:-}
     case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
     if [ -z "$examples" ]; then
-        cargo build --locked --quiet --release --example load --example echo
-        examples=$folder/release/examples
+        cargo build --locked --quiet --profile fixtures --example load --example echo
+        examples=$folder/fixtures/examples
     fi
     load=$examples/load
     echo_server=$examples/echo

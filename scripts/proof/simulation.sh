@@ -8,7 +8,7 @@ transitions=12000000
 most=12000000
 
 simulation=$PROOF_EXAMPLES/simulation
-[ -x "$simulation" ] || cargo build --locked --quiet --release --example simulation
+[ -x "$simulation" ] || cargo build --locked --quiet --profile fixtures --example simulation
 
 "$simulation" --seed "$PROOF_SEED" --transitions "$transitions" --list >"$PROOF_WORK/run" &
 run=$!
