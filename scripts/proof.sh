@@ -21,7 +21,7 @@ case ${1:-} in quick | full | soak)
 esac
 
 # Name, lane, seconds that it may take in quick and in full. The order is that of the page. What is
-# in the lanes `input` and `ends` goes beside the other; what has `alone` has the machine for itself.
+# in the lanes `input` and `ends` goes beside the other; what has `alone` has the machine to itself.
 table() {
     if [ "$mode" = soak ]; then
         echo "soak alone 4500 4500"
