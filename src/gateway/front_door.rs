@@ -12,6 +12,7 @@ use crate::base::limits;
 use crate::front::endpoints::{self, Access, Endpoint};
 use crate::front::health::Health;
 use crate::front::lacking;
+use crate::front::post::names_stateless;
 use crate::front::replicas::hop::Hop;
 use crate::front::replicas::{Errand, Lost, Replicas};
 use crate::front::sse::{Sse, refuse_message, session_id};
@@ -193,6 +194,10 @@ impl FrontDoor {
     fn holder(&self, endpoint: &Endpoint, head: &Head<'_>) -> Option<(&Replicas, String)> {
         let replicas = self.replicas().filter(|_| HOP.get().is_none())?;
         let placed = match endpoint {
+            // To a stateless request a session means nothing, wherever it was.
+            Endpoint::Mcp(_) if head.method == Method::Post && names_stateless(head) => {
+                return None;
+            }
             Endpoint::Mcp(_) => Cow::Borrowed(head.header(SESSION_HEADER)?),
             Endpoint::Messages => session_id(head.query)?.into(),
             _ => return None,

@@ -192,6 +192,20 @@ fn what_is_with_nobody_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_stateless_request_goes_nowhere_for_a_session_that_its_client_left() {
+    let replicas = start::<2>("left", &json!({"clock": demo("clock")}), &[]);
+    let session = replicas.rigs[0].session();
+    let client = Client::new(replicas.port(1), "/mcp");
+    let request = client.request(&json!(1), "tools/list", &json!({}));
+    let request = request.with("Mcp-Session-Id", &session.id);
+    let [first, second] = replicas.rigs;
+    first.stop();
+    let reply = client.send(&request);
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    second.stop();
+}
+
+#[test]
 fn a_form_is_answered_at_any_replica() {
     let replicas = start::<2>("form", &json!({"ev": everything(&[])}), &[]);
     let at = |at: usize| Client::new(replicas.port(at), "/mcp/ev").able(json!({"elicitation": {}}));
