@@ -12,6 +12,7 @@ use crate::base::sys;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
 use crate::secrets::replace;
 use crate::wire::base64;
+use crate::wire::hex;
 use crate::wire::jose::jwk::write_set;
 use crate::wire::jose::jws::{Jws, RULES};
 use crate::wire::jose::signing::SigningKey;
@@ -79,6 +80,13 @@ impl KeySet {
     /// A token with this `typ` and these claims (one JSON object) by the first key.
     pub fn sign(&self, kind: &str, claims: &str) -> Option<String> {
         self.keys().first()?.sign(kind, claims)
+    }
+
+    /// What stands for a text that others might guess, by each of the keys.
+    pub fn marks(&self, purpose: &str, text: &str) -> Vec<String> {
+        let keys = self.keys();
+        let marks = keys.iter().map(|key| hex::encode(&key.mark(purpose, text)));
+        marks.collect()
     }
 
     /// Whether one of the keys signed it. Its header may name a key, a kind and an algorithm,

@@ -11,7 +11,8 @@ use std::time::Instant;
 use ring::digest::{SHA256, digest};
 
 use crate::auth::shared_desk::{self, SharedDesk};
-use crate::auth::store::Store;
+use crate::auth::store::{Store, StoreError};
+use crate::auth::tokens::Tokens;
 use crate::base::limits;
 use crate::base::sys::random_bytes;
 use crate::base::time::unix_s;
@@ -103,8 +104,11 @@ impl Operator {
     }
 
     /// Whoever signs in at one of the gateways that share a store is signed in at all of them.
-    pub fn sharing(mut self, store: &Arc<Store>) -> Operator {
-        self.shared = store.is_shared().then(|| SharedDesk(store.clone()));
+    pub fn sharing(mut self, store: &Arc<Store>, tokens: &Arc<Tokens>) -> Operator {
+        self.shared = store.is_shared().then(|| SharedDesk {
+            store: store.clone(),
+            tokens: tokens.clone(),
+        });
         self
     }
 
@@ -167,13 +171,16 @@ impl Operator {
     }
 
     /// Nobody is signed in any more, and nobody waits. How many were.
-    pub fn sign_all_out(&self, now: Instant) -> usize {
+    ///
+    /// # Errors
+    /// When the store that several gateways share does not take it.
+    pub fn sign_all_out(&self, now: Instant) -> Result<usize, StoreError> {
         if let Some(shared) = &self.shared {
             return shared.sign_all_out();
         }
         let mut desk = self.desk(now);
         desk.requests.clear();
-        std::mem::take(&mut desk.sessions).len()
+        Ok(std::mem::take(&mut desk.sessions).len())
     }
 
     /// Makes a code for a browser and writes it to the log; one that it has already stays as it
@@ -407,7 +414,7 @@ mod tests {
         for _ in 0..limits::OPERATOR_SESSIONS + 5 {
             operator.sign_in(now);
         }
-        assert_eq!(operator.sign_all_out(now), limits::OPERATOR_SESSIONS);
+        assert_eq!(operator.sign_all_out(now), Ok(limits::OPERATOR_SESSIONS));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub struct Known {
 impl People {
     pub fn new(settings: &Settings, tokens: &Arc<Tokens>, store: Arc<Store>) -> People {
         let password = settings.auth.operator_password.clone();
-        let operator = Arc::new(Operator::new(password, settings.auth.login_code).sharing(&store));
+        let operator =
+            Arc::new(Operator::new(password, settings.auth.login_code).sharing(&store, tokens));
         People {
             pages: Pages::new(&tokens.issuer, operator.clone(), store),
             operator,
@@ -155,7 +156,8 @@ impl People {
             forgotten.map_err(|error| format!("forget the client {value}: {error}"))?;
         }
         if word == "all" {
-            self.operator.sign_all_out(std::time::Instant::now());
+            let ended = self.operator.sign_all_out(std::time::Instant::now());
+            ended.map_err(|error| format!("sign the operator out everywhere: {error}"))?;
         }
         Ok((ended > 0 || kind.is_some()).then_some(ended))
     }

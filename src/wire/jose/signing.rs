@@ -1,5 +1,6 @@
 //! Keys that sign: Ed25519 and P-256, from a private JWK or a PEM file of PKCS #8.
 
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
@@ -13,6 +14,8 @@ use crate::wire::members::Members;
 pub struct SigningKey {
     pair: Pair,
     public: PublicKey,
+    /// Made of the private half.
+    mark: hmac::Key,
 }
 
 enum Pair {
@@ -24,7 +27,7 @@ impl SigningKey {
     /// An Ed25519 key of 32 random bytes.
     pub fn from_seed(seed: &[u8]) -> Option<SigningKey> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
-        Some(SigningKey::new(Pair::Ed25519(pair), None))
+        Some(SigningKey::new(Pair::Ed25519(pair), None, seed))
     }
 
     /// A private key with its public half; one without a name is called by its thumbprint.
@@ -47,7 +50,7 @@ impl SigningKey {
             }
             Algorithm::Rs256 => return None,
         };
-        Some(SigningKey::new(pair, public.kid))
+        Some(SigningKey::new(pair, public.kid, &d))
     }
 
     /// What `openssl genpkey` writes for Ed25519 and P-256.
@@ -57,14 +60,16 @@ impl SigningKey {
         let body: String = body.split_ascii_whitespace().collect();
         let der = base64::decode_standard(body.as_bytes())?;
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der) {
-            return Some(SigningKey::new(Pair::Ed25519(pair), None));
+            let seed = private_half(&der, &[4, 34, 4, 32])?;
+            return Some(SigningKey::new(Pair::Ed25519(pair), None, seed));
         }
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, &der, &SystemRandom::new()).ok()?;
-        Some(SigningKey::new(Pair::P256(pair), None))
+        let d = private_half(&der, &[2, 1, 1, 4, 32])?;
+        Some(SigningKey::new(Pair::P256(pair), None, d))
     }
 
-    fn new(pair: Pair, kid: Option<String>) -> SigningKey {
+    fn new(pair: Pair, kid: Option<String>, private: &[u8]) -> SigningKey {
         let (algorithm, bytes) = match &pair {
             Pair::Ed25519(pair) => (Algorithm::EdDsa, pair.public_key().as_ref()),
             Pair::P256(pair) => (Algorithm::Es256, pair.public_key().as_ref()),
@@ -73,7 +78,8 @@ impl SigningKey {
         if kid.is_some() {
             public.kid = kid;
         }
-        SigningKey { pair, public }
+        let mark = hmac::Key::new(hmac::HMAC_SHA256, private);
+        SigningKey { pair, public, mark }
     }
 
     pub fn public(&self) -> &PublicKey {
@@ -82,6 +88,18 @@ impl SigningKey {
 
     pub fn kid(&self) -> &str {
         self.public.kid.as_deref().unwrap_or_default()
+    }
+
+    /// What only those who have this key can say of `text`: nobody else can try what it may be.
+    /// Behind `purpose` stands no text of another purpose.
+    pub fn mark(&self, purpose: &str, text: &str) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.mark);
+        context.update(purpose.as_bytes());
+        context.update(&[0]);
+        context.update(text.as_bytes());
+        let mut mark = [0; 32];
+        mark.copy_from_slice(context.sign().as_ref());
+        mark
     }
 
     /// A token of these claims (one JSON object) with this `typ`. `None` only when the system
@@ -104,6 +122,12 @@ impl SigningKey {
         };
         Some(signature.as_ref().to_vec())
     }
+}
+
+/// The 32 bytes behind `before`, which stands before them in each key that was taken.
+fn private_half<'d>(der: &'d [u8], before: &[u8]) -> Option<&'d [u8]> {
+    let at = der.windows(before.len()).position(|part| part == before)?;
+    der.get(at + before.len()..)?.get(..32)
 }
 
 impl std::fmt::Debug for SigningKey {
