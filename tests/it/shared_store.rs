@@ -177,6 +177,12 @@ fn while_the_store_is_away_tokens_are_good_and_everything_else_is_for_later() {
         return;
     };
     eventually("the store is back", || is_ready(&rig) && is_ready(&other));
+    // As docs/replicas.md says, whoever noticed it first.
+    let told = |line: &String| line.to_lowercase().contains("store away");
+    assert_eq!(
+        rig.stderr().lines().map(str::to_owned).filter(told).count(),
+        1
+    );
     // It comes back empty: who asks begins anew, and what was revoked stays so, for newcomers, too.
     let third = gateway(&keys, &again.url());
     within(LEARNED, "told again", || status_with(&third, &ended) == 401);

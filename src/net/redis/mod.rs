@@ -184,8 +184,9 @@ impl Redis {
                 };
                 let is_first = known.is_none();
                 if is_first {
+                    // Whoever watches the store says it aloud.
                     let place = self.spec.shown();
-                    log::error!("shared store away place={place} error=\"{trouble}\"");
+                    log::debug!("store does not answer place={place} error=\"{trouble}\"");
                 }
                 pool.idle.clear();
                 let at_once = is_first && was_used;
@@ -202,7 +203,7 @@ impl Redis {
             }
             _ => {
                 if pool.down.take().is_some() {
-                    log::warn!("shared store back place={}", self.spec.shown());
+                    log::debug!("store answers again place={}", self.spec.shown());
                 }
                 pool.idle.extend(link);
             }
