@@ -24,6 +24,7 @@ pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
         path: sink.folder.join(&spec.path),
         files: SortedMap::new(),
         room: Room::WHOLE,
+        is_crowded: false,
     };
     loop {
         match folder.look() {
@@ -42,6 +43,8 @@ struct Folder {
     files: SortedMap<PathBuf, Kept>,
     /// What was left after the last look.
     room: Room,
+    /// There are more files than may be read: those that are known are, and no others.
+    is_crowded: bool,
 }
 
 /// What may still be kept of the files of a folder.
@@ -83,8 +86,8 @@ type Mark = (u64, u64, u64, i64, i64, i64, i64);
 impl Folder {
     /// True when there is something to tell, and so after each failure.
     fn look(&mut self) -> std::io::Result<bool> {
-        let paths = self.paths();
-        let paths = match paths {
+        let was_crowded = self.is_crowded;
+        let paths = match self.paths() {
             Ok(paths) => paths,
             Err(error) => {
                 // All is told anew when it is back.
@@ -94,7 +97,7 @@ impl Folder {
         };
         let before = self.files.len();
         self.files.retain(|path, _| paths.contains(path));
-        let mut is_other = self.files.len() != before;
+        let mut is_other = self.files.len() != before || self.is_crowded != was_crowded;
         let is_first = before == 0 && paths.is_empty();
         let mut room = self.files.values().fold(Room::WHOLE, Room::without);
         for path in paths {
@@ -114,8 +117,9 @@ impl Folder {
     }
 
     /// Hidden files are an editor's, or the machinery of a mounted ConfigMap.
-    fn paths(&self) -> std::io::Result<Vec<PathBuf>> {
+    fn paths(&mut self) -> std::io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
+        self.is_crowded = false;
         for entry in self.path.read_dir()? {
             let name = entry?.file_name();
             let text = name.to_string_lossy();
@@ -123,9 +127,13 @@ impl Folder {
                 paths.push(self.path.join(&name));
             }
             if paths.len() > limits::DISCOVERY_FILES {
-                let most = limits::DISCOVERY_FILES;
-                let what = format!("it holds more than {most} files; put several servers into one");
-                return Err(std::io::Error::other(what));
+                let known = self.files.keys().filter(|path| path.exists());
+                paths = known.cloned().collect();
+                if paths.is_empty() {
+                    return Err(std::io::Error::other(crowded()));
+                }
+                self.is_crowded = true;
+                break;
             }
         }
         ordered::sort(&mut paths);
@@ -139,8 +147,9 @@ impl Folder {
 
     fn complaints(&self) -> Vec<String> {
         let told = self.files.values().filter(|kept| kept.is_told);
-        told.filter_map(|kept| Some(kept.bad.as_ref()?.0.clone()))
-            .collect()
+        let told = told.filter_map(|kept| Some(kept.bad.as_ref()?.0.clone()));
+        let others = || format!("{}: {}; no others are read", self.path.display(), crowded());
+        told.chain(self.is_crowded.then(others)).collect()
     }
 }
 
@@ -176,6 +185,11 @@ impl Kept {
             }
         }
     }
+}
+
+fn crowded() -> String {
+    let most = limits::DISCOVERY_FILES;
+    format!("it holds more than {most} files; put several servers into one")
 }
 
 fn mark(about: &Metadata) -> Mark {
@@ -319,6 +333,36 @@ mod tests {
     }
 
     #[test]
+    fn too_many_files_push_out_nobody_who_is_served() {
+        let place = std::env::temp_dir().join(format!("onemcp-crowd-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let mut folder = Folder {
+            path: place.clone(),
+            files: SortedMap::new(),
+            room: Room::WHOLE,
+            is_crowded: false,
+        };
+        let put = |name: &str| std::fs::write(place.join(name), r#"{"url": "u"}"#).unwrap();
+        let remove = |name: &str| std::fs::remove_file(place.join(name)).unwrap();
+        put("z.json");
+        assert!(folder.look().unwrap());
+        let names: Vec<String> = (0..limits::DISCOVERY_FILES)
+            .map(|index| format!("{index}.json"))
+            .collect();
+        names.iter().for_each(|name| put(name));
+        assert!(folder.look().unwrap() && !folder.look().unwrap());
+        assert_eq!((folder.found().len(), folder.complaints().len()), (1, 1));
+        // Nobody who is known is left to be served.
+        remove("z.json");
+        put("y.json");
+        assert!(folder.look().is_err());
+        names[1..].iter().for_each(|name| remove(name));
+        assert!(folder.look().unwrap());
+        assert_eq!((folder.found().len(), folder.complaints().len()), (2, 0));
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
     fn all_files_together_have_a_bound() {
         let name = format!("onemcp-directory-{}", std::process::id());
         let place = std::env::temp_dir().join(name);
@@ -327,6 +371,7 @@ mod tests {
             path: place.clone(),
             files: SortedMap::new(),
             room: Room::WHOLE,
+            is_crowded: false,
         };
         let put = |name: &str, text: &str| std::fs::write(place.join(name), text).unwrap();
         let remove = |name: &str| std::fs::remove_file(place.join(name)).unwrap();

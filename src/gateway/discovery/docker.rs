@@ -114,7 +114,7 @@ impl Engine<'_> {
         let records = items
             .iter()
             .filter_map(|item| container::record(item, self.spec));
-        let records: Vec<Record> = records.take(limits::DISCOVERY_FOUND).collect();
+        let records: Vec<Record> = records.collect();
         let (found, odd) = findings(records.iter());
         self.sink.publish_with(found, odd);
         Ok(())

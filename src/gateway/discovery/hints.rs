@@ -1,10 +1,13 @@
 //! What annotations of a Service or labels of a container say about a server, and findings made
 //! of that. Pure: each word of it is a stranger's.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value};
 
-use crate::base::ordered;
+use crate::base::{limits, ordered};
 use crate::gateway::discovery::Found;
+use crate::gateway::discovery::board::left_out;
 
 /// One object that was found, whether it is of use or not.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,13 +76,23 @@ impl<'h> Hints<'h> {
     }
 }
 
-/// All that can be servers, and what is wrong with the others. Of two with one name the older
-/// stays: who comes later takes nothing over.
+impl Record {
+    /// Who stands further back goes first where there are too many: whatever can be no server,
+    /// and who came late. Else newcomers would push out what is served.
+    pub fn cmp_standing(&self, other: &Record) -> Ordering {
+        let standing = |one: &Record| one.outcome.is_err();
+        let by_age = (&self.made, &self.key).cmp(&(&other.made, &other.key));
+        standing(self).cmp(&standing(other)).then(by_age)
+    }
+}
+
+/// All that can be servers, and what is wrong with the others, up to the bound. Of two with one
+/// name the older stays: who comes later takes nothing over.
 pub fn findings<'r>(records: impl Iterator<Item = &'r Record>) -> (Vec<Found>, Vec<String>) {
     let mut records: Vec<&Record> = records.collect();
-    ordered::sort_by(&mut records, |one, other| {
-        (&one.made, &one.key).cmp(&(&other.made, &other.key))
-    });
+    ordered::sort_by(&mut records, |one, other| one.cmp_standing(other));
+    let over = records.len().saturating_sub(limits::DISCOVERY_FOUND);
+    records.truncate(limits::DISCOVERY_FOUND);
     let (mut found, mut odd): (Vec<Found>, Vec<String>) = Default::default();
     let mut taken = std::collections::BTreeMap::new();
     for record in records {
@@ -97,6 +110,9 @@ pub fn findings<'r>(records: impl Iterator<Item = &'r Record>) -> (Vec<Found>, V
             },
         }
     }
+    if over > 0 {
+        odd.insert(0, left_out(over));
+    }
     (found, odd)
 }
 
@@ -105,6 +121,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Hints, Record, findings};
+    use crate::base::limits;
     use crate::gateway::discovery::Found;
 
     fn url(path: &str) -> Result<String, String> {
@@ -152,9 +169,8 @@ mod tests {
         assert_eq!(entry, expect);
     }
 
-    #[test]
-    fn the_older_keeps_its_name() {
-        let record = |made: &str, key: &str, name: &str| Record {
+    fn record(made: &str, key: &str, name: &str) -> Record {
+        Record {
             made: made.into(),
             key: key.into(),
             outcome: Ok(Found {
@@ -162,7 +178,29 @@ mod tests {
                 entry: serde_json::Map::new(),
                 place: key.into(),
             }),
-        };
+        }
+    }
+
+    #[test]
+    fn where_there_are_too_many_the_last_to_come_is_left_out() {
+        let most = limits::DISCOVERY_FOUND;
+        let made = |at: usize| format!("{at:05}");
+        let mut all: Vec<Record> = (1..=most)
+            .map(|at| record(&made(at), &made(at), &made(at)))
+            .collect();
+        // Older than all, and of no use.
+        all.insert(0, record("0", "0", "0"));
+        all[0].outcome = Err("no port".to_owned());
+        // Younger than all, and first by its name.
+        all.insert(0, record("z", "a", "a"));
+        let (found, odd) = findings(all.iter());
+        assert_eq!(found.len(), most);
+        assert!(found.iter().all(|one| one.name != "a"));
+        assert!(odd.len() == 1 && odd[0].starts_with("2 more"), "{odd:?}");
+    }
+
+    #[test]
+    fn the_older_keeps_its_name() {
         let all = [
             record("2", "a", "one"),
             record("1", "c", "one"),

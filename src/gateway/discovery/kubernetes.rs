@@ -148,7 +148,7 @@ impl<'a> Cluster<'a> {
                     // All anew, so that pages and their count belong together.
                     size = (size / 8).max(1);
                     (page, pages) = (String::new(), 0);
-                    services.records = SortedMap::new();
+                    (services.records, services.is_full) = (SortedMap::new(), false);
                     continue;
                 }
                 Err(error) => return Err(error.to_string()),
@@ -165,13 +165,16 @@ impl<'a> Cluster<'a> {
             }
             services.version = version;
             match list["metadata"]["continue"].as_str() {
-                Some(more) if !more.is_empty() && !services.is_full => {
+                Some(more) if !more.is_empty() => {
                     page = format!("&continue={}", encode(more));
                 }
                 _ => return Ok(Some(services)),
             }
         }
-        Err(self.odd("its list of Services has no end"))
+        match services.is_full {
+            true => Ok(Some(services)),
+            false => Err(self.odd("its list of Services has no end")),
+        }
     }
 
     fn watch(&self, services: &mut Services) -> Result<Next, String> {
@@ -231,7 +234,7 @@ impl<'a> Cluster<'a> {
         let (found, mut odd) = findings(services.records.values());
         if services.is_full {
             let most = limits::DISCOVERY_FOUND;
-            odd.push(format!("more than {most} Services; narrow the selector"));
+            odd.insert(0, format!("more than {most} Services; narrow the selector"));
         }
         self.sink.publish_with(found, odd);
     }
@@ -311,16 +314,24 @@ impl Services {
         if is_alone && namespace != of.namespace.as_deref() {
             return false;
         }
+        self.keep(record)
+    }
+
+    fn keep(&mut self, record: Record) -> bool {
         if self.records.get(&record.key) == Some(&record) {
             return false;
         }
-        let is_known = self.records.contains_key(&record.key);
-        if !is_known && self.records.len() >= limits::DISCOVERY_FOUND {
-            self.is_full = true;
-            return false;
+        let key = record.key.clone();
+        self.records.insert(key.clone(), record);
+        if self.records.len() <= limits::DISCOVERY_FOUND {
+            return true;
         }
-        self.records.insert(record.key.clone(), record);
-        true
+        let was_full = std::mem::replace(&mut self.is_full, true);
+        let records = self.records.values();
+        let last = records.max_by(|one, other| one.cmp_standing(other));
+        let last = last.map(|record| record.key.clone()).unwrap_or_default();
+        self.records.remove(&last);
+        !was_full || last != key
     }
 
     fn remove(&mut self, object: &Value) -> bool {
@@ -328,5 +339,49 @@ impl Services {
         let is_known = key.is_some_and(|key| self.records.remove(&key).is_some());
         self.is_full &= !is_known;
         is_known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Services;
+    use crate::base::limits;
+    use crate::base::sorted::SortedMap;
+    use crate::gateway::discovery::Found;
+    use crate::gateway::discovery::hints::Record;
+
+    fn record(made: usize, key: &str) -> Record {
+        Record {
+            made: format!("{made:05}"),
+            key: key.to_owned(),
+            outcome: Ok(Found {
+                name: key.to_owned(),
+                entry: serde_json::Map::new(),
+                place: key.to_owned(),
+            }),
+        }
+    }
+
+    #[test]
+    fn newcomers_push_out_nobody_who_is_served() {
+        let mut services = Services {
+            records: SortedMap::new(),
+            version: String::new(),
+            is_full: false,
+        };
+        let most = limits::DISCOVERY_FOUND;
+        for at in 1..=most {
+            assert!(services.keep(record(at, &format!("n/s-{at}"))));
+        }
+        assert!(!services.is_full);
+        // Some are told to have been left out, once.
+        assert!(services.keep(record(most + 1, "n/a")));
+        assert!(!services.keep(record(most + 1, "n/b")));
+        assert!(services.is_full && !services.records.contains_key("n/a"));
+        // One that is older was on a later page.
+        assert!(services.keep(record(0, "n/z")));
+        assert!(services.records.contains_key("n/z"));
+        assert!(!services.records.contains_key(&format!("n/s-{most}")));
+        assert_eq!(services.records.len(), most);
     }
 }
