@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::config::Environment;
 use crate::config::LoadError;
 use crate::config::load_named;
-use crate::config::problem::{Problem, Severity};
+use crate::config::problem::{Problem, Scope, Severity};
 use crate::config::server::ServerState;
 use crate::config::settings::Flags;
 use crate::secrets::store::Store;
@@ -24,7 +24,14 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let loaded = load_named(file, flags, environment, &Store::default());
+    let mut loaded = load_named(file, flags, environment, &Store::default());
+    // A gateway starts without the overlay that it was told of, as it goes on when the file goes.
+    // Here the question is whether what was asked for is there.
+    if let Ok(config) = &mut loaded {
+        let missing = |problem: &&mut Problem| problem.scope == Scope::Setting("environment");
+        let problems = config.problems.iter_mut().filter(missing);
+        problems.for_each(|problem| problem.severity = Severity::Error);
+    }
     let problems = match &loaded {
         Ok(config) => &config.problems,
         Err(error) => error.problems(),
@@ -151,6 +158,24 @@ mod tests {
         check("one-bad-entry.json", 78, 1);
         check("broken.json", 78, 1);
         check("not-there.json", 78, 1);
+    }
+
+    #[test]
+    fn an_overlay_that_was_asked_for_and_is_not_there_fails_the_check() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config");
+        let of = |environment: &str| {
+            let flags = ["config", "check", "--environment", environment];
+            let flags = crate::cli::args::parse(flags).unwrap().flags;
+            let path = folder.join("minimal.json");
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let known = Environment::new();
+            let code = run(Some(&path), false, &flags, &known, &mut out, &mut err).unwrap();
+            (code, String::from_utf8(out).unwrap())
+        };
+        let (code, out) = of("nowhere");
+        assert_eq!(code, 78, "{out}");
+        let missing = out.contains("minimal.nowhere.json is not there");
+        assert!(missing && out.contains("\"severity\":\"error\""), "{out}");
     }
 
     /// Also of a flag; scripts read the last line.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{limits, ordered};
 use crate::config::check::{decode, file_error};
-use crate::config::problem::{Problem, Severity};
+use crate::config::problem::{Problem, Scope, Severity};
 
 pub const FRAGMENTS: &str = "conf.d";
 pub const DOTENV: &str = ".env";
@@ -150,7 +150,11 @@ impl Sources {
             self.watch(path);
             let message = format!("{} is not there", path.display());
             let remedy = "write it, or choose another --environment";
-            problems.push(warning(file_error(None, message, remedy)));
+            // Whoever asks whether all is well is told that it is not.
+            problems.push(warning(Problem {
+                scope: Scope::Setting("environment"),
+                ..file_error(None, message, remedy)
+            }));
             return;
         }
         match self.read_regular(path) {
