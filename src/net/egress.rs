@@ -321,7 +321,9 @@ pub fn is_inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Allowed, Egress, Verdict, judge};
+    use std::net::IpAddr;
+
+    use super::{Allowed, Egress, V4, Verdict, is_inside, judge};
     use crate::net::url::Url;
 
     #[test]
@@ -412,6 +414,42 @@ mod tests {
                 .check_url(&url("http://169.254.169.254/"))
                 .is_ok()
         );
+    }
+
+    /// docs/kubernetes.md says so.
+    #[test]
+    fn what_is_handed_out_for_kubernetes_keeps_metadata_out_of_reach() {
+        let is_out = |rule: &str, address: IpAddr, most: u8| {
+            let mut written = rule
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("- "));
+            written.any(|line| match Allowed::parse(line) {
+                Some(Allowed::Network(network, bits)) => {
+                    bits <= most && is_inside(address, network, bits)
+                }
+                _ => false,
+            })
+        };
+        for file in [
+            "base/network-policy.yaml",
+            "components/discovery/kustomization.yaml",
+            "onemcp.yaml",
+        ] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/");
+            let text = std::fs::read_to_string(format!("{folder}{file}")).expect(file);
+            let rules: Vec<&str> = text.split("cidr: 0.0.0.0/0").skip(1).collect();
+            assert!(!rules.is_empty(), "{file}");
+            for rule in rules {
+                let rule = rule.split("ports:").next().unwrap_or_default();
+                for (address, bits, verdict) in V4 {
+                    let is_meant = matches!(verdict, Verdict::Forbidden(_));
+                    assert!(
+                        !is_meant || is_out(rule, (*address).into(), *bits),
+                        "{file} {address}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
