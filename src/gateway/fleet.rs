@@ -1,10 +1,12 @@
 //! Every handle of a server whose threads may run: those that serve, those that come up in the
 //! place of another, and those that leave. A leaving one finishes what it is asked already,
-//! within a bound, on a thread of its own (`bye:NAME`); it is stopped and joined there.
+//! within a bound, on a thread of its own (`bye:NAME`); it is stopped and joined there. Where the
+//! system refuses that thread, it is stopped at once, and joined when it is over.
 //!
 //! Deliberately absent: which handle serves (the router's world says so), and when one must go.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +30,8 @@ struct State {
     /// What is kept of each name, also while there is no server of it.
     names: HashMap<String, Kept>,
     leaving: Vec<JoinHandle<()>>,
+    /// Told to end, and without a thread that waits for it.
+    unattended: Vec<Arc<Server>>,
     next_slot: usize,
     is_closed: bool,
 }
@@ -82,14 +86,31 @@ impl Fleet {
         self.state().handles.clone()
     }
 
-    /// Servers that got no thread when they were launched; true while there are such.
-    pub fn launch_again(&self) -> bool {
+    /// What the system refused threads for: servers that were not launched, and such that left.
+    /// True while there is something to be done yet. Waits for nobody.
+    pub fn catch_up(&self) -> bool {
+        let leaving = self.join_unattended();
         let lacking = |server: &Arc<Server>| server.launch_again();
-        self.handles()
-            .iter()
-            .filter(|server| lacking(server))
-            .count()
-            > 0
+        let handles = self.handles();
+        handles.iter().filter(|server| lacking(server)).count() + leaving > 0
+    }
+
+    /// Those that are over. How many are not.
+    fn join_unattended(&self) -> usize {
+        let unattended = std::mem::take(&mut self.state().unattended);
+        let now = Instant::now();
+        let is_over = |server: &Arc<Server>| server.wait_stopped(now);
+        let (over, others): (Vec<_>, Vec<_>) = unattended.into_iter().partition(is_over);
+        over.iter().for_each(|server| self.bury(server));
+        let left = others.len();
+        self.state().unattended.extend(others);
+        left
+    }
+
+    fn bury(&self, server: &Arc<Server>) {
+        server.join();
+        let mut state = self.state();
+        state.handles.retain(|handle| !Arc::ptr_eq(handle, server));
     }
 
     /// Lets `server` finish its calls, then ends it. Returns at once.
@@ -111,13 +132,7 @@ impl Fleet {
             limits::STACK_WORKER_BYTES,
             move || fleet.see_off(&leaving),
         );
-        match spawned {
-            Ok(thread) => state.leaving.push(thread),
-            Err(error) => {
-                log::warn!("server is not waited for server={name:?}: {error}");
-                server.stop();
-            }
-        }
+        state.attend(server, spawned);
     }
 
     fn see_off(&self, server: &Arc<Server>) {
@@ -134,10 +149,7 @@ impl Fleet {
         }
         drop(state);
         server.stop();
-        server.join();
-        self.state()
-            .handles
-            .retain(|handle| !Arc::ptr_eq(handle, server));
+        self.bury(server);
     }
 
     /// Who waits for a server that is not up yet waits no longer.
@@ -172,6 +184,18 @@ impl Fleet {
 }
 
 impl State {
+    fn attend(&mut self, server: Arc<Server>, spawned: io::Result<JoinHandle<()>>) {
+        match spawned {
+            Ok(thread) => self.leaving.push(thread),
+            Err(error) => {
+                let name = server.name();
+                log::warn!("server is not waited for server={name:?}: {error}");
+                server.stop();
+                self.unattended.push(server);
+            }
+        }
+    }
+
     /// Only of names that there are servers of.
     fn forget_names(&mut self) {
         let handles = &self.handles;
@@ -182,3 +206,44 @@ impl State {
 
 /// How often a leaving server is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use crossbeam_channel::bounded;
+
+    use super::Fleet;
+    use crate::base::gate::Gate;
+    use crate::base::limits;
+    use crate::config::server::{ProcessSpec, ServerConfig};
+    use crate::config::settings::Settings;
+    use crate::upstream::server::Surroundings;
+
+    #[test]
+    fn who_leaves_without_a_thread_to_wait_for_it_is_joined_when_it_is_over() {
+        let (router, events) = bounded(limits::ROUTER_EVENTS);
+        // Nobody looks at them.
+        drop(events);
+        let around = Surroundings::new(router, Arc::new(Gate::new(1)), &Settings::default());
+        let fleet = Fleet::new(around);
+        let process = ProcessSpec {
+            program: "/bin/sh".to_owned(),
+            args: ["-c", "cat >/dev/null"].map(str::to_owned).to_vec(),
+            env: Vec::new(),
+            cwd: None,
+        };
+        let server = fleet.prepare(ServerConfig::shared("a", process), None);
+        server.launch();
+        let refused = Err(io::Error::from(io::ErrorKind::WouldBlock));
+        fleet.state().attend(server, refused);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fleet.catch_up() {
+            assert!(Instant::now() < deadline, "still not over");
+            std::thread::yield_now();
+        }
+        assert!(fleet.handles().is_empty());
+    }
+}

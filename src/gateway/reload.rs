@@ -290,7 +290,8 @@ impl Keeper {
                 false => never(),
             };
             // All launches are of this thread, so what lacks a thread here was refused one.
-            let refused = match self.fleet.launch_again() {
+            // Who leaves for want of it is noticed at the next turn.
+            let refused = match self.fleet.catch_up() {
                 true => at(Instant::now() + limits::CONFIG_LOOK),
                 false => never(),
             };
