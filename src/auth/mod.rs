@@ -138,7 +138,7 @@ impl Auth {
         Ok(Arc::new(Auth {
             gate,
             tokens,
-            pace: Pace::new(count, window, count),
+            pace: Pace::new(count, window, count).sharing(&store, "asking"),
             store,
             server: spec.enabled.then_some(server),
             people,

@@ -1,15 +1,19 @@
 //! How often somebody may do something: one bucket of tokens for each key (an address, an
 //! account, a principal). Bounded: when there are too many keys, those that are full again go,
 //! and if none is, newcomers wait. Owner: whoever asks, under a lock that is held for one look.
+//! Where gateways share a store, it counts as well, for what asks that store anyway.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::store::Store;
 use crate::base::limits;
 
 pub struct Pace {
     state: Mutex<State>,
+    /// Where others count, and what this is called there.
+    shared: Option<(Arc<Store>, &'static str)>,
 }
 
 struct State {
@@ -32,7 +36,15 @@ impl Pace {
         state.set(count, window, burst);
         Pace {
             state: Mutex::new(state),
+            shared: None,
         }
+    }
+
+    /// What is taken at one gateway is taken at all that share the store, while it is there.
+    #[must_use]
+    pub fn sharing(self, store: &Arc<Store>, name: &'static str) -> Pace {
+        let shared = Some((store.clone(), name));
+        Pace { shared, ..self }
     }
 
     /// From now on so often; who was counted stays counted.
@@ -45,11 +57,28 @@ impl Pace {
     /// # Errors
     /// How long until there is one.
     pub fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
-        let mut state = self.lock();
-        let (step, full) = (state.step, state.full);
+        let (step, full) = self.rhythm();
         if step.is_zero() {
             return Ok(());
         }
+        // Here first: that bounds what is kept in the store, too.
+        self.take_here(key, (step, full), now)?;
+        let shared = self.shared.as_ref();
+        shared.map_or(Ok(()), |(store, name)| store.pace(name, key, step, full))
+    }
+
+    fn rhythm(&self) -> (Duration, Duration) {
+        let state = self.lock();
+        (state.step, state.full)
+    }
+
+    fn take_here(
+        &self,
+        key: &str,
+        (step, full): (Duration, Duration),
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut state = self.lock();
         if let Some(until) = state.buckets.get_mut(key) {
             let next = (*until).max(now) + step;
             let excess = next.saturating_duration_since(now + full);

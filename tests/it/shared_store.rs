@@ -95,6 +95,15 @@ fn gateways_that_share_a_store_are_one() {
     });
     let again = post(&one, "/token", &person.refreshing(&refresh));
     assert_eq!(face(&again), refusal(400, "invalid_grant", GRANT));
+    // Ten a minute, whichever gateway is asked.
+    let began = Instant::now();
+    let wish = json!({"redirect_uris": ["http://127.0.0.1/cb"]}).to_string();
+    let tries = [&one, &two].repeat(10);
+    let taken = tries
+        .iter()
+        .map(|rig| post(rig, "/register", &wish).status());
+    let taken = taken.filter(|status| *status == 201).count() as u64;
+    assert!(taken <= 11 + began.elapsed().as_secs() / 6, "{taken}");
     for rig in [one, two] {
         assert!(is_ready(&rig));
         assert!(!rig.stderr().contains("s3cret-of"));

@@ -103,9 +103,9 @@ impl Pages {
             cookies: Cookies::of(issuer),
             gateway: gateway.to_owned(),
             origin: issuer.to_owned(),
+            addresses: Pace::new(of_one, minute, of_one).sharing(&store, "tries"),
+            account: Pace::new(of_all, minute, of_all).sharing(&store, "tries-of-all"),
             store,
-            addresses: Pace::new(of_one, minute, of_one),
-            account: Pace::new(of_all, minute, of_all),
         }
     }
 

@@ -81,7 +81,11 @@ impl Server {
         }
         let registrations = u64::from(REGISTRATIONS_PER_MINUTE);
         let secrets = u64::from(CLIENT_SECRETS_PER_MINUTE);
+        let registering = Pace::new(registrations, MINUTE, registrations);
+        let proving = Pace::new(secrets, MINUTE, secrets);
         Ok(Server {
+            registrations_pace: registering.sharing(&parts.store, "registering"),
+            secrets_pace: proving.sharing(&parts.store, "proving"),
             documents: Documents::new(&parts.spec.client_metadata, parts.egress_allow),
             issuer: parts.tokens.issuer.clone(),
             spec: parts.spec,
@@ -90,9 +94,7 @@ impl Server {
             tokens: parts.tokens,
             life: parts.life,
             baseline: RwLock::default(),
-            registrations_pace: Pace::new(registrations, MINUTE, registrations),
             local_pace: Pace::new(10 * registrations, MINUTE, 10 * registrations),
-            secrets_pace: Pace::new(secrets, MINUTE, secrets),
         })
     }
 

@@ -139,6 +139,27 @@ impl Store {
         }
     }
 
+    /// Takes one token of the bucket of `key`, which gains one in each `step` and is full after
+    /// `full`. What has no others that take of it, or cannot ask, takes no account of them.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub fn pace(
+        &self,
+        name: &'static str,
+        key: &str,
+        step: Duration,
+        full: Duration,
+    ) -> Result<(), Duration> {
+        match self {
+            Store::Shared(redis) => {
+                let key = hashed(Space { name, limit: 0 }, key);
+                shared::pace(redis, name, &key, [step, full])
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// All values of a space, in no order.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //! which the store does in one step whoever else asks. Names: `PREFIX:v:SPACE:HASH` is a value,
 //! `PREFIX:i:SPACE` says which there are and when each ends, by the clock of the store alone.
 
+use std::time::Duration;
+
 use crate::auth::store::{Entry, Space, StoreError};
 use crate::base::limits;
 use crate::net::redis::{Answer, Redis, Trouble};
@@ -43,6 +45,17 @@ for at = 2, #ARGV do
   found[at - 1] = redis.call('GET', ARGV[1] .. ARGV[at]) or ''
 end
 return found";
+
+/// How long to wait, 0 when a token was taken: the value says when the bucket is full again. All
+/// in microseconds, which a number of these scripts holds exactly.
+const PACE: &str = "\
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[1]
+local wait = full - now - ARGV[2]
+if wait > 0 then return wait end
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+return 0";
 
 /// Does one of the scripts with these keys and arguments.
 pub(super) fn script(
@@ -116,4 +129,18 @@ pub(super) fn values(redis: &Redis, space: Space) -> Result<Vec<String>, StoreEr
         values.extend(page.filter(|value| !value.is_empty()));
     }
     Ok(values)
+}
+
+pub(super) fn pace(
+    redis: &Redis,
+    name: &str,
+    key: &str,
+    times: [Duration; 2],
+) -> Result<(), Duration> {
+    let key = format!("{}:p:{name}:{key}", redis.spec().prefix);
+    let [step, full] = times.map(|time| time.as_micros().to_string());
+    match script(redis, PACE, &[&key], &[&step, &full]) {
+        Ok(Answer::Number(wait)) if wait > 0 => Err(Duration::from_micros(wait.unsigned_abs())),
+        _ => Ok(()),
+    }
 }

@@ -1,7 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::auth::pace::Pace;
 use crate::auth::store::{Space, Store, StoreError};
 use crate::net::redis::spec::Spec;
 use crate::net::redis::{Redis, RedisServer};
@@ -75,6 +76,29 @@ fn a_space_has_its_limit_and_what_ended_makes_room() {
         assert_eq!(store.take(THINGS, "b").unwrap().as_deref(), Some("b"));
         assert_eq!(store.put(THINGS, "d", "d", LONG), Ok(()));
     }
+}
+
+/// Each gateway counted for itself.
+#[test]
+fn gateways_that_share_a_store_count_tries_together() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let pace = || {
+        let redis = Redis::new(Spec::parse(&server.url()).unwrap()).unwrap();
+        let store = Arc::new(Store::Shared(Arc::new(redis)));
+        Pace::new(3, Duration::from_secs(3000), 3).sharing(&store, "things")
+    };
+    let (one, two, now) = (pace(), pace(), Instant::now());
+    assert_eq!([one.take("a", now), two.take("a", now)], [Ok(()), Ok(())]);
+    assert_eq!([one.take("a", now), one.take("b", now)], [Ok(()), Ok(())]);
+    let wait = two.take("a", now).unwrap_err();
+    assert!(wait > Duration::from_secs(900) && wait <= Duration::from_secs(1000));
+    assert_eq!(two.take("b", now), Ok(()));
+    // Away: each counts for itself.
+    drop(server);
+    assert_eq!(two.take("a", now), Ok(()));
+    assert!(two.take("a", now).is_err());
 }
 
 #[test]
