@@ -188,7 +188,7 @@ def keep(built, work, targets):
         if file.exists():
             corpus.unpack(file, place / "seeds")
         given = [path for path in [place / "seeds", place / "new"] if path.exists()]
-        command = [built / target, "-merge=1", *options(target), place / "kept", *given]
+        command = [built / target, "-set_cover_merge=1", *options(target), place / "kept", *given]
         _, code = output_of(command, place / "merged", 600)
         if code != 0:
             sys.exit(f"failed to merge {target}: see {place}/merged")

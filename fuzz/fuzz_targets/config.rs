@@ -50,17 +50,25 @@ fuzz_target!(|data: &[u8]| bounded(|| {
     let again = judged(&sources, Some(&Store::default()));
     assert_eq!(told(&checked), told(&again));
     places(&sources, &checked);
-    let names: Vec<&str> = checked.servers.iter().map(|server| server.name.as_str()).collect();
+    let names: Vec<&str> = checked
+        .servers
+        .iter()
+        .map(|server| server.name.as_str())
+        .collect();
     let known = written(&sources);
     for name in names {
-        assert!(known.iter().any(|server| server.name == name), "{name} is written nowhere");
+        assert!(
+            known.iter().any(|server| server.name == name),
+            "{name} is written nowhere"
+        );
     }
 }));
 
 fn judged(sources: &Sources, secrets: Option<&Store>) -> Checked {
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let environment: Environment =
-        [("A", "a"), ("HOME", "/home/me"), ("API_TOKEN", SECRET)].map(pair).into();
+    let environment: Environment = [("A", "a"), ("HOME", "/home/me"), ("API_TOKEN", SECRET)]
+        .map(pair)
+        .into();
     let given = Given {
         flags: &Flags::default(),
         environment: &environment,
@@ -78,10 +86,17 @@ fn told(checked: &Checked) -> Vec<String> {
 
 fn places(sources: &Sources, checked: &Checked) {
     let single = [&sources.base, &sources.toml, &sources.dotenv];
-    let all: Vec<&Source> = single.into_iter().flatten().chain(&sources.fragments).collect();
+    let all: Vec<&Source> = single
+        .into_iter()
+        .flatten()
+        .chain(&sources.fragments)
+        .collect();
     for problem in &checked.problems {
         let line = problem.json_line();
-        assert!(!problem.message.is_empty() && !problem.remedy.is_empty(), "{line}");
+        assert!(
+            !problem.message.is_empty() && !problem.remedy.is_empty(),
+            "{line}"
+        );
         assert!(!line.contains(SECRET) && !line.contains('\n'), "{line}");
         let Some(place) = &problem.place else {
             continue;
@@ -89,8 +104,15 @@ fn places(sources: &Sources, checked: &Checked) {
         if let Some(source) = all.iter().find(|source| source.file == place.file) {
             let lines = source.text.split('\n').count();
             assert!((1..=lines).contains(&place.line), "{line}");
-            let text = source.text.split('\n').nth(place.line - 1).expect("such a line");
-            assert!((1..=text.chars().count() + 1).contains(&place.column), "{line}");
+            let text = source
+                .text
+                .split('\n')
+                .nth(place.line - 1)
+                .expect("such a line");
+            assert!(
+                (1..=text.chars().count() + 1).contains(&place.column),
+                "{line}"
+            );
         }
     }
 }

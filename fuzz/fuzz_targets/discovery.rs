@@ -64,7 +64,10 @@ fn harmless(found: &Found) -> Url {
     }
     let text = found.entry["url"].as_str().expect("a URL");
     let url = Url::parse(text).expect("a URL that can be asked");
-    assert!(url.query().is_none() && !text.contains(['#', '@']) || !text.contains("/@"), "{text}");
+    assert!(
+        url.query().is_none() && !text.contains(['#', '@']) || !text.contains("/@"),
+        "{text}"
+    );
     url
 }
 

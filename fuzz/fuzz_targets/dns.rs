@@ -59,7 +59,11 @@ fn written(data: &[u8]) {
         .take(1 + usize::from(length % 63))
         .map(|byte| char::from(b'a' + byte % 26))
         .collect();
-    let target = if label.is_empty() { String::new() } else { format!("{label}.example.com") };
+    let target = if label.is_empty() {
+        String::new()
+    } else {
+        format!("{label}.example.com")
+    };
     let mut bytes = head();
     for port in [80_u16, 443] {
         // The owner is the name in the question; the rest of a target likewise.
@@ -82,5 +86,8 @@ fn written(data: &[u8]) {
         port,
         target: target.clone(),
     };
-    assert_eq!(answer(&bytes, 7, NAME), Some(Answer::Records(vec![record(80), record(443)], 60)));
+    assert_eq!(
+        answer(&bytes, 7, NAME),
+        Some(Answer::Records(vec![record(80), record(443)], 60))
+    );
 }

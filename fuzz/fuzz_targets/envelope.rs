@@ -61,7 +61,10 @@ fn same_message(envelope: &Envelope<'_>, value: &Value) {
     }
     match &envelope.kind {
         Kind::Request { id, method } => {
-            assert_eq!((parsed(id), &**method), (value["id"].clone(), text(&value["method"])));
+            assert_eq!(
+                (parsed(id), &**method),
+                (value["id"].clone(), text(&value["method"]))
+            );
             assert_eq!(parsed(&canonical_id(id)), value["id"]);
             assert!(value["id"].is_string() || value["id"].is_number());
         }
@@ -70,7 +73,10 @@ fn same_message(envelope: &Envelope<'_>, value: &Value) {
             assert!(value.get("id").is_none());
         }
         Kind::Result { id, result } => {
-            assert_eq!((parsed(id), parsed(result)), (value["id"].clone(), value["result"].clone()));
+            assert_eq!(
+                (parsed(id), parsed(result)),
+                (value["id"].clone(), value["result"].clone())
+            );
             assert!(value.get("method").is_none() && value.get("error").is_none());
         }
         Kind::Error { id, error } => {
@@ -90,7 +96,10 @@ fn one_line(text: &str, value: &Value) {
     let mut bytes = text.as_bytes().to_vec();
     blank_line_breaks(&mut bytes);
     assert!(!bytes.contains(&b'\n') && !bytes.contains(&b'\r'));
-    assert_eq!(serde_json::from_slice::<Value>(&bytes).ok().as_ref(), Some(value));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&bytes).ok().as_ref(),
+        Some(value)
+    );
     // An escaped key is not looked for: whose line is too long may miss its answer, never have
     // somebody else's.
     if let Some(id) = find_id(&bytes) {

@@ -14,14 +14,21 @@ fuzz_target!(|data: &[u8]| bounded(|| {
     list(text);
     match TagExpression::parse(text) {
         Err(error) => {
-            assert!((1..=text.chars().count() + 1).contains(&error.position), "{error}");
+            assert!(
+                (1..=text.chars().count() + 1).contains(&error.position),
+                "{error}"
+            );
         }
         Ok(expression) => {
             assert!(text.len() <= limits::FILTER_BYTES);
             let printed = expression.to_string();
             // Printed operators are longer than some that are written.
             if printed.len() <= limits::FILTER_BYTES {
-                assert_eq!(TagExpression::parse(&printed).as_ref(), Ok(&expression), "{text}");
+                assert_eq!(
+                    TagExpression::parse(&printed).as_ref(),
+                    Ok(&expression),
+                    "{text}"
+                );
             }
             logic(text, &expression);
         }
@@ -40,11 +47,18 @@ fn logic(text: &str, expression: &TagExpression) {
     let both = written(format!("({text})+!({text})"));
     let either = written(format!("({text}),!({text})"));
     for world in 0..1_u32 << names.len() {
-        let present = names.iter().enumerate().filter(|(at, _)| world >> at & 1 == 1);
+        let present = names
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| world >> at & 1 == 1);
         let present: Vec<String> = present.map(|(_, name)| name.to_uppercase()).collect();
         let holds = expression.matches(&present);
         assert_eq!(holds, truth(expression, &present));
-        assert!(negated.as_ref().is_none_or(|other| other.matches(&present) != holds));
+        assert!(
+            negated
+                .as_ref()
+                .is_none_or(|other| other.matches(&present) != holds)
+        );
         assert!(both.as_ref().is_none_or(|other| !other.matches(&present)));
         assert!(either.as_ref().is_none_or(|other| other.matches(&present)));
     }

@@ -20,7 +20,11 @@ fuzz_target!(|data: &[u8]| bounded(|| {
             assert_eq!(form.is_repeated(name), count > 1);
         }
         for (name, value) in form.fields() {
-            assert!(theirs.iter().any(|(one, other)| one == name && other == value));
+            assert!(
+                theirs
+                    .iter()
+                    .any(|(one, other)| one == name && other == value)
+            );
         }
     }
     if let Ok(text) = std::str::from_utf8(data) {
@@ -41,14 +45,26 @@ fn written(text: &str) {
         assert_eq!(form.get(name), (!value.is_empty()).then_some(value));
         assert_eq!(form.get("b"), Some("2 &=+%"));
     }
-    assert_eq!(percent::decode(&percent::encode(text)).as_deref(), Some(text));
-    assert_eq!(percent::decode_form(&percent::encode(text)).as_deref(), Some(text));
+    assert_eq!(
+        percent::decode(&percent::encode(text)).as_deref(),
+        Some(text)
+    );
+    assert_eq!(
+        percent::decode_form(&percent::encode(text)).as_deref(),
+        Some(text)
+    );
 }
 
 fn codings(data: &[u8]) {
-    assert_eq!(base64::decode_url(base64::encode_url(data).as_bytes()).as_deref(), Some(data));
+    assert_eq!(
+        base64::decode_url(base64::encode_url(data).as_bytes()).as_deref(),
+        Some(data)
+    );
     let standard = base64::encode_standard(data);
-    assert_eq!(base64::decode_standard(standard.as_bytes()).as_deref(), Some(data));
+    assert_eq!(
+        base64::decode_standard(standard.as_bytes()).as_deref(),
+        Some(data)
+    );
     assert_eq!(hex::decode(&hex::encode(data)).as_deref(), Some(data));
     if let Some(bytes) = base64::decode_url(data) {
         assert_eq!(base64::encode_url(&bytes).as_bytes(), data);

@@ -30,7 +30,9 @@ fuzz_target!(|data: &[u8]| bounded(|| {
 fn decode<'p>(parts: impl Iterator<Item = &'p [u8]>) -> Outcome {
     let (mut chunked, mut body, mut used) = (Chunked::new(MOST_BYTES), Vec::new(), 0);
     for part in parts {
-        let taken = chunked.feed(part, &mut body).map_err(|refusal| refusal.status)?;
+        let taken = chunked
+            .feed(part, &mut body)
+            .map_err(|refusal| refusal.status)?;
         used += taken;
         if chunked.is_done() {
             break;

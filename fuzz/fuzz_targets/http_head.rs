@@ -32,7 +32,10 @@ fn whole(data: &[u8], head: &Head<'_>) {
         let mut fields = no_fields();
         let parsed = Head::parse(&bytes[..end], &mut fields);
         match end == bytes.len() {
-            true => assert!(matches!(parsed, Parsed::Complete(_)), "only with what follows"),
+            true => assert!(
+                matches!(parsed, Parsed::Complete(_)),
+                "only with what follows"
+            ),
             false => assert!(matches!(parsed, Parsed::Incomplete), "{parsed:?} of a part"),
         }
     }
@@ -46,7 +49,11 @@ fn as_the_reference(bytes: &[u8], head: &Head<'_>) {
     let status = request.parse(bytes).expect("httparse takes what we take");
     assert!(status.is_complete());
     let target = request.path.expect("a target");
-    assert!(target.contains(head.path) || head.path == "/", "{target} {}", head.path);
+    assert!(
+        target.contains(head.path) || head.path == "/",
+        "{target} {}",
+        head.path
+    );
     assert!(head.query.is_none_or(|query| target.ends_with(query)));
     let theirs: Vec<(&str, &[u8])> = request
         .headers
@@ -64,7 +71,10 @@ fn as_the_reference(bytes: &[u8], head: &Head<'_>) {
 fn one_length(bytes: &[u8], head: &Head<'_>) {
     let text = std::str::from_utf8(bytes).expect("ASCII");
     let values = |wanted: &str| -> Vec<String> {
-        let lines = text.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        let lines = text
+            .split("\r\n")
+            .skip(1)
+            .filter_map(|line| line.split_once(':'));
         lines
             .filter(|(name, _)| name.eq_ignore_ascii_case(wanted))
             .map(|(_, value)| value.trim_matches([' ', '\t']).to_ascii_lowercase())
@@ -87,20 +97,34 @@ fn refused_for_good(data: &[u8]) {
     more.extend_from_slice(b"x: y\r\n\r\n");
     let mut fields = no_fields();
     let parsed = Head::parse(&more, &mut fields);
-    assert!(matches!(parsed, Parsed::Refused(_)), "{parsed:?} after more came");
+    assert!(
+        matches!(parsed, Parsed::Refused(_)),
+        "{parsed:?} after more came"
+    );
 }
 
 fn sender(head: &Head<'_>) {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let near = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let far = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
-    for trust in ["", "loopback", "loopback uniquelocal 203.0.113.0/24", "true"] {
+    for trust in [
+        "",
+        "loopback",
+        "loopback uniquelocal 203.0.113.0/24",
+        "true",
+    ] {
         let trusted = Trusted::new(&words(trust));
         for peer in [near, far] {
             let client = trusted.client(peer, head);
             assert_eq!(client.peer, peer);
-            assert!(!client.is_local || client.certain && peer.is_loopback(), "{client:?}");
-            assert!(!client.is_local || client.address.is_loopback(), "{client:?}");
+            assert!(
+                !client.is_local || client.certain && peer.is_loopback(),
+                "{client:?}"
+            );
+            assert!(
+                !client.is_local || client.address.is_loopback(),
+                "{client:?}"
+            );
             if !trusted.covers(peer) {
                 assert_eq!(client.address, peer, "a stranger was believed");
             }

@@ -49,8 +49,14 @@ fn token(text: &str) {
     assert_eq!(header["kid"].as_str(), token.kid.as_deref());
     assert!(header.get("crit").is_none() && header.get("b64").is_none());
     let known = |name: &&str| header.get(name).is_some();
-    let count = ["alg", "typ", "kid"].iter().filter(|name| known(name)).count();
-    assert_eq!(token.has_more, header.as_object().expect("an object").len() > count);
+    let count = ["alg", "typ", "kid"]
+        .iter()
+        .filter(|name| known(name))
+        .count();
+    assert_eq!(
+        token.has_more,
+        header.as_object().expect("an object").len() > count
+    );
     assert_eq!(base64::encode_url(token.claims.as_bytes()), parts[1]);
     assert!(!KEY.public().verifies(&token), "nobody signed {text}");
 }
@@ -59,7 +65,10 @@ fn signed(claims: &str, seed: u8) {
     let token = KEY.sign("at+jwt", claims).expect("signed");
     let parsed = Jws::parse(&token).expect("our own");
     assert!(KEY.public().verifies(&parsed) && parsed.claims == claims);
-    assert_eq!((parsed.kind.as_str(), parsed.kid.as_deref()), ("at+jwt", Some(KEY.kid())));
+    assert_eq!(
+        (parsed.kind.as_str(), parsed.kid.as_deref()),
+        ("at+jwt", Some(KEY.kid()))
+    );
     let at = usize::from(seed) * 7 % token.len();
     let mut bytes = token.clone().into_bytes();
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -74,7 +83,10 @@ fn keys(text: &str) {
     if let Some(key) = PublicKey::from_jwk(text) {
         let again = PublicKey::from_jwk(&key.to_jwk()).expect("what we publish we read");
         assert_eq!(again.algorithm, key.algorithm);
-        assert_eq!(again.kid.as_deref(), Some(key.kid.as_deref().unwrap_or_default()));
+        assert_eq!(
+            again.kid.as_deref(),
+            Some(key.kid.as_deref().unwrap_or_default())
+        );
     }
     if let Some(keys) = read_set(text) {
         let again = read_set(&write_set(keys.iter())).expect("a set");

@@ -61,7 +61,11 @@ fn entry(text: &str, item: &Item, kind: ListKind) {
         assert_eq!(described["description"], "a \"b\"\n");
     }
     if let Some(cleaned) = item.cleaned(kind) {
-        assert!(!visible_text::json_hides(&cleaned.raw), "{text} -> {}", cleaned.raw);
+        assert!(
+            !visible_text::json_hides(&cleaned.raw),
+            "{text} -> {}",
+            cleaned.raw
+        );
         assert!(serde_json::from_str::<Value>(&cleaned.raw).is_ok());
     }
 }
@@ -75,11 +79,17 @@ fn templates(text: &str) {
         assert_eq!(matches(template, uri), template == uri);
     }
     let plain = |text: &str| -> String {
-        text.chars().filter(|c| c.is_alphanumeric()).take(200).collect()
+        text.chars()
+            .filter(|c| c.is_alphanumeric())
+            .take(200)
+            .collect()
     };
     let (one, other) = (plain(template), plain(uri));
     let made = format!("x://{one}/{{a}}{{?q,r}}");
-    assert_eq!(matches(&made, &format!("x://{one}/{other}")), !other.is_empty());
+    assert_eq!(
+        matches(&made, &format!("x://{one}/{other}")),
+        !other.is_empty()
+    );
     assert!(matches(&made, &format!("x://{one}/a{other}?r={other}")));
     assert!(!matches(&made, &format!("y://{one}/{other}")));
 }

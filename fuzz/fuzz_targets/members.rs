@@ -49,15 +49,17 @@ fn set(members: &Members<'_>, tree: &Map<String, Value>) {
     for key in ["id", "new \"key\"\n", first.unwrap_or("a")] {
         let mut expected = tree.clone();
         expected.insert(key.to_owned(), json!([1, "}"]));
-        assert_eq!(parsed(&members.with(key, "[1,\"}\"]")), Value::Object(expected));
+        assert_eq!(
+            parsed(&members.with(key, "[1,\"}\"]")),
+            Value::Object(expected)
+        );
     }
 }
 
 fn take_out(text: &str, members: &Members<'_>, tree: &Map<String, Value>) {
     // Every second one, those with a short name, all, none.
     let is_odd = |key: &str| tree.keys().position(|other| other == key).unwrap_or(0) % 2 == 1;
-    let rules: [&dyn Fn(&str) -> bool; 4] =
-        [&is_odd, &|key| key.len() < 3, &|_| true, &|_| false];
+    let rules: [&dyn Fn(&str) -> bool; 4] = [&is_odd, &|key| key.len() < 3, &|_| true, &|_| false];
     for unwanted in rules {
         for first in ["", "\"\\u0000x\":{},\"\\u0000y\":[]"] {
             let bytes = edited(text, members.rewritten(text, unwanted, first));

@@ -49,7 +49,9 @@ fn foreign(text: &str) {
 
 fn own(one: &str, other: &str, seed: usize) {
     let short = |text: &str, most: usize| -> String {
-        let fits = text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= most);
+        let fits = text
+            .char_indices()
+            .take_while(|(at, c)| at + c.len_utf8() <= most);
         fits.map(|(_, c)| c).collect()
     };
     let server = short(one, limits::SERVER_NAME_BYTES);
@@ -81,8 +83,13 @@ fn own(one: &str, other: &str, seed: usize) {
 
     let text = PLACES.at(one, other).expect("sealed");
     assert_eq!(PLACES.split(&text), Some((one, other.to_owned())));
-    let text = FORMS.seal(one.as_bytes(), other.as_bytes(), [seed as u8; 12]).expect("sealed");
-    assert_eq!(FORMS.open(one.as_bytes(), &text).as_deref(), Some(other.as_bytes()));
+    let text = FORMS
+        .seal(one.as_bytes(), other.as_bytes(), [seed as u8; 12])
+        .expect("sealed");
+    assert_eq!(
+        FORMS.open(one.as_bytes(), &text).as_deref(),
+        Some(other.as_bytes())
+    );
     assert_eq!(FORMS.open(b"\0 another place", &text), None);
     assert_eq!(FORMS.open(one.as_bytes(), &changed(&text, seed)), None);
 }
@@ -99,9 +106,17 @@ fn file(data: &[u8]) {
     assert!(opened(data, path, &FILE).is_err(), "nobody sealed that");
     let mut contents = Contents::default();
     let value = String::from_utf8_lossy(data).into_owned();
-    contents.set("name", value.clone()).expect("one is not too many");
+    contents
+        .set("name", value.clone())
+        .expect("one is not too many");
     let bytes = contents.seal(&FILE).expect("sealed");
     let again = opened(&bytes, path, &FILE).expect("our own");
-    assert_eq!(again.get("name").map(|entry| entry.value()), Some(value.as_str()));
-    assert!(opened(&bytes, path, &Key::random()).is_err(), "opened by another key");
+    assert_eq!(
+        again.get("name").map(|entry| entry.value()),
+        Some(value.as_str())
+    );
+    assert!(
+        opened(&bytes, path, &Key::random()).is_err(),
+        "opened by another key"
+    );
 }

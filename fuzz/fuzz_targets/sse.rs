@@ -12,7 +12,10 @@ const SMALL_BYTES: usize = 40;
 fuzz_target!(|data: &[u8]| bounded(|| {
     let (seed, data) = led(data);
     let (events, last_id) = read(usize::MAX, std::iter::once(data));
-    assert_eq!(read(usize::MAX, pieces(data, seed)), (events.clone(), last_id.clone()));
+    assert_eq!(
+        read(usize::MAX, pieces(data, seed)),
+        (events.clone(), last_id.clone())
+    );
     let told: Vec<(String, String)> = events
         .iter()
         .map(|event| (event.name.clone(), event.data.clone()))
@@ -22,15 +25,16 @@ fuzz_target!(|data: &[u8]| bounded(|| {
     written(data, seed);
 }));
 
-fn read<'p>(
-    limit: usize,
-    parts: impl Iterator<Item = &'p [u8]>,
-) -> (Vec<Event>, Option<String>) {
+fn read<'p>(limit: usize, parts: impl Iterator<Item = &'p [u8]>) -> (Vec<Event>, Option<String>) {
     let (mut parser, mut events) = (Parser::new(limit), Vec::new());
     for part in parts {
         events.extend(parser.feed(part));
         let most = limit.saturating_mul(2).saturating_add(part.len() + 32);
-        assert!(parser.held_bytes() <= most, "{} bytes are held", parser.held_bytes());
+        assert!(
+            parser.held_bytes() <= most,
+            "{} bytes are held",
+            parser.held_bytes()
+        );
     }
     let last_id = parser.last_id().map(str::to_owned);
     (events, last_id)
@@ -47,7 +51,10 @@ fn small(data: &[u8], seed: u8, events: &[Event]) {
         }
     }
     let is_short = |event: &&Event| event.data.len() + event.name.len() < SMALL_BYTES;
-    if data.split(|byte| b"\r\n".contains(byte)).all(|line| line.len() <= SMALL_BYTES) {
+    if data
+        .split(|byte| b"\r\n".contains(byte))
+        .all(|line| line.len() <= SMALL_BYTES)
+    {
         assert_eq!(bounded.len(), events.len());
         for (one, other) in events.iter().zip(&bounded).filter(|(one, _)| is_short(one)) {
             assert_eq!(one, other);

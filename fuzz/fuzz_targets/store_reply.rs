@@ -24,7 +24,11 @@ fuzz_target!(|data: &[u8]| bounded(|| {
         assert_eq!(again.len(), 2, "bytes were left");
     }
     let text = String::from_utf8_lossy(data).into_owned();
-    let made = Answer::List(vec![Answer::Text(text), Answer::Nothing, Answer::Number(-7)]);
+    let made = Answer::List(vec![
+        Answer::Text(text),
+        Answer::Nothing,
+        Answer::Number(-7),
+    ]);
     let mut bytes = Vec::new();
     write(&made, &mut bytes);
     assert_eq!(read(pieces(&bytes, seed)).first(), Some(&Ok(made)));

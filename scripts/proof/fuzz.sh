@@ -18,7 +18,7 @@ build() {
         llvm-args=-sanitizer-coverage-pc-table llvm-args=-sanitizer-coverage-trace-compares; do
         flags+="\"-C$flag\","
     done
-    for package in onemcp onemcp-fuzz httparse jsonc-parser toml_parser; do
+    for package in onemcp onemcp-fuzz jsonc-parser toml_parser; do
         settings+=(--config "profile.release.package.$package.rustflags=[$flags]")
     done
     RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$built cargo build --manifest-path fuzz/Cargo.toml \

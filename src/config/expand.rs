@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::base::secret::is_secret_name;
+
 /// Expressions inside the defaults of expressions.
 const DEPTH: usize = 8;
 
@@ -281,11 +283,23 @@ fn value(name: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, Failure
         None => name,
         Some(("env", variable)) => variable.trim(),
         Some(("SECRET", written)) => {
-            let inner = argument(written.trim(), lookup, depth)?;
-            return lookup(Wanted::Secret(&inner)).map_err(|lack| match lack {
-                Lack::Absent(why) => Failure::Secret(inner, why),
-                Lack::Unsure(why) => Failure::Unsure(inner, why),
+            let written = written.trim();
+            let inner = argument(written, lookup, depth)?;
+            let found = lookup(Wanted::Secret(&inner));
+            let told = |why: String| match holds_secret(written) {
+                true => (written.to_owned(), "its name is kept back".to_owned()),
+                false => (inner, why),
+            };
+            return found.map_err(|lack| match lack {
                 Lack::BadName(right) => Failure::BadSecretName(right),
+                Lack::Absent(why) => {
+                    let (name, why) = told(why);
+                    Failure::Secret(name, why)
+                }
+                Lack::Unsure(why) => {
+                    let (name, why) = told(why);
+                    Failure::Unsure(name, why)
+                }
             });
         }
         Some(("FILE", written)) => {
@@ -324,6 +338,13 @@ fn argument(written: &str, lookup: Lookup<'_>, depth: usize) -> Result<String, F
         None if inner.text.is_empty() => Err(Failure::BadName),
         None => Ok(inner.text),
     }
+}
+
+/// Whether a secret becomes part of a name that is written so: then the name is not told, and
+/// neither is where it was looked for.
+fn holds_secret(written: &str) -> bool {
+    let mut words = written.split(|c| !is_name_character(c));
+    written.contains('$') && words.any(|word| word == "FILE" || is_secret_name(word))
 }
 
 /// `${prefix:argument}` with a prefix that is not ours.
@@ -382,6 +403,7 @@ mod tests {
             Wanted::Variable("_X") => "x",
             Wanted::Secret("db.password") | Wanted::Secret("one-key") => "s3cret}${HOME}",
             Wanted::File("/home/me/a") => "text",
+            Wanted::Variable("API_TOKEN") | Wanted::Secret("taken-for-a-name") => "T0ken",
             Wanted::Secret("away") => return Err(Lack::Unsure("why".into())),
             _ => return Err(Lack::Absent("why".into())),
         };
@@ -500,6 +522,28 @@ mod tests {
         check("${a b}", &[Failure::BadName]);
         check("${1A}", &[Failure::BadName]);
         check("${other:x}", &[Failure::BadName]);
+    }
+
+    #[test]
+    fn a_secret_that_is_taken_for_a_name_is_not_told() {
+        let told_by = |wanted: Wanted<'_>| match wanted {
+            Wanted::Secret("T0ken") => Err(Lack::Absent("no T0KEN and no T0ken".into())),
+            Wanted::Secret("unsure-T0ken") => Err(Lack::Unsure("no T0ken".into())),
+            other => lookup(other),
+        };
+        for written in [
+            "${SECRET:${API_TOKEN}}",
+            "${SECRET:$API_TOKEN:?why}",
+            "${SECRET:unsure-${env:API_TOKEN}}",
+            "${SECRET:${NOPE:-${API_TOKEN}}}",
+            "${SECRET:${SECRET:taken-for-a-name}}",
+        ] {
+            let failures = expand(written, &told_by).failures;
+            assert_eq!(failures.len(), 1, "{written}");
+            let told = format!("{} {}", failures[0].message(), failures[0].remedy());
+            assert!(!told.to_lowercase().contains("t0ken"), "{told}");
+            assert!(failures[0].is_lack(), "{told}");
+        }
     }
 
     #[test]

@@ -46,15 +46,27 @@ pub struct Skipped {
 pub struct Parser {
     limit: usize,
     line: Vec<u8>,
+    /// No line has ended yet: a byte order mark may stand before the first one.
+    at_start: bool,
     after_return: bool,
     event: Event,
     has_data: bool,
     /// Of data that is being skipped.
     skipping: Option<(u64, IdFinder)>,
-    /// The line at hand is too long: the rest of it is skipped too.
-    in_long_line: bool,
+    rest_of_line: Rest,
     last_id: Option<String>,
     retry_ms: Option<u64>,
+}
+
+/// What becomes of the rest of the line at hand: one that is too long is not kept.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    Kept,
+    /// It is data.
+    Skipped,
+    /// It is not, and nobody wants it.
+    Ignored,
 }
 
 impl Default for Parser {
@@ -69,11 +81,12 @@ impl Parser {
         Parser {
             limit,
             line: Vec::new(),
+            at_start: true,
             after_return: false,
             event: Event::default(),
             has_data: false,
             skipping: None,
-            in_long_line: false,
+            rest_of_line: Rest::Kept,
             last_id: None,
             retry_ms: None,
         }
@@ -105,7 +118,8 @@ impl Parser {
         self.line.len() + self.event.data.len()
     }
 
-    /// The id that the stream gave last, with data or without.
+    /// The id that the stream gave last, with data or without. It counts from the end of its event
+    /// on: who comes back with the id of one that was cut would never get it.
     pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
@@ -116,20 +130,29 @@ impl Parser {
     }
 
     fn collect(&mut self, part: &[u8]) {
-        if self.in_long_line {
-            self.skip(part);
-            return;
+        match self.rest_of_line {
+            Rest::Kept => self.line.extend_from_slice(part),
+            Rest::Skipped => self.skip(part),
+            Rest::Ignored => {}
         }
-        self.line.extend_from_slice(part);
         if self.line.len() <= self.limit.saturating_add(FIELD_BYTES) {
             return;
         }
-        self.in_long_line = true;
-        let line = std::mem::take(&mut self.line);
+        let line = self.take_line();
+        self.rest_of_line = Rest::Ignored;
         if let Some(data) = line.strip_prefix(b"data:") {
+            self.rest_of_line = Rest::Skipped;
             self.begin_to_skip();
             self.skip(data);
         }
+    }
+
+    fn take_line(&mut self) -> Vec<u8> {
+        let mut line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.at_start) && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        line
     }
 
     fn begin_to_skip(&mut self) {
@@ -146,10 +169,10 @@ impl Parser {
     }
 
     fn end_line(&mut self) -> Option<Event> {
-        if std::mem::take(&mut self.in_long_line) {
+        let line = self.take_line();
+        if std::mem::take(&mut self.rest_of_line) != Rest::Kept {
             return None;
         }
-        let line = std::mem::take(&mut self.line);
         if line.is_empty() {
             return self.end_event();
         }
@@ -160,10 +183,7 @@ impl Parser {
             "data" if self.skipping.is_some() => self.skip(value.as_bytes()),
             "data" => self.add_data(value),
             "event" => self.event.name = value.to_owned(),
-            "id" if !value.contains('\0') => {
-                self.event.id = Some(value.to_owned());
-                self.last_id = Some(value.to_owned());
-            }
+            "id" if !value.contains('\0') => self.event.id = Some(value.to_owned()),
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.retry_ms = value.parse().ok().or(self.retry_ms);
             }
@@ -184,6 +204,7 @@ impl Parser {
     fn end_event(&mut self) -> Option<Event> {
         let has_data = std::mem::take(&mut self.has_data);
         let mut event = std::mem::take(&mut self.event);
+        self.last_id = event.id.clone().or(self.last_id.take());
         event.data.pop();
         if let Some((bytes, finder)) = self.skipping.take() {
             event.data.clear();
@@ -198,6 +219,7 @@ impl Parser {
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Room for a field's name beside its value.
 const FIELD_BYTES: usize = 16;
 
@@ -221,6 +243,55 @@ mod tests {
             assert_eq!(events[1].data, "");
             assert_eq!(events[2].name, "endpoint");
             assert_eq!(events[2].data, "one\ntwo");
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_event_that_was_cut_does_not_count() {
+        let mut parser = Parser::default();
+        parser.feed(b"id: 1\ndata: a\n\nid: 2\ndata: b\n");
+        assert_eq!(
+            parser.last_id(),
+            Some("1"),
+            "the second event has no end yet"
+        );
+        assert_eq!(parser.feed(b"\n").len(), 1);
+        assert_eq!(parser.last_id(), Some("2"));
+        parser.feed(b"id: 3\n\n");
+        assert_eq!(parser.last_id(), Some("3"), "an event without data");
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_no_event() {
+        let mut parser = Parser::new(8);
+        let text = format!("\u{feff}data: {}\n\n", "x".repeat(40));
+        assert_eq!(parser.feed(text.as_bytes()).len(), 1, "a long one");
+        let text = "\u{feff}data: a\n\n\u{feff}data: b\n\n".as_bytes();
+        for split in 0..text.len() {
+            let mut parser = Parser::default();
+            let mut events = parser.feed(&text[..split]);
+            events.extend(parser.feed(&text[split..]));
+            let data: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
+            // Only in front of everything it is none of the text.
+            assert_eq!(data, ["a"], "split {split}");
+        }
+    }
+
+    #[test]
+    fn a_long_comment_within_a_skipped_event_is_none_of_its_data() {
+        let long = format!("{{\"x\":\"{}\"", "y".repeat(100));
+        let text = format!("data: {long}\n: {long}, \"id\":8\ndata: ,\"id\":7}}\n\n");
+        for size in [1, 7, text.len()] {
+            let mut parser = Parser::new(40);
+            let pieces = text.as_bytes().chunks(size);
+            let events: Vec<_> = pieces.flat_map(|piece| parser.feed(piece)).collect();
+            let skipped = events[0].skipped.as_ref().unwrap();
+            assert_eq!(skipped.id, Some(7), "in pieces of {size}");
+            assert_eq!(
+                skipped.bytes,
+                long.len() as u64 + 1 + 8,
+                "in pieces of {size}"
+            );
         }
     }
 

@@ -72,6 +72,11 @@ impl Replies {
 
     fn read(&mut self, depth: usize, more: More<'_>) -> Result<Answer, Trouble> {
         let line = self.line(more)?;
+        // Four bytes of a list are a member, which takes more than that.
+        self.room = self
+            .room
+            .checked_sub(size_of::<Answer>())
+            .ok_or_else(strange)?;
         let (kind, rest) = line.split_at_checked(1).ok_or_else(strange)?;
         let number = || rest.parse::<i64>().map_err(|_| strange());
         match kind {
@@ -152,5 +157,38 @@ fn code(text: &str) -> String {
     match is_code && word.bytes().all(|byte| byte.is_ascii_uppercase()) {
         true => word.to_owned(),
         false => "ERR".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::{Answer, Replies};
+    use crate::base::limits;
+
+    /// The answers in `bytes`, which come in one piece.
+    fn first(bytes: &[u8]) -> Option<Answer> {
+        let mut parts = std::iter::once(bytes);
+        let mut replies = Replies::default();
+        let answer = replies.answer(&mut |input| {
+            let part = parts.next().ok_or(Error::from(ErrorKind::UnexpectedEof))?;
+            input.extend_from_slice(part);
+            Ok(())
+        });
+        answer.ok()
+    }
+
+    #[test]
+    fn a_list_of_many_small_members_is_bounded_by_what_they_take() {
+        let list = |count: usize| [format!("*{count}\r\n"), ":1\r\n".repeat(count)].concat();
+        let Some(Answer::List(few)) = first(list(1000).as_bytes()) else {
+            panic!("a thousand are not too many");
+        };
+        assert_eq!(few.len(), 1000);
+        // In bytes it would fit.
+        let many = list(limits::SHARED_ANSWER_BYTES / 8);
+        assert!(many.len() < limits::SHARED_ANSWER_BYTES);
+        assert_eq!(first(many.as_bytes()), None);
     }
 }
