@@ -202,6 +202,10 @@ fn in_url(piece: &str) -> String {
 }
 
 #[cfg(test)]
+#[path = "mask_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::{Known, learn, masked};
     use crate::base::limits;

@@ -8,6 +8,8 @@ pub mod fields;
 pub mod gate;
 pub mod group;
 pub mod init;
+#[cfg(test)]
+pub(crate) mod laws;
 pub mod limits;
 pub mod mask;
 pub mod memory;
@@ -19,6 +21,7 @@ pub mod reaper;
 pub mod room;
 pub mod secret;
 pub mod sorted;
+pub mod sync;
 pub mod sys;
 pub mod template;
 pub mod thread;

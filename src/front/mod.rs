@@ -37,6 +37,7 @@ pub mod stdio;
 pub mod stream;
 pub mod streamable;
 pub mod subscription;
+pub mod table;
 pub mod talk;
 pub mod talks;
 pub mod tally;

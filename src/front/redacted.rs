@@ -3,8 +3,10 @@
 //!
 //! The placeholders are those that users of 1MCP know. Where a text could be either, it is hidden.
 
+use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 
+use crate::base::ordered;
 pub use crate::base::secret::is_secret_name;
 
 const CREDENTIAL: &str = "[REDACTED_CREDENTIAL]";
@@ -39,8 +41,12 @@ const FILE_ENDINGS: [&str; 10] = [
 /// `text` without what is nobody's business, nor any of the `known` secrets.
 pub fn redacted<'s>(text: &str, known: impl IntoIterator<Item = &'s str>) -> String {
     let mut text = text.to_owned();
+    let known = known.into_iter();
+    let mut known: Vec<&str> = known.filter(|one| one.len() >= KNOWN_BYTES).collect();
+    // The longest first, so that nothing is left of one that begins like another.
+    ordered::sort_by_key(&mut known, |secret| Reverse(secret.len()));
     for secret in known {
-        if secret.len() >= KNOWN_BYTES && text.contains(secret) {
+        if text.contains(secret) {
             text = text.replace(secret, CREDENTIAL);
         }
     }
@@ -213,6 +219,10 @@ fn path(text: &str, before: char) -> Option<(usize, &'static str)> {
 }
 
 #[cfg(test)]
+#[path = "redacted_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::{is_secret_name, redacted};
 
@@ -304,6 +314,16 @@ mod tests {
         assert_eq!(redacted("one on one", ["on"]), "one on one");
         assert!(is_secret_name("GITHUB_TOKEN") && is_secret_name("apiKey"));
         assert!(!is_secret_name("KEYBOARD") && !is_secret_name("MODE"));
+    }
+
+    #[test]
+    fn a_secret_that_begins_like_another_is_hidden_whole() {
+        for known in [["abcdef", "abcdef-123456"], ["abcdef-123456", "abcdef"]] {
+            assert_eq!(
+                redacted("x abcdef-123456", known),
+                "x [REDACTED_CREDENTIAL]"
+            );
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! All sessions: bounded in number, in number per address, and in idle time.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crate::base::{limits, sys};
 use crate::front::channel::Channel;
@@ -10,6 +9,8 @@ use crate::front::face::Initialize;
 use crate::front::session::{ANNOUNCED, Session};
 use crate::front::session_tasks;
 use crate::front::stream::short_of_memory;
+pub use crate::front::table::Full;
+use crate::front::table::{Listed, Table};
 use crate::journal::audit::{self, Event, Outcome, Reason, Record, rejects};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events::{Change, list_changed};
@@ -25,7 +26,7 @@ use crate::wire::hex;
 
 #[derive(Default)]
 pub struct Sessions {
-    map: RwLock<HashMap<String, Arc<Session>>>,
+    table: Table<Arc<Session>>,
     /// One of several replicas says so in each id.
     here: Option<Here>,
 }
@@ -37,12 +38,18 @@ pub fn note_too_many(address: IpAddr) {
     fact::note(Fact::Refused { what, whom });
 }
 
-/// Why there is no new session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    All,
-    Principal,
-    Address,
+impl Listed for Arc<Session> {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn principal(&self) -> Option<&str> {
+        self.face.principal.as_deref()
+    }
+
+    fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 impl Sessions {
@@ -71,30 +78,12 @@ impl Sessions {
         channel: Option<Arc<Channel>>,
         task_key: &Arc<TaskKey>,
     ) -> Result<Arc<Session>, Full> {
-        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        if map.len() >= limits::SESSIONS {
-            return Err(Full::All);
-        }
-        if let Some(whose) = &view.whose {
-            let mine = map
-                .values()
-                .filter(|session| session.belongs_to(Some(whose)));
-            if mine.count() >= limits::SESSIONS_PER_PRINCIPAL {
-                return Err(Full::Principal);
-            }
-        } else if !address.is_loopback() {
-            let same = map
-                .values()
-                .filter(|session| session.address == address)
-                .count();
-            if same >= limits::SESSIONS_PER_ADDRESS {
-                return Err(Full::Address);
-            }
-        }
-        let (id, key) = (self.new_id(), task_key.clone());
-        let session = Arc::new(Session::new(id, client, view, address, channel, key));
-        map.insert(session.id.clone(), session.clone());
-        drop(map);
+        let whose = view.whose.clone();
+        let principal = whose.as_ref().map(|whose| whose.key());
+        let session = self.table.open(principal, address, || {
+            let (id, key) = (self.new_id(), task_key.clone());
+            Arc::new(Session::new(id, client, view, address, channel, key))
+        })?;
         audit::note(Record {
             session: &session.id,
             protocol: session.revision.as_str(),
@@ -105,41 +94,26 @@ impl Sessions {
     }
 
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        self.map
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        self.table.get(id)
     }
 
     pub fn len(&self) -> usize {
-        self.map
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.table.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.table.is_empty()
     }
 
     pub fn all(&self) -> Vec<Arc<Session>> {
-        self.map
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
+        self.table.all()
     }
 
     /// Ends a session and what servers hold for it. False when it was unknown.
     pub fn close(&self, id: &str, servers: &[Arc<Server>], why: Reason) -> bool {
-        let removed = self
-            .map
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-        let Some(session) = removed else { return false };
+        let Some(session) = self.table.remove(id) else {
+            return false;
+        };
         let whose = session.view().whose.clone();
         audit::note(Record {
             reason: Some(why),

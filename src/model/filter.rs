@@ -341,6 +341,10 @@ fn error(position: usize, problem: &str) -> FilterError {
 }
 
 #[cfg(test)]
+#[path = "filter_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

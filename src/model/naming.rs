@@ -134,6 +134,10 @@ fn legal_in_name(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[path = "naming_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashMap;

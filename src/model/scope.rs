@@ -227,6 +227,10 @@ impl fmt::Display for Scopes {
 }
 
 #[cfg(test)]
+#[path = "scope_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::{Reach, Scopes, of_tool};
 

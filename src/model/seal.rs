@@ -45,6 +45,10 @@ impl fmt::Debug for SealKey {
 }
 
 #[cfg(test)]
+#[path = "seal_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::SealKey;
 

@@ -2,7 +2,7 @@
 //! Shared by the connection threads that call, the reader thread that answers, and the owner.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use prometheus::IntCounter;
@@ -21,6 +21,7 @@ use crate::mcp::method::{CANCELLED, Method};
 use crate::upstream::call::{
     Answer, Asked, CallId, MailSender, Mailbox, Outgoing, Reply, next_call_id,
 };
+use crate::upstream::calls::{Answered, Calls};
 use crate::upstream::handshake::ClientFace;
 use crate::upstream::listening::Listening;
 use crate::upstream::outlet::{Outlet, SendError};
@@ -69,7 +70,7 @@ pub struct Link {
     /// Tells the processes of all servers apart.
     number: u64,
     wire: Wire,
-    pending: Mutex<Pending<Waiting, Closed>>,
+    calls: Calls<Waiting, Closed>,
     hello: OnceLock<Hello>,
     greeted: OnceLock<Instant>,
     /// Lists that the server said have changed, one bit for each `ListKind`.
@@ -199,7 +200,7 @@ impl Link {
             server: server.to_owned(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             wire,
-            pending: Mutex::default(),
+            calls: Calls::default(),
             hello: OnceLock::new(),
             greeted: OnceLock::new(),
             dirty: AtomicU8::new(0),
@@ -270,7 +271,7 @@ impl Link {
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending<Waiting, Closed>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock()
     }
 
     /// Sends a client's request on, under our id and with our progress token.
@@ -375,15 +376,10 @@ impl Link {
 
     fn submit(&self, id: CallId, line: Vec<u8>, waiting: Waiting) -> Result<CallId, RpcError> {
         let began = waiting.began;
-        {
-            let mut pending = self.pending();
-            if let Some((reason, detail)) = &pending.closed {
-                return Err(RpcError::gateway(*reason, &self.server, detail));
-            }
-            if !pending.enter(id, waiting) {
-                return Err(self.busy("has too many calls in flight"));
-            }
-        }
+        self.calls.enter(id, waiting, |closed| match closed {
+            Some((reason, detail)) => RpcError::gateway(*reason, &self.server, detail),
+            None => self.busy("has too many calls in flight"),
+        })?;
         let deadline = began + limits::QUEUE_WAIT;
         let sent = match &self.wire {
             Wire::Pipe(outlet) => outlet.send(line, deadline),
@@ -394,7 +390,7 @@ impl Link {
             Err(error) => {
                 // Gone already when the link was closed meanwhile: then its answer is in the
                 // mailbox, and the caller takes that one.
-                let Some(mut waiting) = self.take(id) else {
+                let Some(mut waiting) = self.calls.take(id) else {
                     return Ok(id);
                 };
                 let error = match error {
@@ -473,7 +469,7 @@ impl Link {
 
     /// No longer waits for the answer to `id`, without a word to the server.
     pub fn forget(&self, id: CallId) {
-        if let Some(mut waiting) = self.take(id) {
+        if let Some(mut waiting) = self.calls.take(id) {
             waiting.measure(Outcome::Failed(Reason::Timeout));
         }
     }
@@ -526,14 +522,10 @@ impl Link {
         self.pending().calls.contains_key(&id)
     }
 
-    fn take(&self, id: CallId) -> Option<Waiting> {
-        self.pending().take(id)
-    }
-
     /// Takes a call out whose answer nobody waits for, and remembers that the server may still
     /// be at it.
     fn abandon(&self, id: CallId, outcome: Outcome) -> bool {
-        let waiting = self.pending().abandon(id, Instant::now());
+        let waiting = self.calls.abandon(id, Instant::now());
         waiting
             .map(|mut waiting| waiting.measure(outcome))
             .is_some()
@@ -542,34 +534,28 @@ impl Link {
     /// From now on everything about a call goes to `mail`, and its progress carries `token`. False
     /// when the call is over: then its answer is where it was to go before.
     pub fn redirect(&self, id: CallId, mail: &MailSender, token: Option<&str>) -> bool {
-        let mut pending = self.pending();
-        let Some(waiting) = pending.calls.get_mut(&id) else {
-            return false;
-        };
-        waiting.mail = mail.clone();
-        waiting.progress_token = token.map(str::to_owned);
-        true
+        self.calls.redirect(id, |waiting| {
+            waiting.mail = mail.clone();
+            waiting.progress_token = token.map(str::to_owned);
+        })
     }
 
-    /// The one answer of a call. Called by the reader thread only. It is delivered under the lock,
-    /// so that `redirect` never comes between.
+    /// The one answer of a call. Called by the reader thread only.
     pub fn answered(&self, id: CallId, answer: Answer) {
         if let Some((errand, token)) = self.errand_of(id) {
             self.tasks.learn(&errand, id, token.as_deref(), &answer);
         }
         let outcome = answer.outcome;
-        let mut pending = self.pending();
-        match pending.take(id) {
-            Some(mut waiting) => {
-                if let Some(span) = &mut waiting.span {
-                    span.answer(&answer.line[answer.payload.clone()], answer.is_error);
-                }
-                deliver(&waiting.mail, id, Reply::Answer(answer));
-                drop(pending);
-                waiting.measure(outcome);
+        let answered = self.calls.answer(id, |waiting| {
+            if let Some(span) = &mut waiting.span {
+                span.answer(&answer.line[answer.payload.clone()], answer.is_error);
             }
-            None if pending.is_late_answer(id) => {}
-            None => bump(&self.counters.unknown_ids),
+            deliver(&waiting.mail, id, Reply::Answer(answer));
+        });
+        match answered {
+            Answered::To(mut waiting) => waiting.measure(outcome),
+            Answered::Late => {}
+            Answered::Nobody => bump(&self.counters.unknown_ids),
         }
     }
 
@@ -584,17 +570,15 @@ impl Link {
     /// The same, with an error of ours in place of an answer that cannot be used: the server is
     /// done with the call.
     pub fn spoilt(&self, id: CallId, error: RpcError) {
-        if let Some(waiting) = self.take(id) {
+        if let Some(waiting) = self.calls.take(id) {
             waiting.fail(id, error);
         }
     }
 
     /// An error of ours, while the server may still be at the call.
     pub fn failed(&self, id: CallId, error: RpcError) {
-        let mut pending = self.pending();
-        if let Some(waiting) = pending.abandon(id, Instant::now()) {
-            waiting.fail(id, error);
-        }
+        let fail = |waiting: Waiting| waiting.fail(id, error);
+        self.calls.fail(id, Instant::now(), fail);
     }
 
     /// Every pending call gets `error`; the link stays open.
@@ -608,13 +592,10 @@ impl Link {
 
     /// The process is gone or unusable: every pending call gets one error, later calls too.
     pub fn close(&self, reason: Reason, detail: &str) {
-        let calls = {
-            let mut pending = self.pending();
-            if pending.closed.is_none() {
-                self.has_ended();
-            }
-            pending.close((reason, detail.to_owned()))
-        };
+        let (is_first, calls) = self.calls.close((reason, detail.to_owned()));
+        if is_first {
+            self.has_ended();
+        }
         self.listening.turn_off();
         for (id, waiting) in calls {
             let error = RpcError::gateway(reason, &self.server, detail);

@@ -7,6 +7,7 @@
 pub mod agenda;
 pub mod call;
 pub mod caller;
+pub mod calls;
 pub mod checkup;
 pub mod dependency;
 pub mod event;

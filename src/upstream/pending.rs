@@ -175,3 +175,7 @@ impl<W: Waits, C> Pending<W, C> {
         (waiting.caller() != Caller::Gateway).then_some(Attributed { call, certain })
     }
 }
+
+#[cfg(test)]
+#[path = "pending_properties.rs"]
+mod properties;

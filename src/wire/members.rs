@@ -242,6 +242,10 @@ pub fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[path = "members_properties.rs"]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::{Edit, Members, MembersError, edited, span_in, splice};
     use crate::wire::json::Rules;
