@@ -35,7 +35,7 @@ messages input 300 900
 fuzz input 400 9000
 models input 300 900
 simulation input 500 3600
-slow alone 200 900
+slow alone 240 1800
 reload ends 180 600
 term ends 180 900
 kill ends 180 900

@@ -76,6 +76,8 @@ pub const CHUNK_SIZE_DIGITS: usize = 16;
 pub const HEALTH_FIRST_BYTE: Duration = Duration::from_secs(2);
 /// When all health slots are taken, the oldest connection that has had so long gives way.
 pub const HEALTH_TURN: Duration = Duration::from_millis(10);
+/// Connections taken in before the threads of ended ones are joined.
+pub const ACCEPTED_AT_ONCE: usize = 64;
 /// Pause after `accept` failed, and the time between two log lines about it.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 pub const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -85,8 +87,10 @@ pub const REFUSED_KEPT: usize = 64;
 pub const REFUSED_AT_ONCE: usize = 64;
 /// Ended connection threads that may wait to be joined.
 pub const UNJOINED_THREADS: usize = 32;
+/// When so many have ended, their memory goes back to the system so much later, once.
+pub const GIVE_BACK_WAIT: Duration = Duration::from_secs(1);
 /// How long `stop_accepting` waits for the accept thread to close the listener, and the most
-/// connections that are then still taken from the queue of the system.
+/// connections in the queue of the system, which are then still taken.
 pub const LISTENER_CLOSE: Duration = Duration::from_secs(5);
 pub const LISTENER_QUEUE: usize = 4096;
 

@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::base::limits::{
-    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, LISTENER_QUEUE, REFUSED_AT_ONCE, REFUSED_KEPT,
-    STACK_CONNECTION_BYTES, UNJOINED_THREADS,
+    ACCEPT_LOG_INTERVAL, ACCEPT_RETRY, ACCEPTED_AT_ONCE, GIVE_BACK_WAIT, LISTENER_QUEUE,
+    REFUSED_AT_ONCE, REFUSED_KEPT, STACK_CONNECTION_BYTES, UNJOINED_THREADS,
 };
-use crate::base::thread;
+use crate::base::{sys, thread};
 use crate::http::connection::{self, Buffers};
 use crate::http::registry::{Link, Slot};
 use crate::http::server::{Peer, Shared};
@@ -38,6 +38,9 @@ pub(super) struct Acceptor {
     shared: Arc<Shared>,
     listener: Option<TcpListener>,
     threads: HashMap<u64, JoinHandle<()>>,
+    /// Connections that ended since memory was given back, and when it will be.
+    ended: usize,
+    give_back_at: Option<Instant>,
     next_id: u64,
     /// Given up for a moment when descriptors ran out, to refuse politely.
     reserve: Option<OwnedFd>,
@@ -49,10 +52,13 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(shared: Arc<Shared>, listener: TcpListener) -> io::Result<Self> {
         let reserve = Some(shared.wake.try_clone()?);
+        deepen_queue(&listener)?;
         Ok(Self {
             shared,
             listener: Some(listener),
             threads: HashMap::new(),
+            ended: 0,
+            give_back_at: None,
             next_id: 0,
             reserve,
             refused: VecDeque::new(),
@@ -66,10 +72,11 @@ impl Acceptor {
             if self.shared.stopping.load(Ordering::SeqCst) {
                 self.close_listener();
             }
-            self.wait(true, self.time_of_refused());
+            self.wait(true, self.next_time());
             self.join_ended();
+            self.give_back();
             self.drop_refused();
-            self.accept_all();
+            self.accept_some();
         }
         self.join_ended();
         if !self.threads.is_empty() {
@@ -114,8 +121,13 @@ impl Acceptor {
         }
     }
 
-    fn accept_all(&mut self) {
-        while let Some(listener) = &self.listener {
+    /// Some of those who wait: between two lots the threads of those who have left are joined, for
+    /// in a flood somebody always waits.
+    fn accept_some(&mut self) {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(listener) = &self.listener else {
+                return;
+            };
             if self.shared.stopping.load(Ordering::SeqCst) {
                 return;
             }
@@ -236,9 +248,11 @@ impl Acceptor {
         let _ = send(socket, answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
-    fn time_of_refused(&self) -> Option<Duration> {
-        let (_, until) = self.refused.front()?;
-        Some(until.saturating_duration_since(Instant::now()))
+    /// When something is to be done although nobody comes.
+    fn next_time(&self) -> Option<Duration> {
+        let refused = self.refused.front().map(|(_, until)| *until);
+        let next = refused.into_iter().chain(self.give_back_at).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn drop_refused(&mut self) {
@@ -250,11 +264,27 @@ impl Acceptor {
 
     fn join_ended(&mut self) {
         for id in self.shared.registry.take_ended() {
+            self.ended += 1;
             if let Some(thread) = self.threads.remove(&id)
                 && thread.join().is_err()
             {
                 log::error!("connection thread ended by a panic connection={id}");
             }
+        }
+    }
+
+    /// What a crowd used the allocator would keep until it is used again, which may be never: the
+    /// buffers of connections come from this thread, and what their threads leave behind is only
+    /// looked at when somebody looks.
+    fn give_back(&mut self) {
+        let now = Instant::now();
+        if self.give_back_at.is_some_and(|time| time <= now) {
+            self.give_back_at = None;
+            self.ended = 0;
+            sys::rest_heap();
+        }
+        if self.ended >= UNJOINED_THREADS && self.give_back_at.is_none() {
+            self.give_back_at = Some(now + GIVE_BACK_WAIT);
         }
     }
 
@@ -271,5 +301,28 @@ impl Acceptor {
         log::warn!("{event} {detail} unlogged={}", self.unlogged);
         self.last_log = Some(now);
         self.unlogged = 0;
+    }
+}
+
+/// std asks for 128, and whom the system turns away for want of room tries again a second later.
+fn deepen_queue(listener: &TcpListener) -> io::Result<()> {
+    let most = i32::try_from(LISTENER_QUEUE).unwrap_or(i32::MAX);
+    Ok(rustix::net::listen(listener, most)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_hundred_may_come_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        deepen_queue(&listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        // The system tries again after one second whom it has turned away.
+        let patience = Duration::from_millis(900);
+        let come = |_| TcpStream::connect_timeout(&address, patience).unwrap();
+        let came: Vec<TcpStream> = (0..400).map(come).collect();
+        drop(came);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
+use crate::base::limits::HEALTH_FIRST_BYTE;
 use crate::http::ServerOptions;
 use crate::http::testing::{PATIENCE, Site};
 
@@ -280,6 +281,29 @@ fn who_holds_a_health_slot_gives_way_to_who_asks() {
     drop(held);
     site.wait_connections(0);
     assert_eq!(site.client().ask("GET /mcp", b"").status, 200);
+}
+
+/// In a flood of connections every slot was young and silent, and probes were refused.
+#[test]
+fn who_asks_gets_the_health_slot_of_who_is_silent() {
+    let options = ServerOptions {
+        connections: 1,
+        health_connections: 2,
+        health_turn: Duration::MAX,
+        ..Default::default()
+    };
+    let site = Site::start(options);
+    let mut held = site.client();
+    assert_eq!(held.ask("GET /", b"").status, 200);
+    let silent = [site.client(), site.client()];
+    site.wait_connections(3);
+    // The first tries may come before those two are seen to wait, or before their own question.
+    let until = Instant::now() + HEALTH_FIRST_BYTE / 2;
+    while site.client().ask("GET /health/live", b"").status != 200 {
+        assert!(Instant::now() < until, "refused for the sake of the silent");
+    }
+    drop(silent);
+    assert_eq!(held.ask("GET /", b"").status, 200);
 }
 
 #[test]

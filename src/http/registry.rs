@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
+
 use crate::http::server::ServerOptions;
 
 /// A socket, and whether its thread is between two requests.
@@ -33,6 +35,16 @@ impl Link {
 
     pub(super) fn work(&self) {
         self.resting.store(false, Ordering::SeqCst);
+    }
+
+    /// Bytes of the peer wait to be read.
+    fn has_news(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&self.socket, &mut [0u8; 1], flags).is_ok_and(|(_, count)| count > 0)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.resting.load(Ordering::SeqCst) && !self.has_news()
     }
 }
 
@@ -86,7 +98,7 @@ impl Registry {
         let slot = match () {
             () if has_room && state.ordinary < options.connections => Slot::Ordinary,
             () if state.health.len() < options.health_connections => Slot::Health,
-            () if state.make_way(options.health_turn) => Slot::Health,
+            () if state.make_way(options.health_turn, link.has_news()) => Slot::Health,
             () => return Err(if has_room { "total" } else { "address" }),
         };
         match slot {
@@ -181,16 +193,22 @@ impl Registry {
 }
 
 impl State {
-    /// Cuts the oldest connection in a health slot, if it has had its turn: who only holds slots
-    /// must not keep probes out.
-    fn make_way(&mut self, turn: Duration) -> bool {
-        let oldest = self.health.front().and_then(|id| self.open.get(id));
-        let Some(oldest) = oldest.filter(|oldest| oldest.since.elapsed() >= turn) else {
+    /// Cuts the oldest connection in a health slot that has had its turn: who only holds slots must
+    /// not keep probes out. For one who has asked already, who is silent has no turn: in a flood
+    /// of connections no probe would find a slot.
+    fn make_way(&mut self, turn: Duration, has_asked: bool) -> bool {
+        let gives_way =
+            |entry: &Entry| entry.since.elapsed() >= turn || has_asked && entry.link.is_silent();
+        let open = &self.open;
+        let mut held = self.health.iter();
+        let Some(place) = held.position(|id| open.get(id).is_some_and(gives_way)) else {
             return false;
         };
-        // It fails only when the connection is gone already.
-        let _ = oldest.link.socket.shutdown(Shutdown::Both);
-        self.health.pop_front();
+        let oldest = self.health.remove(place).and_then(|id| self.open.get(&id));
+        if let Some(oldest) = oldest {
+            // It fails only when the connection is gone already.
+            let _ = oldest.link.socket.shutdown(Shutdown::Both);
+        }
         true
     }
 }

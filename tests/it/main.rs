@@ -31,6 +31,8 @@ mod config_commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod docs;
