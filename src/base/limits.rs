@@ -74,7 +74,8 @@ pub const PREFLIGHT_PARAMETERS: usize = 64;
 pub const CHUNK_SIZE_DIGITS: usize = 16;
 /// A connection in a health slot must ask within this time, or the slot goes to another.
 pub const HEALTH_FIRST_BYTE: Duration = Duration::from_secs(2);
-/// When all health slots are taken, the oldest connection that has had so long gives way.
+/// When all health slots are taken, the oldest connection that has had so long gives way; to one
+/// that has asked, one that is silent does at once.
 pub const HEALTH_TURN: Duration = Duration::from_millis(10);
 /// Connections taken in before the threads of ended ones are joined.
 pub const ACCEPTED_AT_ONCE: usize = 64;

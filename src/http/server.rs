@@ -65,7 +65,8 @@ pub struct ServerOptions {
     pub connections: usize,
     pub connections_per_address: usize,
     pub health_connections: usize,
-    /// What a connection in a health slot has at least, when others wait for one.
+    /// What a connection in a health slot has at least, when others wait for one; none if it is
+    /// silent and they have asked.
     pub health_turn: Duration,
     /// Loopback addresses do not count against `connections_per_address`.
     pub loopback_exempt: bool,
