@@ -14,6 +14,7 @@ use crate::auth::tokens::Tokens;
 use crate::base::limits;
 use crate::base::time::unix_s;
 use crate::config::auth::AuthSettings;
+use crate::config::auth_server::AuthServerSpec;
 use crate::http::{Client, Head, Reply};
 use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Outcome, Reason, Record};
@@ -46,6 +47,8 @@ pub struct Gate {
     scope_validation: bool,
     /// What `authorization_servers` names.
     servers: Vec<String>,
+    /// The clients of the configuration.
+    clients: Vec<String>,
     baseline: RwLock<String>,
     cache: Cache<Known>,
     pace: Pace,
@@ -66,12 +69,12 @@ impl Gate {
         api_keys: ApiKeys,
         issuers: Vec<Issuer>,
         settings: &AuthSettings,
-        has_server: bool,
+        server: &AuthServerSpec,
     ) -> Gate {
         let others = issuers.iter().map(|issuer| issuer.name().to_owned());
         let mut servers: Vec<String> = others.collect();
         // Where only API keys are good, it is named nevertheless: there must be one.
-        if has_server || servers.is_empty() {
+        if server.enabled || servers.is_empty() {
             servers.insert(0, tokens.issuer.clone());
         }
         let gate = Gate {
@@ -80,6 +83,7 @@ impl Gate {
             issuers,
             scope_validation: settings.scope_validation,
             servers,
+            clients: server.clients.iter().map(|one| one.id.clone()).collect(),
             baseline: RwLock::default(),
             cache: Cache::default(),
             pace: Pace::new(0, MINUTE, 1),
@@ -91,8 +95,7 @@ impl Gate {
 
     pub fn configure(&self, settings: &AuthSettings) {
         let rate = settings.rate_per_minute;
-        self.pace
-            .set(rate, MINUTE, rate.div_ceil(BURSTS_PER_MINUTE));
+        self.pace.set(rate, MINUTE, rate);
         self.standing.set(settings.concurrency);
         let mut baseline = self
             .baseline
@@ -184,6 +187,10 @@ impl Gate {
             let claims = self.tokens.verify(&token, now_s)?;
             let only = self.only(std::slice::from_ref(&claims.audience))?;
             let (subject, client) = (&claims.subject, &claims.client);
+            // A machine's own: it ends with its place in the configuration.
+            if subject == client && !self.clients.contains(client) {
+                return Err(Reason::BadClient);
+            }
             let mut who = Principal::new(Means::OwnToken, &issuer, subject, client);
             who.scopes = Scopes::known_of(&claims.scope);
             who.expires_s = Some(claims.expires_s);
@@ -236,22 +243,22 @@ impl Gate {
         }
     }
 
-    /// Counts a request of this principal until the permit is dropped.
+    /// Counts a request of this principal, whatever becomes of it.
     ///
     /// # Errors
-    /// When it asks too often, or has too much in work.
-    pub fn enter(&self, who: &Arc<Principal>) -> Result<Permit, Denied> {
+    /// When it asks too often.
+    pub fn count(&self, who: &Arc<Principal>) -> Result<(), Denied> {
         let paced = self.pace.take(who.key(), Instant::now());
-        let permit = paced.and_then(|()| {
-            let permit = self.standing.enter(who.key());
-            permit.ok_or(limits::STANDING_RETRY)
-        });
-        permit.map_err(|wait| {
-            let mut record = Record::denied(Event::RateLimit, Reason::TooOften);
-            record.who = Some(who);
-            reject(record);
-            Denied::TooMany(wait)
-        })
+        paced.map_err(|wait| too_many(who, wait))
+    }
+
+    /// A request of this principal is in work until the permit is dropped.
+    ///
+    /// # Errors
+    /// When it has too much in work.
+    pub fn enter(&self, who: &Arc<Principal>) -> Result<Permit, Denied> {
+        let permit = self.standing.enter(who.key());
+        permit.ok_or_else(|| too_many(who, limits::STANDING_RETRY))
     }
 
     /// The answer to who may not go on. `wanted`: the scopes of what was asked for; without any
@@ -296,8 +303,6 @@ impl Gate {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Ten seconds' worth may come at once.
-const BURSTS_PER_MINUTE: u64 = 6;
 
 impl Denied {
     fn note(&self) {
@@ -313,6 +318,14 @@ impl Denied {
             log::debug!("token refused reason={}", reason.as_str());
         }
     }
+}
+
+fn too_many(who: &Arc<Principal>, wait: Duration) -> Denied {
+    reject(Record {
+        who: Some(who),
+        ..Record::denied(Event::RateLimit, Reason::TooOften)
+    });
+    Denied::TooMany(wait)
 }
 
 fn note_ok(who: &Principal) {

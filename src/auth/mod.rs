@@ -113,13 +113,7 @@ impl Auth {
         }
         let issuers = specs.into_iter();
         let issuers = issuers.map(|spec| Issuer::new(spec, &settings.egress_allow));
-        let gate = Gate::new(
-            tokens.clone(),
-            api_keys,
-            issuers.collect(),
-            auth,
-            spec.enabled,
-        );
+        let gate = Gate::new(tokens.clone(), api_keys, issuers.collect(), auth, spec);
         let (window, count) = window(auth);
         let store = Arc::new(match (shared, beside("auth")) {
             (Some(redis), _) => Store::Shared(redis),

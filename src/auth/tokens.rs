@@ -113,6 +113,11 @@ impl Tokens {
             }
         }
     }
+
+    /// Whether a token with these claims has ended already.
+    pub fn is_revoked(&self, claims: &Claims) -> bool {
+        self.revoked.covers(&asked(claims))
+    }
 }
 
 fn asked(claims: &Claims) -> Asked<'_> {

@@ -3,24 +3,27 @@
 //! Deliberately absent: what a
 //! token opens (`model::scope`).
 
+use std::sync::Arc;
+
 use crate::front::request::{Named, Params};
-use crate::journal::audit::{self, Event, Reason, Record};
+use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped};
 use crate::mcp::list::ListKind;
 use crate::mcp::method::Method;
 use crate::model::catalog::Visible;
+use crate::model::principal::Principal;
 use crate::model::scope;
 use crate::relay::route::Route;
 use crate::relay::view::{Scope, View};
 use crate::relay::world::World;
 
-/// For a request about a tool, a prompt or a resource. `visible`: what `view` shows.
+/// For a request about a tool, a prompt or a resource, with its name. `visible`: what `view` shows.
 pub fn of_request(
     world: &World,
     view: &View,
     visible: &Visible,
     method: &str,
     params: &Params<'_>,
-) -> Option<String> {
+) -> Option<(String, String)> {
     if !matches!(visible, Visible::Parts(_)) {
         return None;
     }
@@ -40,7 +43,8 @@ pub fn of_request(
     };
     let all = open.visible(world);
     let entry = world.catalog.by_public(kind, &name, &all)?;
-    of_server(world, view, entry.server)
+    let wanted = of_server(world, view, entry.server)?;
+    Some((wanted, name.into_owned()))
 }
 
 /// Tells the auditor of what a token does not open; its client is told that there is no such thing.
@@ -53,15 +57,49 @@ pub fn note_hidden(world: &World, view: &View, key: &Named<'_>) {
         ..view.clone()
     };
     if let Route::To { server, .. } = key.route(world, &open, &open.visible(world)) {
-        let granted = whose.scopes.to_string();
-        audit::note(Record {
-            who: Some(whose),
-            server: server.name(),
-            name: &key.value,
-            scopes_used: &granted,
-            ..Record::denied(Event::AuthzDeny, Reason::NotVisible)
-        });
+        not_visible(whose, server.name(), &key.value);
     }
+}
+
+/// The same of the path of a whole server; no name: there is none.
+pub fn note_closed(view: &View, server: &str) {
+    if let Some(whose) = view.whose.as_ref().filter(|_| !server.is_empty()) {
+        not_visible(whose, server, "");
+    }
+}
+
+fn not_visible(whose: &Arc<Principal>, server: &str, name: &str) {
+    let granted = whose.scopes.to_string();
+    audit::note(Record {
+        who: Some(whose),
+        server,
+        name,
+        scopes_used: &granted,
+        ..Record::denied(Event::AuthzDeny, Reason::NotVisible)
+    });
+}
+
+/// Tells of a request whose client was told which scopes it needs. `name`: of the thing, if it
+/// named one.
+pub fn note_insufficient(who: &Arc<Principal>, wanted: &str, name: &str) {
+    let granted = who.scopes.to_string();
+    audit::note(Record {
+        who: Some(who),
+        name,
+        scopes_used: &granted,
+        scopes_missing: wanted,
+        ..Record::denied(Event::AuthzDeny, Reason::InsufficientScope)
+    });
+    audit::scope_operation(
+        Operation::InsufficientScopes,
+        &Scoped {
+            client: &who.client,
+            requested: Some(wanted),
+            granted: Some(&granted),
+            error: "Insufficient scopes for requested tags",
+            ..Scoped::default()
+        },
+    );
 }
 
 /// For a request on the path of one server.

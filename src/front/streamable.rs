@@ -103,7 +103,10 @@ impl Call<'_> {
         params: &Params<'_>,
     ) -> Option<Reply> {
         let gate = self.gate?;
-        let wanted = lacking::of_request(world, view, visible, method, params)?;
+        let (wanted, name) = lacking::of_request(world, view, visible, method, params)?;
+        if let Some(whose) = &view.whose {
+            lacking::note_insufficient(whose, &wanted, &name);
+        }
         let reply = gate.insufficient(&wanted, self.head.path);
         Some(match self.cors {
             Some(origin) => cors_headers(origin)

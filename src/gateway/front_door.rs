@@ -26,7 +26,7 @@ use crate::http::{
     Admit, Checked, Client, Handler, Head, HostPolicy, Method, Peer, Reply, Responder, Trusted,
     cors_headers,
 };
-use crate::journal::audit::{self, Event, Operation, Reason, Record, Scoped, rejects};
+use crate::journal::audit::{self, Event, Operation, Outcome, Reason, Record, Scoped, rejects};
 use crate::journal::context::{self, Context, Guard, Origin};
 use crate::journal::fact::{self, Fact, Refused};
 use crate::journal::metrics::events;
@@ -221,23 +221,47 @@ impl FrontDoor {
             note_refused(Refused::Token, self.client(head, peer).address);
             auth.gate.refusal(&denied, &wanted.to_string(), head.path)
         })?;
+        auth.gate.count(&who).map_err(|denied| {
+            note_refused(Refused::Pace, self.client(head, peer).address);
+            auth.gate.refusal(&denied, "", head.path)
+        })?;
         if !who
             .scopes
             .includes(&wanted.clone().narrowed_like(&who.scopes))
         {
             note_refused(Refused::Scope, self.client(head, peer).address);
             let wanted = wanted.to_string();
-            note_insufficient(&who, &wanted);
+            lacking::note_insufficient(&who, &wanted, "");
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
         if let Some(wanted) = self.lacks_server(at, &who) {
             note_refused(Refused::Scope, self.client(head, peer).address);
-            note_insufficient(&who, &wanted);
+            lacking::note_insufficient(&who, &wanted, "");
             return Err(auth.gate.insufficient(&wanted, head.path));
         }
-        note_success(&who, &wanted, head);
+        if note_success(&who, &wanted, head) {
+            self.note_allowed(at, &who, head);
+        }
         ADMITTED.set(Some(who));
         Ok(())
+    }
+
+    /// Tells of a view that opens; that of a server that is closed is refused later.
+    fn note_allowed(&self, at: &Endpoint, who: &Arc<Principal>, head: &Head<'_>) {
+        if let Endpoint::Mcp(scope @ Scope::Server(name)) = at {
+            let world = self.streamable.desk.hub.world();
+            let view = view_of(scope, who);
+            let position = world.position_named(name);
+            if position.is_none_or(|at| !view.opens(&world, at)) {
+                return;
+            }
+        }
+        audit::note(Record {
+            who: Some(who),
+            name: head.path,
+            scopes_used: &who.scopes.to_string(),
+            ..Record::new(Event::AuthzAllow, Outcome::Allow)
+        });
     }
 
     /// The scope that would open the server of a path, where clients may know of it.
@@ -245,12 +269,7 @@ impl FrontDoor {
         let Endpoint::Mcp(scope @ Scope::Server(_)) = at else {
             return None;
         };
-        let view = View {
-            scope: scope.clone(),
-            filters: Vec::new(),
-            whose: Some(who.clone()),
-        };
-        lacking::of_scope(&self.streamable.desk.hub.world(), &view)
+        lacking::of_scope(&self.streamable.desk.hub.world(), &view_of(scope, who))
     }
 
     /// Programs on this machine, or whoever may reach everything.
@@ -479,27 +498,16 @@ fn note_refused(what: Refused, address: IpAddr) {
     fact::note(Fact::Refused { what, whom });
 }
 
-fn note_insufficient(who: &Arc<Principal>, wanted: &str) {
-    let granted = who.scopes.to_string();
-    audit::note(Record {
-        who: Some(who),
-        scopes_missing: wanted,
-        ..Record::denied(Event::AuthzDeny, Reason::InsufficientScope)
-    });
-    audit::scope_operation(
-        Operation::InsufficientScopes,
-        &Scoped {
-            client: &who.client,
-            requested: Some(wanted),
-            granted: Some(&granted),
-            error: "Insufficient scopes for requested tags",
-            ..Scoped::default()
-        },
-    );
+fn view_of(scope: &Scope, who: &Arc<Principal>) -> View {
+    View {
+        scope: scope.clone(),
+        filters: Vec::new(),
+        whose: Some(who.clone()),
+    }
 }
 
-/// Once for each token and view.
-fn note_success(who: &Arc<Principal>, wanted: &Scopes, head: &Head<'_>) {
+/// Once for each token and view: false after that.
+fn note_success(who: &Arc<Principal>, wanted: &Scopes, head: &Head<'_>) -> bool {
     let query = head.query.unwrap_or_default();
     let once = [&*who.token, head.path, query].join(" ");
     let (wanted, granted) = (wanted.to_string(), who.scopes.to_string());
@@ -512,7 +520,7 @@ fn note_success(who: &Arc<Principal>, wanted: &Scopes, head: &Head<'_>) {
             once: &once,
             ..Scoped::default()
         },
-    );
+    )
 }
 
 fn refusal(status: u16, what: &str) -> Reply {

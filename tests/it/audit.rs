@@ -29,7 +29,13 @@ impl Folder {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("key"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        Folder(folder)
+        let folder = Folder(folder);
+        folder.set_mode("key", 0o600);
+        folder
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -199,6 +205,22 @@ fn what_was_changed_is_found_by_the_command() {
     assert_eq!(folder.verify(&["--head=12"]).0, Some(1));
     fs::write(folder.path("key"), "short").unwrap();
     assert_eq!(folder.verify(&[]).0, Some(78));
+}
+
+/// Who has the key makes a log that verifies.
+#[test]
+fn a_key_that_everybody_may_open_is_refused() {
+    let folder = Folder::new("open-key");
+    for mode in [0o604, 0o666] {
+        folder.set_mode("key", mode);
+        let (found, why) = folder.plan(json!({})).refused();
+        assert_eq!(found, Some(78), "{mode:o}: {why}");
+        assert!(why.contains("chmod o="), "{why}");
+        assert_eq!(folder.verify(&[]).0, Some(78));
+    }
+    folder.set_mode("key", 0o640);
+    folder.plan(json!({})).start().stop();
+    folder.is_good();
 }
 
 #[test]

@@ -18,11 +18,15 @@ const SECRET: &str = "canary-of-the-robot";
 
 /// A gateway with a machine among its clients, and a person's program.
 pub(crate) fn plan() -> Plan {
+    plan_of(json!({"clock": with(demo("clock"), json!({"tags": ["web"]}))}))
+}
+
+fn plan_of(servers: Value) -> Plan {
     let clients = json!({
         "robot": {"secret": "${ROBOT_SECRET}", "scopes": "tag:web", "machine": true},
         "app": {"redirectUris": ["https://app.example/cb"], "name": "An app"},
     });
-    Plan::new(json!({"clock": with(demo("clock"), json!({"tags": ["web"]}))}))
+    Plan::new(servers)
         .args(&["--enable-auth", "--rate-limit-max", "1000"])
         .set(
             "auth",
@@ -672,4 +676,104 @@ fn gateways_that_share_their_state_are_one() {
     }
     assert!(!told.contains(&access) && !told.contains(&refresh));
     let _ = fs::remove_dir_all(&state);
+}
+
+/// What the auditor was told: event, reason, client, name.
+fn told(rig: &Rig, log: &Path) -> Vec<[String; 4]> {
+    let lines = || std::fs::read_to_string(log).unwrap_or_default();
+    // Who asks last is told last.
+    post(
+        rig,
+        "/token",
+        "grant_type=refresh_token&client_id=app&refresh_token=last",
+    );
+    eventually("the last refusal is told", || {
+        lines().matches("\"name\":\"refresh_token\"").count() == 1
+    });
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let parsed = lines()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect::<Vec<Value>>();
+    let parsed = parsed
+        .iter()
+        .map(|line| ["event", "reason", "client_id", "name"].map(|key| text(line, key)));
+    parsed
+        .filter(|[event, ..]| ["auth.fail", "authz.deny", "authz.allow"].contains(&&**event))
+        .collect()
+}
+
+#[test]
+fn the_auditor_is_told_of_every_refusal() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit-refusals");
+    let _ = std::fs::remove_dir_all(&folder);
+    let log = folder.join("state/audit.log");
+    let servers = json!({
+        "clock": with(demo("clock"), json!({"tags": ["web"]})),
+        "vault": with(demo("clock"), json!({"tags": ["secret"]})),
+        "shown": with(demo("clock"), json!({"tags": ["other"], "discoverable": true})),
+    });
+    let rig = plan_of(servers)
+        .args(&["--state-dir", folder.join("state").to_str().unwrap()])
+        .start();
+    let machine = |more: &str| {
+        let form = format!("grant_type=client_credentials&client_id=robot&client_secret={SECRET}");
+        post(&rig, "/token", &(form + more))
+    };
+    let given: Value = serde_json::from_str(&machine("").text).unwrap();
+    let bearer = format!("Bearer {}", given["access_token"].as_str().unwrap());
+    assert_eq!(machine("&scope=tag:secret").status(), 400);
+    assert_eq!(
+        machine("&resource=https://elsewhere.example/").status(),
+        400
+    );
+    let verifier = "v".repeat(43);
+    let code = format!(
+        "grant_type=authorization_code&client_id=app&code=none&code_verifier={verifier}\
+         &redirect_uri=https://app.example/cb"
+    );
+    assert_eq!(post(&rig, "/token", &code).status(), 400);
+    let visit = |query: &str| ask(&rig, &Request::new("GET", &format!("/authorize?{query}")));
+    let foreign = "client_id=app&redirect_uri=https://evil.example/cb&response_type=code";
+    assert_eq!(visit(foreign).status(), 400);
+    assert_eq!(visit("client_id=nobody").status(), 400);
+    let call = |path: &str, tool: &str| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": tool, "arguments": {}, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }}});
+        let request = Request::post(path, body.to_string())
+            .with("Authorization", &bearer)
+            .with("MCP-Protocol-Version", "2026-07-28")
+            .with("Mcp-Method", "tools/call")
+            .with("Mcp-Name", tool);
+        ask(&rig, &request).status()
+    };
+    for _ in 0..2 {
+        assert_eq!(call("/mcp", "clock_1mcp_now"), 200);
+    }
+    assert_eq!(call("/mcp", "shown_1mcp_now"), 403);
+    assert_eq!(call("/mcp/vault", "now"), 404);
+    assert_eq!(call("/mcp/nothing", "now"), 404);
+    let told = told(&rig, &log);
+    let expected = [
+        ["auth.fail", "bad_scope", "robot", "client_credentials"],
+        ["auth.fail", "bad_audience", "robot", "client_credentials"],
+        ["auth.fail", "bad_code", "app", "authorization_code"],
+        ["auth.fail", "bad_redirect", "app", ""],
+        ["auth.fail", "bad_client", "nobody", ""],
+        ["authz.allow", "", "robot", "/mcp"],
+        [
+            "authz.deny",
+            "insufficient_scope",
+            "robot",
+            "shown_1mcp_now",
+        ],
+        ["authz.deny", "not_visible", "robot", ""],
+        ["auth.fail", "bad_code", "app", "refresh_token"],
+    ];
+    assert_eq!(told, expected);
+    rig.stop();
 }

@@ -392,18 +392,25 @@ fn keys_that_others_may_read_or_nobody_can_are_refused() {
 fn who_asks_too_often_is_told_when_to_come_back() {
     let mint = Mint::new(30);
     let rig = plan("pace", &mint)
-        .args(&["--auth-rate-limit", "12"])
+        .args(&["--auth-rate-limit", "6"])
         .start();
     let (one, other) = (
         mint.token("tag:web", json!({"sub": "one"})),
         mint.token("tag:web", json!({"sub": "other"})),
     );
-    let replies: Vec<Reply> = (0..4).map(|_| ask(&rig, &hello(&one))).collect();
+    let replies: Vec<Reply> = (0..8).map(|_| ask(&rig, &hello(&one))).collect();
     let statuses: Vec<u16> = replies.iter().map(Reply::status).collect();
-    assert_eq!(statuses, [200, 200, 429, 429]);
-    let wait = replies[3].head.header("Retry-After").unwrap();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 429, 429]);
+    let wait = replies[7].head.header("Retry-After").unwrap();
     assert!((1..=10).contains(&wait.parse::<u64>().unwrap()), "{wait}");
     assert_eq!(ask(&rig, &hello(&other)).status(), 200);
+    // Whoever listens asks, too.
+    for path in ["/mcp", "/sse", "/mcp?tags=other"] {
+        let listen = Request::new("GET", path)
+            .with("Accept", "text/event-stream")
+            .with("Authorization", &format!("Bearer {one}"));
+        assert_eq!(ask(&rig, &listen).status(), 429, "{path}");
+    }
     rig.stop();
 }
 

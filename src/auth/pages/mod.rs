@@ -124,7 +124,10 @@ impl Pages {
             }
             (Ok(asked), None) => sign_in(name_of(&asked)),
             (Err(Refused::LoginFirst), None) => sign_in(&name_in(query)),
-            (Err(refused), _) => return self.refused(refused),
+            (Err(refused), _) => {
+                refused.note(query);
+                return self.refused(refused);
+            }
         };
         let life = limits::OPERATOR_SESSION;
         reply.with("Set-Cookie", self.cookies.set(Jar::Form, &browser, life))
@@ -274,7 +277,7 @@ impl Pages {
     fn refused(&self, refused: Refused) -> Reply {
         match refused {
             Refused::Redirect(to) => redirect(&to),
-            Refused::Page { status, text } => {
+            Refused::Page { status, text, .. } => {
                 let help = format!("{text}. Nothing has happened.");
                 self.told(status, "This request cannot be answered", &help)
             }

@@ -7,7 +7,8 @@ use crate::auth::server::client::{Client, Origin};
 use crate::auth::server::redirect_uri;
 use crate::auth::server::resource::is_ours;
 use crate::base::limits::{CLIENT_ID_BYTES, OAUTH_SCOPE_BYTES, OAUTH_STATE_BYTES};
-use crate::journal::audit::{Operation, Scoped, scope_operation};
+use crate::journal::audit::rejects::reject;
+use crate::journal::audit::{Event, Operation, Reason, Record, Scoped, scope_operation};
 use crate::model::scope::Scopes;
 use crate::wire::base64;
 use crate::wire::form::{Form, encode};
@@ -32,11 +33,33 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// To be told to the person, as text.
-    Page { status: u16, text: String },
+    Page {
+        status: u16,
+        text: String,
+        reason: Reason,
+    },
     /// The client is told, at this URL.
     Redirect(String),
     /// Who the client is can be asked of its host only once the operator has logged in.
     LoginFirst,
+}
+
+impl Refused {
+    /// Tells the auditor, once for each visit.
+    pub fn note(&self, query: &str) {
+        let reason = match self {
+            Refused::Page { reason, .. } => *reason,
+            Refused::Redirect(to) if to.contains("error=invalid_scope") => Reason::BadScope,
+            Refused::Redirect(_) => Reason::BadRequest,
+            Refused::LoginFirst => return,
+        };
+        let form = Form::parse(query.as_bytes()).ok();
+        let client = form.as_ref().and_then(|form| form.get("client_id"));
+        reject(Record {
+            client: client.unwrap_or_default(),
+            ..Record::denied(Event::AuthFail, reason)
+        });
+    }
 }
 
 impl Asked {
@@ -105,9 +128,8 @@ impl Server {
         let client = self.client_for_consent(id, is_operator)?;
         let uri = certain(&form, "redirect_uri")?;
         if !client.has_redirect_uri(uri) {
-            return Err(page(
-                "redirect_uri is not one of those that this client has registered",
-            ));
+            let what = "redirect_uri is not one of those that this client has registered";
+            return Err(page_because(Reason::BadRedirect, what));
         }
         let state = form.get("state").unwrap_or_default();
         if state.len() > OAUTH_STATE_BYTES {
@@ -233,9 +255,14 @@ pub(super) fn with_query(uri: &str, fields: &[(&str, &str)]) -> String {
 }
 
 fn page(what: &str) -> Refused {
+    page_because(Reason::BadRequest, what)
+}
+
+fn page_because(reason: Reason, what: &str) -> Refused {
     Refused::Page {
         status: 400,
         text: what.to_owned(),
+        reason,
     }
 }
 

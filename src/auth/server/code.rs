@@ -12,7 +12,6 @@ use crate::auth::server::token::{Issue, full, note};
 use crate::auth::store::Space;
 use crate::base::limits::{SPENT_CODE_LIFE, SPENT_CODES};
 use crate::http::Reply;
-use crate::journal::audit::rejects::reject;
 use crate::journal::audit::{self, Event, Reason, Record};
 use crate::model::scope::Scopes;
 use crate::wire::base64::encode_url;
@@ -38,12 +37,14 @@ impl Server {
         let granted = self.take_code(code)?;
         let is = |name: &str| granted.get(name).unwrap_or_default();
         let scopes = Scopes::parse(is("scope")).unwrap_or_default();
-        if is("client") != client.id || is("redirect_uri") != redirect_uri || scopes.is_empty() {
-            return Err(Fault::grant());
+        if is("client") != client.id || scopes.is_empty() {
+            return Err(Fault::grant().because(Reason::BadClient));
+        }
+        if is("redirect_uri") != redirect_uri {
+            return Err(Fault::grant().because(Reason::BadRedirect));
         }
         if !client::is_same_hash(is("challenge"), &challenge(verifier)?) {
-            refused(client, Reason::BadVerifier);
-            return Err(Fault::grant());
+            return Err(Fault::grant().because(Reason::BadVerifier));
         }
         let resource = is("resource");
         let asked = form.get("resource");
@@ -91,16 +92,10 @@ impl Server {
                 ..Record::denied(Event::CodeReplay, Reason::Reused)
             });
             self.end_family(&family);
+            return Err(Fault::grant().because(None));
         }
         Err(Fault::grant())
     }
-}
-
-fn refused(client: &Client, reason: Reason) {
-    reject(Record {
-        client: &client.id,
-        ..Record::denied(Event::AuthFail, reason)
-    });
 }
 
 /// RFC 7636 4.6. The text that is compared has the length of every challenge.
@@ -108,6 +103,6 @@ fn challenge(verifier: &str) -> Result<String, Fault> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     match (43..=128).contains(&verifier.len()) && verifier.bytes().all(fits) {
         true => Ok(encode_url(digest(&SHA256, verifier.as_bytes()).as_ref())),
-        false => Err(Fault::grant()),
+        false => Err(Fault::grant().because(Reason::BadVerifier)),
     }
 }

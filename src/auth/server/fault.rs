@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::base::limits::SHARED_RETRY;
 use crate::base::template::filled;
 use crate::http::Reply;
+use crate::journal::audit::Reason;
 
 /// An answer that is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Fault {
     status: u16,
     pub error: &'static str,
     pub what: String,
+    /// What the auditor is told; `None`: somebody has told already.
+    pub reason: Option<Reason>,
     /// The value of WWW-Authenticate.
     challenge: Option<&'static str>,
     retry: Option<Duration>,
@@ -21,13 +24,28 @@ pub struct Fault {
 
 impl Fault {
     pub fn bad(error: &'static str, what: impl Into<String>) -> Fault {
+        let reason = match error {
+            "invalid_grant" => Reason::BadCode,
+            "invalid_scope" => Reason::BadScope,
+            "invalid_target" => Reason::BadAudience,
+            "invalid_client" | "unauthorized_client" => Reason::BadClient,
+            "temporarily_unavailable" => Reason::Unavailable,
+            _ => Reason::BadRequest,
+        };
         Fault {
             status: 400,
             error,
             what: what.into(),
+            reason: Some(reason),
             challenge: None,
             retry: None,
         }
+    }
+
+    /// The same, with another reason for the auditor.
+    pub fn because(mut self, reason: impl Into<Option<Reason>>) -> Fault {
+        self.reason = reason.into();
+        self
     }
 
     pub fn request(what: impl Into<String>) -> Fault {

@@ -34,6 +34,7 @@ use crate::auth::store::Store;
 use crate::auth::tokens::Tokens;
 use crate::base::limits::{CLIENT_SECRETS_PER_MINUTE, REGISTRATIONS_PER_MINUTE};
 use crate::config::auth_server::AuthServerSpec;
+use crate::journal::audit::Reason;
 use crate::model::scope::Scopes;
 use crate::net::egress::Allowed;
 
@@ -115,7 +116,11 @@ impl Server {
 
     /// The client that a person is asked about.
     fn client_for_consent(&self, id: &str, is_operator: bool) -> Result<Client, Refused> {
-        let page = |text: String| Refused::Page { status: 400, text };
+        let page = |text: String| Refused::Page {
+            status: 400,
+            text,
+            reason: Reason::BadClient,
+        };
         let unknown = "client_id is not known here; the program must register again";
         let known = self.clients.iter().find(|client| client.id == id);
         if let Some(known) = known {
@@ -127,6 +132,7 @@ impl Server {
                 Refused::Page {
                     status: 503,
                     text: "what is known of clients cannot be read now; try again".to_owned(),
+                    reason: Reason::Unavailable,
                 }
             })?;
             return found.ok_or_else(|| page(unknown.to_owned()));

@@ -123,12 +123,10 @@ impl Server {
             .ok_or_else(Fault::grant)?;
         if family.client != client.id {
             // Who shows it is another client: it was stolen.
-            self.reused(&family, Reason::BadClient);
-            return Err(Fault::grant());
+            return Err(self.reused(&family, Reason::BadClient));
         }
         if !is_same_hash(&family.token_hash, &hash(shown)) {
-            self.reused(&family, Reason::Reused);
-            return Err(Fault::grant());
+            return Err(self.reused(&family, Reason::Reused));
         }
         let asked = form.get("resource");
         let is_other = |asked| is_ours(&self.issuer, asked).as_ref() != Some(&family.resource);
@@ -151,8 +149,7 @@ impl Server {
             scopes = scopes.and(most);
         }
         if !self.rotates(shown)? {
-            self.reused(&family, Reason::Reused);
-            return Err(Fault::grant());
+            return Err(self.reused(&family, Reason::Reused));
         }
         let token = family.next(&proof);
         self.keep_family(&family).map_err(|error| {
@@ -207,7 +204,7 @@ impl Server {
         Ok(())
     }
 
-    fn reused(&self, family: &Family, reason: Reason) {
+    fn reused(&self, family: &Family, reason: Reason) -> Fault {
         log::warn!(
             "refresh token reused client={:?} family={}",
             family.client,
@@ -220,6 +217,7 @@ impl Server {
             ..Record::denied(Event::TokenReuse, reason)
         });
         self.end_family(&family.id);
+        Fault::grant().because(None)
     }
 
     /// Ends all tokens that came of one consent. False: not everything could be written down.

@@ -45,11 +45,20 @@ impl Server {
             return Err(Fault::bad("unsupported_grant_type", what));
         }
         let client = self.authenticate(head, &form, from)?;
-        match grant {
+        let done = match grant {
             "authorization_code" => self.redeem(&form, &client),
             "refresh_token" => self.refresh(&form, &client),
             _ => self.serve_machine(&form, &client),
-        }
+        };
+        done.inspect_err(|fault| {
+            if let Some(reason) = fault.reason {
+                reject(Record {
+                    client: &client.id,
+                    name: grant,
+                    ..Record::denied(Event::AuthFail, reason)
+                });
+            }
+        })
     }
 
     /// The client that asks, if it shows that it is it: by a header, by fields, or, a public one,
@@ -115,7 +124,7 @@ impl Server {
     /// Signs a token and answers with it.
     pub(super) fn issue(&self, issue: &Issue<'_>) -> Result<Reply, Fault> {
         let (now_s, life_s) = (unix_s(), self.life.as_secs());
-        let claims = Claims {
+        let mut claims = Claims {
             issuer: self.issuer.clone(),
             subject: issue.subject.to_owned(),
             client: issue.client.to_owned(),
@@ -126,6 +135,10 @@ impl Server {
             issued_s: now_s,
             expires_s: now_s + life_s,
         };
+        // Those of this second were taken back; this one is given after that.
+        if self.tokens.is_revoked(&claims) {
+            claims.issued_s += 1;
+        }
         let token = claims.signed(&self.tokens.keys).ok_or_else(Fault::full)?;
         let mut body = filled(
             r#"{"access_token": "$token", "token_type": "Bearer", "expires_in": "$life"}"#,

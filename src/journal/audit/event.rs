@@ -117,7 +117,7 @@ words! {
     BadClient "bad_client" "The client is not known or did not prove who it is",
     BadRedirect "bad_redirect" "A redirect that was not registered",
     BadRequest "bad_request" "A parameter is missing, double or wrong",
-    BadCode "bad_code" "An authorization code that is not known or over",
+    BadCode "bad_code" "A code or a refresh token that is not known or over",
     BadVerifier "bad_verifier" "PKCE: the verifier does not fit",
     BadScope "bad_scope" "A scope that does not exist or may not be had",
     BadPassword "bad_password" "The password or the one-time code is wrong",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::base::{limits, sys};
@@ -17,6 +17,14 @@ pub const FILE: &str = "audit.key";
 pub fn read(path: &Path) -> Result<Keys, String> {
     let told = |what: String| format!("{}: {what}", path.display());
     let text = fs::read(path).map_err(|error| told(error.to_string()))?;
+    let mode = fs::metadata(path).map_err(|error| told(error.to_string()))?;
+    // Who has it makes a log that verifies.
+    if mode.permissions().mode() & 0o007 != 0 {
+        let shown = path.display();
+        return Err(told(format!(
+            "everybody on this machine may open it; run chmod o= {shown}"
+        )));
+    }
     let secret = text.trim_ascii();
     if secret.len() < limits::AUDIT_KEY_BYTES {
         let least = limits::AUDIT_KEY_BYTES;

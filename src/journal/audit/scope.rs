@@ -43,12 +43,14 @@ pub struct Scoped<'a> {
     pub once: &'a str,
 }
 
-pub fn scope_operation(operation: Operation, scoped: &Scoped<'_>) {
+/// False: it was told already.
+pub fn scope_operation(operation: Operation, scoped: &Scoped<'_>) -> bool {
     if !scoped.once.is_empty() && !is_new(scoped.once) {
-        return;
+        return false;
     }
     let name = operation.as_str();
     log::info!(target: SCOPE, "{SCOPE_OPERATION}{name} {}", json(name, scoped));
+    true
 }
 
 fn json(name: &str, scoped: &Scoped<'_>) -> String {

@@ -97,7 +97,10 @@ fn an_address_inside_is_not_asked() {
         let refused = rig
             .server
             .read_authorize(&query(&[("client_id", id)]), true);
-        let Err(Refused::Page { status: 400, text }) = refused else {
+        let Err(Refused::Page {
+            status: 400, text, ..
+        }) = refused
+        else {
             panic!("{refused:?}");
         };
         assert!(text.starts_with("the client cannot be used: "), "{text}");

@@ -1,7 +1,9 @@
+use crate::auth::revoked::Kind;
 use crate::auth::server::tests::rig::{
     BACK, HOME, ROBOT, Rig, SECRET, VERIFIER, basic, changed, query, rig, rig_in_files, rig_of,
     scopes, spec,
 };
+use crate::base::time::unix_s;
 use crate::config::auth_server::AuthServerSpec;
 
 #[test]
@@ -409,4 +411,18 @@ fn a_client_whose_scopes_shrank_gets_no_more_than_is_left() {
     let told = rig.redeem(&code, &[("client_id", "narrow")]);
     assert_eq!(told.text("scope"), "tag:web");
     assert!(url.starts_with(BACK) && basic("a", "b").starts_with("Basic "));
+}
+
+#[test]
+fn a_token_of_the_second_in_which_others_were_revoked_is_good() {
+    let body = format!("grant_type=client_credentials&client_id=robot&client_secret={ROBOT}");
+    for kind in [Kind::Client, Kind::Subject, Kind::All] {
+        let rig = rig();
+        let value = if kind == Kind::All { "" } else { "robot" };
+        let before = rig.token(&body).text("access_token");
+        rig.tokens.revoke(kind, value, unix_s()).unwrap();
+        let after = rig.token(&body).text("access_token");
+        assert!(rig.claims(&before).is_none(), "{kind:?}");
+        assert!(rig.claims(&after).is_some(), "{kind:?}");
+    }
 }
