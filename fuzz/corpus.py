@@ -1,5 +1,8 @@
 """Inputs of the targets as text: one to a line, what is not printable ASCII escaped."""
 
+# A longer line is seldom worth its place.
+LINE_CHARACTERS = 1500
+
 
 def unpack(file, folder):
     """Writes each line as a file; returns how many there are."""
@@ -17,4 +20,4 @@ def packed(folder):
     lines = []
     for data in sorted(inputs, key=lambda data: (len(data), data)):
         lines.append(data.decode("latin-1").encode("unicode_escape").decode("ascii"))
-    return "".join(line + "\n" for line in lines)
+    return "".join(line + "\n" for line in lines if len(line) <= LINE_CHARACTERS)
