@@ -1,7 +1,7 @@
 """Inputs of the targets as text: one to a line, what is not printable ASCII escaped."""
 
 # A longer line is seldom worth its place.
-LINE_CHARACTERS = 1500
+LINE_CHARACTERS = 1000
 
 
 def unpack(file, folder):

@@ -32,7 +32,7 @@ table() {
     done <<'END'
 http input 300 900
 messages input 300 900
-fuzz input 400 9000
+fuzz input 600 9000
 models input 300 900
 simulation input 500 3600
 slow alone 240 1800
