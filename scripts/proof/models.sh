@@ -14,11 +14,16 @@ case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
 
 # In a crate of its own; its packages stay from one run to the next.
 cargo_in() {
-    local crate=$1
+    local crate=$1 offline
     shift
-    (cd "$crate" && CARGO_TARGET_DIR=$folder/models RUSTFLAGS="-Awarnings" \
-        cargo "$@" --locked --offline --quiet 2>/dev/null ||
-        CARGO_TARGET_DIR=$folder/models RUSTFLAGS="-Awarnings" cargo "$@" --locked --quiet) >&2
+    for offline in --offline ''; do
+        # shellcheck disable=SC2086 # nothing, or one word
+        if (cd "$crate" && CARGO_TARGET_DIR=$folder/models RUSTFLAGS="-Awarnings" \
+            cargo "$@" --locked --quiet $offline) >&2; then
+            return
+        fi
+    done
+    return 1
 }
 
 missed=0
