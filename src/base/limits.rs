@@ -802,6 +802,10 @@ pub const AUDIT_NAME_BYTES: usize = 256;
 pub const AUDIT_AGENT_BYTES: usize = 128;
 pub const AUDIT_TEXT_BYTES: usize = 2 * KIB;
 pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
+/// Of the texts of one call so much room is made at once. Arguments up to so many bytes are digested
+/// by the thread of the chain, longer ones where they are read.
+pub const AUDIT_CALL_BYTES: usize = 512;
+pub const AUDIT_ARGUMENTS_KEPT: usize = 256;
 /// Events that wait to be chained, and lines that wait for one sink.
 pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
 pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
@@ -809,8 +813,8 @@ pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;
 pub const AUDIT_TICK: Duration = Duration::from_millis(50);
 /// After so many ticks without an event the thread sleeps until the next one.
 pub const AUDIT_IDLE_TICKS: u32 = 40;
-/// With so many bytes it is woken.
-pub const AUDIT_HURRY_BYTES: usize = 512 * KIB;
+/// With so many bytes it is woken: what is still in the cache of a processor costs less.
+pub const AUDIT_HURRY_BYTES: usize = 128 * KIB;
 /// Checkpoints are brought to the disk at most so often.
 pub const AUDIT_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;

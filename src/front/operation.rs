@@ -192,7 +192,7 @@ impl Drop for Operation {
             entry.log(spent, self.outcome.get());
         }
         if let Some(told) = self.with_more(|more| more.told.take()) {
-            told.tell(spent, self.outcome.get());
+            told.tell(self.began, spent, self.outcome.get());
         }
         let meter = self.meter.take();
         let series = meter.as_ref().and_then(|meter| meter.operation.as_ref());

@@ -6,22 +6,17 @@ use std::time::{Duration, Instant};
 use crate::base::limits;
 use crate::front::request::Params;
 use crate::journal::arguments::shown;
-use crate::journal::audit::{self, Event, Reason, Record};
+use crate::journal::audit::{self, Call, Event, Reason};
 use crate::journal::metrics::outcome::Outcome;
 use crate::mcp::method::Method;
 use crate::upstream::call::Answer;
 
 pub struct Told {
-    event: Event,
-    /// Members of its line, as far as they are known.
-    asked: String,
+    call: Call,
     /// As the client wrote them, where some are shown.
     arguments: Option<Box<str>>,
-    shown: String,
-    /// When it was on its way to the server, and for how long.
+    /// When it was on its way to the server.
     sent: Option<Instant>,
-    upstream: Option<Duration>,
-    result_bytes: Option<u64>,
     is_long: bool,
 }
 
@@ -44,88 +39,72 @@ impl Told {
             _ => return None,
         };
         let arguments = params.get("arguments");
-        let asked = audit::asked(&Record {
-            session: around.session,
-            protocol: around.revision,
-            transport: around.transport,
-            method: method.as_str(),
-            name: &params.string(key).unwrap_or_default(),
-            arguments,
-            ..Record::new(event, audit::Outcome::Ok)
-        });
+        let others = [around.revision, around.transport, method.as_str()];
+        let name = params.string(key).unwrap_or_default();
         let keeps = audit::shows_any() && event == Event::ToolCall;
         Some(Told {
-            event,
-            asked,
+            call: Call::new(event, (around.session, others), &name, arguments),
             arguments: arguments.filter(|_| keeps).map(Box::from),
-            shown: String::new(),
             sent: None,
-            upstream: None,
-            result_bytes: None,
             is_long: false,
         })
     }
 
     /// `name`: what the server calls it.
     pub fn goes_to(&mut self, server: &str, name: &str) {
-        audit::line::goes_to(&mut self.asked, server);
+        let arguments = self.arguments.as_deref();
+        let arguments = arguments.filter(|_| audit::shows(server, name));
+        let shown = arguments.map(shown);
+        self.call.goes_to(server, &shown.unwrap_or_default());
         self.sent = Some(Instant::now());
-        if let Some(arguments) = self.arguments.take()
-            && audit::shows(server, name)
-        {
-            self.shown = shown(&arguments);
-        }
     }
 
     pub fn answered(&mut self, answer: &Answer) {
-        self.result_bytes = Some(answer.payload.len() as u64);
-        self.upstream = self.sent.map(|sent| sent.elapsed());
+        self.call.facts.result_bytes = Some(answer.payload.len() as u64);
+        self.call.facts.upstream = self.sent.map(|sent| sent.elapsed());
     }
 
     /// When it is to be told that it takes long.
     pub fn due_at(&self, began: Instant) -> Option<Instant> {
-        let is_tool = self.event == Event::ToolCall;
+        let is_tool = self.call.facts.event == Event::ToolCall;
         (is_tool && !self.is_long).then(|| began + limits::AUDIT_LONG_CALL)
     }
 
     pub fn look(&mut self, began: Instant) {
-        if self.due_at(began).is_some_and(|due| due <= Instant::now()) {
-            self.is_long = true;
-            audit::note(Record {
-                asked: &self.asked,
-                shown: &self.shown,
-                spent: Some(began.elapsed()),
-                ..Record::new(Event::ToolBegin, audit::Outcome::Ok)
-            });
+        let now = Instant::now();
+        if self.due_at(began).is_none_or(|due| due > now) {
+            return;
         }
+        self.is_long = true;
+        let facts = &mut self.call.facts;
+        let ends_as = *facts;
+        (facts.event, facts.outcome) = (Event::ToolBegin, audit::Outcome::Ok);
+        facts.spent = now.saturating_duration_since(began);
+        self.call.tell(now);
+        self.call.facts = ends_as;
     }
 
-    pub fn tell(&self, spent: Duration, outcome: Outcome) {
-        let mut record = Record {
-            asked: &self.asked,
-            shown: &self.shown,
-            result_bytes: self.result_bytes,
-            spent: Some(spent),
-            upstream: self.upstream,
-            ..Record::new(self.event, audit::Outcome::Error)
-        };
+    /// It began, took so long, and ended.
+    pub fn tell(mut self, began: Instant, spent: Duration, outcome: Outcome) {
+        let facts = &mut self.call.facts;
+        facts.spent = spent;
         match outcome {
-            Outcome::Success => record.outcome = audit::Outcome::Ok,
-            Outcome::ToolError => record.is_error = Some(true),
+            Outcome::Success => facts.outcome = audit::Outcome::Ok,
+            Outcome::ToolError => facts.is_error = Some(true),
             Outcome::Error(code) => {
-                let by_server = self.result_bytes.is_some();
-                record.reason = Some(match by_server {
+                let by_server = facts.result_bytes.is_some();
+                facts.reason = Some(match by_server {
                     true => Reason::Upstream,
                     false => Reason::BadRequest,
                 });
-                record.code = Some(i64::from(code));
+                facts.code = Some(i64::from(code));
             }
             Outcome::Failed(reason) => {
-                record.reason = Some(Reason::Unavailable);
-                record.detail = reason.as_str();
+                facts.reason = Some(Reason::Unavailable);
+                facts.detail = reason.as_str();
             }
-            Outcome::Cancelled => record.reason = Some(Reason::Cancelled),
+            Outcome::Cancelled => facts.reason = Some(Reason::Cancelled),
         }
-        audit::note(record);
+        self.call.tell(began + spent);
     }
 }

@@ -1,24 +1,36 @@
 //! Bytes as hexadecimal digits: written in lower case, read in either. Pure.
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 pub fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
+    let mut text = Vec::with_capacity(2 * bytes.len());
     push(&mut text, bytes);
-    text
+    // Digits are always text.
+    String::from_utf8(text).unwrap_or_default()
 }
 
-/// In pieces, not digit by digit: lines of the audit log have many of them.
-pub fn push(out: &mut String, bytes: &[u8]) {
-    let mut text = [0; 64];
-    for part in bytes.chunks(text.len() / 2) {
-        for (pair, byte) in text.chunks_exact_mut(2).zip(part) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        // Digits are always text.
-        out.push_str(std::str::from_utf8(&text[..2 * part.len()]).unwrap_or_default());
+/// Eight digits at a time: lines of the audit log have many of them.
+pub fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        out.extend_from_slice(&digits(*word));
     }
+    if !rest.is_empty() {
+        let mut word = [0; 4];
+        word[..rest.len()].copy_from_slice(rest);
+        out.extend_from_slice(&digits(word)[..2 * rest.len()]);
+    }
+}
+
+#[inline]
+fn digits(word: [u8; 4]) -> [u8; 8] {
+    // One half of a byte in each byte, in their order.
+    let spread = u64::from(u32::from_be_bytes(word));
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Each from ten on becomes a letter.
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    let to_letter = u64::from(b'a' - b'0' - 10);
+    (spread + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
 }
 
 /// `None`: it has something else in it, or half a byte.
@@ -44,7 +56,11 @@ mod tests {
             "{text}"
         );
         assert_eq!(decode(&text), Some(bytes.clone()));
-        assert_eq!(decode(&text.to_uppercase()), Some(bytes));
+        assert_eq!(decode(&text.to_uppercase()), Some(bytes.clone()));
+        for length in 0..9 {
+            let some = &bytes[7..7 + length];
+            assert_eq!(decode(&encode(some)).as_deref(), Some(some));
+        }
         assert_eq!(decode(""), Some(Vec::new()));
         for bad in ["0", "0g", "+f", " 0", "é", "000"] {
             assert_eq!(decode(bad), None, "{bad:?}");

@@ -75,9 +75,17 @@ pub fn digest_of(text: &[u8]) -> digest::Digest {
     digest::digest(&digest::SHA256, text)
 }
 
-/// The code of a line with this digest. The text is read once, for the sum needs the digest too.
-pub fn code(key: &Key, line: &digest::Digest) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), line.as_ref())
+/// HMAC-SHA256 of the digest of a line. The text is read once, for the sum needs the digest too.
+/// Written out, because a key that is good for one line is not worth preparing.
+pub fn code(key: &Key, line: &digest::Digest) -> digest::Digest {
+    let padded = |pad: u8, text: &digest::Digest| {
+        let mut block = [pad; 96];
+        let keyed = block.iter_mut().zip(key);
+        keyed.for_each(|(byte, of_key)| *byte ^= of_key);
+        block[64..].copy_from_slice(text.as_ref());
+        digest::digest(&digest::SHA256, &block)
+    };
+    padded(0x5c, &padded(0x36, line))
 }
 
 /// What the id of a session is known by in the lines of this key.
@@ -99,86 +107,81 @@ pub struct Chain {
     key: Key,
     signer: Ed25519KeyPair,
     /// The code of the line before.
-    head: String,
+    head: Vec<u8>,
     pub seq: u64,
     /// Lines since the last checkpoint, that one included, and the sum of their digests.
     pub unsigned: u64,
     sum: digest::Context,
     /// What stands between the number and the event in each line of this run.
-    run: String,
-    /// The second that was written last.
+    run: Vec<u8>,
+    /// The second that was written last, and the beginning of its lines.
     second: (u64, String),
-    /// Room for the beginning of a line.
-    line: String,
 }
 
 impl Chain {
     /// `before`: the code of the last line of the log that this one goes on with, or nothing.
     pub fn new(keys: Keys, boot: &str, instance: &str, before: String) -> Chain {
-        let mut run = format!(",\"boot\":\"{boot}\",\"inst\":");
+        let mut run = format!(",\"boot\":\"{boot}\",\"inst\":").into_bytes();
         push_text(&mut run, instance, 128);
-        run.push_str(concat!(",\"ver\":\"", env!("CARGO_PKG_VERSION"), "\","));
+        run.extend_from_slice(concat!(",\"ver\":\"", env!("CARGO_PKG_VERSION"), "\",").as_bytes());
         Chain {
             key: keys.first(boot),
             signer: keys.signer,
-            head: before,
+            head: before.into_bytes(),
             seq: 0,
             unsigned: 0,
             sum: digest::Context::new(&digest::SHA256),
             run,
             second: (u64::MAX, String::new()),
-            line: String::new(),
         }
     }
 
     /// Makes a whole line of the members of an event, and adds it to `out`.
-    pub fn seal(&mut self, at: Moment, body: &str, out: &mut Vec<u8>) {
-        let start = self.begin(at, body, out);
+    pub fn seal(&mut self, at: Moment, body: &[u8], out: &mut Vec<u8>) {
+        self.seal_with(at, out, |out| out.extend_from_slice(body));
+    }
+
+    /// The same of members that `body` adds.
+    pub fn seal_with(&mut self, at: Moment, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+        let start = out.len();
+        self.begin(at, out);
+        body(out);
         self.end(start, out);
     }
 
     /// The same with a count and a sum that are signed. `event` is a checkpoint or the end.
     pub fn sign(&mut self, at: Moment, event: Event, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.begin(at, out);
         let sum = std::mem::replace(&mut self.sum, digest::Context::new(&digest::SHA256));
-        let mut body = format!("\"event\":\"{}\",\"outcome\":\"ok\",", event.as_str());
-        body.push_str("\"count\":");
-        push_number(&mut body, std::mem::take(&mut self.unsigned));
-        body.push_str(",\"sum\":\"");
-        hex::push(&mut body, sum.finish().as_ref());
-        body.push('"');
-        let start = self.begin(at, &body, out);
-        let signed = [&out[start..], self.head.as_bytes()].concat();
-        let signature = self.signer.sign(&signed);
-        let mut text = SIGNATURE.to_owned();
-        hex::push(&mut text, signature.as_ref());
-        text.push('"');
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\"event\":\"");
+        out.extend_from_slice(event.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"outcome\":\"ok\",\"count\":");
+        push_number(out, std::mem::take(&mut self.unsigned));
+        out.extend_from_slice(b",\"sum\":\"");
+        hex::push(out, sum.finish().as_ref());
+        out.push(b'"');
+        let signature = self.signer.sign(&[&out[start..], &self.head].concat());
+        out.extend_from_slice(SIGNATURE.as_bytes());
+        hex::push(out, signature.as_ref());
+        out.push(b'"');
         self.end(start, out);
     }
 
-    /// Gives where in `out` the line begins.
-    fn begin(&mut self, at: Moment, body: &str, out: &mut Vec<u8>) -> usize {
-        let start = out.len();
+    fn begin(&mut self, at: Moment, out: &mut Vec<u8>) {
         self.seq += 1;
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        line.push_str(BEGIN);
-        line.push_str(self.second(at.unix_ms / 1000));
-        push_thousandths(&mut line, at.unix_ms % 1000);
-        line.push_str("Z\",\"mono\":");
-        push_number(&mut line, at.mono_ms);
-        line.push_str(",\"seq\":");
-        push_number(&mut line, self.seq);
-        line.push_str(&self.run);
-        out.extend_from_slice(line.as_bytes());
-        out.extend_from_slice(body.as_bytes());
-        self.line = line;
-        start
+        out.extend_from_slice(self.second(at.unix_ms / 1000).as_bytes());
+        push_thousandths(out, at.unix_ms % 1000);
+        out.extend_from_slice(b"Z\",\"mono\":");
+        push_number(out, at.mono_ms);
+        out.extend_from_slice(b",\"seq\":");
+        push_number(out, self.seq);
+        out.extend_from_slice(&self.run);
     }
 
     fn end(&mut self, start: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"prev\":\"");
-        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(&self.head);
         out.push(b'"');
         let digest = digest_of(&out[start..]);
         let tag = code(&self.key, &digest);
@@ -186,7 +189,7 @@ impl Chain {
         self.head.clear();
         hex::push(&mut self.head, tag.as_ref());
         out.extend_from_slice(CODE.as_bytes());
-        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(&self.head);
         out.extend_from_slice(END.as_bytes());
         self.sum.update(digest.as_ref());
         self.unsigned += 1;
@@ -195,11 +198,22 @@ impl Chain {
     /// As far as the second.
     fn second(&mut self, unix_s: u64) -> &str {
         if self.second.0 != unix_s {
-            let mut text = time::rfc3339_of_s(unix_s);
-            text.truncate("2026-11-22T12:00:00".len());
+            let mut text = BEGIN.to_owned() + &time::rfc3339_of_s(unix_s);
+            text.truncate(BEGIN.len() + "2026-11-22T12:00:00".len());
             self.second = (unix_s, text);
         }
         &self.second.1
+    }
+}
+
+impl Moment {
+    /// When the process was so old: told from now, for no clock changes between.
+    pub fn at(self, mono_ms: u64) -> Moment {
+        let since = self.mono_ms.saturating_sub(mono_ms);
+        Moment {
+            unix_ms: self.unix_ms.saturating_sub(since),
+            mono_ms,
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 //! the secrets that are masked.
 
 use std::cell::Cell;
-use std::fmt::Write;
+use std::io::Write;
 use std::sync::Arc;
 
 use ring::digest;
 
 use crate::base::limits;
 use crate::base::mask::{self, masked};
-use crate::journal::audit::event::{Event, Outcome};
+use crate::journal::audit::call::{Arguments, Facts, Texts};
+use crate::journal::audit::event::{Event, Outcome, Reason};
 use crate::journal::audit::record::Record;
 use crate::journal::context::{self, Context, Origin};
 use crate::model::principal::Principal;
@@ -23,65 +24,75 @@ macro_rules! key {
     };
 }
 
-/// What a session's id is known by here: it is asked for when it is not the one of the line before.
+/// What a session's id is known by here.
 pub type Mark<'a> = &'a dyn Fn(&str) -> [u8; 6];
 
 /// The members from `event` on; what stands before and behind is the chain's.
-pub fn body(record: &Record<'_>, mark: Mark<'_>, out: &mut String) {
-    out.reserve(640);
+pub fn body(record: &Record<'_>, mark: Mark<'_>, out: &mut Vec<u8>) {
     let mut line = Body(std::mem::take(out));
-    line.0.push_str("\"event\":\"");
-    line.0.push_str(record.event.as_str());
-    line.0.push_str("\",\"outcome\":\"");
-    line.0.push_str(record.outcome.as_str());
-    line.0.push('"');
-    line.name(
-        key!("reason"),
-        record.reason.map_or("", |reason| reason.as_str()),
-    );
+    line.begin(record.event, record.outcome, record.reason);
     let told = context::with(|context| line.circumstances(record, Some(context)));
     if told.is_none() {
         line.circumstances(record, None);
     }
-    match record.asked {
-        "" => line.asked(record, mark),
-        asked => line.0.push_str(asked),
-    }
-    line.text(key!("args"), record.shown, limits::AUDIT_ARGUMENTS_BYTES);
-    line.number(key!("res_bytes"), record.result_bytes);
-    if let Some(is_error) = record.is_error {
-        let _ = write!(line.0, ",\"is_error\":{is_error}");
-    }
-    if let Some(code) = record.code {
-        let _ = write!(line.0, ",\"code\":{code}");
-    }
-    line.millis(key!("dur_ms"), record.spent);
-    line.millis(key!("up_ms"), record.upstream);
-    line.text(
-        key!("scopes_used"),
-        record.scopes_used,
-        limits::AUDIT_TEXT_BYTES,
-    );
-    let missing = record.scopes_missing;
-    line.text(key!("scopes_missing"), missing, limits::AUDIT_TEXT_BYTES);
+    line.kind(&record.kind(), mark);
+    line.name(key!("name"), &masked(record.name));
+    line.name(key!("server"), record.server);
+    line.code(record.code);
+    line.long(key!("scopes_used"), record.scopes_used);
+    line.long(key!("scopes_missing"), record.scopes_missing);
     line.name(key!("policy"), record.policy);
     line.number(key!("count"), record.count);
-    let detail = masked(record.detail);
-    line.text(key!("detail"), &detail, limits::AUDIT_TEXT_BYTES);
+    line.long(key!("detail"), &masked(record.detail));
     *out = line.0;
 }
 
-/// The members of a request, for `Record::asked`: made while its text is there.
-pub fn asked(record: &Record<'_>, mark: Mark<'_>) -> String {
-    let mut line = Body(String::with_capacity(384));
-    line.asked(record, mark);
+/// Who asks, and in which request, as far as this thread works on one.
+pub fn around(out: &mut Vec<u8>) {
+    let mut line = Body(std::mem::take(out));
+    context::with(|context| {
+        line.known(context);
+        line.request(context);
+    });
+    *out = line.0;
+}
+
+/// What kind of request it is.
+pub fn kind(kind: &Kind<'_>, mark: Mark<'_>) -> Vec<u8> {
+    let mut line = Body(Vec::new());
+    line.kind(kind, mark);
     line.0
 }
 
-/// Adds the server that a request goes to.
-pub fn goes_to(asked: &mut String, server: &str) {
-    asked.push_str(",\"server\":");
-    push_text(asked, server, limits::AUDIT_NAME_BYTES);
+/// The same as `body`, of a request of a client.
+pub fn call(facts: &Facts, texts: &Texts<'_>, out: &mut Vec<u8>) {
+    let mut line = Body(std::mem::take(out));
+    line.begin(facts.event, facts.outcome, facts.reason);
+    line.0.extend_from_slice(texts.around);
+    line.0.extend_from_slice(texts.kind);
+    line.name(key!("name"), &masked(texts.name));
+    line.arguments(facts.arguments_bytes, texts.arguments);
+    line.name(key!("server"), texts.server);
+    line.text(key!("args"), texts.shown, limits::AUDIT_ARGUMENTS_BYTES);
+    line.number(key!("res_bytes"), facts.result_bytes);
+    if let Some(is_error) = facts.is_error {
+        let _ = write!(line.0, ",\"is_error\":{is_error}");
+    }
+    line.code(facts.code);
+    line.millis(key!("dur_ms"), Some(facts.spent));
+    line.millis(key!("up_ms"), facts.upstream);
+    line.long(key!("detail"), facts.detail);
+    *out = line.0;
+}
+
+/// What a request is but for its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind<'a> {
+    /// Empty where there are no sessions.
+    pub session: &'a str,
+    pub protocol: &'a str,
+    pub transport: &'a str,
+    pub method: &'a str,
 }
 
 /// Who and from where, as the line before says it. On most threads it is the same in the next.
@@ -91,7 +102,7 @@ struct Known {
     from: Option<Arc<Origin>>,
     /// How many secrets had been learnt.
     secrets: u64,
-    text: String,
+    text: Vec<u8>,
 }
 
 impl Known {
@@ -110,28 +121,24 @@ fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
     }
 }
 
-/// What a request is but for its name: `said` is what the line says of that.
-#[derive(Default)]
-struct Kind {
-    session: String,
-    protocol: String,
-    transport: String,
-    method: String,
-    said: String,
-}
-
-impl Kind {
-    fn is_of(&self, record: &Record<'_>) -> bool {
-        self.session == record.session
-            && self.method == record.method
-            && self.protocol == record.protocol
-            && self.transport == record.transport
-    }
-}
-
-struct Body(String);
+struct Body(Vec<u8>);
 
 impl Body {
+    fn begin(&mut self, event: Event, outcome: Outcome, reason: Option<Reason>) {
+        self.piece("\"event\":\"");
+        self.piece(event.as_str());
+        self.piece("\",\"outcome\":\"");
+        self.piece(outcome.as_str());
+        self.piece("\"");
+        if let Some(reason) = reason {
+            self.name(key!("reason"), reason.as_str());
+        }
+    }
+
+    fn piece(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
     /// Who, and in which request.
     fn circumstances(&mut self, record: &Record<'_>, around: Option<&Context>) {
         let says_who = record.who.is_some() || record.from.is_some();
@@ -141,11 +148,14 @@ impl Body {
             _ => self.who_and_whence(record, around),
         }
         if let Some(context) = around {
-            self.0.push_str(",\"req_id\":");
-            push_number(&mut self.0, context.request);
-            if let Some(trace) = &context.trace {
-                self.name(key!("trace"), &trace.trace_text());
-            }
+            self.request(context);
+        }
+    }
+
+    fn request(&mut self, context: &Context) {
+        self.number(key!("req_id"), Some(context.request));
+        if let Some(trace) = &context.trace {
+            self.name(key!("trace"), &trace.trace_text());
         }
     }
 
@@ -157,7 +167,7 @@ impl Body {
         let last = LAST.try_with(Cell::take).ok().flatten();
         let known = last.filter(|last| last.is_of(context)).unwrap_or_else(|| {
             let secrets = mask::learnt();
-            let mut line = Body(String::new());
+            let mut line = Body(Vec::new());
             let nothing = Record::new(Event::ToolCall, Outcome::Ok);
             line.who_and_whence(&nothing, Some(context));
             Box::new(Known {
@@ -167,7 +177,7 @@ impl Body {
                 text: line.0,
             })
         });
-        self.0.push_str(&known.text);
+        self.0.extend_from_slice(&known.text);
         let _ = LAST.try_with(|last| last.set(Some(known)));
     }
 
@@ -210,66 +220,61 @@ impl Body {
         self.text(key!("ua"), &agent, limits::AUDIT_AGENT_BYTES);
     }
 
-    /// What was asked for, and of whom.
-    fn asked(&mut self, record: &Record<'_>, mark: Mark<'_>) {
-        self.kind(record, mark);
-        self.name(key!("name"), &masked(record.name));
-        if let Some(arguments) = record.arguments {
-            let sum = digest::digest(&digest::SHA256, arguments.as_bytes());
-            self.hex(key!("args_sha256"), sum.as_ref());
-            self.number(key!("args_bytes"), Some(arguments.len() as u64));
+    fn kind(&mut self, kind: &Kind<'_>, mark: Mark<'_>) {
+        if !kind.session.is_empty() {
+            self.hex(key!("sess"), &mark(kind.session));
         }
-        self.name(key!("server"), record.server);
+        self.name(key!("proto"), kind.protocol);
+        self.name(key!("transport"), kind.transport);
+        self.name(key!("method"), kind.method);
     }
 
-    /// Most threads are asked in the same session for the same again and again.
-    fn kind(&mut self, record: &Record<'_>, mark: Mark<'_>) {
-        thread_local! {
-            static LAST: Cell<Option<Box<Kind>>> = const { Cell::new(None) };
+    fn arguments(&mut self, bytes: Option<u64>, arguments: Arguments<'_>) {
+        if bytes.is_none() {
+            return;
         }
-        let last = LAST.try_with(Cell::take).ok().flatten();
-        let kind = last.filter(|last| last.is_of(record)).unwrap_or_else(|| {
-            let mut line = Body(String::new());
-            if !record.session.is_empty() {
-                line.hex(key!("sess"), &mark(record.session));
+        match arguments {
+            Arguments::Text(text) => {
+                let sum = digest::digest(&digest::SHA256, text);
+                self.hex(key!("args_sha256"), sum.as_ref());
             }
-            line.name(key!("proto"), record.protocol);
-            line.name(key!("transport"), record.transport);
-            line.name(key!("method"), record.method);
-            Box::new(Kind {
-                session: record.session.to_owned(),
-                protocol: record.protocol.to_owned(),
-                transport: record.transport.to_owned(),
-                method: record.method.to_owned(),
-                said: line.0,
-            })
-        });
-        self.0.push_str(&kind.said);
-        let _ = LAST.try_with(|last| last.set(Some(kind)));
+            Arguments::Digest(sum) => self.hex(key!("args_sha256"), sum),
+        }
+        self.number(key!("args_bytes"), bytes);
     }
 
     fn hex(&mut self, key: &str, bytes: &[u8]) {
-        self.0.push_str(key);
-        self.0.push('"');
+        self.piece(key);
+        self.0.push(b'"');
         hex::push(&mut self.0, bytes);
-        self.0.push('"');
+        self.0.push(b'"');
     }
 
     fn name(&mut self, key: &str, text: &str) {
         self.text(key, text, limits::AUDIT_NAME_BYTES);
     }
 
+    fn long(&mut self, key: &str, text: &str) {
+        self.text(key, text, limits::AUDIT_TEXT_BYTES);
+    }
+
+    fn code(&mut self, code: Option<i64>) {
+        if let Some(code) = code {
+            let _ = write!(self.0, ",\"code\":{code}");
+        }
+    }
+
     fn text(&mut self, key: &str, text: &str, most: usize) {
         if text.is_empty() {
             return;
         }
-        self.0.push_str(key);
+        self.piece(key);
         push_text(&mut self.0, text, most);
     }
 
     fn number(&mut self, key: &str, number: Option<u64>) {
         if let Some(number) = number {
-            self.0.push_str(key);
+            self.piece(key);
             push_number(&mut self.0, number);
         }
     }
@@ -277,52 +282,49 @@ impl Body {
     fn millis(&mut self, key: &str, time: Option<std::time::Duration>) {
         let Some(time) = time else { return };
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.0.push_str(key);
+        self.piece(key);
         push_number(&mut self.0, micros / 1000);
         push_thousandths(&mut self.0, micros % 1000);
     }
 }
 
-pub fn push_number(out: &mut String, number: u64) {
-    out.push_str(itoa::Buffer::new().format(number));
+pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A point and three digits.
-pub fn push_thousandths(out: &mut String, number: u64) {
+pub fn push_thousandths(out: &mut Vec<u8>, number: u64) {
     let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or(0);
-    let text = [b'.', digit(number / 100), digit(number / 10), digit(number)];
-    // Digits are always text; in one piece they cost least.
-    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
+    out.extend([b'.', digit(number / 100), digit(number / 10), digit(number)]);
 }
 
 /// A literal of printable ASCII with at most `most` bytes between its quotes; `...` ends what is
 /// cut.
-pub fn push_text(out: &mut String, text: &str, most: usize) {
-    out.push('"');
+pub fn push_text(out: &mut Vec<u8>, text: &str, most: usize) {
+    out.push(b'"');
     let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     if text.len() <= most && text.bytes().all(plain) {
-        out.push_str(text);
-        out.push('"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
         return;
     }
     let end = out.len() + most.saturating_sub(3);
     let mut units = [0; 2];
     for c in text.chars() {
         let before = out.len();
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
+        let _ = match c {
+            '"' | '\\' => write!(out, "\\{c}"),
+            ' '..='~' => write!(out, "{c}"),
             _ => {
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
+                let mut units = c.encode_utf16(&mut units).iter();
+                units.try_for_each(|unit| write!(out, "\\u{unit:04x}"))
             }
-        }
+        };
         if out.len() > end {
             out.truncate(before);
-            out.push_str("...");
+            out.extend_from_slice(b"...");
             break;
         }
     }
-    out.push('"');
+    out.push(b'"');
 }

@@ -2,9 +2,10 @@
 //! so that nobody can change it unseen. Apart from the ordinary log; nothing that a client sends
 //! changes what is told here. docs/audit-events.md is its inventory.
 //!
-//! `note` makes the members of a line and puts them into a `queue`; the thread `audit` chains
-//! (`chain`) and hands whole lines to the sinks (`outlet`), which have a thread each.
+//! `note` makes the members of a line and puts them into a `queue`, a `call` goes there as it is; the
+//! thread `audit` chains (`chain`) and hands whole lines to the sinks (`outlet`), a thread each.
 
+pub mod call;
 pub mod chain;
 pub mod event;
 pub mod facts;
@@ -19,6 +20,7 @@ pub mod scope;
 pub mod target;
 pub mod verify;
 
+pub use call::Call;
 pub use event::{Event, Outcome, Reason};
 pub use record::Record;
 pub use scope::{Operation, Scoped, scope_operation};
@@ -32,11 +34,11 @@ use ring::hmac;
 
 use crate::base::limits;
 
+use crate::journal::audit::call::Facts;
 use crate::journal::audit::queue::Queue;
 
 /// What `note` needs of the log that runs.
 struct Desk {
-    queue: Queue,
     mark: hmac::Key,
     began: Instant,
     /// Whether new requests wait while lines cannot be written.
@@ -45,17 +47,12 @@ struct Desk {
     shown: Vec<(String, String)>,
 }
 
-impl Desk {
-    fn mark(&self, session: &str) -> [u8; 6] {
-        chain::mark(&self.mark, session)
-    }
-}
-
 thread_local! {
     /// Room for a line.
-    static LINE: Cell<String> = const { Cell::new(String::new()) };
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+static QUEUE: Queue = Queue::new();
 static DESK: RwLock<Option<Arc<Desk>>> = RwLock::new(None);
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static MUST_BLOCK: AtomicBool = AtomicBool::new(false);
@@ -98,28 +95,42 @@ pub fn note(record: Record<'_>) {
 
 #[inline(never)]
 fn tell(record: &Record<'_>) {
-    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(desk) = &*desk else { return };
-    let mut body = LINE.try_with(Cell::take).unwrap_or_default();
-    body.clear();
-    line::body(record, &|session| desk.mark(session), &mut body);
-    let filled = desk.queue.push(chain::now(desk.began), &body);
-    if body.capacity() <= limits::AUDIT_TEXT_BYTES {
-        // On a thread that is ending there is no place for it.
-        let _ = LINE.try_with(|line| line.set(body));
-    }
-    if filled >= NEARLY_FULL {
-        IS_FULL.store(true, Ordering::Relaxed);
-        judge(desk.blocks);
+    let make = |body: &mut Vec<u8>| line::body(record, &mark, body);
+    push(Instant::now(), None, make, &[]);
+}
+
+/// Tells of a request.
+fn note_call(call: &Call, at: Instant) {
+    if is_on() {
+        push(at, Some(call.facts), line::around, &call.texts);
     }
 }
 
-/// The members of a request that is told when it has ended, while its text is there.
-pub fn asked(record: &Record<'_>) -> String {
-    line::asked(record, &|session| {
-        let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
-        desk.as_ref().map_or([0; 6], |desk| desk.mark(session))
-    })
+/// An event with what `make` says, and more.
+fn push(at: Instant, facts: Option<Facts>, make: impl FnOnce(&mut Vec<u8>), more: &[u8]) {
+    let mut text = LINE.try_with(Cell::take).unwrap_or_default();
+    text.clear();
+    make(&mut text);
+    let facts = facts.map(|mut facts| {
+        facts.lengths.around = text.len();
+        facts
+    });
+    let filled = QUEUE.push(at, facts, [&text, more]);
+    if text.capacity() <= limits::AUDIT_TEXT_BYTES {
+        // On a thread that is ending there is no place for it.
+        let _ = LINE.try_with(|line| line.set(text));
+    }
+    if filled >= NEARLY_FULL {
+        IS_FULL.store(true, Ordering::Relaxed);
+        judge(blocks());
+    }
+}
+
+/// What the id of a session is known by.
+fn mark(session: &str) -> [u8; 6] {
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    let desk = desk.as_ref();
+    desk.map_or([0; 6], |desk| chain::mark(&desk.mark, session))
 }
 
 /// Whether there is a tool whose arguments are shown.
@@ -135,6 +146,11 @@ pub fn shows(server: &str, tool: &str) -> bool {
         .is_some_and(|desk| desk.shown.iter().any(fits))
 }
 
+fn blocks() -> bool {
+    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
+    desk.as_ref().is_some_and(|desk| desk.blocks)
+}
+
 fn judge(blocks: bool) {
     let is_short = FAILING.load(Ordering::Relaxed) > 0 || IS_FULL.load(Ordering::Relaxed);
     MUST_BLOCK.store(blocks && is_short, Ordering::Relaxed);
@@ -146,6 +162,5 @@ fn failing(begins: bool) {
         true => FAILING.fetch_add(1, Ordering::Relaxed),
         false => FAILING.fetch_sub(1, Ordering::Relaxed),
     };
-    let desk = DESK.read().unwrap_or_else(PoisonError::into_inner);
-    judge(desk.as_ref().is_some_and(|desk| desk.blocks));
+    judge(blocks());
 }

@@ -6,17 +6,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::limits;
-use crate::journal::audit::chain::Moment;
+use crate::journal::audit::call::Facts;
 
-#[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     batch: Batch,
+    /// When the log began: `None` before that.
+    began: Option<Instant>,
     /// Ticks in which nothing came.
     idle: u32,
     /// The thread waits for the next event, not for its tick.
@@ -24,37 +24,78 @@ struct State {
     is_closed: bool,
 }
 
-/// Events in their order: times, length and text of each.
-#[derive(Default)]
+/// Events in their order: what has no length of its own, and their bytes.
 pub struct Batch {
+    events: Vec<Event>,
     bytes: Vec<u8>,
     /// Had no room, after all that is here.
     pub lost: u64,
 }
 
-const TIMES: usize = 20;
+struct Event {
+    /// Since the log began.
+    mono_ms: u64,
+    length: usize,
+    /// Of a call.
+    facts: Option<Facts>,
+}
+
+/// What an event is on its way.
+pub enum Queued<'a> {
+    /// Members that are ready.
+    Body(&'a [u8]),
+    Call(&'a Facts, &'a [u8]),
+}
 
 impl Queue {
+    pub const fn new() -> Queue {
+        Queue {
+            state: Mutex::new(State {
+                batch: Batch::new(),
+                began: None,
+                idle: 0,
+                is_asleep: false,
+                is_closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the share of the room that is taken, in hundredths.
-    pub fn push(&self, at: Moment, body: &str) -> usize {
+    /// From now on events are taken.
+    pub fn open(&self, began: Instant) {
         let mut state = self.state();
+        state.batch = Batch::new();
+        (state.began, state.idle, state.is_closed) = (Some(began), 0, false);
+    }
+
+    /// An event whose bytes are those of `parts`. Gives the share of the room that is taken, in
+    /// hundredths.
+    pub fn push(&self, at: Instant, facts: Option<Facts>, parts: [&[u8]; 2]) -> usize {
+        let mut state = self.state();
+        let Some(began) = state.began.filter(|_| !state.is_closed) else {
+            return 0;
+        };
         let batch = &mut state.batch;
-        let before = batch.bytes.len();
+        let before = batch.size();
+        let length = parts[0].len() + parts[1].len();
         // After the first that is lost all are, so that the count has one place.
-        if before + TIMES + body.len() > limits::AUDIT_QUEUE_BYTES || batch.lost > 0 {
+        if before + EVENT + length > limits::AUDIT_QUEUE_BYTES || batch.lost > 0 {
             batch.lost += 1;
             return 100;
         }
-        let length = u32::try_from(body.len()).unwrap_or_default();
-        batch.bytes.extend_from_slice(&at.unix_ms.to_ne_bytes());
-        batch.bytes.extend_from_slice(&at.mono_ms.to_ne_bytes());
-        batch.bytes.extend_from_slice(&length.to_ne_bytes());
-        batch.bytes.extend_from_slice(body.as_bytes());
-        let after = batch.bytes.len();
+        let since = at.saturating_duration_since(began).as_millis();
+        batch.events.push(Event {
+            mono_ms: u64::try_from(since).unwrap_or(u64::MAX),
+            length,
+            facts,
+        });
+        batch.bytes.extend_from_slice(parts[0]);
+        batch.bytes.extend_from_slice(parts[1]);
+        let after = before + EVENT + length;
         let hurries = before < limits::AUDIT_HURRY_BYTES && after >= limits::AUDIT_HURRY_BYTES;
         let wakes = std::mem::take(&mut state.is_asleep) || hurries;
         drop(state);
@@ -67,20 +108,17 @@ impl Queue {
     /// What there is after a tick, or at the latest at `due`, in the place of the batch before:
     /// so neither has to grow again. False once it is closed and empty.
     pub fn take(&self, due: Instant, batch: &mut Batch) -> bool {
-        batch.bytes.clear();
-        // What a burst needed is not kept.
-        batch.bytes.shrink_to(2 * limits::AUDIT_HURRY_BYTES);
-        batch.lost = 0;
+        batch.clear();
         let mut state = self.state();
         let mut waited = false;
         loop {
-            let is_empty = state.batch.bytes.is_empty() && state.batch.lost == 0;
+            let is_empty = state.batch.is_empty();
             if state.is_closed {
                 std::mem::swap(&mut state.batch, batch);
                 return !is_empty;
             }
             let left = due.saturating_duration_since(Instant::now());
-            let hurries = state.batch.bytes.len() >= limits::AUDIT_HURRY_BYTES;
+            let hurries = state.batch.size() >= limits::AUDIT_HURRY_BYTES;
             if waited && !is_empty || left.is_zero() || hurries {
                 state.idle = 0;
                 std::mem::swap(&mut state.batch, batch);
@@ -114,27 +152,45 @@ impl Queue {
     }
 }
 
+/// What an event takes beside its bytes.
+const EVENT: usize = size_of::<Event>();
+
 impl Batch {
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.lost == 0
+    pub const fn new() -> Batch {
+        Batch {
+            events: Vec::new(),
+            bytes: Vec::new(),
+            lost: 0,
+        }
     }
 
-    pub fn each(&self, mut take: impl FnMut(Moment, &str)) {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.lost == 0
+    }
+
+    fn size(&self) -> usize {
+        self.events.len() * EVENT + self.bytes.len()
+    }
+
+    fn clear(&mut self) {
+        self.events.clear();
+        self.bytes.clear();
+        // What a burst needed is not kept.
+        self.events.shrink_to(2 * limits::AUDIT_HURRY_BYTES / EVENT);
+        self.bytes.shrink_to(2 * limits::AUDIT_HURRY_BYTES);
+        self.lost = 0;
+    }
+
+    /// With the time since the log began, in milliseconds.
+    pub fn each(&self, mut take: impl FnMut(u64, Queued<'_>)) {
         let mut rest = &self.bytes[..];
-        while let Some((unix, after)) = rest.split_first_chunk() {
-            let Some((mono, after)) = after.split_first_chunk() else {
-                return;
+        for event in &self.events {
+            let (bytes, after) = rest.split_at(event.length);
+            let queued = match &event.facts {
+                Some(facts) => Queued::Call(facts, bytes),
+                None => Queued::Body(bytes),
             };
-            let Some((length, after)) = after.split_first_chunk() else {
-                return;
-            };
-            let (body, after) = after.split_at(u32::from_ne_bytes(*length) as usize);
-            let at = Moment {
-                unix_ms: u64::from_ne_bytes(*unix),
-                mono_ms: u64::from_ne_bytes(*mono),
-            };
-            // It was text when it was put in.
-            take(at, std::str::from_utf8(body).unwrap_or_default());
+            take(event.mono_ms, queued);
             rest = after;
         }
     }
@@ -144,40 +200,34 @@ impl Batch {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Batch, Queue};
+    use super::{Batch, Queue, Queued};
     use crate::base::limits;
-    use crate::journal::audit::chain::Moment;
 
     #[test]
     fn what_has_no_room_is_counted_and_the_rest_keeps_its_order() {
-        let queue = Queue::default();
-        let body = "x".repeat(limits::AUDIT_LINE_BYTES);
-        let many = limits::AUDIT_QUEUE_BYTES / body.len();
-        for unix_ms in 0..many as u64 + 10 {
-            let at = Moment {
-                unix_ms,
-                mono_ms: 2 * unix_ms,
-            };
-            queue.push(at, &body);
+        let queue = Queue::new();
+        let began = Instant::now();
+        queue.push(began, None, [b"before it was opened", b""]);
+        queue.open(began);
+        let text = "x".repeat(limits::AUDIT_LINE_BYTES);
+        let many = limits::AUDIT_QUEUE_BYTES / text.len();
+        for ms in 0..many as u64 + 10 {
+            let at = began + Duration::from_millis(ms);
+            queue.push(at, None, [&text.as_bytes()[..7], &text.as_bytes()[7..]]);
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         assert!(queue.take(Instant::now(), &mut batch));
         let mut next = 0;
-        batch.each(|at, text| {
-            assert_eq!((at.unix_ms, at.mono_ms), (next, 2 * next));
-            assert_eq!(text.len(), body.len());
+        batch.each(|ms, event| {
+            assert_eq!(ms, next);
+            assert!(matches!(event, Queued::Body(bytes) if bytes == text.as_bytes()));
             next += 1;
         });
         assert!(next > 0 && batch.lost >= 10);
         assert_eq!(next + batch.lost, many as u64 + 10);
-        queue.push(
-            super::Moment {
-                unix_ms: 0,
-                mono_ms: 0,
-            },
-            "last",
-        );
+        queue.push(began, None, [b"last", b""]);
         queue.close();
+        queue.push(began, None, [b"after the last", b""]);
         let far = Instant::now() + Duration::from_secs(60);
         assert!(queue.take(far, &mut batch) && !batch.is_empty());
         assert!(!queue.take(far, &mut batch));

@@ -1,12 +1,11 @@
 //! What one line says, as far as whoever notes it knows.
 
-use std::time::Duration;
-
 use crate::journal::audit::event::{Event, Outcome, Reason};
+use crate::journal::audit::line::Kind;
 use crate::journal::context::Origin;
 use crate::model::principal::Principal;
 
-/// One event. What is empty or `None` does not stand in the line. Who, from where, and the
+/// One event that is no request of a client: those are a `Call`. What is empty or `None` does not stand in the line. Who, from where, and the
 /// request are those that the thread works on (`journal::context`) unless they are given.
 #[derive(Clone)]
 pub struct Record<'a> {
@@ -27,18 +26,7 @@ pub struct Record<'a> {
     pub method: &'a str,
     /// A tool, a prompt, a URI, a key, a command.
     pub name: &'a str,
-    /// What `line::asked` made of a request: stands for all members from `sess` to `server`.
-    pub asked: &'a str,
-    /// Raw JSON: the line has its digest and size.
-    pub arguments: Option<&'a str>,
-    /// The same where they are to be shown, without what must not be.
-    pub shown: &'a str,
-    pub result_bytes: Option<u64>,
-    pub is_error: Option<bool>,
     pub code: Option<i64>,
-    pub spent: Option<Duration>,
-    /// As long as the server took for it.
-    pub upstream: Option<Duration>,
     /// Separated by spaces.
     pub scopes_used: &'a str,
     pub scopes_missing: &'a str,
@@ -67,14 +55,7 @@ impl Record<'static> {
             server: "",
             method: "",
             name: "",
-            asked: "",
-            arguments: None,
-            shown: "",
-            result_bytes: None,
-            is_error: None,
             code: None,
-            spent: None,
-            upstream: None,
             scopes_used: "",
             scopes_missing: "",
             policy: "",
@@ -88,5 +69,16 @@ impl Record<'static> {
         let mut record = Record::new(event, Outcome::Deny);
         record.reason = Some(reason);
         record
+    }
+}
+
+impl<'a> Record<'a> {
+    pub fn kind(&self) -> Kind<'a> {
+        Kind {
+            session: self.session,
+            protocol: self.protocol,
+            transport: self.transport,
+            method: self.method,
+        }
     }
 }

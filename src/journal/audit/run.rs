@@ -14,13 +14,13 @@ use crate::base::{limits, sys, thread};
 use crate::config::audit::AuditSettings;
 use crate::journal::audit::chain::{CODE, Chain, Keys, now};
 use crate::journal::audit::event::{Event, Outcome, Reason};
-use crate::journal::audit::line::push_number;
 use crate::journal::audit::outlet::Outlet;
-use crate::journal::audit::queue::{Batch, Queue};
+use crate::journal::audit::queue::{Batch, Queued};
 use crate::journal::audit::record::Record;
 use crate::journal::audit::target::{Target, Webhook};
-use crate::journal::audit::{DESK, Desk, FAILING, IS_FULL, IS_ON, LOST, MUST_BLOCK, SHOWS};
-use crate::journal::audit::{judge, key, line, rejects};
+use crate::journal::audit::{DESK, Desk, QUEUE};
+use crate::journal::audit::{FAILING, IS_FULL, IS_ON, LOST, MUST_BLOCK, SHOWS};
+use crate::journal::audit::{judge, key, line, mark, rejects};
 use crate::journal::fact::{self, Fact};
 use crate::journal::file::{Rotation, aside};
 use crate::journal::ring;
@@ -45,7 +45,6 @@ pub struct Plan<'a> {
 
 /// The running audit log. `finish` writes what is left.
 pub struct Audit {
-    desk: Arc<Desk>,
     thread: JoinHandle<Vec<Outlet>>,
 }
 
@@ -69,7 +68,6 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
     let mut boot = [0; 8];
     sys::random_bytes(&mut boot);
     let desk = Arc::new(Desk {
-        queue: Queue::default(),
         mark: keys.mark.clone(),
         began: Instant::now(),
         blocks: plan.settings.blocks,
@@ -84,13 +82,14 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
         signed: Instant::now(),
         log_lost: ring::lost(),
     };
+    QUEUE.open(desk.began);
     let run = move || writer.run(&opening);
     let thread = thread::spawn("audit", limits::STACK_WORKER_BYTES, run)
         .map_err(|error| format!("start the audit log: {error}"))?;
-    *DESK.write().unwrap_or_else(PoisonError::into_inner) = Some(desk.clone());
+    *DESK.write().unwrap_or_else(PoisonError::into_inner) = Some(desk);
     SHOWS.store(!plan.settings.arguments.is_empty(), Ordering::Relaxed);
     IS_ON.store(true, Ordering::Release);
-    Ok(Some(Audit { desk, thread }))
+    Ok(Some(Audit { thread }))
 }
 
 impl Audit {
@@ -99,7 +98,7 @@ impl Audit {
         IS_ON.store(false, Ordering::Release);
         *DESK.write().unwrap_or_else(PoisonError::into_inner) = None;
         let deadline = Instant::now() + limits::LOG_FINISH;
-        self.desk.queue.close();
+        QUEUE.close();
         match self.thread.join() {
             Ok(outlets) => {
                 outlets.iter().for_each(Outlet::close);
@@ -241,7 +240,7 @@ impl LogEnd {
 }
 
 /// The members of the first line of a run.
-fn opening(keys: &Keys, end: &LogEnd) -> String {
+fn opening(keys: &Keys, end: &LogEnd) -> Vec<u8> {
     let mut body = format!(
         "\"event\":\"{}\",\"outcome\":\"ok\"",
         Event::AuditOpen.as_str()
@@ -252,13 +251,12 @@ fn opening(keys: &Keys, end: &LogEnd) -> String {
         body.push('"');
     }
     if end.torn > 0 {
-        body.push_str(",\"torn\":");
-        push_number(&mut body, end.torn as u64);
+        body.push_str(&format!(",\"torn\":{}", end.torn));
     }
     body.push_str(",\"public\":\"");
     body.push_str(&keys.public());
     body.push('"');
-    body
+    body.into_bytes()
 }
 
 /// The thread.
@@ -273,13 +271,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, opening: &str) -> Vec<Outlet> {
+    fn run(mut self, opening: &[u8]) -> Vec<Outlet> {
         let mut text = Vec::new();
         self.chain.seal(now(self.desk.began), opening, &mut text);
         self.hand_out(&mut text, 1, false);
         let desk = self.desk.clone();
-        let mut batch = Batch::default();
-        while desk.queue.take(self.due(), &mut batch) {
+        let mut batch = Batch::new();
+        while QUEUE.take(self.due(), &mut batch) {
             text.clear();
             self.take(&batch, &mut text);
         }
@@ -299,8 +297,13 @@ impl Writer {
     fn take(&mut self, batch: &Batch, text: &mut Vec<u8>) {
         let first = self.chain.seq + 1;
         let mut is_signed = false;
-        batch.each(|at, body| {
-            self.chain.seal(at, body, text);
+        let now_at = now(self.desk.began);
+        batch.each(|mono_ms, event| {
+            let at = now_at.at(mono_ms);
+            self.chain.seal_with(at, text, |out| match event {
+                Queued::Body(body) => out.extend_from_slice(body),
+                Queued::Call(facts, texts) => line::call(facts, &facts.texts(texts), out),
+            });
             if self.chain.unsigned >= limits::AUDIT_CHECKPOINT_LINES {
                 self.chain.sign(at, Event::AuditCheckpoint, text);
                 is_signed = true;
@@ -365,8 +368,8 @@ impl Writer {
     }
 
     fn seal(&mut self, record: &Record<'_>, text: &mut Vec<u8>) {
-        let mut body = String::new();
-        line::body(record, &|session| self.desk.mark(session), &mut body);
-        self.chain.seal(now(self.desk.began), &body, text);
+        let at = now(self.desk.began);
+        self.chain
+            .seal_with(at, text, |out| line::body(record, &mark, out));
     }
 }

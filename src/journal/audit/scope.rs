@@ -54,34 +54,33 @@ pub fn scope_operation(operation: Operation, scoped: &Scoped<'_>) -> bool {
 }
 
 fn json(name: &str, scoped: &Scoped<'_>) -> String {
-    let mut text = format!("{{\"operation\":\"{name}\",\"clientId\":");
+    let mut text = format!("{{\"operation\":\"{name}\",\"clientId\":").into_bytes();
     push_text(&mut text, scoped.client, limits::AUDIT_NAME_BYTES);
     let lists = [
-        ("requestedScopes", scoped.requested),
-        ("grantedScopes", scoped.granted),
+        (",\"requestedScopes\":[", scoped.requested),
+        (",\"grantedScopes\":[", scoped.granted),
     ];
-    for (key, scopes) in lists {
+    for (begin, scopes) in lists {
         let Some(scopes) = scopes else { continue };
-        text.push_str(",\"");
-        text.push_str(key);
-        text.push_str("\":[");
+        text.extend_from_slice(begin.as_bytes());
         for (at, scope) in scopes.split_whitespace().enumerate() {
             if at > 0 {
-                text.push(',');
+                text.push(b',');
             }
             push_text(&mut text, scope, limits::AUDIT_NAME_BYTES);
         }
-        text.push(']');
+        text.push(b']');
     }
     match scoped.error {
-        "" => text.push_str(",\"success\":true}"),
+        "" => text.extend_from_slice(b",\"success\":true}"),
         error => {
-            text.push_str(",\"success\":false,\"error\":");
+            text.extend_from_slice(b",\"success\":false,\"error\":");
             push_text(&mut text, error, limits::AUDIT_NAME_BYTES);
-            text.push('}');
+            text.push(b'}');
         }
     }
-    text
+    // It is ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// What was told already: those of now, and those before.

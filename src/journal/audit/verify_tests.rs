@@ -2,10 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Judge, Terms, Verdict};
+use crate::base::limits;
+use crate::journal::audit::call::Call;
 use crate::journal::audit::chain::{self, Chain, Keys, Moment};
 use crate::journal::audit::event::{Event, Outcome, Reason};
 use crate::journal::audit::line;
 use crate::journal::audit::record::Record;
+use crate::wire::hex;
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, or more";
 
@@ -13,8 +16,8 @@ fn keys() -> Keys {
     Keys::of(SECRET).expect("a key")
 }
 
-fn body(record: &Record<'_>, mark: &ring::hmac::Key) -> String {
-    let mut text = String::new();
+fn body(record: &Record<'_>, mark: &ring::hmac::Key) -> Vec<u8> {
+    let mut text = Vec::new();
     line::body(record, &|session| chain::mark(mark, session), &mut text);
     text
 }
@@ -26,30 +29,35 @@ fn at(ms: u64) -> Moment {
     }
 }
 
-fn call(number: u64) -> Record<'static> {
-    Record {
-        server: "fs",
-        method: "tools/call",
-        name: "read_file",
-        arguments: Some("{\"path\":\"/etc/hosts\"}"),
-        result_bytes: Some(number),
-        spent: Some(Duration::from_micros(number)),
-        ..Record::new(Event::ToolCall, Outcome::Ok)
-    }
+fn call(number: u64) -> Vec<u8> {
+    let others = ["2025-11-25", "http", "tools/call"];
+    let arguments = Some("{\"path\":\"/etc/hosts\"}");
+    let mut call = Call::new(Event::ToolCall, ("", others), "read_file", arguments);
+    call.goes_to("fs", "");
+    call.facts.result_bytes = Some(number);
+    call.facts.spent = Duration::from_micros(number);
+    said(&call)
+}
+
+/// The members of its line.
+fn said(call: &Call) -> Vec<u8> {
+    let mut text = Vec::new();
+    line::call(&call.facts, &call.facts.texts(&call.texts), &mut text);
+    text
 }
 
 /// A log of so many lines, its opening, checkpoints and end among them.
 fn log(lines: u64) -> Vec<Vec<u8>> {
     let keys = keys();
-    let (mark, public) = (keys.mark.clone(), keys.public());
+    let public = keys.public();
     let mut chain = Chain::new(keys, "0123456789abcdef", "host", String::new());
     let mut out = Vec::new();
     let opening = format!("\"event\":\"audit.open\",\"outcome\":\"ok\",\"public\":\"{public}\"");
-    chain.seal(at(0), &opening, &mut out);
+    chain.seal(at(0), opening.as_bytes(), &mut out);
     while chain.seq < lines - 1 {
         match chain.unsigned >= 100 {
             true => chain.sign(at(chain.seq), Event::AuditCheckpoint, &mut out),
-            false => chain.seal(at(chain.seq), &body(&call(chain.seq), &mark), &mut out),
+            false => chain.seal(at(chain.seq), &call(chain.seq), &mut out),
         }
     }
     chain.sign(at(lines), Event::AuditClose, &mut out);
@@ -234,9 +242,9 @@ fn what_is_missing_is_good_when_the_log_says_so() {
     );
     let mut chain = Chain::new(keys, "0123456789abcdef", "host", String::new());
     let mut out = Vec::new();
-    chain.seal(at(0), &opening, &mut out);
+    chain.seal(at(0), opening.as_bytes(), &mut out);
     let kept = out.len();
-    (0..3).for_each(|number| chain.seal(at(1), &body(&call(number), &mark), &mut out));
+    (0..3).for_each(|number| chain.seal(at(1), &call(number), &mut out));
     out.truncate(kept);
     let gap = Record {
         reason: Some(Reason::Sink),
@@ -281,7 +289,7 @@ fn fields_of_strangers_stay_one_line() {
     ];
     for (number, edit) in edits.into_iter().enumerate() {
         let record = with(edit);
-        let line = format!("{{{}}}", body(&record, &keys().mark));
+        let line = object(body(&record, &keys().mark));
         assert!(
             line.bytes().all(|byte| (b' '..0x7f).contains(&byte)),
             "{line}"
@@ -305,15 +313,60 @@ fn fields_of_strangers_stay_one_line() {
         scopes_missing: &long,
         policy: &long,
         detail: &long,
-        arguments: Some(&long),
-        shown: &long,
         ..Record::new(Event::ToolCall, Outcome::Error)
     };
-    let line = body(&record, &keys().mark);
-    assert!(
-        line.len() < crate::base::limits::AUDIT_LINE_BYTES - 1024,
-        "{}",
-        line.len()
-    );
-    assert!(serde_json::from_str::<serde_json::Value>(&format!("{{{line}}}")).is_ok());
+    is_bounded(body(&record, &keys().mark));
+    let others = ["2025-11-25", "http", "tools/call"];
+    let mut call = Call::new(Event::ToolCall, (&long, others), &long, Some(&long));
+    call.goes_to(&long, &long);
+    is_bounded(said(&call));
+}
+
+fn object(members: Vec<u8>) -> String {
+    format!("{{{}}}", String::from_utf8(members).expect("text"))
+}
+
+#[track_caller]
+fn is_bounded(members: Vec<u8>) {
+    let line = object(members);
+    let bytes = line.len();
+    assert!(bytes < limits::AUDIT_LINE_BYTES - 1024, "{bytes}");
+    assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
+}
+
+#[test]
+fn texts_of_a_call_stay_within_its_line() {
+    let bad = "a\nb\u{1b}[31m\"q\\\u{202e}é";
+    for arguments in [None, Some(bad), Some("x".repeat(5000).as_str())] {
+        let others = ["2025-11-25", "http", "tools/call"];
+        let mut call = Call::new(Event::ToolCall, ("", others), bad, arguments);
+        call.goes_to("before", "before");
+        call.goes_to(bad, bad);
+        let line = object(said(&call));
+        assert!(
+            line.is_ascii() && !line.contains(char::is_control),
+            "{line}"
+        );
+        let value: serde_json::Value = serde_json::from_str(&line).expect("valid JSON");
+        assert_eq!([&value["name"], &value["server"], &value["args"]], [bad; 3]);
+        let sum = arguments.map(|text| {
+            let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+            hex::encode(sum.as_ref())
+        });
+        assert_eq!(value["args_sha256"].as_str().map(str::to_owned), sum);
+        assert_eq!(
+            value["args_bytes"].as_u64(),
+            arguments.map(|text| text.len() as u64)
+        );
+    }
+}
+
+#[test]
+fn a_code_is_the_hmac_that_is_documented() {
+    let keys = keys();
+    let key = keys.first("0123456789abcdef");
+    let digest = chain::digest_of(b"some line");
+    let known = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let tag = ring::hmac::sign(&known, digest.as_ref());
+    assert_eq!(chain::code(&key, &digest).as_ref(), tag.as_ref());
 }
