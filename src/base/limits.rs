@@ -802,10 +802,10 @@ pub const AUDIT_NAME_BYTES: usize = 256;
 pub const AUDIT_AGENT_BYTES: usize = 128;
 pub const AUDIT_TEXT_BYTES: usize = 2 * KIB;
 pub const AUDIT_ARGUMENTS_BYTES: usize = 4 * KIB;
-/// Of the texts of one call so much room is made at once. Arguments up to so many bytes are digested
-/// by the thread of the chain, longer ones where they are read.
+/// For the texts of one call so much room is made at once.
 pub const AUDIT_CALL_BYTES: usize = 512;
-pub const AUDIT_ARGUMENTS_KEPT: usize = 256;
+/// Longer arguments are digested where they are read, shorter ones by the thread of the chain.
+pub const AUDIT_ARGUMENTS_KEPT_BYTES: usize = 256;
 /// Events that wait to be chained, and lines that wait for one sink.
 pub const AUDIT_QUEUE_BYTES: usize = 4 * MIB;
 pub const AUDIT_BACKLOG_BYTES: usize = 8 * MIB;

@@ -41,7 +41,7 @@ thread_local! {
     static ADMITTED: Cell<Option<Arc<Principal>>> = const { Cell::new(None) };
     /// The same for what the audit log tells of the request.
     static ORIGIN: Cell<Option<Arc<Origin>>> = const { Cell::new(None) };
-    static ASKED: Cell<Option<Context>> = const { Cell::new(None) };
+    static ASKED: Cell<Option<Guard>> = const { Cell::new(None) };
     /// The same for a request that another replica has passed on.
     static HOP: Cell<Option<Hop>> = const { Cell::new(None) };
 }
@@ -373,9 +373,11 @@ impl Handler for FrontDoor {
                 Err(reply) => return Admit::Answer(reply),
             }
         }
+        // One that got no further is over.
+        ASKED.set(None);
         let working = audit::is_on().then(|| context::enter(self.asked(head, peer)));
         let refused = self.refuse(head, peer);
-        ASKED.set(working.and_then(Guard::leave));
+        ASKED.set(working.filter(|_| refused.is_none()));
         match refused {
             Some(reply) => Admit::Answer(match self.proof() {
                 Some((name, proof)) => reply.with(name, proof),
@@ -394,10 +396,8 @@ impl Handler for FrontDoor {
     fn handle(&self, head: &Head<'_>, peer: &Peer, body: &[u8], out: &mut Responder<'_>) {
         let whose = ADMITTED.take();
         let asked = ASKED.take();
-        let _working = context::enter(Context {
-            who: whose.clone(),
-            ..asked.unwrap_or_else(|| traced::work_on(head))
-        });
+        let _working = asked.unwrap_or_else(|| context::enter(traced::work_on(head)));
+        context::is_of(whose.clone());
         if self.replicas().is_some() && HOP.get().is_some_and(|hop| !hop.is_for(body)) {
             return out.reply(&refusal(403, "Not the body that was passed on"));
         }

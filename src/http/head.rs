@@ -126,6 +126,11 @@ impl<'b> Head<'b> {
         })
     }
 
+    /// Names of all headers, in the order they were sent.
+    pub fn names(&self) -> impl Iterator<Item = &'b str> + '_ {
+        self.fields.iter().map(|field| field.name)
+    }
+
     /// All headers as (name, value), in the order they were sent.
     pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b str)> + '_ {
         self.fields

@@ -72,7 +72,7 @@ impl Trusted {
     /// Who sent a request with these headers over a connection from `peer`.
     pub fn client(&self, peer: IpAddr, head: &Head<'_>) -> Client {
         let peer = peer.to_canonical();
-        if !head.headers().any(|(name, _)| is_forwarding(name)) {
+        if !head.names().any(is_forwarding) {
             // As most requests are, and it is asked for each of them.
             return Client {
                 address: peer,

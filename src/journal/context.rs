@@ -105,6 +105,17 @@ pub fn enter(context: Context) -> Guard {
     }
 }
 
+/// Whose request it is that this thread works on, now that it is known.
+pub fn is_of(who: Option<Arc<Principal>>) {
+    let _ = CURRENT.try_with(|current| {
+        if let Ok(mut current) = current.try_borrow_mut()
+            && let Some(context) = &mut *current
+        {
+            context.who = who;
+        }
+    });
+}
+
 /// What this thread works on.
 pub fn current() -> Option<Context> {
     with(Context::clone)
@@ -125,17 +136,6 @@ pub fn with<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
 pub struct Guard {
     before: Option<Context>,
     is_of_this_thread: PhantomData<*const ()>,
-}
-
-impl Guard {
-    /// Ends the work, and gives what it was on.
-    pub fn leave(mut self) -> Option<Context> {
-        let before = self.before.take();
-        let current = CURRENT.try_with(|current| current.replace(before));
-        // Dropping would put it back once more.
-        std::mem::forget(self);
-        current.ok().flatten()
-    }
 }
 
 impl Drop for Guard {

@@ -7,17 +7,23 @@ pub fn encode(bytes: &[u8]) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Eight digits at a time: lines of the audit log have many of them.
+/// In pieces, not digit by digit: lines of the audit log have many of them.
 pub fn push(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (words, rest) = bytes.as_chunks::<4>();
-    for word in words {
-        out.extend_from_slice(&digits(*word));
+    for part in bytes.chunks(32) {
+        let mut whole = [0; 32];
+        whole[..part.len()].copy_from_slice(part);
+        out.extend_from_slice(&digits_of(&whole)[..2 * part.len()]);
     }
-    if !rest.is_empty() {
-        let mut word = [0; 4];
-        word[..rest.len()].copy_from_slice(rest);
-        out.extend_from_slice(&digits(word)[..2 * rest.len()]);
+}
+
+/// The digits of so much as a SHA-256 has.
+pub fn digits_of(bytes: &[u8; 32]) -> [u8; 64] {
+    let mut text = [0; 64];
+    let words = bytes.as_chunks::<4>().0.iter();
+    for (place, word) in text.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *place = digits(*word);
     }
+    text
 }
 
 #[inline]
@@ -57,7 +63,7 @@ mod tests {
         );
         assert_eq!(decode(&text), Some(bytes.clone()));
         assert_eq!(decode(&text.to_uppercase()), Some(bytes.clone()));
-        for length in 0..9 {
+        for length in (0..9).chain([31, 32, 33, 100]) {
             let some = &bytes[7..7 + length];
             assert_eq!(decode(&encode(some)).as_deref(), Some(some));
         }

@@ -52,9 +52,9 @@ pub struct Texts<'a> {
     /// Members that are ready: who asks, and in which request; and what kind of request it is.
     pub around: &'a [u8],
     pub kind: &'a [u8],
-    pub name: &'a str,
+    pub name: &'a [u8],
     pub arguments: Arguments<'a>,
-    pub server: &'a str,
+    pub server: &'a [u8],
     pub shown: &'a str,
 }
 
@@ -92,7 +92,7 @@ impl Call {
         let before = texts.len();
         let all = arguments.unwrap_or_default().as_bytes();
         match all.len() {
-            0..=limits::AUDIT_ARGUMENTS_KEPT => texts.extend_from_slice(all),
+            0..=limits::AUDIT_ARGUMENTS_KEPT_BYTES => texts.extend_from_slice(all),
             _ => texts.extend_from_slice(digest::digest(&digest::SHA256, all).as_ref()),
         }
         let lengths = Lengths {
@@ -175,15 +175,13 @@ impl Facts {
             rest = after;
             text
         };
-        // They were text when they were put in.
-        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         let lengths = self.lengths;
-        let is_kept = self.arguments_bytes <= Some(limits::AUDIT_ARGUMENTS_KEPT as u64);
+        let is_kept = self.arguments_bytes <= Some(limits::AUDIT_ARGUMENTS_KEPT_BYTES as u64);
         let around = next(lengths.around);
         let kind = next(lengths.kind);
-        let name = text(next(lengths.name));
+        let name = next(lengths.name);
         let arguments = next(lengths.arguments);
-        let server = text(next(lengths.server));
+        let server = next(lengths.server);
         Texts {
             around,
             kind,
@@ -193,7 +191,8 @@ impl Facts {
                 false => Arguments::Digest(arguments),
             },
             server,
-            shown: text(rest),
+            // It was text when it was put in.
+            shown: std::str::from_utf8(rest).unwrap_or_default(),
         }
     }
 }

@@ -78,14 +78,19 @@ pub fn digest_of(text: &[u8]) -> digest::Digest {
 /// HMAC-SHA256 of the digest of a line. The text is read once, for the sum needs the digest too.
 /// Written out, because a key that is good for one line is not worth preparing.
 pub fn code(key: &Key, line: &digest::Digest) -> digest::Digest {
-    let padded = |pad: u8, text: &digest::Digest| {
-        let mut block = [pad; 96];
-        let keyed = block.iter_mut().zip(key);
-        keyed.for_each(|(byte, of_key)| *byte ^= of_key);
+    let padded = |pad: u64, text: &digest::Digest| {
+        let mut block = [0; 96];
+        let (words, _) = block.as_chunks_mut::<8>();
+        let of_key = key.as_chunks::<8>().0.iter();
+        let of_key = of_key.map(|word| u64::from_ne_bytes(*word));
+        for (word, of_key) in words.iter_mut().zip(of_key.chain([0; 4])) {
+            *word = (of_key ^ pad).to_ne_bytes();
+        }
         block[64..].copy_from_slice(text.as_ref());
         digest::digest(&digest::SHA256, &block)
     };
-    padded(0x5c, &padded(0x36, line))
+    let inner = padded(0x3636_3636_3636_3636, line);
+    padded(0x5c5c_5c5c_5c5c_5c5c, &inner)
 }
 
 /// What the id of a session is known by in the lines of this key.

@@ -70,9 +70,9 @@ pub fn call(facts: &Facts, texts: &Texts<'_>, out: &mut Vec<u8>) {
     line.begin(facts.event, facts.outcome, facts.reason);
     line.0.extend_from_slice(texts.around);
     line.0.extend_from_slice(texts.kind);
-    line.name(key!("name"), &masked(texts.name));
+    line.raw(key!("name"), texts.name);
     line.arguments(facts.arguments_bytes, texts.arguments);
-    line.name(key!("server"), texts.server);
+    line.raw(key!("server"), texts.server);
     line.text(key!("args"), texts.shown, limits::AUDIT_ARGUMENTS_BYTES);
     line.number(key!("res_bytes"), facts.result_bytes);
     if let Some(is_error) = facts.is_error {
@@ -264,6 +264,18 @@ impl Body {
         }
     }
 
+    /// A name that may be a secret, and was text when it was put in.
+    fn raw(&mut self, key: &str, name: &[u8]) {
+        if mask::learnt() > 0 || name.is_empty() || !is_plain(name, limits::AUDIT_NAME_BYTES) {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            return self.name(key, &masked(text));
+        }
+        self.piece(key);
+        self.0.push(b'"');
+        self.0.extend_from_slice(name);
+        self.0.push(b'"');
+    }
+
     fn text(&mut self, key: &str, text: &str, most: usize) {
         if text.is_empty() {
             return;
@@ -295,15 +307,16 @@ pub fn push_number(out: &mut Vec<u8>, number: u64) {
 /// A point and three digits.
 pub fn push_thousandths(out: &mut Vec<u8>, number: u64) {
     let digit = |number: u64| b'0' + u8::try_from(number % 10).unwrap_or(0);
-    out.extend([b'.', digit(number / 100), digit(number / 10), digit(number)]);
+    let text = [b'.', digit(number / 100), digit(number / 10), digit(number)];
+    // In one piece they cost least.
+    out.extend_from_slice(&text);
 }
 
 /// A literal of printable ASCII with at most `most` bytes between its quotes; `...` ends what is
 /// cut.
 pub fn push_text(out: &mut Vec<u8>, text: &str, most: usize) {
     out.push(b'"');
-    let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.len() <= most && text.bytes().all(plain) {
+    if is_plain(text.as_bytes(), most) {
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
         return;
@@ -327,4 +340,10 @@ pub fn push_text(out: &mut Vec<u8>, text: &str, most: usize) {
         }
     }
     out.push(b'"');
+}
+
+/// Whether it stands between quotes as it is.
+fn is_plain(text: &[u8], most: usize) -> bool {
+    let plain = |byte: &u8| (b' '..0x7f).contains(byte) && !matches!(byte, b'"' | b'\\');
+    text.len() <= most && text.iter().all(plain)
 }

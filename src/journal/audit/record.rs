@@ -5,8 +5,9 @@ use crate::journal::audit::line::Kind;
 use crate::journal::context::Origin;
 use crate::model::principal::Principal;
 
-/// One event that is no request of a client: those are a `Call`. What is empty or `None` does not stand in the line. Who, from where, and the
-/// request are those that the thread works on (`journal::context`) unless they are given.
+/// One event that is no request of a client: those are a `Call`. What is empty or `None` does not
+/// stand in the line. Who, from where, and the request are those that the thread works on
+/// (`journal::context`) unless they are given.
 #[derive(Clone)]
 pub struct Record<'a> {
     pub event: Event,
