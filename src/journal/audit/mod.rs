@@ -2,8 +2,9 @@
 //! so that nobody can change it unseen. Apart from the ordinary log; nothing that a client sends
 //! changes what is told here. docs/audit-events.md is its inventory.
 //!
-//! `note` makes the members of a line and puts them into a `queue`; a `call` goes there as it is. The
-//! thread `audit` chains (`chain`) and hands whole lines to the sinks (`outlet`), a thread each.
+//! `note` makes the members of a line and puts them into a `queue`; a `call` goes there as it is.
+//! The thread `audit` chains (`chain`) and hands whole lines to the sinks (`outlet`), which have a
+//! thread each.
 
 pub mod call;
 pub mod chain;
