@@ -834,6 +834,8 @@ pub const AUDIT_RETRY_MOST: Duration = Duration::from_secs(30);
 pub const AUDIT_KEY_BYTES: usize = 32;
 /// Further than that no key is sought: a number could be made up.
 pub const AUDIT_STEPS: u64 = 1_000_000_000;
+/// Of a log, so much is read from its end backwards at the start: its last signed line is there.
+pub const AUDIT_LOOK_BYTES: u64 = 256 * MIB as u64;
 /// What `onemcp audit verify` says of at most.
 pub const AUDIT_FINDINGS: usize = 20;
 pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;

@@ -12,6 +12,7 @@ use crate::cli::args::AuditFlags;
 use crate::cli::say;
 use crate::config::settings::{Flags, Settings};
 use crate::config::{load_settings, process_environment, secret_sources};
+use crate::journal::audit::head::{self, Head};
 use crate::journal::audit::verify::{Judge, Terms, Verdict};
 use crate::journal::audit::{key, run as log};
 use crate::journal::file::aside;
@@ -45,11 +46,24 @@ fn judged(asked: &AuditFlags, flags: &Flags) -> Result<Verdict, Failed> {
         .map_err(|error| (error.exit_code(), format!("read the settings: {error}")))?;
     let settings = &config.settings;
     let state = secret_sources::state_folder(settings, &environment);
+    let own = settings.audit.file.clone();
+    let own = own.or_else(|| Some(state.as_deref()?.join(log::FILE)));
+    let Some(last) = asked.files.last().or(own.as_ref()) else {
+        return Err((EXIT_USAGE, "find the log: name its files".to_owned()));
+    };
+    let mut terms = terms(asked, settings, state.as_deref())?;
+    // Before the log, which may go on meanwhile.
+    let must = own.as_ref() == Some(last) && !asked.mixed;
+    let head = stood(last, must, &terms);
     let files = match asked.files.as_slice() {
-        [] => usual(settings, state.as_deref())?,
+        [] => usual(last, settings.audit.max_files),
         files => files.to_vec(),
     };
-    let mut judge = Judge::new(terms(asked, settings, state.as_deref())?);
+    terms.stood = head.clone().unwrap_or_default();
+    let mut judge = Judge::new(terms);
+    if let Err((place, why)) = head {
+        judge.wrong_at(place, why);
+    }
     for path in &files {
         let shown = path.display();
         let cannot = |error| (EXIT_CONFIGURATION, format!("read {shown}: {error}"));
@@ -70,18 +84,27 @@ fn judged(asked: &AuditFlags, flags: &Flags) -> Result<Verdict, Failed> {
 }
 
 /// The file of the settings, and before it those that were put aside.
-fn usual(settings: &Settings, state: Option<&Path>) -> Result<Vec<PathBuf>, Failed> {
-    let own = settings.audit.file.clone();
-    let file = own.or_else(|| Some(state?.join(log::FILE)));
-    let none = || (EXIT_USAGE, "find the log: name its files".to_owned());
-    let file = file.ok_or_else(none)?;
-    let mut files: Vec<PathBuf> = (1..=settings.audit.max_files)
-        .map(|number| aside(&file, number))
+fn usual(log: &Path, max_files: usize) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = (1..=max_files)
+        .map(|number| aside(log, number))
         .take_while(|path| path.exists())
         .collect();
     files.reverse();
-    files.push(file);
-    Ok(files)
+    // One that was taken away is missed by its head.
+    if log.exists() || !head::path(log).exists() {
+        files.push(log.to_owned());
+    }
+    files
+}
+
+/// How far the log went, as the head beside its last file tells, if there is or must be one. Else
+/// where what is wrong.
+fn stood(log: &Path, must: bool, terms: &Terms) -> Result<Option<Head>, (String, String)> {
+    let place = head::path(log).display().to_string();
+    match head::read(log, terms.public.as_deref().unwrap_or_default()) {
+        Ok(None) if must => Err((place, "is missing, so the log's end may be".to_owned())),
+        found => found.map_err(|why| (place, why)),
+    }
 }
 
 fn terms(asked: &AuditFlags, settings: &Settings, state: Option<&Path>) -> Result<Terms, Failed> {
@@ -111,6 +134,7 @@ fn terms(asked: &AuditFlags, settings: &Settings, state: Option<&Path>) -> Resul
     };
     let keys = key::read(&path.ok_or_else(none)?);
     let keys = keys.map_err(|why| (EXIT_CONFIGURATION, format!("read the key: {why}")))?;
+    terms.public = hex::decode(&keys.public());
     terms.keys = Some(Arc::new(keys));
     Ok(terms)
 }
@@ -127,6 +151,7 @@ fn tell_people(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> {
     let Verdict {
         lines,
         runs,
+        killed,
         checkpoints,
         unsigned,
         missing,
@@ -135,8 +160,8 @@ fn tell_people(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> {
     } = verdict;
     writeln!(
         out,
-        "{word}: {lines} lines in {runs} runs, {checkpoints} signed; not signed yet: {unsigned}; \
-         lost and said so: {missing}; head {head}"
+        "{word}: {lines} lines in {runs} runs, {checkpoints} signed; killed: {killed}; \
+         not signed yet: {unsigned}; lost and said so: {missing}; head {head}"
     )
 }
 
@@ -148,6 +173,7 @@ fn tell_programs(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> 
     let Verdict {
         lines,
         runs,
+        killed,
         checkpoints,
         unsigned,
         missing,
@@ -157,8 +183,8 @@ fn tell_programs(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> 
     } = verdict;
     writeln!(
         out,
-        "{{\"ok\":{},\"lines\":{lines},\"runs\":{runs},\"checkpoints\":{checkpoints},\
-         \"unsigned\":{unsigned},\"missing\":{missing},\"wrong\":{wrong},\"head\":\"{head}\"}}",
+        "{{\"ok\":{},\"lines\":{lines},\"runs\":{runs},\"killed\":{killed},\
+         \"checkpoints\":{checkpoints},\"unsigned\":{unsigned},\"missing\":{missing},\"wrong\":{wrong},\"head\":\"{head}\"}}",
         *wrong == 0
     )
 }

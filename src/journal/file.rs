@@ -161,7 +161,10 @@ impl LogFile {
     }
 
     /// `log` becomes `log.1`, `log.1` becomes `log.2`; the last one goes.
-    fn put_aside(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn put_aside(&self) -> io::Result<()> {
         let last = self.rotation.max_files;
         if last == 0 {
             return fs::remove_file(&self.path);

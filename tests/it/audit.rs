@@ -271,6 +271,106 @@ fn the_chain_goes_on_over_kills_restarts_rotation_and_reopening() {
     assert_eq!(folder.verify(&without).0, Some(1));
 }
 
+/// Lines that stand in the file, each whole.
+fn lines_of(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    text.split_inclusive('\n').map(str::to_owned).collect()
+}
+
+/// Whoever may write the folder, but has not the secret, takes the end of a log away.
+#[test]
+fn an_end_that_was_cut_off_is_missed() {
+    let folder = Folder::new("cut");
+    for _ in 0..2 {
+        let rig = folder.plan(clock()).start();
+        rig.session().call("clock_1mcp_now", json!({}));
+        rig.stop();
+    }
+    folder.is_good();
+    let log = folder.path("log");
+    let (whole, head) = (lines_of(&log), fs::read(folder.path("log.head")).unwrap());
+    let mode = fs::metadata(folder.path("log.head")).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let is_close = |line: &String| line.contains("\"audit.close\"");
+    let first = whole.iter().position(is_close).unwrap() + 1;
+    assert!(first < whole.len());
+    // Cut in the midst, right behind an end in good order, to nothing, or not there at all.
+    for kept in [Some(first + 2), Some(first), Some(0), None] {
+        match kept {
+            Some(count) => fs::write(&log, whole[..count].concat()).unwrap(),
+            None => fs::remove_file(&log).unwrap(),
+        }
+        let (code, said) = folder.verify(&[]);
+        assert_eq!(code, Some(1), "{kept:?}: {said}");
+        let rig = folder.plan(clock()).start();
+        eventually("it is said", || rig.stderr().contains("WARN"));
+        rig.stop();
+        let opening = folder.log().remove(0);
+        assert_eq!(opening["reason"], "cut", "{kept:?}");
+        let (code, said) = folder.verify(&[]);
+        assert_eq!(code, Some(1), "{kept:?}: {said}");
+        // What was before is kept elsewhere: from here on all is well.
+        let _ = fs::remove_file(folder.path("log.1"));
+        assert_eq!(folder.verify(&[]).0, Some(1));
+        let (code, said) = folder.verify(&["--partial"]);
+        assert_eq!(code, Some(0), "{kept:?}: {said}");
+        fs::write(folder.path("log.head"), &head).unwrap();
+    }
+    fs::write(&log, whole.concat()).unwrap();
+    folder.is_good();
+    // The head itself.
+    let mut other = head.clone();
+    other[25] ^= 1;
+    for bad in [b"".to_vec(), b"x\n".to_vec(), other] {
+        fs::write(folder.path("log.head"), bad).unwrap();
+        assert_eq!(folder.verify(&[]).0, Some(1));
+    }
+    fs::remove_file(folder.path("log.head")).unwrap();
+    assert_eq!(folder.verify(&[]).0, Some(1));
+    let rig = folder.plan(clock()).start();
+    rig.stop();
+    assert_eq!(folder.log()[0]["reason"], "cut");
+}
+
+/// A log in the state directory must be there when its key is.
+#[test]
+fn a_log_that_is_gone_with_its_head_is_missed_by_its_key() {
+    let folder = Folder::new("gone");
+    let state = folder.text("state");
+    let start = || {
+        let plan = Plan::new(json!({})).args(&["--audit-sinks", "file", "--state-dir", &state]);
+        plan.start().stop();
+    };
+    start();
+    let at = |name: &str| folder.path("state").join(name);
+    start();
+    let opening = parsed(&lines_of(&at("audit.log")).concat());
+    assert!(opening.iter().all(|line| line["reason"] != "cut"));
+    fs::remove_file(at("audit.log")).unwrap();
+    fs::remove_file(at("audit.log.head")).unwrap();
+    start();
+    let opening = parsed(&lines_of(&at("audit.log")).concat()).remove(0);
+    assert_eq!(opening["reason"], "cut");
+}
+
+#[test]
+fn killed_runs_are_counted_and_never_taken_for_cut_ones() {
+    let folder = Folder::new("killed");
+    for run in 1..=3 {
+        let mut rig = folder.plan(json!({})).start();
+        eventually("it begins", || folder.count("audit.open") == run);
+        signal(rig.pid, Signal::KILL);
+        rig.exit_code(PATIENCE);
+    }
+    folder.plan(json!({})).start().stop();
+    let (code, said) = folder.verify(&[]);
+    assert_eq!((code, &said["killed"]), (Some(0), &json!(3)), "{said}");
+    let log = folder.log();
+    let openings = of(&log, "audit.open");
+    let reasons: Vec<&Value> = openings.iter().map(|line| &line["reason"]).collect();
+    assert_eq!(json!(reasons), json!([null, "killed", "killed", "killed"]));
+}
+
 const BAD: &str = "a\nb\r\u{1b}[31m\"q\\\u{202e}x\u{2028}\u{2066}\u{7f}\u{e0041}é";
 
 /// Thirty places where a stranger can put text of his own.

@@ -10,6 +10,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::base::time;
 use crate::journal::audit::event::Event;
+use crate::journal::audit::head;
 use crate::journal::audit::line::{push_number, push_text, push_thousandths};
 use crate::wire::hex;
 
@@ -198,6 +199,11 @@ impl Chain {
         out.extend_from_slice(END.as_bytes());
         self.sum.update(digest.as_ref());
         self.unsigned += 1;
+    }
+
+    /// Where it stands, signed: what is kept beside the log.
+    pub fn stand(&self, boot: &str) -> String {
+        head::text(&self.signer, boot, self.seq, &self.head)
     }
 
     /// As far as the second.

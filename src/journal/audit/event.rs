@@ -145,5 +145,6 @@ words! {
     Queue "queue" "More came than could be kept",
     Sink "sink" "A destination took nothing",
     Killed "killed" "The process before ended without closing its log",
+    Cut "cut" "The log does not go on from where it ended",
     Other "other" "See detail",
 }

@@ -10,6 +10,7 @@ pub mod call;
 pub mod chain;
 pub mod event;
 pub mod facts;
+pub mod head;
 pub mod key;
 pub mod line;
 pub mod outlet;

@@ -33,8 +33,8 @@ struct Desk {
 #[derive(Default)]
 struct State {
     text: Vec<u8>,
-    /// A checkpoint is among it.
-    syncs: bool,
+    /// A checkpoint is among it: what is kept beside the log then.
+    head: Option<String>,
     /// First and last number of the lines that had no room, and how many.
     lost: Option<(u64, u64)>,
     is_closed: bool,
@@ -63,7 +63,7 @@ impl Outlet {
             reopened: sink::reopened(),
             failed: 0,
             text: Vec::new(),
-            owes_sync: false,
+            owed: None,
             synced: Instant::now(),
         };
         let run = move || writer.run();
@@ -72,15 +72,13 @@ impl Outlet {
     }
 
     /// Whole lines, those numbered from `first` to `last`.
-    pub fn push(&self, text: &[u8], numbers: (u64, u64), syncs: bool) {
-        self.add(text.len(), numbers, syncs, |all| {
-            all.extend_from_slice(text)
-        });
+    pub fn push(&self, text: &[u8], numbers: (u64, u64), head: Option<&str>) {
+        self.add(text.len(), numbers, head, |all| all.extend_from_slice(text));
     }
 
     /// The same without a copy, if nothing waits here: then `text` is other room.
-    pub fn take(&self, text: &mut Vec<u8>, numbers: (u64, u64), syncs: bool) {
-        self.add(text.len(), numbers, syncs, |all| match all.is_empty() {
+    pub fn take(&self, text: &mut Vec<u8>, numbers: (u64, u64), head: Option<&str>) {
+        self.add(text.len(), numbers, head, |all| match all.is_empty() {
             true => std::mem::swap(all, text),
             false => all.extend_from_slice(text),
         });
@@ -90,7 +88,7 @@ impl Outlet {
         &self,
         bytes: usize,
         (first, last): (u64, u64),
-        syncs: bool,
+        head: Option<&str>,
         add: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut state = self.desk.state();
@@ -100,7 +98,9 @@ impl Outlet {
             return;
         }
         add(&mut state.text);
-        state.syncs |= syncs;
+        if let Some(head) = head {
+            state.head = Some(head.to_owned());
+        }
         drop(state);
         self.desk.changed.notify_all();
     }
@@ -139,8 +139,8 @@ struct Writer {
     failed: u32,
     /// What is being written; in the end its room is the backlog's.
     text: Vec<u8>,
-    /// A checkpoint is not on the disk for certain.
-    owes_sync: bool,
+    /// Of a checkpoint that is not on the disk for certain.
+    owed: Option<String>,
     synced: Instant,
 }
 
@@ -165,7 +165,7 @@ impl Writer {
             if !state.text.is_empty() {
                 self.text.clear();
                 std::mem::swap(&mut self.text, &mut state.text);
-                self.owes_sync |= std::mem::take(&mut state.syncs);
+                self.owed = state.head.take().or(self.owed.take());
                 return true;
             }
             if state.is_closed {
@@ -179,16 +179,15 @@ impl Writer {
             }
             let due = self.synced + limits::AUDIT_SYNC_EVERY;
             let left = due.saturating_duration_since(Instant::now());
-            if self.owes_sync && left.is_zero() {
+            if self.owed.is_some() && left.is_zero() {
                 drop(state);
                 self.sync();
                 state = desk.state();
                 continue;
             }
-            let wait = if self.owes_sync {
-                left
-            } else {
-                limits::AUDIT_CHECKPOINT_EVERY
+            let wait = match self.owed {
+                Some(_) => left,
+                None => limits::AUDIT_CHECKPOINT_EVERY,
             };
             let waited = desk.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -202,6 +201,8 @@ impl Writer {
         while done < text.len() {
             if self.desk.is_late.load(Ordering::Relaxed) {
                 log::error!("audit lines not written sink={}", self.name);
+                // It would tell of lines that are not there.
+                self.owed = None;
                 return false;
             }
             let reopened = sink::reopened();
@@ -236,9 +237,9 @@ impl Writer {
 
     /// Brings a checkpoint to the disk, if there is one that is not there.
     fn sync(&mut self) {
-        if std::mem::take(&mut self.owes_sync) {
+        if let Some(head) = self.owed.take() {
             self.synced = Instant::now();
-            if let Err(error) = self.target.sync() {
+            if let Err(error) = self.target.sync(&head) {
                 log::warn!("audit log not brought to the disk: {error}");
             }
         }

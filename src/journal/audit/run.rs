@@ -2,12 +2,14 @@
 //! to every sink; it signs what there is so far every so often.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
+
+use ::ring::signature::KeyPair;
 
 use crate::base::secret::Secret;
 use crate::base::{limits, sys, thread};
@@ -17,14 +19,15 @@ use crate::journal::audit::event::{Event, Outcome, Reason};
 use crate::journal::audit::outlet::Outlet;
 use crate::journal::audit::queue::{Batch, Queued};
 use crate::journal::audit::record::Record;
-use crate::journal::audit::target::{Target, Webhook};
+use crate::journal::audit::target::{self, Target, Webhook};
 use crate::journal::audit::{DESK, Desk, QUEUE};
 use crate::journal::audit::{FAILING, IS_FULL, IS_ON, LOST, MUST_BLOCK, SHOWS};
-use crate::journal::audit::{judge, key, line, mark, rejects};
+use crate::journal::audit::{head, judge, key, line, mark, rejects};
 use crate::journal::fact::{self, Fact};
 use crate::journal::file::{Rotation, aside};
 use crate::journal::ring;
 use crate::net::egress::Allowed;
+use crate::secrets::replace::replace;
 use crate::wire::hex;
 
 /// Where it is when nobody says otherwise, in the state directory.
@@ -57,16 +60,20 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
     if sinks.is_empty() {
         return Ok(None);
     }
-    let keys = plan.keys()?;
+    let (keys, was_used) = plan.keys()?;
     let mut outlets = Vec::new();
     let mut end = LogEnd::default();
     for name in sinks {
-        let target = plan.target(name, &mut end)?;
+        let target = match name {
+            "file" => plan.target_file(&keys, was_used, &mut end)?,
+            _ => plan.target(name)?,
+        };
         let outlet = Outlet::start(name, target);
         outlets.push(outlet.map_err(|error| format!("start the audit log: {error}"))?);
     }
     let mut boot = [0; 8];
     sys::random_bytes(&mut boot);
+    let boot = hex::encode(&boot);
     let desk = Arc::new(Desk {
         mark: keys.mark.clone(),
         began: Instant::now(),
@@ -74,10 +81,11 @@ pub fn start(plan: &Plan<'_>) -> Result<Option<Audit>, String> {
         shown: shown(&plan.settings.arguments),
     });
     let opening = opening(&keys, &end);
-    let chain = Chain::new(keys, &hex::encode(&boot), &sys::host_name(), end.code);
+    let chain = Chain::new(keys, &boot, &sys::host_name(), end.code);
     let writer = Writer {
         desk: desk.clone(),
         chain,
+        boot,
         outlets,
         signed: Instant::now(),
         log_lost: ring::lost(),
@@ -132,19 +140,22 @@ impl Plan<'_> {
         own.or_else(|| Some(self.state?.join(FILE)))
     }
 
-    fn keys(&self) -> Result<Keys, String> {
+    /// And whether they are our own and were there before: then there was a log.
+    fn keys(&self) -> Result<(Keys, bool), String> {
         let told = |why: String| format!("read the key of the audit log: {why}");
         if let Some(path) = &self.settings.key_file {
-            return key::read(path).map_err(told);
+            return Ok((key::read(path).map_err(told)?, false));
         }
         let Some(state) = self.state else {
             return Err(told("no state directory; give --audit-key-file".to_owned()));
         };
         make_folder(state).map_err(|error| told(error.to_string()))?;
-        key::read_or_make(&state.join(key::FILE)).map_err(told)
+        let path = state.join(key::FILE);
+        let was_there = path.exists();
+        Ok((key::read_or_make(&path).map_err(told)?, was_there))
     }
 
-    fn target(&self, name: &str, end: &mut LogEnd) -> Result<Target, String> {
+    fn target(&self, name: &str) -> Result<Target, String> {
         let settings = self.settings;
         Ok(match name {
             "stdout" if self.is_stdio => {
@@ -152,7 +163,7 @@ impl Plan<'_> {
             }
             "stdout" => Target::Stdout,
             "syslog" => Target::syslog(&settings.syslog),
-            "webhook" => Target::Webhook(Webhook {
+            _ => Target::Webhook(Webhook {
                 url: settings
                     .webhook
                     .clone()
@@ -160,23 +171,37 @@ impl Plan<'_> {
                 headers: self.headers.to_vec(),
                 egress_allow: self.egress_allow.to_vec(),
             }),
-            _ => {
-                let path = self.file().ok_or_else(|| {
-                    "write the audit log: no state directory; give --audit-file".to_owned()
-                })?;
-                let told = |error| format!("write the audit log {}: {error}", path.display());
-                if let Some(folder) = path.parent() {
-                    make_folder(folder).map_err(told)?;
-                }
-                let rotation = Rotation {
-                    max_bytes: settings.max_bytes,
-                    max_files: settings.max_files,
-                };
-                let target = Target::file(path.clone(), rotation).map_err(told)?;
-                *end = LogEnd::of(&path);
-                target
-            }
         })
+    }
+
+    /// `was_used`: somebody has written with these keys before.
+    fn target_file(&self, keys: &Keys, was_used: bool, end: &mut LogEnd) -> Result<Target, String> {
+        let path = self.file().ok_or_else(|| {
+            "write the audit log: no state directory; give --audit-file".to_owned()
+        })?;
+        let told = |error| format!("write the audit log {}: {error}", path.display());
+        if let Some(folder) = path.parent() {
+            make_folder(folder).map_err(told)?;
+        }
+        let rotation = Rotation {
+            max_bytes: self.settings.max_bytes,
+            max_files: self.settings.max_files,
+        };
+        let (file, lock) = target::file(path.clone(), rotation).map_err(told)?;
+        *end = LogEnd::of(&path);
+        // What is no regular file is not there to be read again.
+        if path.is_file() || !path.exists() {
+            let was_used = was_used && self.settings.file.is_none();
+            end.cut = end.missing(&path, keys, was_used).map_err(told)?;
+        }
+        if let Some(why) = end.cut {
+            log::warn!("audit log does not go on from where it ended path={path:?}: {why}");
+            // So the run begins a file, and those before it can be kept as they are.
+            if path.exists() && rotation.max_files > 0 {
+                file.put_aside().map_err(told)?;
+            }
+        }
+        Ok(Target::File(file, lock))
     }
 }
 
@@ -204,9 +229,29 @@ struct LogEnd {
     /// Bytes behind that: whoever wrote them was killed.
     torn: usize,
     is_closed: bool,
+    /// Why it is not the end that the log had.
+    cut: Option<&'static str>,
 }
 
 impl LogEnd {
+    /// Whether it is the end that the log had, as its head tells. A log that begins gets its first
+    /// head here: who is killed soon after has one. `was_used`: there must have been a log.
+    fn missing(&self, log: &Path, keys: &Keys, was_used: bool) -> io::Result<Option<&'static str>> {
+        let is_there = self.torn > 0 || !self.code.is_empty();
+        Ok(match head::read(log, keys.signer.public_key().as_ref()) {
+            Err(_) => Some("its head is not as it was written"),
+            Ok(Some(head)) if head.is_in(log) => None,
+            Ok(Some(_)) => Some("its last signed line is missing"),
+            Ok(None) if is_there => Some("its head is missing"),
+            Ok(None) if was_used => Some("it is missing, and its head"),
+            Ok(None) => {
+                let text = head::text(&keys.signer, "-", 0, "-");
+                replace(&head::path(log), text.as_bytes())?;
+                None
+            }
+        })
+    }
+
     fn of(path: &Path) -> LogEnd {
         let found = LogEnd::read(path).filter(|text| !text.is_empty());
         let Some(text) = found.or_else(|| LogEnd::read(&aside(path, 1))) else {
@@ -223,6 +268,7 @@ impl LogEnd {
             code: String::from_utf8_lossy(code.unwrap_or_default()).into_owned(),
             torn: text.len() - whole,
             is_closed: memchr::memmem::find(last, closing.as_bytes()).is_some(),
+            cut: None,
         }
     }
 
@@ -245,9 +291,14 @@ fn opening(keys: &Keys, end: &LogEnd) -> Vec<u8> {
         "\"event\":\"{}\",\"outcome\":\"ok\"",
         Event::AuditOpen.as_str()
     );
-    if !end.code.is_empty() && !end.is_closed {
+    let reason = match end.cut {
+        Some(_) => Some(Reason::Cut),
+        None if !end.code.is_empty() && !end.is_closed => Some(Reason::Killed),
+        None => None,
+    };
+    if let Some(reason) = reason {
         body.push_str(",\"reason\":\"");
-        body.push_str(Reason::Killed.as_str());
+        body.push_str(reason.as_str());
         body.push('"');
     }
     if end.torn > 0 {
@@ -263,6 +314,7 @@ fn opening(keys: &Keys, end: &LogEnd) -> Vec<u8> {
 struct Writer {
     desk: Arc<Desk>,
     chain: Chain,
+    boot: String,
     outlets: Vec<Outlet>,
     /// When the last checkpoint was.
     signed: Instant,
@@ -274,7 +326,7 @@ impl Writer {
     fn run(mut self, opening: &[u8]) -> Vec<Outlet> {
         let mut text = Vec::new();
         self.chain.seal(now(self.desk.began), opening, &mut text);
-        self.hand_out(&mut text, 1, false);
+        self.hand_out(&mut text, 1, true);
         let desk = self.desk.clone();
         let mut batch = Batch::new();
         while QUEUE.take(self.due(), &mut batch) {
@@ -334,12 +386,14 @@ impl Writer {
     /// Leaves anything in `text`: the last sink may take it for other room.
     fn hand_out(&self, text: &mut Vec<u8>, first: u64, syncs: bool) {
         let numbers = (first, self.chain.seq);
+        let head = syncs.then(|| self.chain.stand(&self.boot));
+        let head = head.as_deref();
         let Some((last, others)) = self.outlets.split_last() else {
             return;
         };
         let others = others.iter();
-        others.for_each(|outlet| outlet.push(text, numbers, syncs));
-        last.take(text, numbers, syncs);
+        others.for_each(|outlet| outlet.push(text, numbers, head));
+        last.take(text, numbers, head);
     }
 
     /// In the place where they would have stood.

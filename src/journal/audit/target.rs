@@ -13,10 +13,12 @@ use rustix::fs::FlockOperation;
 use crate::base::secret::Secret;
 use crate::base::{limits, sys};
 use crate::journal::audit::chain::BEGIN;
+use crate::journal::audit::head;
 use crate::journal::file::{LogFile, Rotation, wait_writable};
 use crate::net::client::{Client, ClientOptions, Method, Request};
 use crate::net::egress::{Allowed, Egress};
 use crate::net::stop::Stop;
+use crate::secrets::replace::replace;
 
 pub enum Target {
     Stdout,
@@ -46,16 +48,18 @@ pub struct Webhook {
     pub egress_allow: Vec<Allowed>,
 }
 
-impl Target {
-    /// # Errors
-    /// When another process writes it.
-    pub fn file(path: PathBuf, rotation: Rotation) -> io::Result<Target> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let lock = lock(Path::new(&name))?;
-        Ok(Target::File(LogFile::new(path, rotation), lock))
-    }
+/// What [`Target::File`] is made of.
+///
+/// # Errors
+/// When another process writes it.
+pub fn file(path: PathBuf, rotation: Rotation) -> io::Result<(LogFile, File)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = lock(Path::new(&name))?;
+    Ok((LogFile::new(path, rotation), lock))
+}
 
+impl Target {
     pub fn syslog(to: &str) -> Target {
         Target::Syslog(Syslog {
             to: to.to_owned(),
@@ -85,13 +89,21 @@ impl Target {
         }
     }
 
-    /// After this a power cut takes nothing of what was written.
+    /// After this a power cut takes nothing of what was written, and it is missed if somebody
+    /// does: `head` is kept beside it.
     ///
     /// # Errors
     /// As the system says.
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub fn sync(&mut self, head: &str) -> io::Result<()> {
         match self {
-            Target::File(file, _) => file.sync(),
+            Target::File(file, _) => {
+                file.sync()?;
+                // What is written to a pipe or a device is not there to be missed.
+                match file.path().is_file() {
+                    true => replace(&head::path(file.path()), head.as_bytes()),
+                    false => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }

@@ -12,7 +12,8 @@ use crate::base::limits;
 use crate::journal::audit::chain::{
     BEGIN, CODE, END, Key, Keys, SIGNATURE, code, digest_of, next_key,
 };
-use crate::journal::audit::event::Event;
+use crate::journal::audit::event::{Event, Reason};
+use crate::journal::audit::head::Head;
 use crate::wire::hex;
 use crate::wire::json::{Rules, string_value};
 use crate::wire::members::Members;
@@ -37,6 +38,8 @@ pub struct Terms {
     pub is_mixed: bool,
     /// A line with this code must be there: it was seen elsewhere.
     pub head: Option<String>,
+    /// The log went as far as this.
+    pub stood: Option<Head>,
 }
 
 /// What was found wrong, and where.
@@ -51,6 +54,8 @@ pub struct Finding {
 pub struct Verdict {
     pub lines: u64,
     pub runs: u64,
+    /// Runs that were not closed, but for the last one.
+    pub killed: u64,
     pub checkpoints: u64,
     /// Lines behind the last checkpoint.
     pub unsigned: u64,
@@ -88,6 +93,7 @@ pub struct Judge {
     /// A line that cannot be read: good if the next run says that it was torn.
     torn: Option<(String, usize)>,
     has_head: bool,
+    has_stood: bool,
 }
 
 /// The members of a line that its place in the chain depends on.
@@ -154,6 +160,7 @@ impl Judge {
             holes: Vec::new(),
             torn: None,
             has_head: false,
+            has_stood: false,
         }
     }
 
@@ -162,7 +169,7 @@ impl Judge {
         self.wrong_at(place, what.into());
     }
 
-    fn wrong_at(&mut self, place: String, what: String) {
+    pub fn wrong_at(&mut self, place: String, what: String) {
         self.verdict.wrong += 1;
         if self.verdict.findings.len() < limits::AUDIT_FINDINGS {
             self.verdict.findings.push(Finding { place, what });
@@ -189,6 +196,8 @@ impl Judge {
         };
         self.verdict.lines += 1;
         self.has_head |= self.terms.head.as_deref() == Some(line.mac);
+        let stood = self.terms.stood.as_ref();
+        self.has_stood |= stood.is_some_and(|head| head.mac == line.mac);
         let boot = line.text("boot");
         if boot != self.boot {
             self.new_run(&line, &boot);
@@ -228,7 +237,17 @@ impl Judge {
         if !is_first && prev != self.verdict.head {
             self.wrong("does not follow the line before it: lines between are missing or changed");
         }
+        if begins
+            && line.text("reason") == Reason::Cut.as_str()
+            && !(is_first && self.terms.is_partial)
+        {
+            self.wrong(
+                "the end of the log before this was cut off: keep what is before this elsewhere, \
+                 and go on with --partial",
+            );
+        }
         self.verdict.runs += 1;
+        self.verdict.killed += u64::from(!is_first && !self.is_closed);
         boot.clone_into(&mut self.boot);
         self.sum = digest::Context::new(&digest::SHA256);
         self.is_summed = begins;
@@ -363,6 +382,15 @@ impl Judge {
         }
         if self.terms.head.is_some() && !self.has_head {
             self.wrong("the line with the code that was given is missing");
+        }
+        if let Some(head) = self.terms.stood.take()
+            && head.seq > 0
+            && !self.has_stood
+        {
+            let Head { seq, boot, .. } = head;
+            self.wrong(format!(
+                "line {seq} of run {boot} is missing: the end of the log was cut off"
+            ));
         }
         if self.is_closed {
             self.verdict.unsigned = 0;
