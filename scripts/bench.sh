@@ -338,7 +338,7 @@ echo "bench: start, lists, memory" >&2
 for count in 1 10 50; do
     config start.json "$count"
     run coldstart gateway "start-$count" --servers "$count" --health --calls "$starts" \
-        --warmup 0.5 -- "$binary" --config "$out/start.json" --port 0
+        --warmup 1 -- "$binary" --config "$out/start.json" --port 0
 done
 run coldstart floor-direct start-1 --servers 1 --calls "$starts" --warmup 0.1 \
     -- "$load" floor -- "$echo_server"

@@ -1,6 +1,7 @@
 //! The Gregorian calendar in UTC: days as dates, moments as RFC 3339 and as HTTP dates. Pure.
 //! Deliberately absent: other zones, leap seconds (Unix time has none), years beyond 9999.
 
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SECONDS_OF_DAY: u64 = 86_400;
@@ -55,15 +56,21 @@ pub fn rfc3339(at: SystemTime) -> Option<String> {
     ))
 }
 
-/// `Sun, 22 Nov 2026 12:00:00 GMT` (RFC 9110), of a second since 1970.
-pub fn http_date(second: u64) -> Option<String> {
-    let (year, month, day, of_day) = parts(second)?;
-    let weekday = WEEKDAYS[usize::try_from(second / SECONDS_OF_DAY % 7).ok()?];
-    let month = MONTHS[usize::try_from(month - 1).ok()?];
+/// Writes `Sun, 22 Nov 2026 12:00:00 GMT` (RFC 9110), of a second since 1970, with nothing from the
+/// heap. False for a time that no calendar has.
+pub fn write_http_date(second: u64, out: &mut String) -> bool {
+    let Some((year, month, day, of_day)) = parts(second) else {
+        return false;
+    };
+    // Both are small: a remainder of seven, and a month from 1 on.
+    let weekday = WEEKDAYS[(second / SECONDS_OF_DAY % 7) as usize];
+    let month = MONTHS[(month - 1) as usize];
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    Some(format!(
+    let date = write!(
+        out,
         "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
-    ))
+    );
+    date.is_ok()
 }
 
 /// Year, month, day, and the second of that day.
@@ -114,7 +121,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::{from_rfc3339, http_date, rfc3339};
+    use super::{from_rfc3339, rfc3339, write_http_date};
 
     #[test]
     fn writes_and_reads_as_the_reference_does() {
@@ -134,17 +141,18 @@ mod tests {
             jiff::fmt::rfc2822::DateTimePrinter::new()
                 .print_timestamp_rfc9110(&reference, &mut date)
                 .unwrap();
-            assert_eq!(http_date(second).unwrap(), date);
+            let mut written = String::new();
+            assert!(write_http_date(second, &mut written));
+            assert_eq!(written, date);
         }
     }
 
     #[test]
     fn has_bounds_and_refuses_other_texts() {
-        assert_eq!(http_date(super::LAST_SECOND + 1), None);
-        assert_eq!(
-            http_date(super::LAST_SECOND).as_deref(),
-            Some("Fri, 31 Dec 9999 23:59:59 GMT")
-        );
+        let mut date = String::new();
+        assert!(!write_http_date(super::LAST_SECOND + 1, &mut date));
+        assert!(write_http_date(super::LAST_SECOND, &mut date));
+        assert_eq!(date, "Fri, 31 Dec 9999 23:59:59 GMT");
         let before = rfc3339(UNIX_EPOCH - Duration::from_millis(1));
         assert_eq!(before, rfc3339(UNIX_EPOCH));
         let early = UNIX_EPOCH - Duration::from_secs(630_720_000);

@@ -61,6 +61,9 @@ pub const DRAIN_BYTES: usize = 64 * KIB;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// What a buffer of a connection may keep between two requests.
 pub const KEPT_BUFFER_BYTES: usize = 8 * KIB;
+/// What a connection reads into until a request does not fit: many hold a stream open, and send
+/// one short request.
+pub const FIRST_BUFFER_BYTES: usize = 2 * KIB;
 /// Answers up to this size are copied behind their head and leave in one plain write;
 /// larger ones leave in one gathering write.
 pub const COPIED_ANSWER_BYTES: usize = 4 * KIB;
@@ -230,6 +233,8 @@ pub const LINE_BYTES: usize = 16 * MIB;
 /// Bytes queued for one child's stdin before callers wait.
 pub const OUTLET_BYTES: usize = 4 * MIB;
 pub const OUTLET_LINES: usize = 4096;
+/// An empty queue keeps room for so many.
+pub const OUTLET_KEPT_LINES: usize = 64;
 /// Lines gathered into one write.
 pub const OUTLET_BATCH_BYTES: usize = 64 * KIB;
 /// Rounds in which a caller drains the queue for others before it leaves that to the writer.
@@ -582,7 +587,8 @@ pub const FILTER_DEPTH: usize = 32;
 
 // The gateway itself.
 
-pub const ROUTER_EVENTS: usize = 1024;
+/// Whoever has more waits for the router.
+pub const ROUTER_EVENTS: usize = 256;
 /// How long a change waits for others that make one world with it, while there are any.
 pub const ROUTER_UNPUBLISHED: Duration = Duration::from_millis(20);
 /// Changes of the configuration that wait for the router.
@@ -793,6 +799,10 @@ pub const SOCKET_FILES: usize = 1024;
 pub const STACK_CONNECTION_BYTES: usize = 256 * KIB;
 pub const STACK_WORKER_BYTES: usize = 256 * KIB;
 pub const STACK_REMOTE_BYTES: usize = 512 * KIB;
+/// Of a stack, what is never given back: more than stands above the first call of a thread.
+pub const STACK_MARGIN_BYTES: usize = 32 * KIB;
+/// A thread that has nothing to do for so long gives back what its heap and its stack do not use.
+pub const REST: Duration = Duration::from_millis(400);
 /// Facts that wait for whoever acts on them.
 pub const FACTS: usize = 1024;
 /// The audit log: one line, and in it one name, one longer text, and arguments that were asked

@@ -8,6 +8,7 @@
     reason = "fork, signal masks and pre_exec have no safe form"
 )]
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
@@ -460,6 +461,59 @@ pub fn rest_heap() {
     unsafe { mi_collect(true) }
 }
 
+thread_local! {
+    /// How far down the stack of this thread goes at least; 0 where nobody said.
+    static STACK_END: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Called first on a thread that was made with a stack of `bytes`.
+pub(crate) fn enter_stack(bytes: usize) {
+    let here = address_here();
+    // Less than the margin stands above this call: its caller, and what the C library puts there.
+    let end = here.saturating_sub(bytes) + limits::STACK_MARGIN_BYTES;
+    STACK_END.set(end);
+}
+
+#[inline(never)]
+fn address_here() -> usize {
+    let mut here = 0_u8;
+    std::hint::black_box(&raw mut here) as usize
+}
+
+/// Gives back the pages of this thread's stack that no call of now stands on. Nothing for a thread
+/// that `base::thread` did not make.
+pub fn rest_stack() {
+    let (page, begin) = (rustix::param::page_size(), STACK_END.get());
+    let begin = begin.next_multiple_of(page);
+    // One page below this one is left to the calls that follow.
+    let end = (address_here() & !(page - 1)).saturating_sub(page);
+    if STACK_END.get() == 0 || begin >= end {
+        return;
+    }
+    // SAFETY: the pages belong to the stack of this thread and lie below all its living calls.
+    // Whoever calls next finds zeros there, and expects nothing.
+    unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_DONTNEED) };
+}
+
+/// Lets go of the program's own code: what is run again comes back from the file's pages, and what
+/// only the start needed stays out.
+pub fn rest_code() {
+    // Both are given by the linker.
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let page = rustix::param::page_size();
+    let begin = (&raw const __executable_start as usize).next_multiple_of(page);
+    let end = (&raw const etext as usize) & !(page - 1);
+    if begin < end {
+        let begin = begin as *mut libc::c_void;
+        // SAFETY: up to the end of the code nothing is written to, so each page is that of the
+        // file, and reading it again finds the same.
+        unsafe { libc::madvise(begin, end - begin as usize, libc::MADV_DONTNEED) };
+    }
+}
+
 /// Gives freed memory back to the system at once rather than when its heap is next used: a thread
 /// that sleeps after a large request would keep it.
 pub fn return_freed_memory_at_once() {
@@ -497,6 +551,31 @@ pub fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::limits;
+
+    #[test]
+    fn a_stack_that_was_given_back_can_be_used_again() {
+        fn fill(depth: u8) -> usize {
+            let room = std::hint::black_box([depth; 4096]);
+            let below = if depth > 0 { fill(depth - 1) } else { 0 };
+            below + usize::from(room[usize::from(depth)])
+        }
+        let body = || {
+            let before = fill(20);
+            super::rest_stack();
+            (before, fill(20))
+        };
+        let thread = crate::base::thread::spawn("stack", limits::STACK_WORKER_BYTES, body);
+        let (before, after) = thread.expect("a thread").join().expect("no fault");
+        assert_eq!((before, after), (210, 210));
+    }
+
+    #[test]
+    fn code_that_was_let_go_runs_on() {
+        super::rest_code();
+        assert_eq!(super::host_name(), super::host_name());
+    }
+
     #[test]
     fn random_bytes_fill_the_whole_buffer_and_differ() {
         let (mut one, mut two) = ([0; 64], [0; 64]);

@@ -142,6 +142,8 @@ fn serve_logged(
             let second = hand_over(signals, ending.clone(), gateway.on_reload()).map_err(cannot)?;
             announce(&gateway, &url);
             started(&url);
+            // What the start needed, this thread needs no more.
+            sys::rest_heap();
             let why = ending.wait();
             (second, gateway.end(why).map_err(cannot)?)
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::fcntl_dupfd_cloexec;
 
+use crate::base::thread::Rest;
 use crate::base::{limits, sys, time};
 use crate::front::exchange::with_type;
 use crate::front::session::Session;
@@ -89,6 +90,7 @@ impl Listener<'_> {
             return;
         }
         let mut last_write = Instant::now();
+        let mut rest = Rest::after_work();
         while !has_ended(self.whose) {
             match self.stream.next(token, self.after) {
                 Next::Events(events) => {
@@ -99,6 +101,7 @@ impl Listener<'_> {
                         }
                     }
                     last_write = Instant::now();
+                    rest.worked();
                     continue;
                 }
                 Next::Finished => return self.take_leave(out),
@@ -113,7 +116,11 @@ impl Listener<'_> {
                 last_write = Instant::now();
                 continue;
             }
-            if !sleep(self.waker, left, out) {
+            rest.look();
+            let quiet = rest
+                .due()
+                .map(|due| due.saturating_duration_since(Instant::now()));
+            if !sleep(self.waker, quiet.map_or(left, |quiet| left.min(quiet)), out) {
                 return;
             }
         }

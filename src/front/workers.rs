@@ -159,7 +159,7 @@ mod tests {
     use std::time::Instant;
 
     use super::Workers;
-    use crate::base::limits;
+    use crate::base::{limits, thread};
 
     #[test]
     fn threads_are_reused_bounded_and_joined() {
@@ -168,11 +168,10 @@ mod tests {
         for _ in 0..50 {
             let done = done.clone();
             let names = move || {
-                let name = std::thread::current().name().map(str::to_owned);
-                done.send(name).expect("the test waits");
+                done.send(thread::name()).expect("the test waits");
             };
             assert!(workers.run(Box::new(names)));
-            assert_eq!(finished.recv().expect("done").as_deref(), Some("call"));
+            assert_eq!(finished.recv().expect("done"), "call");
         }
         // One that has just said so is not idle yet, so there may be a few.
         assert!(workers.len() < 25, "{}", workers.len());

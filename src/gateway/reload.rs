@@ -17,7 +17,8 @@ use serde::Serialize;
 
 use crate::auth::Auth;
 use crate::base::sorted::SortedMap;
-use crate::base::{limits, notify, thread, time};
+use crate::base::thread::{self, Rest};
+use crate::base::{limits, notify, time};
 use crate::config::discovery::sources;
 use crate::config::fingerprint::Fingerprint;
 use crate::config::plan::{Change, Plan, hold_lacking, newly_broken, plan};
@@ -284,6 +285,7 @@ impl Keeper {
         };
         let changes = self.board.changes();
         let mut settled = None;
+        let mut rest = Rest::after_work();
         loop {
             let clock = match self.is_watching() {
                 true => at(look.next),
@@ -299,9 +301,11 @@ impl Keeper {
                 Some(due) => at(due),
                 None => never(),
             };
+            let quiet = rest.due().map_or_else(never, at);
             select! {
                 recv(requests) -> request => match request {
                     Ok(Request::Load(answer)) => {
+                        rest.worked();
                         let outcome = self.reload(&mut look, true);
                         // Who asked may be gone.
                         let _ = answer.try_send(outcome);
@@ -313,6 +317,9 @@ impl Keeper {
                 },
                 recv(clock) -> _ => self.look(&mut look),
                 recv(refused) -> _ => {}
+                recv(quiet) -> _ => {
+                    rest.look();
+                }
                 recv(changes) -> _ => {
                     settled.get_or_insert_with(|| Instant::now() + limits::DISCOVERY_SETTLE);
                 }

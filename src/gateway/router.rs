@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use crate::auth::Auth;
-use crate::base::limits;
+use crate::base::thread::Rest;
+use crate::base::{limits, sys};
 use crate::config::settings::Settings;
 use crate::front::ask;
 use crate::front::session::Session;
@@ -235,6 +236,7 @@ impl Router {
         };
         self.look_if_settled(&desk);
         let mut orders = self.orders.clone();
+        let mut rest = Rest::after_work();
         loop {
             let mut wake = desk
                 .next_sweep
@@ -251,6 +253,8 @@ impl Router {
                 .arriving
                 .iter()
                 .fold(wake, |wake, one| wake.min(one.by));
+            wake = rest.due().map_or(wake, |due| wake.min(due));
+            let mut is_quiet = false;
             select! {
                 recv(self.events) -> event => match event {
                     Ok(Event::Stop) | Err(_) => return,
@@ -261,9 +265,15 @@ impl Router {
                     // Nobody changes the configuration any more: the end is near.
                     Err(_) => orders = never(),
                 },
-                recv(at(wake)) -> _ => {}
+                recv(at(wake)) -> _ => is_quiet = true,
             }
             self.tick(&mut desk);
+            match is_quiet {
+                // All is loaded, or it is as it was before.
+                true if rest.look() => sys::rest_code(),
+                true => {}
+                false => rest.worked(),
+            }
         }
     }
 

@@ -209,7 +209,7 @@ impl Acceptor {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(link));
         let address = peer.address;
         let buffers = Buffers::new();
-        thread::spawn_lean(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
+        thread::spawn(&format!("http-{id}"), STACK_CONNECTION_BYTES, move || {
             let run = AssertUnwindSafe(|| connection::serve(&shared, &link, peer, buffers));
             if catch_unwind(run).is_err() {
                 log::error!("connection thread panicked peer={address}");

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::limits::{
-    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, HEALTH_FIRST_BYTE, KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT,
+    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, FIRST_BUFFER_BYTES, HEAD_BYTES, HEALTH_FIRST_BYTE,
+    KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT,
 };
 use crate::base::room::Share;
 use crate::http::chunked::{BODY_TOO_BIG, Chunked};
@@ -85,7 +86,7 @@ pub(super) struct Buffers {
 impl Buffers {
     pub(super) fn new() -> Self {
         Self {
-            inbox: Vec::with_capacity(KEPT_BUFFER_BYTES),
+            inbox: Vec::with_capacity(FIRST_BUFFER_BYTES),
             outbox: Outbox::new(),
         }
     }
@@ -171,6 +172,10 @@ const NOT_TLS: Refusal = Refusal {
 };
 
 /// Shakes hands within the time that a head may take, or a probe its first byte.
+///
+/// Like the others that are not inlined here: what they need on the stack would stay there below
+/// an open stream.
+#[inline(never)]
 fn greet<'s>(
     tls: &Tls,
     (shared, link): (&Shared, &'s Link),
@@ -207,7 +212,9 @@ impl Connection<'_> {
             if worth_parsing {
                 let bytes = &self.inbox[self.start..];
                 let mut fields = no_fields();
-                match Head::parse(bytes, &mut fields) {
+                // What comes behind is judged when it is its turn, however much was read at once.
+                let most = bytes.len().min(HEAD_BYTES);
+                match Head::parse(&bytes[..most], &mut fields) {
                     Parsed::Complete(head) => {
                         let (spill, outbox) = (&mut self.spill, &mut self.outbox);
                         let rest = &bytes[head.length_bytes..];
@@ -215,7 +222,11 @@ impl Connection<'_> {
                         let used = head.length_bytes + ending.used;
                         return self.settle(used, ending.next);
                     }
-                    Parsed::Incomplete => {}
+                    Parsed::Incomplete => {
+                        if let Err(refusal) = check_length(bytes) {
+                            return self.refuse(refusal);
+                        }
+                    }
                     Parsed::Refused(refusal) => return self.refuse(refusal),
                 }
             }
@@ -229,7 +240,7 @@ impl Connection<'_> {
             // by byte, a head would otherwise cost its length squared.
             let bytes = &self.inbox[self.start..];
             worth_parsing = memchr::memchr(b'\n', &bytes[known..]).is_some();
-            if let Err(refusal) = check_length(bytes) {
+            if !worth_parsing && let Err(refusal) = check_length(bytes) {
                 return self.refuse(refusal);
             }
         }
@@ -300,6 +311,9 @@ impl Connection<'_> {
     /// one large body after the other would pay for fresh memory each time.
     fn shrink(&mut self) {
         self.outbox.shrink();
+        if !self.spill.body.is_empty() && self.inbox.capacity() < KEPT_BUFFER_BYTES {
+            self.inbox.reserve(KEPT_BUFFER_BYTES);
+        }
         let capacity = self.spill.body.capacity().max(self.inbox.capacity());
         if capacity > KEPT_BUFFER_BYTES && self.context.pipe.readable_within(LARGE_BUFFER_WAIT) {
             self.spill.body.clear();
@@ -388,6 +402,7 @@ impl Context<'_> {
     }
 
     /// `None`: the handler panicked.
+    #[inline(never)]
     fn admit(&self, head: &Head<'_>) -> Option<Admit> {
         if self.peer.health_only && !head.path.starts_with("/health") {
             let reply = Reply::text(503, "too many connections").with("Retry-After", "1");
@@ -410,6 +425,7 @@ impl Context<'_> {
     }
 
     /// Reads a body of `length` bytes into the spill, unless it is already there in `rest`.
+    #[inline(never)]
     fn read_length(
         &self,
         head: &Head<'_>,
@@ -437,6 +453,7 @@ impl Context<'_> {
     }
 
     /// Decodes a chunked body into the spill.
+    #[inline(never)]
     fn read_chunked(
         &self,
         head: &Head<'_>,
@@ -489,6 +506,7 @@ impl Context<'_> {
         self.refuse_with(refusal, &mut self.responder(outbox));
     }
 
+    #[inline(never)]
     fn refuse_with(&self, refusal: Refusal, out: &mut Responder<'_>) {
         let Refusal { status, reason } = refusal;
         log::debug!(

@@ -103,6 +103,7 @@ pub struct Head<'b> {
 
 impl<'b> Head<'b> {
     /// Reads the head at the start of `bytes`.
+    #[inline(never)]
     pub fn parse(bytes: &'b [u8], fields: &'b mut Fields<'b>) -> Parsed<'b> {
         match read(bytes, fields) {
             Ok(Some(head)) => Parsed::Complete(head),

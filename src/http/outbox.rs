@@ -136,10 +136,10 @@ impl Outbox {
 /// Replaces `line`; by nothing for a time that no calendar has.
 fn write_date(second: u64, line: &mut String) {
     line.clear();
-    if let Some(date) = calendar::http_date(second) {
-        line.push_str("Date: ");
-        line.push_str(&date);
-        line.push_str("\r\n");
+    line.push_str("Date: ");
+    match calendar::write_http_date(second, line) {
+        true => line.push_str("\r\n"),
+        false => line.clear(),
     }
 }
 

@@ -61,6 +61,7 @@ enum Step {
 impl<'s> Secure<'s> {
     /// Shakes hands until `deadline`; the error says why nothing came of it, in one of few texts
     /// and in detail.
+    #[inline(never)]
     pub(super) fn accept(
         config: Arc<ServerConfig>,
         socket: &'s TcpStream,

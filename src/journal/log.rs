@@ -10,7 +10,7 @@ use std::time::Instant;
 use log::{Metadata, Record};
 
 use crate::base::mask::masked;
-use crate::base::{limits, time};
+use crate::base::{limits, thread, time};
 use crate::config::settings::{LogFormat, Settings, Transport};
 use crate::journal::context;
 use crate::journal::file::{LogFile, Rotation};
@@ -204,7 +204,7 @@ impl log::Log for Journal {
 /// A panic is a line of the log like any other: on stderr it could wait for ever, and would say
 /// what must not be said.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
-    let thread = std::thread::current();
+    let is_main = std::thread::current().name() == Some("main");
     let place = panic
         .location()
         .map(ToString::to_string)
@@ -214,9 +214,12 @@ fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
         Some(text) => text,
         None => payload.downcast_ref::<&str>().copied().unwrap_or("no text"),
     };
-    let name = thread.name().unwrap_or_default();
+    let name = match is_main {
+        true => "main".to_owned(),
+        false => thread::name(),
+    };
     log::error!("panic thread={name:?} at={place:?}: {what}");
-    if name == "main" {
+    if is_main {
         // Nobody comes after it who could.
         log::logger().flush();
     }

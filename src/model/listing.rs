@@ -9,7 +9,7 @@ use crate::mcp::list::ListKind;
 use crate::model::hint::CacheHint;
 use crate::model::mirror::{self, Mirror};
 use crate::model::visible_text;
-use crate::wire::json::{elements, string_value};
+use crate::wire::json::{elements, push_quoted, string_value};
 use crate::wire::members::{Members, edited, span_in};
 use crate::wire::message::FROM_SERVER;
 
@@ -85,7 +85,7 @@ impl Item {
 
     /// The entry for a client of `era`, under `name`; every byte that need not change as it
     /// came.
-    pub fn write(&self, era: Era, name: &str, out: &mut Vec<u8>) {
+    pub fn write(&self, era: Era, name: &str, out: &mut String) {
         let instead = self.instead.as_ref().and_then(|instead| match era {
             Era::Session(revision) if revision.has_tasks() => instead.session.as_ref(),
             Era::Session(_) => instead.older.as_ref(),
@@ -96,11 +96,11 @@ impl Item {
             None => (&*self.raw, &self.key_span),
         };
         if name == &*self.key {
-            return out.extend_from_slice(raw.as_bytes());
+            return out.push_str(raw);
         }
-        out.extend_from_slice(&raw.as_bytes()[..key.start]);
-        out.extend_from_slice(crate::wire::json::quoted(name).as_bytes());
-        out.extend_from_slice(&raw.as_bytes()[key.end..]);
+        out.push_str(&raw[..key.start]);
+        push_quoted(name, out);
+        out.push_str(&raw[key.end..]);
     }
 
     /// The tool without what it says of tasks: nobody can ask its server for one.
@@ -262,9 +262,9 @@ mod tests {
         assert_eq!(page.items.len(), 1);
         assert_eq!(page.dropped, 3);
         assert_eq!(page.next_cursor.as_deref(), Some(""));
-        let mut out = Vec::new();
+        let mut out = String::new();
         page.items[0].write(SESSION, "s_a", &mut out);
-        assert_eq!(out, br#"{"x":1.10,"name":"s_a"}"#);
+        assert_eq!(out, r#"{"x":1.10,"name":"s_a"}"#);
         let described = page.items[0].with_description("d\"", ListKind::Tools);
         assert_eq!(
             &*described.raw,
@@ -310,19 +310,19 @@ mod tests {
         ];
         let old = r#"{"execution":{"taskSupport":"optional"},"outputSchema":true,"name":"a"}"#;
         let item = Item::parse(old, ListKind::Tools).expect("a tool");
-        let mut out = Vec::new();
+        let mut out = String::new();
         item.write(Era::Session(Revision::V2025_06_18), "a", &mut out);
-        assert_eq!(out, br#"{"name":"a"}"#);
+        assert_eq!(out, r#"{"name":"a"}"#);
         let plain = item.without_tasks();
         assert_eq!(&*plain.raw, r#"{"outputSchema":true,"name":"a"}"#);
         for (raw, session, stateless) in cases {
             let item = Item::parse(raw, ListKind::Tools).expect("a tool");
             for (era, expected) in [(SESSION, session), (Era::Stateless, stateless)] {
                 for name in ["N", "a"] {
-                    let mut out = Vec::new();
+                    let mut out = String::new();
                     item.write(era, name, &mut out);
                     let expected = expected.replace("\"N\"", &format!("{name:?}"));
-                    assert_eq!(String::from_utf8(out).expect("text"), expected, "{raw}");
+                    assert_eq!(out, expected, "{raw}");
                 }
             }
         }

@@ -7,7 +7,10 @@ use crate::model::catalog::{Entry, Visible};
 use crate::model::cursor::Cursor;
 use crate::relay::view::View;
 use crate::relay::world::World;
-use crate::wire::json::quoted;
+use crate::wire::json::push_quoted;
+
+/// Room for what surrounds the entries: the member, and a cursor.
+const LIST_EXTRA_BYTES: usize = 256;
 
 /// One page as the raw JSON of a result, for a client of `era`. `cursor` is what it sent.
 pub fn page(
@@ -27,12 +30,19 @@ pub fn page(
         .catalog
         .entries_from(kind, visible, server, position)
         .peekable();
-    let mut out = Vec::with_capacity(4096);
-    out.extend_from_slice(format!("{{\"{}\":[", kind.member()).as_bytes());
-    let mut last: Option<&Entry> = None;
-    for entry in entries.by_ref().take(world.fixed.settings.page_size) {
-        if last.is_some() {
-            out.push(b',');
+    let page: Vec<&Entry> = entries
+        .by_ref()
+        .take(world.fixed.settings.page_size)
+        .collect();
+    let bytes = |entry: &&Entry| entry.item.raw.len() + entry.public.len() + 1;
+    // A list may be large: it is put together in one place, and not moved while it grows.
+    let mut out = String::with_capacity(page.iter().map(bytes).sum::<usize>() + LIST_EXTRA_BYTES);
+    out.push_str("{\"");
+    out.push_str(kind.member());
+    out.push_str("\":[");
+    for (at, entry) in page.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
         }
         let name = if own_names {
             &entry.item.key
@@ -40,18 +50,16 @@ pub fn page(
             &entry.public
         };
         entry.item.write(era, name, &mut out);
-        last = Some(entry);
     }
-    out.push(b']');
-    if let (Some(last), true) = (last, entries.peek().is_some())
+    out.push(']');
+    if let (Some(last), true) = (page.last(), entries.peek().is_some())
         && let Some(next) = cursor_after(world, view, kind, last)
     {
-        out.extend_from_slice(b",\"nextCursor\":");
-        out.extend_from_slice(quoted(&next).as_bytes());
+        out.push_str(",\"nextCursor\":");
+        push_quoted(&next, &mut out);
     }
-    out.push(b'}');
-    // Only text was put together.
-    Ok(String::from_utf8(out).unwrap_or_default())
+    out.push('}');
+    Ok(out)
 }
 
 fn cursor_after(world: &World, view: &View, kind: ListKind, last: &Entry) -> Option<String> {

@@ -293,11 +293,13 @@ impl Link {
         mail: &MailSender,
     ) -> Result<CallId, RpcError> {
         let id = next_call_id();
-        let wire_id = id.to_string();
-        let mut edits = vec![Edit {
+        let mut digits = itoa::Buffer::new();
+        let wire_id = digits.format(id);
+        let mut edits = Vec::with_capacity(request.edits.len() + 2);
+        edits.push(Edit {
             span: request.id.clone(),
-            text: &wire_id,
-        }];
+            text: wire_id,
+        });
         edits.extend(request.edits.iter().map(|(span, text)| Edit {
             span: span.clone(),
             text,
@@ -305,7 +307,7 @@ impl Link {
         if let Some(span) = &request.progress_token {
             edits.push(Edit {
                 span: span.clone(),
-                text: &wire_id,
+                text: wire_id,
             });
         }
         // What is inserted comes before what is replaced at the same place.

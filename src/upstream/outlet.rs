@@ -3,13 +3,13 @@
 //! Lines leave in the order in which they were handed in: whoever holds the pipe drains the
 //! queue, and nobody writes past a queue that is not empty.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::base::limits;
@@ -23,12 +23,66 @@ pub enum SendError {
 
 pub struct Outlet {
     pipe: Mutex<Pipe>,
-    queue: Sender<Vec<u8>>,
-    queued: Receiver<Vec<u8>>,
+    queued: Queue,
     queued_bytes: AtomicUsize,
-    wake: Sender<()>,
-    woken: Receiver<()>,
+    bell: Bell,
     closed: AtomicBool,
+}
+
+/// Lines that wait. `reserve` bounds it; a channel that bounds itself takes all its memory at once,
+/// for each server.
+#[derive(Default)]
+struct Queue {
+    lines: Mutex<VecDeque<Vec<u8>>>,
+    count: AtomicUsize,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    fn push(&self, line: Vec<u8>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push_back(line);
+        self.count.store(lines.len(), Ordering::SeqCst);
+    }
+
+    fn pop(&self) -> Option<Vec<u8>> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = lines.pop_front();
+        if lines.is_empty() {
+            lines.shrink_to(limits::OUTLET_KEPT_LINES);
+        }
+        self.count.store(lines.len(), Ordering::SeqCst);
+        line
+    }
+}
+
+/// Wakes the writer thread, which owns nothing: a thread that allocates nothing costs little.
+#[derive(Default)]
+struct Bell {
+    is_rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.is_rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_one();
+    }
+
+    /// Until it rings, or has rung since it was heard, at most for `limit`.
+    fn wait(&self, limit: Duration) {
+        let is_rung = self.is_rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .heard
+            .wait_timeout_while(is_rung, limit, |is_rung| !*is_rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
 }
 
 struct Pipe {
@@ -41,8 +95,6 @@ struct Pipe {
 
 impl Outlet {
     pub fn new(stdin: OwnedFd) -> Outlet {
-        let (queue, queued) = bounded(limits::OUTLET_LINES);
-        let (wake, woken) = bounded(1);
         let pipe = Mutex::new(Pipe {
             stdin: Some(stdin),
             rest: Vec::new(),
@@ -51,11 +103,9 @@ impl Outlet {
         let (queued_bytes, closed) = (AtomicUsize::new(0), AtomicBool::new(false));
         Outlet {
             pipe,
-            queue,
-            queued,
+            queued: Queue::default(),
             queued_bytes,
-            wake,
-            woken,
+            bell: Bell::default(),
             closed,
         }
     }
@@ -69,7 +119,7 @@ impl Outlet {
     pub fn send(&self, line: Vec<u8>, deadline: Instant) -> Result<(), SendError> {
         if let Ok(mut pipe) = self.pipe.try_lock()
             && pipe.rest.is_empty()
-            && self.queued.is_empty()
+            && self.queued.len() == 0
         {
             if pipe.stdin.is_none() {
                 return Err(SendError::Closed);
@@ -81,27 +131,20 @@ impl Outlet {
             return Ok(());
         }
         self.reserve(line.len(), deadline)?;
-        match self.queue.send_deadline(line, deadline) {
-            Ok(()) => self.pump(),
-            Err(SendTimeoutError::Timeout(_)) => Err(SendError::Busy),
-            Err(SendTimeoutError::Disconnected(_)) => Err(SendError::Closed),
-        }
+        self.queued.push(line);
+        self.pump()
     }
 
     /// The same without waiting: for the child's own reader thread, which must never wait for
     /// the child.
     pub fn try_send(&self, line: Vec<u8>) -> Result<(), SendError> {
-        if self.queued_bytes.load(Ordering::Relaxed) > limits::OUTLET_BYTES {
+        let is_full = self.queued.len() >= limits::OUTLET_LINES;
+        if is_full || self.queued_bytes.load(Ordering::Relaxed) > limits::OUTLET_BYTES {
             return Err(SendError::Busy);
         }
         self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
-        match self.queue.try_send(line) {
-            Ok(()) => self.pump(),
-            Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
-                self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
-                Err(SendError::Busy)
-            }
-        }
+        self.queued.push(line);
+        self.pump()
     }
 
     /// Carries queued lines to the pipe, unless somebody holds it: whoever lets go of the pipe
@@ -124,12 +167,11 @@ impl Outlet {
             if !taken {
                 break;
             }
-            if self.queued.is_empty() {
+            if self.queued.len() == 0 {
                 return Ok(());
             }
         }
-        // A full wake channel already holds the one wake-up that is needed.
-        let _ = self.wake.try_send(());
+        self.bell.ring();
         Ok(())
     }
 
@@ -137,14 +179,15 @@ impl Outlet {
     fn after_unlock(&self, taken: bool) {
         fence(Ordering::SeqCst);
         if !taken {
-            let _ = self.wake.try_send(());
-        } else if !self.queued.is_empty() {
+            self.bell.ring();
+        } else if self.queued.len() > 0 {
             // Closed in the meantime: the callers learn that from their pending calls.
             let _ = self.pump();
         }
     }
 
-    /// Bytes wait for room as lines do, in short slices, because many small waits are rare.
+    /// Waits for room in short slices, because that is rare. Who waits at the same time may come
+    /// in together, each with one line.
     fn reserve(&self, bytes: usize, deadline: Instant) -> Result<(), SendError> {
         const SLICE: Duration = Duration::from_millis(5);
         loop {
@@ -152,7 +195,8 @@ impl Outlet {
                 return Err(SendError::Closed);
             }
             let queued = self.queued_bytes.load(Ordering::Relaxed);
-            if queued == 0 || queued + bytes <= limits::OUTLET_BYTES {
+            let is_short = self.queued.len() < limits::OUTLET_LINES;
+            if is_short && (queued == 0 || queued + bytes <= limits::OUTLET_BYTES) {
                 self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
                 return Ok(());
             }
@@ -166,7 +210,7 @@ impl Outlet {
     /// Takes queued lines into `rest`. False when there was nothing.
     fn gather(&self, pipe: &mut Pipe) -> bool {
         while pipe.rest.len() < limits::OUTLET_BATCH_BYTES {
-            let Ok(line) = self.queued.try_recv() else {
+            let Some(line) = self.queued.pop() else {
                 break;
             };
             self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
@@ -190,7 +234,7 @@ impl Outlet {
                 return WriterEnd::Closed;
             }
             // A timeout only means that nothing was left to the writer for a while.
-            let _ = self.woken.recv_timeout(limits::OUTLET_STALL);
+            self.bell.wait(limits::OUTLET_STALL);
             loop {
                 let mut pipe = self.lock();
                 if pipe.rest.is_empty() && !self.gather(&mut pipe) {
@@ -202,8 +246,8 @@ impl Outlet {
                 }
             }
             fence(Ordering::SeqCst);
-            if !self.queued.is_empty() {
-                let _ = self.wake.try_send(());
+            if self.queued.len() > 0 {
+                self.bell.ring();
             }
         }
     }
@@ -234,7 +278,7 @@ impl Outlet {
     /// Lets go of the pipe: the child sees the end of its input.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        let _ = self.wake.try_send(());
+        self.bell.ring();
         self.lock().stdin = None;
     }
 }
@@ -321,7 +365,7 @@ mod tests {
             senders
                 .into_iter()
                 .for_each(|sender| sender.join().expect("sender"));
-            while !closer.queued.is_empty() || !closer.lock().rest.is_empty() {
+            while closer.queued.len() > 0 || !closer.lock().rest.is_empty() {
                 std::thread::yield_now();
             }
             closer.close();

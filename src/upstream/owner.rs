@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::base::gate::Permit;
-use crate::base::{limits, thread, time};
+use crate::base::thread::{self, Rest};
+use crate::base::{limits, time};
 use crate::config::remote::RemoteSpec;
 use crate::mcp::era::Era;
 use crate::mcp::error::Reason;
@@ -36,6 +37,7 @@ use crate::upstream::server::{
 use crate::upstream::signals::{End, OwnerSignals, ProcessSignals, Told, Watch};
 use crate::upstream::subscriber::Subscriber;
 use crate::upstream::verdict::{Started, Verdict};
+use crate::wire::lines::LineReader;
 
 /// Whose process this is.
 #[derive(Debug, Clone)]
@@ -475,11 +477,12 @@ impl Owner {
             },
         )?;
         let tail = self.server.tail.clone();
+        let lines = LineReader::new(stderr, limits::STDERR_LINE_BYTES);
         thread::spawn(
             &format!("err:{name}"),
             limits::STACK_WORKER_BYTES,
             move || {
-                crate::upstream::stderr::run(&name, stderr, &tail);
+                crate::upstream::stderr::run(&name, lines, &tail);
                 drop(alive);
             },
         )?;
@@ -692,6 +695,7 @@ impl Owner {
     /// Until the process dies, or must go.
     fn serve(&self, running: &mut Running<'_>) -> Over {
         let bell = running.watch.bell();
+        let mut rest = Rest::after_work();
         loop {
             let turn = match running.watch.look() {
                 Some(end) => Err(end),
@@ -715,9 +719,14 @@ impl Owner {
                 .next()
                 .into_iter()
                 .chain(running.subscriber.next());
-            let wake = due.fold(look, Instant::min);
+            let wake = due.chain(rest.due()).fold(look, Instant::min);
             // A timeout, too, is a reason to look.
-            let _ = bell.recv_deadline(wake);
+            match bell.recv_deadline(wake) {
+                Ok(_) => rest.worked(),
+                Err(_) => {
+                    rest.look();
+                }
+            }
         }
     }
 

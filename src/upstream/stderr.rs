@@ -107,10 +107,10 @@ impl Tail {
 }
 
 /// The stderr thread: until the child closes it.
-pub fn run(server: &str, stderr: impl Read, tail: &Tail) {
-    let mut lines = LineReader::new(stderr, limits::STDERR_LINE_BYTES);
+/// `lines` is made by whoever starts it: the thread of a quiet server allocates nothing.
+pub fn run(server: &str, mut lines: LineReader<impl Read>, tail: &Tail) {
     let mut window = Window::new(Instant::now());
-    let target = format!("{}{server}", journal::log::SERVER);
+    let mut target = String::new();
     loop {
         let text = match lines.next_line() {
             Ok(Some(Line::Text(bytes))) => printable(&String::from_utf8_lossy(bytes)),
@@ -119,6 +119,9 @@ pub fn run(server: &str, stderr: impl Read, tail: &Tail) {
         };
         if text.is_empty() {
             continue;
+        }
+        if target.is_empty() {
+            target = format!("{}{server}", journal::log::SERVER);
         }
         // Before anybody sees it: a server may repeat what it was given.
         let text = masked(&text);
@@ -186,13 +189,18 @@ impl Window {
 mod tests {
     use super::{Admit, Tail, Window, printable, run};
     use crate::base::limits;
+    use crate::wire::lines::LineReader;
     use std::time::Instant;
+
+    fn lines_of(text: &str) -> LineReader<&[u8]> {
+        LineReader::new(text.as_bytes(), limits::STDERR_LINE_BYTES)
+    }
 
     #[test]
     fn keeps_the_last_lines() {
         let tail = Tail::default();
         let text: String = (0..200).map(|n| format!("line {n}\n")).collect();
-        run("s", text.as_bytes(), &tail);
+        run("s", lines_of(&text), &tail);
         assert_eq!(tail.lines().len(), limits::STDERR_KEPT_LINES);
         assert_eq!(tail.last().as_deref(), Some("line 199"));
     }
@@ -200,7 +208,7 @@ mod tests {
     #[test]
     fn a_slow_reader_is_told_what_it_lost() {
         let tail = Tail::default();
-        let feed = |text: &str| run("s", text.as_bytes(), &tail);
+        let feed = |text: &str| run("s", lines_of(text), &tail);
         feed("one\n");
         let first = tail.after(0);
         assert_eq!((first.lost, first.lines.len(), first.next), (0, 1, 1));

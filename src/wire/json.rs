@@ -355,9 +355,20 @@ pub fn quoted(value: &str) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Writes `value` as a JSON string literal. Most names need no escapes.
+pub fn push_quoted(value: &str, out: &mut String) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if !value.bytes().all(is_plain) {
+        return out.push_str(&quoted(value));
+    }
+    out.push('"');
+    out.push_str(value);
+    out.push('"');
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Fault, Rules, Scanner, elements, plain_prefix, quoted, string_value};
+    use super::{Fault, Rules, Scanner, elements, plain_prefix, push_quoted, quoted, string_value};
 
     const RULES: Rules = Rules {
         depth: 128,
@@ -370,6 +381,24 @@ mod tests {
             .value(0)
             .and_then(|_| scanner.expect_end())
             .map_err(|e| e.fault)
+    }
+
+    #[test]
+    fn a_literal_is_the_same_however_it_is_written() {
+        for text in [
+            "",
+            "a b",
+            "\u{1}",
+            "\"",
+            "\\",
+            "\u{7f}",
+            "\u{e9}\u{1f600}",
+            "a\nb",
+        ] {
+            let mut out = String::from("x");
+            push_quoted(text, &mut out);
+            assert_eq!(out, format!("x{}", quoted(text)));
+        }
     }
 
     #[test]
