@@ -203,7 +203,12 @@ impl Chain {
 
     /// Where it stands, signed: what is kept beside the log.
     pub fn stand(&self, boot: &str) -> String {
-        head::text(&self.signer, boot, self.seq, &self.head)
+        head::text(
+            &self.signer,
+            boot,
+            self.seq,
+            &String::from_utf8_lossy(&self.head),
+        )
     }
 
     /// As far as the second.

@@ -35,7 +35,7 @@ pub fn text(signer: &Ed25519KeyPair, boot: &str, seq: u64, mac: &str) -> String 
     let mut text = format!("{BEGIN} {boot} {seq} {mac}");
     let signature = signer.sign(text.as_bytes());
     text.push(' ');
-    hex::push(&mut text, signature.as_ref());
+    text.push_str(&hex::encode(signature.as_ref()));
     text.push('\n');
     text
 }
