@@ -825,6 +825,8 @@ pub const AUDIT_TICK: Duration = Duration::from_millis(50);
 pub const AUDIT_IDLE_TICKS: u32 = 40;
 /// With so many bytes it is woken: what is still in the cache of a processor costs less.
 pub const AUDIT_HURRY_BYTES: usize = 128 * KIB;
+/// A sink with lines that takes none of them for so long is failing.
+pub const AUDIT_STALL: Duration = Duration::from_secs(2);
 /// Checkpoints are brought to the disk at most so often.
 pub const AUDIT_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub const AUDIT_CHECKPOINT_LINES: u64 = 1000;

@@ -694,6 +694,49 @@ fn stdout_is_for_containers_and_never_for_a_client() {
     assert_eq!(folder.verify(&["--mixed"]).0, Some(0));
 }
 
+/// Whoever should read stdout stands still: that is no reason to go on in silence.
+#[test]
+fn a_reader_that_stands_still_blocks_and_what_was_lost_is_counted_once() {
+    let folder = Folder::new("still");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let plan = Plan::new(json!({})).args(&["--audit-sinks", "stdout"]);
+    let plan = plan.args(&["--audit-on-failure", "block", "--audit-key-file"]);
+    let mut rig = plan.arg(&folder.text("key")).start_unheard(writer.into());
+    let mut reader = BufReader::new(reader);
+    let mut read = String::new();
+    while rig.port == 0 {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        rig.port = said["port"].as_u64().unwrap_or(0).try_into().unwrap();
+        read.push_str(&line);
+    }
+    let hello = || {
+        let body = initialize("2025-11-25", &json!({}));
+        let request = Request::post("/mcp", body);
+        rig.connect().exchange(&request).status()
+    };
+    crate::support::within(Duration::from_secs(60), "it is refused", || hello() == 503);
+    assert_eq!(rig.get("/health/live").status(), 200);
+    let rest = std::thread::spawn(move || {
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    eventually("it is served again", || hello() == 200);
+    rig.term();
+    assert_eq!(rig.exit_code(PATIENCE), Some(0));
+    drop(rig);
+    read.push_str(&rest.join().unwrap());
+    fs::write(folder.path("log"), &read).unwrap();
+    let (code, said) = folder.verify(&["--mixed"]);
+    assert_eq!(code, Some(0), "{said}");
+    let log = folder.log();
+    let gaps = of(&log, "audit.gap");
+    let told: u64 = gaps.iter().filter_map(|gap| gap["count"].as_u64()).sum();
+    assert_eq!(said["missing"], told);
+}
+
 #[test]
 fn nothing_is_kept_where_nobody_has_to_authenticate() {
     let rig = Plan::new(clock()).start();

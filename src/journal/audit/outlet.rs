@@ -18,6 +18,7 @@ use crate::journal::sink;
 use crate::net::stop::Stop;
 
 pub struct Outlet {
+    name: &'static str,
     desk: Arc<Desk>,
     thread: JoinHandle<()>,
 }
@@ -37,12 +38,45 @@ struct State {
     head: Option<String>,
     /// First and last number of the lines that had no room, and how many.
     lost: Option<(u64, u64)>,
+    /// Since when nothing has been taken of the lines that are here or being written, if any are.
+    waits: Option<Instant>,
+    is_failing: bool,
     is_closed: bool,
 }
 
 impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The sink takes nothing, or takes lines again. Said when it changes, in that order.
+    fn turn(&mut self, name: &str, trouble: Option<&str>) {
+        let was = std::mem::replace(&mut self.is_failing, trouble.is_some());
+        if was == trouble.is_some() {
+            return;
+        }
+        failing(!was);
+        match trouble {
+            Some(why) => log::error!("audit lines not written sink={name}: {why}"),
+            None => log::info!("audit lines are written again sink={name}"),
+        }
+        let failing = trouble.map(str::to_owned);
+        let name = format!("audit log to {name}");
+        fact::note(Fact::Sink { name, failing });
+    }
+
+    /// Whether it has stood still for long.
+    fn look(&mut self, name: &str) {
+        // An answer takes its time.
+        let most = match name {
+            "webhook" => limits::AUDIT_WEBHOOK_TIMEOUT,
+            _ => limits::AUDIT_STALL,
+        };
+        if self.waits.is_some_and(|since| since.elapsed() >= most) {
+            self.turn(name, Some("it takes nothing"));
+        }
     }
 }
 
@@ -68,7 +102,7 @@ impl Outlet {
         };
         let run = move || writer.run();
         let thread = thread::spawn(&format!("audit-{name}"), limits::STACK_REMOTE_BYTES, run)?;
-        Ok(Outlet { desk, thread })
+        Ok(Outlet { name, desk, thread })
     }
 
     /// Whole lines, those numbered from `first` to `last`.
@@ -92,12 +126,17 @@ impl Outlet {
         add: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut state = self.desk.state();
-        if state.text.len() + bytes > limits::AUDIT_BACKLOG_BYTES {
+        // Who hangs in the system cannot say so.
+        state.look(self.name);
+        // After the first that is lost all are, so that those that are missing stand side by side.
+        let is_full = state.text.len() + bytes > limits::AUDIT_BACKLOG_BYTES;
+        if is_full || state.lost.is_some() {
             let from = state.lost.map_or(first, |(from, _)| from);
             state.lost = Some((from, last));
             return;
         }
         add(&mut state.text);
+        state.waits = state.waits.or_else(|| Some(Instant::now()));
         if let Some(head) = head {
             state.head = Some(head.to_owned());
         }
@@ -152,7 +191,8 @@ impl Writer {
             }
         }
         self.sync();
-        if self.failed > 0 {
+        // Whoever ends is not failing any more.
+        if std::mem::take(&mut self.desk.state().is_failing) {
             failing(false);
         }
     }
@@ -211,11 +251,10 @@ impl Writer {
                 self.target.reopen();
             }
             match self.target.write(&text[done..], &self.desk.stop) {
+                Ok(0) => self.desk.state().look(self.name),
                 Ok(taken) => {
                     done += taken;
-                    if taken > 0 && self.failed > 0 {
-                        self.recovered();
-                    }
+                    self.took(done == text.len());
                 }
                 Err(error) => {
                     if self.target.begins_lines_anew() {
@@ -247,11 +286,8 @@ impl Writer {
 
     fn failed(&mut self, error: &io::Error) {
         self.failed = self.failed.saturating_add(1);
-        if self.failed == 1 {
-            failing(true);
-            log::error!("audit lines not written sink={}: {error}", self.name);
-            self.report(Some(error.to_string()));
-        }
+        let why = error.to_string();
+        self.desk.state().turn(self.name, Some(&why));
         let wait = limits::LOG_RETRY * 2u32.pow(self.failed.min(6) - 1);
         self.rest(wait.min(self.target.retry_most()));
     }
@@ -270,16 +306,12 @@ impl Writer {
         }
     }
 
-    fn recovered(&mut self) {
+    fn took(&mut self, all: bool) {
         self.failed = 0;
-        failing(false);
-        log::info!("audit lines are written again sink={}", self.name);
-        self.report(None);
-    }
-
-    fn report(&self, failing: Option<String>) {
-        let name = format!("audit log to {}", self.name);
-        fact::note(Fact::Sink { name, failing });
+        let mut state = self.desk.state();
+        let waits = !all || !state.text.is_empty();
+        state.waits = waits.then(Instant::now);
+        state.turn(self.name, None);
     }
 
     /// Those lines are in other sinks, or nowhere: their place here is told.
@@ -293,5 +325,36 @@ impl Writer {
             detail: &format!("lines {first} to {last}"),
             ..Record::new(Event::AuditGap, Outcome::Error)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::{Condvar, Desk, Mutex, Outlet, Stop};
+    use crate::base::limits;
+
+    #[test]
+    fn lines_that_are_lost_stand_side_by_side() {
+        let desk = Arc::new(Desk {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop: Stop::default(),
+            is_late: AtomicBool::new(false),
+        });
+        let outlet = Outlet {
+            name: "stdout",
+            desk: desk.clone(),
+            thread: std::thread::spawn(|| {}),
+        };
+        let large = vec![b'x'; limits::AUDIT_BACKLOG_BYTES - 10];
+        outlet.push(&large, (1, 2), None);
+        outlet.push(&large, (3, 4), None);
+        // There is room for this one, but lines before it are missing.
+        outlet.push(b"x\n", (5, 5), None);
+        let state = desk.state();
+        assert_eq!((state.lost, state.text.len()), (Some((3, 5)), large.len()));
     }
 }
