@@ -848,6 +848,9 @@ pub const AUDIT_KEY_BYTES: usize = 32;
 pub const AUDIT_STEPS: u64 = 1_000_000_000;
 /// Of a log, so much is read from its end backwards at the start: its last signed line is there.
 pub const AUDIT_LOOK_BYTES: u64 = 256 * MIB as u64;
+/// So often the judge looks for files that are being put aside, and so long it waits between.
+pub const AUDIT_LOOKS: usize = 50;
+pub const AUDIT_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What `onemcp audit verify` says of at most.
 pub const AUDIT_FINDINGS: usize = 20;
 pub const AUDIT_FILE_BYTES: u64 = 100 * 1024 * 1024;

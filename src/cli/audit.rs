@@ -2,7 +2,8 @@
 //! stderr, or each thing as a JSON object on stdout.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,45 +57,96 @@ fn judged(asked: &AuditFlags, flags: &Flags) -> Result<Verdict, Failed> {
     let must = own.as_ref() == Some(last) && !asked.mixed;
     let head = stood(last, must, &terms);
     let files = match asked.files.as_slice() {
-        [] => usual(last, settings.audit.max_files),
-        files => files.to_vec(),
+        [] => usual(last)?,
+        files => files.iter().map(|path| (path.clone(), None)).collect(),
     };
     terms.stood = head.clone().unwrap_or_default();
     let mut judge = Judge::new(terms);
     if let Err((place, why)) = head {
         judge.wrong_at(place, why);
     }
-    for path in &files {
-        let shown = path.display();
-        let cannot = |error| (EXIT_CONFIGURATION, format!("read {shown}: {error}"));
-        let mut file = BufReader::new(File::open(path).map_err(cannot)?);
-        let mut number = 0;
-        loop {
-            let mut line = Vec::new();
-            // A longer one is none of ours, and the rest of it is no better.
-            let mut part = file.by_ref().take(2 * limits::AUDIT_LINE_BYTES as u64);
-            if part.read_until(b'\n', &mut line).map_err(cannot)? == 0 {
-                break;
-            }
-            number += 1;
-            judge.line(format!("{shown}:{number}"), &line);
-        }
+    for (path, file) in files {
+        read(&path, file, asked.open, &mut judge).map_err(|error| cannot(&path, &error))?;
     }
     Ok(judge.end())
 }
 
-/// The file of the settings, and before it those that were put aside.
-fn usual(log: &Path, max_files: usize) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = (1..=max_files)
-        .map(|number| aside(log, number))
-        .take_while(|path| path.exists())
-        .collect();
-    files.reverse();
-    // One that was taken away is missed by its head.
-    if log.exists() || !head::path(log).exists() {
-        files.push(log.to_owned());
+fn cannot(path: &Path, error: &io::Error) -> Failed {
+    let what = format!("read {}: {error}", path.display());
+    (EXIT_CONFIGURATION, what)
+}
+
+fn read(path: &Path, file: Option<File>, is_open: bool, judge: &mut Judge) -> io::Result<()> {
+    let file = file.map_or_else(|| File::open(path), Ok)?;
+    let mut file = BufReader::new(file);
+    let mut number = 0;
+    loop {
+        let mut line = Vec::new();
+        // A longer one is none of ours, and the rest of it is no better.
+        let mut part = file.by_ref().take(2 * limits::AUDIT_LINE_BYTES as u64);
+        if part.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        // The rest of it is being written.
+        if is_open && !line.ends_with(b"\n") && file.fill_buf()?.is_empty() {
+            return Ok(());
+        }
+        number += 1;
+        judge.line(format!("{}:{number}", path.display()), &line);
     }
-    files
+}
+
+/// A file that was opened when its name stood for it.
+type Opened = (PathBuf, Option<File>);
+
+/// The file of the settings, and before it those that were put aside. Which is which changes while
+/// the gateway puts one aside: then it is looked at again.
+fn usual(log: &Path) -> Result<Vec<Opened>, Failed> {
+    let mut found = opened(log)?;
+    for _ in 0..limits::AUDIT_LOOKS {
+        let again = opened(log)?;
+        if found.1 && again.1 && ids(&found.0) == ids(&again.0) {
+            return Ok(found.0);
+        }
+        std::thread::park_timeout(limits::AUDIT_LOOK_EVERY);
+        found = again;
+    }
+    // One that was taken away is missed by its head.
+    if found.0.is_empty() && !head::path(log).exists() {
+        return Err(cannot(log, &io::ErrorKind::NotFound.into()));
+    }
+    Ok(found.0)
+}
+
+/// And whether none is on its way from one name to the next.
+fn opened(log: &Path) -> Result<(Vec<Opened>, bool), Failed> {
+    let open = |path: &Path| match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot(path, &error)),
+    };
+    let mut files = Vec::new();
+    let mut is_still = false;
+    if let Some(file) = open(log)? {
+        files.push((log.to_owned(), Some(file)));
+        is_still = true;
+    }
+    let mut number = 1;
+    loop {
+        let path = aside(log, number);
+        let Some(file) = open(&path)? else { break };
+        files.push((path, Some(file)));
+        number += 1;
+    }
+    is_still &= !aside(log, number + 1).exists();
+    files.reverse();
+    Ok((files, is_still))
+}
+
+fn ids(files: &[Opened]) -> Vec<(u64, u64)> {
+    let of = |(_, file): &Opened| file.as_ref()?.metadata().ok();
+    let files = files.iter().filter_map(of);
+    files.map(|file| (file.dev(), file.ino())).collect()
 }
 
 /// How far the log went, as the head beside its last file tells, if there is or must be one. Else
@@ -139,7 +191,7 @@ fn terms(asked: &AuditFlags, settings: &Settings, state: Option<&Path>) -> Resul
     Ok(terms)
 }
 
-fn tell_people(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> {
+fn tell_people(verdict: &Verdict, out: &mut dyn Write) -> io::Result<()> {
     for finding in &verdict.findings {
         say(&format!("onemcp: {}: {}", finding.place, finding.what));
     }
@@ -165,7 +217,7 @@ fn tell_people(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> {
     )
 }
 
-fn tell_programs(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> {
+fn tell_programs(verdict: &Verdict, out: &mut dyn Write) -> io::Result<()> {
     for finding in &verdict.findings {
         let (place, what) = (quoted(&finding.place), quoted(&finding.what));
         writeln!(out, "{{\"place\":{place},\"wrong\":{what}}}")?;
@@ -184,7 +236,8 @@ fn tell_programs(verdict: &Verdict, out: &mut dyn Write) -> std::io::Result<()> 
     writeln!(
         out,
         "{{\"ok\":{},\"lines\":{lines},\"runs\":{runs},\"killed\":{killed},\
-         \"checkpoints\":{checkpoints},\"unsigned\":{unsigned},\"missing\":{missing},\"wrong\":{wrong},\"head\":\"{head}\"}}",
+         \"checkpoints\":{checkpoints},\"unsigned\":{unsigned},\"missing\":{missing},\
+         \"wrong\":{wrong},\"head\":\"{head}\"}}",
         *wrong == 0
     )
 }

@@ -353,6 +353,33 @@ fn a_log_that_is_gone_with_its_head_is_missed_by_its_key() {
     assert_eq!(opening["reason"], "cut");
 }
 
+/// More files than the judge's own settings know of, and the gateway puts others aside meanwhile.
+#[test]
+fn all_files_put_aside_are_read_also_while_more_are() {
+    let folder = Folder::new("aside");
+    let small = ["--audit-max-size", "16k", "--audit-max-files", "90"];
+    let rig = folder.plan(clock()).args(&small).start();
+    let port = rig.port;
+    let calls = std::thread::spawn(move || {
+        let mut session = Session::open(port, "/mcp", "2025-11-25", json!({}));
+        (0..500).for_each(|_| drop(session.call("clock_1mcp_now", json!({}))));
+    });
+    eventually("the log begins", || {
+        folder.count("audit.open") > 0 || folder.path("log.1").exists()
+    });
+    let mut looks = 0;
+    while !calls.is_finished() {
+        let (code, said) = folder.verify(&["--open"]);
+        assert_eq!(code, Some(0), "{said}");
+        looks += 1;
+    }
+    calls.join().unwrap();
+    eventually("calls are written", || folder.path("log.12").exists());
+    rig.stop();
+    folder.is_good();
+    assert!(looks > 0);
+}
+
 #[test]
 fn killed_runs_are_counted_and_never_taken_for_cut_ones() {
     let folder = Folder::new("killed");
