@@ -31,6 +31,8 @@ pub struct LogFile {
     look_at: Instant,
     /// After a file could not be put aside, it is not tried again before this.
     rotate_at: Instant,
+    /// Of the open.
+    flags: OFlags,
 }
 
 struct Open {
@@ -52,7 +54,14 @@ impl LogFile {
             open: None,
             look_at: now,
             rotate_at: now,
+            // A pipe that nobody reads must not hold up the open.
+            flags: OFlags::NONBLOCK | OFlags::NOCTTY,
         }
+    }
+
+    /// A link at the path leads nowhere.
+    pub fn refuse_links(&mut self) {
+        self.flags |= OFlags::NOFOLLOW;
     }
 
     /// Whether it can be written now.
@@ -132,7 +141,7 @@ impl LogFile {
                 _ => self.open = None,
             }
         }
-        self.open = Some(Open::at(&self.path)?);
+        self.open = Some(Open::at(&self.path, self.flags)?);
         self.look_at = now + limits::LOG_LOOK;
         Ok(())
     }
@@ -149,7 +158,9 @@ impl LogFile {
         if now < self.rotate_at {
             return;
         }
-        let put_aside = self.put_aside().and_then(|()| Open::at(&self.path));
+        let put_aside = self
+            .put_aside()
+            .and_then(|()| Open::at(&self.path, self.flags));
         match put_aside {
             Ok(open) => self.open = Some(open),
             // Better too large than lost. It is said rarely, because it would be said often.
@@ -180,13 +191,12 @@ impl LogFile {
 }
 
 impl Open {
-    fn at(path: &Path) -> io::Result<Open> {
+    fn at(path: &Path, flags: OFlags) -> io::Result<Open> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            // A pipe that nobody reads must not hold up the open.
-            .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+            .custom_flags(flags.bits().cast_signed())
             .open(path)?;
         let there = file.metadata()?;
         let mut open = Open {

@@ -381,6 +381,50 @@ fn all_files_put_aside_are_read_also_while_more_are() {
 }
 
 #[test]
+fn a_key_that_is_gone_is_not_made_again_beside_a_log() {
+    let folder = Folder::new("keyless");
+    let state = folder.text("state");
+    let plan = || Plan::new(json!({})).args(&["--audit-sinks", "file", "--state-dir", &state]);
+    plan().start().stop();
+    let at = |name: &str| folder.path("state").join(name);
+    fs::rename(at("audit.key"), folder.path("kept")).unwrap();
+    assert_eq!(plan().refused().0, Some(78));
+    assert!(!at("audit.key").exists());
+    fs::rename(folder.path("kept"), at("audit.key")).unwrap();
+    plan().start().stop();
+    for name in ["audit.key", "audit.log", "audit.log.head"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    plan().start().stop();
+    let opening = parsed(&lines_of(&at("audit.log")).concat()).remove(0);
+    assert_eq!(opening.get("reason"), None);
+}
+
+/// Whoever may write the state directory of a gateway of root makes it no file elsewhere.
+#[test]
+fn links_in_the_state_directory_lead_nowhere() {
+    let folder = Folder::new("links");
+    let state = folder.path("state");
+    for name in [
+        "audit.log",
+        "audit.log.lock",
+        "audit.log.head",
+        "audit.log.head.new",
+    ] {
+        let _ = fs::remove_dir_all(&state);
+        fs::create_dir(&state).unwrap();
+        symlink(folder.path("elsewhere"), state.join(name)).unwrap();
+        let plan = Plan::new(json!({})).args(&["--audit-sinks", "file"]);
+        let plan = plan.args(&["--state-dir", state.to_str().unwrap()]);
+        match name {
+            "audit.log" | "audit.log.lock" => assert_eq!(plan.refused().0, Some(78), "{name}"),
+            _ => plan.start().stop(),
+        }
+        assert!(!folder.path("elsewhere").exists(), "{name}");
+    }
+}
+
+#[test]
 fn killed_runs_are_counted_and_never_taken_for_cut_ones() {
     let folder = Folder::new("killed");
     for run in 1..=3 {

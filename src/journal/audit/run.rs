@@ -152,6 +152,14 @@ impl Plan<'_> {
         make_folder(state).map_err(|error| told(error.to_string()))?;
         let path = state.join(key::FILE);
         let was_there = path.exists();
+        if !was_there && let Some(log) = self.file().filter(|log| head::path(log).exists()) {
+            return Err(told(format!(
+                "{} is missing, and {} was written with it; put it back, or put the log and \
+                 its head away, too",
+                path.display(),
+                log.display()
+            )));
+        }
         Ok((key::read_or_make(&path).map_err(told)?, was_there))
     }
 
@@ -187,12 +195,21 @@ impl Plan<'_> {
             max_bytes: self.settings.max_bytes,
             max_files: self.settings.max_files,
         };
-        let (file, lock) = target::file(path.clone(), rotation).map_err(told)?;
+        let (mut file, lock) = target::file(path.clone(), rotation).map_err(told)?;
+        // Only who named the file himself knows where it leads.
+        if self.settings.file.is_none() {
+            file.refuse_links();
+            if path.is_symlink() {
+                return Err(told(io::Error::other(
+                    "is a link; take it away, or name the file by --audit-file",
+                )));
+            }
+        }
         *end = LogEnd::of(&path);
         // What is no regular file is not there to be read again.
         if path.is_file() || !path.exists() {
             let was_used = was_used && self.settings.file.is_none();
-            end.cut = end.missing(&path, keys, was_used).map_err(told)?;
+            end.cut = LogEnd::missing(&path, keys, was_used).map_err(told)?;
         }
         if let Some(why) = end.cut {
             log::warn!("audit log does not go on from where it ended path={path:?}: {why}");
@@ -236,8 +253,9 @@ struct LogEnd {
 impl LogEnd {
     /// Whether it is the end that the log had, as its head tells. A log that begins gets its first
     /// head here: who is killed soon after has one. `was_used`: there must have been a log.
-    fn missing(&self, log: &Path, keys: &Keys, was_used: bool) -> io::Result<Option<&'static str>> {
-        let is_there = self.torn > 0 || !self.code.is_empty();
+    fn missing(log: &Path, keys: &Keys, was_used: bool) -> io::Result<Option<&'static str>> {
+        let has_text = std::fs::metadata(log).is_ok_and(|file| file.len() > 0);
+        let is_there = has_text || aside(log, 1).exists();
         Ok(match head::read(log, keys.signer.public_key().as_ref()) {
             Err(_) => Some("its head is not as it was written"),
             Ok(Some(head)) if head.is_in(log) => None,

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use crate::base::secret::Secret;
 use crate::base::{limits, sys};
@@ -125,7 +125,9 @@ impl Target {
 fn lock(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = File::options();
-    let file = options.append(true).create(true).mode(0o600).open(path)?;
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    options.append(true).create(true).mode(0o600);
+    let file = options.custom_flags(flags).open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(
             ErrorKind::ResourceBusy,
