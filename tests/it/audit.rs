@@ -809,6 +809,26 @@ fn a_reader_that_stands_still_blocks_and_what_was_lost_is_counted_once() {
 }
 
 #[test]
+fn every_member_of_a_line_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let (source, docs) = (
+        read("src/journal/audit/line.rs"),
+        read("docs/audit-events.md"),
+    );
+    let rows = docs.lines().take_while(|line| *line != "## Events");
+    let table: String = rows.filter(|line| line.starts_with("| `")).collect();
+    let members = source.split("key!(\"").skip(1);
+    let members: Vec<&str> = members
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(members.len() > 20, "{members:?}");
+    for member in members {
+        assert!(table.contains(&format!("`{member}`")), "{member}");
+    }
+}
+
+#[test]
 fn nothing_is_kept_where_nobody_has_to_authenticate() {
     let rig = Plan::new(clock()).start();
     let _ = Session::open(rig.port, "/mcp", "2025-11-25", json!({}));
