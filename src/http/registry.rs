@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::http::server::ServerOptions;
 
-/// A socket, and whether its thread is between two requests.
+/// A socket, and whether its thread is between two requests, or not yet at the first.
 pub(super) struct Link {
     pub(super) socket: TcpStream,
     resting: AtomicBool,
@@ -25,7 +25,7 @@ impl Link {
     pub(super) fn new(socket: TcpStream) -> Self {
         Self {
             socket,
-            resting: AtomicBool::new(false),
+            resting: AtomicBool::new(true),
         }
     }
 
