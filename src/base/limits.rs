@@ -91,7 +91,7 @@ pub const REFUSED_KEPT: usize = 64;
 pub const REFUSED_AT_ONCE: usize = 64;
 /// Ended connection threads that may wait to be joined.
 pub const UNJOINED_THREADS: usize = 32;
-/// When so many have ended, their memory goes back to the system so much later, once.
+/// Memory goes back to the system so long after 32 connections (`UNJOINED_THREADS`) have ended.
 pub const GIVE_BACK_WAIT: Duration = Duration::from_secs(1);
 /// How long `stop_accepting` waits for the accept thread to close the listener, and the most
 /// connections in the queue of the system, which are then still taken.
