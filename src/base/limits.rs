@@ -15,6 +15,8 @@ const MIB: usize = 1024 * KIB;
 pub const HEAD_BYTES: usize = 32 * KIB;
 /// Header fields in one request.
 pub const HEADERS: usize = 100;
+/// For so many there is room at first: it stays on the stack below an open stream.
+pub const USUAL_HEADERS: usize = 32;
 /// Bytes of the request target.
 pub const TARGET_BYTES: usize = 8 * KIB;
 /// Request body, unless configured otherwise.

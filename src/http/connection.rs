@@ -5,17 +5,18 @@
 //! never with a number that the peer sent.
 //! Absent on purpose: locks, timers, pipelined work.
 
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::limits::{
-    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, FIRST_BUFFER_BYTES, HEAD_BYTES, HEALTH_FIRST_BYTE,
-    KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT,
+    BODY_BYTES_PER_SECOND, BODY_READ_BYTES, FIRST_BUFFER_BYTES, HEAD_BYTES, HEADERS,
+    HEALTH_FIRST_BYTE, KEPT_BUFFER_BYTES, LARGE_BUFFER_WAIT, USUAL_HEADERS,
 };
 use crate::base::room::Share;
 use crate::http::chunked::{BODY_TOO_BIG, Chunked};
-use crate::http::head::{Framing, Head, Method, Parsed, Refusal, check_length, no_fields};
+use crate::http::head::{Framing, Head, Method, Parsed, Refusal, TOO_MANY_FIELDS, check_length};
 use crate::http::outbox::Outbox;
 use crate::http::pipe::Pipe;
 use crate::http::registry::Link;
@@ -32,6 +33,15 @@ enum Next {
     Close,
     /// Close, but let the peer read our answer although it may have sent more.
     Linger,
+}
+
+/// What came of the bytes that are there.
+enum Step {
+    Done(Next),
+    /// The head is not whole.
+    More,
+    /// There are more fields than there was room for.
+    Crowded,
 }
 
 /// The end of one request: what follows, and how many bytes behind the head belonged to it.
@@ -210,24 +220,12 @@ impl Connection<'_> {
         let mut worth_parsing = self.start < self.inbox.len();
         loop {
             if worth_parsing {
-                let bytes = &self.inbox[self.start..];
-                let mut fields = no_fields();
-                // What comes behind is judged when it is its turn, however much was read at once.
-                let most = bytes.len().min(HEAD_BYTES);
-                match Head::parse(&bytes[..most], &mut fields) {
-                    Parsed::Complete(head) => {
-                        let (spill, outbox) = (&mut self.spill, &mut self.outbox);
-                        let rest = &bytes[head.length_bytes..];
-                        let ending = self.context.answer(&head, rest, spill, outbox);
-                        let used = head.length_bytes + ending.used;
-                        return self.settle(used, ending.next);
-                    }
-                    Parsed::Incomplete => {
-                        if let Err(refusal) = check_length(bytes) {
-                            return self.refuse(refusal);
-                        }
-                    }
-                    Parsed::Refused(refusal) => return self.refuse(refusal),
+                let mut step = self.carry_out::<USUAL_HEADERS>();
+                if matches!(step, Step::Crowded) {
+                    step = self.carry_out::<HEADERS>();
+                }
+                if let Step::Done(next) = step {
+                    return next;
                 }
             }
             let known = self.inbox.len() - self.start;
@@ -244,6 +242,31 @@ impl Connection<'_> {
                 return self.refuse(refusal);
             }
         }
+    }
+
+    /// Carries out the request in the inbox if its head is whole and has no more than `N` fields.
+    #[inline(never)]
+    fn carry_out<const N: usize>(&mut self) -> Step {
+        let bytes = &self.inbox[self.start..];
+        let mut fields = [const { MaybeUninit::uninit() }; N];
+        // What comes behind is judged when it is its turn, however much was read at once.
+        let most = bytes.len().min(HEAD_BYTES);
+        let refusal = match Head::parse(&bytes[..most], &mut fields) {
+            Parsed::Complete(head) => {
+                let (spill, outbox) = (&mut self.spill, &mut self.outbox);
+                let rest = &bytes[head.length_bytes..];
+                let ending = self.context.answer(&head, rest, spill, outbox);
+                let used = head.length_bytes + ending.used;
+                return Step::Done(self.settle(used, ending.next));
+            }
+            Parsed::Incomplete => match check_length(bytes) {
+                Ok(()) => return Step::More,
+                Err(refusal) => refusal,
+            },
+            Parsed::Refused(TOO_MANY_FIELDS) if N < HEADERS => return Step::Crowded,
+            Parsed::Refused(refusal) => refusal,
+        };
+        Step::Done(self.refuse(refusal))
     }
 
     /// Reads more of a head; `Err(None)`: nothing is owed to the peer.
@@ -339,6 +362,7 @@ impl Connection<'_> {
 
 impl Context<'_> {
     /// Carries out one request whose head is known; `rest` is what came behind it.
+    #[inline(never)]
     fn answer(
         &self,
         head: &Head<'_>,

@@ -104,7 +104,10 @@ pub struct Head<'b> {
 impl<'b> Head<'b> {
     /// Reads the head at the start of `bytes`.
     #[inline(never)]
-    pub fn parse(bytes: &'b [u8], fields: &'b mut Fields<'b>) -> Parsed<'b> {
+    pub fn parse(
+        bytes: &'b [u8],
+        fields: &'b mut [MaybeUninit<httparse::Header<'b>>],
+    ) -> Parsed<'b> {
         match read(bytes, fields) {
             Ok(Some(head)) => Parsed::Complete(head),
             Ok(None) => Parsed::Incomplete,
@@ -156,7 +159,10 @@ fn text(value: &[u8]) -> &str {
     str::from_utf8(value.trim_ascii()).unwrap_or_default()
 }
 
-fn read<'b>(bytes: &'b [u8], fields: &'b mut Fields<'b>) -> Result<Option<Head<'b>>, Refusal> {
+fn read<'b>(
+    bytes: &'b [u8],
+    fields: &'b mut [MaybeUninit<httparse::Header<'b>>],
+) -> Result<Option<Head<'b>>, Refusal> {
     let Some(skipped) = empty_line_in_front(bytes)? else {
         return Ok(None);
     };
@@ -207,6 +213,11 @@ const HEAD_TOO_BIG: Refusal = Refusal {
     status: 431,
     reason: "head too big",
 };
+/// More than there was room for.
+pub(super) const TOO_MANY_FIELDS: Refusal = Refusal {
+    status: 431,
+    reason: "too many header fields",
+};
 const TARGET_TOO_LONG: Refusal = Refusal {
     status: 414,
     reason: "request target too long",
@@ -249,7 +260,7 @@ pub(super) fn check_length(bytes: &[u8]) -> Result<(), Refusal> {
 
 fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::new(431, "too many header fields"),
+        httparse::Error::TooManyHeaders => TOO_MANY_FIELDS,
         httparse::Error::Version if names_other_version(bytes) => {
             Refusal::new(505, "only HTTP/1.1 is spoken here")
         }
