@@ -719,13 +719,17 @@ impl Owner {
                 .next()
                 .into_iter()
                 .chain(running.subscriber.next());
-            let wake = due.chain(rest.due()).fold(look, Instant::min);
-            // A timeout, too, is a reason to look.
-            match bell.recv_deadline(wake) {
-                Ok(_) => rest.worked(),
-                Err(_) => {
-                    rest.look();
+            let wake = due.fold(look, Instant::min);
+            // A timeout, too, is a reason to look; a rest is none.
+            let woken = loop {
+                let until = rest.due().map_or(wake, |due| wake.min(due));
+                match bell.recv_deadline(until) {
+                    Err(_) if rest.look() && Instant::now() < wake => {}
+                    woken => break woken,
                 }
+            };
+            if woken.is_ok() {
+                rest.worked();
             }
         }
     }
