@@ -48,7 +48,7 @@ UNIT_S = 1
 PROCESS_MIB = 256
 INPUT_BYTES = 16384
 # Whoever does less has not looked.
-LEAST_RUNS = 1000
+LEAST_RUNS = 500
 LEAST_EDGES = 50
 # A busy machine stops anybody for a second.
 LOOKS_AT_SLOW = 3
