@@ -849,7 +849,7 @@ pub const AUDIT_KEY_BYTES: usize = 32;
 /// Further than that no key is sought: a number could be made up.
 pub const AUDIT_STEPS: u64 = 1_000_000_000;
 /// Of a log, so much is read from its end backwards at the start: its last signed line is there.
-pub const AUDIT_LOOK_BYTES: u64 = 256 * MIB as u64;
+pub const AUDIT_LOOK_BYTES: u64 = 256 * 1024 * 1024;
 /// So often the judge looks for files that are being put aside, and so long it waits between.
 pub const AUDIT_LOOKS: usize = 50;
 pub const AUDIT_LOOK_EVERY: Duration = Duration::from_millis(10);
