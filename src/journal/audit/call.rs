@@ -135,8 +135,8 @@ impl Call {
 
 fn push_kind(out: &mut Vec<u8>, session: &str, others: [&'static str; 3]) -> usize {
     let last = LAST.try_with(Cell::take).ok().flatten();
-    let is_same = |last: &Box<Last>| last.others == others && last.session == session;
-    let last = last.filter(is_same).unwrap_or_else(|| {
+    let is_same = |last: &Last| last.others == others && last.session == session;
+    let last = last.filter(|last| is_same(last)).unwrap_or_else(|| {
         let [protocol, transport, method] = others;
         let kind = Kind {
             session,

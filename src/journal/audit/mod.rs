@@ -54,7 +54,7 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-static QUEUE: Queue = Queue::new();
+static QUEUE: Queue = Queue::closed();
 static DESK: RwLock<Option<Arc<Desk>>> = RwLock::new(None);
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static MUST_BLOCK: AtomicBool = AtomicBool::new(false);

@@ -48,10 +48,10 @@ pub enum Queued<'a> {
 }
 
 impl Queue {
-    pub const fn new() -> Queue {
+    pub const fn closed() -> Queue {
         Queue {
             state: Mutex::new(State {
-                batch: Batch::new(),
+                batch: Batch::empty(),
                 began: None,
                 idle: 0,
                 is_asleep: false,
@@ -68,7 +68,7 @@ impl Queue {
     /// From now on events are taken.
     pub fn open(&self, began: Instant) {
         let mut state = self.state();
-        state.batch = Batch::new();
+        state.batch = Batch::empty();
         (state.began, state.idle, state.is_closed) = (Some(began), 0, false);
     }
 
@@ -156,7 +156,7 @@ impl Queue {
 const EVENT: usize = size_of::<Event>();
 
 impl Batch {
-    pub const fn new() -> Batch {
+    pub const fn empty() -> Batch {
         Batch {
             events: Vec::new(),
             bytes: Vec::new(),
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_counted_and_the_rest_keeps_its_order() {
-        let queue = Queue::new();
+        let queue = Queue::closed();
         let began = Instant::now();
         queue.push(began, None, [b"before it was opened", b""]);
         queue.open(began);
@@ -215,7 +215,7 @@ mod tests {
             let at = began + Duration::from_millis(ms);
             queue.push(at, None, [&text.as_bytes()[..7], &text.as_bytes()[7..]]);
         }
-        let mut batch = Batch::new();
+        let mut batch = Batch::empty();
         assert!(queue.take(Instant::now(), &mut batch));
         let mut next = 0;
         batch.each(|ms, event| {

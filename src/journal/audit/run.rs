@@ -346,7 +346,7 @@ impl Writer {
         self.chain.seal(now(self.desk.began), opening, &mut text);
         self.hand_out(&mut text, 1, true);
         let desk = self.desk.clone();
-        let mut batch = Batch::new();
+        let mut batch = Batch::empty();
         while QUEUE.take(self.due(), &mut batch) {
             text.clear();
             self.take(&batch, &mut text);
