@@ -42,17 +42,17 @@ fn entry(text: &str, item: &Item, kind: ListKind) {
     };
     assert_eq!(value[kind.key()].as_str(), Some(&*item.key));
     for era in [Era::Session(Revision::NEWEST), Era::Stateless] {
-        let mut same = Vec::new();
+        let mut same = String::new();
         item.write(era, &item.key, &mut same);
-        let mut other = Vec::new();
+        let mut other = String::new();
         item.write(era, "other \"name\"", &mut other);
-        let mut expected: Value = serde_json::from_slice(&same).expect("JSON");
+        let mut expected: Value = serde_json::from_str(&same).expect("JSON");
         assert_eq!(expected[kind.key()], value[kind.key()]);
         for (key, member) in expected.as_object().expect("an object") {
             assert!(value.get(key).is_some() && (member == &value[key] || key == "execution"));
         }
         expected[kind.key()] = "other \"name\"".into();
-        let renamed: Value = serde_json::from_slice(&other).expect("JSON");
+        let renamed: Value = serde_json::from_str(&other).expect("JSON");
         assert_eq!(renamed, expected);
     }
     let described = item.with_description("a \"b\"\n", kind);
