@@ -276,7 +276,7 @@ impl Pages {
 
     fn refused(&self, refused: Refused) -> Reply {
         match refused {
-            Refused::Redirect(to) => redirect(&to),
+            Refused::Redirect { to, .. } => redirect(&to),
             Refused::Page { status, text, .. } => {
                 let help = format!("{text}. Nothing has happened.");
                 self.told(status, "This request cannot be answered", &help)

@@ -4,6 +4,7 @@
 
 use crate::auth::server::Server;
 use crate::auth::server::client::{Client, Origin};
+use crate::auth::server::fault::reason_of;
 use crate::auth::server::redirect_uri;
 use crate::auth::server::resource::is_ours;
 use crate::base::limits::{CLIENT_ID_BYTES, OAUTH_SCOPE_BYTES, OAUTH_STATE_BYTES};
@@ -39,7 +40,7 @@ pub enum Refused {
         reason: Reason,
     },
     /// The client is told, at this URL.
-    Redirect(String),
+    Redirect { to: String, reason: Reason },
     /// Who the client is can be asked of its host only once the operator has logged in.
     LoginFirst,
 }
@@ -48,9 +49,7 @@ impl Refused {
     /// Tells the auditor, once for each visit.
     pub fn note(&self, query: &str) {
         let reason = match self {
-            Refused::Page { reason, .. } => *reason,
-            Refused::Redirect(to) if to.contains("error=invalid_scope") => Reason::BadScope,
-            Refused::Redirect(_) => Reason::BadRequest,
+            Refused::Page { reason, .. } | Refused::Redirect { reason, .. } => *reason,
             Refused::LoginFirst => return,
         };
         let form = Form::parse(query.as_bytes()).ok();
@@ -133,8 +132,8 @@ impl Server {
         }
         let state = form.get("state").unwrap_or_default();
         if state.len() > OAUTH_STATE_BYTES {
-            let refused = self.redirect(uri, "", &["invalid_request", "state is too long"]);
-            return Err(Refused::Redirect(refused));
+            let fault = ["invalid_request", "state is too long"];
+            return Err(self.sent_back(uri, "", &fault));
         }
         let asked = self.read_rest(&form, &client, uri);
         asked.map_err(|fault| {
@@ -147,8 +146,15 @@ impl Server {
                 };
                 scope_operation(Operation::ValidationFailed, &scoped);
             }
-            Refused::Redirect(self.redirect(uri, state, &fault))
+            self.sent_back(uri, state, &fault)
         })
+    }
+
+    fn sent_back(&self, uri: &str, state: &str, fault: &[&'static str; 2]) -> Refused {
+        Refused::Redirect {
+            to: self.redirect(uri, state, fault),
+            reason: reason_of(fault[0]),
+        }
     }
 
     /// The error for the client, and what it means.

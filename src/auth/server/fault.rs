@@ -24,19 +24,11 @@ pub struct Fault {
 
 impl Fault {
     pub fn bad(error: &'static str, what: impl Into<String>) -> Fault {
-        let reason = match error {
-            "invalid_grant" => Reason::BadCode,
-            "invalid_scope" => Reason::BadScope,
-            "invalid_target" => Reason::BadAudience,
-            "invalid_client" | "unauthorized_client" => Reason::BadClient,
-            "temporarily_unavailable" => Reason::Unavailable,
-            _ => Reason::BadRequest,
-        };
         Fault {
             status: 400,
             error,
             what: what.into(),
-            reason: Some(reason),
+            reason: Some(reason_of(error)),
             challenge: None,
             retry: None,
         }
@@ -134,6 +126,18 @@ impl Fault {
             reply = reply.with("Retry-After", seconds.to_string());
         }
         reply
+    }
+}
+
+/// What the auditor is told of an error code, at whichever endpoint.
+pub(super) fn reason_of(error: &str) -> Reason {
+    match error {
+        "invalid_grant" => Reason::BadCode,
+        "invalid_scope" => Reason::BadScope,
+        "invalid_target" => Reason::BadAudience,
+        "invalid_client" | "unauthorized_client" => Reason::BadClient,
+        "temporarily_unavailable" => Reason::Unavailable,
+        _ => Reason::BadRequest,
     }
 }
 

@@ -190,7 +190,7 @@ fn who_is_certain_is_told_by_a_redirect() {
         ),
     ];
     for (text, expect) in rows {
-        let Err(Refused::Redirect(url)) = rig.server.read_authorize(&text, true) else {
+        let Err(Refused::Redirect { to: url, .. }) = rig.server.read_authorize(&text, true) else {
             panic!("not told: {text}");
         };
         assert!(
@@ -215,7 +215,7 @@ fn a_state_that_is_not_certain_is_not_sent_back() {
         query(&[("state", &long)]),
         format!("{}&state=2", query(&[])),
     ] {
-        let Err(Refused::Redirect(url)) = rig.server.read_authorize(&text, true) else {
+        let Err(Refused::Redirect { to: url, .. }) = rig.server.read_authorize(&text, true) else {
             panic!("not told: {text}");
         };
         let said = said(&url);
@@ -263,7 +263,7 @@ fn a_resource_is_ours_or_nobodys() {
         let refused = rig
             .server
             .read_authorize(&query(&[("resource", asked)]), true);
-        let Err(Refused::Redirect(url)) = refused else {
+        let Err(Refused::Redirect { to: url, .. }) = refused else {
             panic!("taken: {asked}");
         };
         assert_eq!(said(&url).get("error"), Some("invalid_target"), "{asked}");
@@ -277,7 +277,7 @@ fn a_resource_is_ours_or_nobodys() {
     let refused = strict
         .server
         .read_authorize(&query(&[("resource", "")]), true);
-    let Err(Refused::Redirect(url)) = refused else {
+    let Err(Refused::Redirect { to: url, .. }) = refused else {
         panic!("taken without resource");
     };
     assert_eq!(said(&url).get("error"), Some("invalid_target"));
