@@ -47,7 +47,7 @@ impl Tokens {
         if claims.issued_s > now_s + limits::TOKEN_FUTURE_S {
             return Err(Reason::NotYetValid);
         }
-        match self.revoked.covers(&asked(&claims)) {
+        match self.is_revoked(&claims) {
             true => Err(Reason::Revoked),
             false => Ok(claims),
         }
@@ -64,7 +64,7 @@ impl Tokens {
             given.push((Arc::downgrade(who), claims.clone()));
         }
         // It may have been revoked between its verification and this moment.
-        if self.revoked.covers(&asked(&claims)) {
+        if self.is_revoked(&claims) {
             who.end();
         }
     }
@@ -105,10 +105,7 @@ impl Tokens {
     fn end_revoked(&self) {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         for (who, claims) in given.iter() {
-            if let Some(who) = who
-                .upgrade()
-                .filter(|_| self.revoked.covers(&asked(claims)))
-            {
+            if let Some(who) = who.upgrade().filter(|_| self.is_revoked(claims)) {
                 who.end();
             }
         }
