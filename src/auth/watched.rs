@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::base::limits;
 use crate::base::ordered;
+use crate::secrets::private;
 
 /// A file, or a folder with files.
 pub struct Watched {
@@ -98,12 +99,7 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Option<String>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let mode = file.metadata().map_err(failed)?.mode();
-    if mode & 0o007 != 0 {
-        return Err(format!(
-            "use {shown}: everybody on this machine may open it; run chmod o= {shown}"
-        ));
-    }
+    private::check(&file, path).map_err(|why| format!("use {shown}: {why}"))?;
     let mut text = String::new();
     let read = file.take(limit_bytes + 1).read_to_string(&mut text);
     read.map_err(failed)?;

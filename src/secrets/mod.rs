@@ -10,6 +10,7 @@ pub mod command;
 pub mod directory;
 pub mod key;
 pub mod name;
+pub mod private;
 pub mod refresher;
 pub mod replace;
 pub mod sealed;

@@ -1,12 +1,13 @@
 //! The one secret behind the chain: read from its file, or made in the state directory.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::base::{limits, sys};
 use crate::journal::audit::chain::Keys;
+use crate::secrets::private;
 use crate::wire::hex;
 
 /// Where it is when nobody says otherwise, in the state directory.
@@ -16,15 +17,12 @@ pub const FILE: &str = "audit.key";
 /// What is wrong with the file, behind its path.
 pub fn read(path: &Path) -> Result<Keys, String> {
     let told = |what: String| format!("{}: {what}", path.display());
-    let text = fs::read(path).map_err(|error| told(error.to_string()))?;
-    let mode = fs::metadata(path).map_err(|error| told(error.to_string()))?;
+    let mut file = File::open(path).map_err(|error| told(error.to_string()))?;
     // Who has it makes a log that verifies.
-    if mode.permissions().mode() & 0o007 != 0 {
-        let shown = path.display();
-        return Err(told(format!(
-            "everybody on this machine may open it; run chmod o= {shown}"
-        )));
-    }
+    private::check(&file, path).map_err(told)?;
+    let mut text = Vec::new();
+    let read = file.read_to_end(&mut text);
+    read.map_err(|error| told(error.to_string()))?;
     let secret = text.trim_ascii();
     if secret.len() < limits::AUDIT_KEY_BYTES {
         let least = limits::AUDIT_KEY_BYTES;
