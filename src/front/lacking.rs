@@ -61,9 +61,12 @@ pub fn note_hidden(world: &World, view: &View, key: &Named<'_>) {
     }
 }
 
-/// The same of the path of a whole server; no name: there is none.
-pub fn note_closed(view: &View, server: &str) {
-    if let Some(whose) = view.whose.as_ref().filter(|_| !server.is_empty()) {
+/// The same of the path of a whole server, if there is one.
+pub fn note_closed(world: &World, view: &View, server: &str) {
+    let Some(whose) = view.whose.as_ref().filter(|_| audit::is_on()) else {
+        return;
+    };
+    if world.position_named(server).is_some() {
         not_visible(whose, server, "");
     }
 }

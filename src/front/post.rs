@@ -225,12 +225,11 @@ impl Streamable {
             whose: call.whose.cloned(),
         };
         // One that is closed to this client is as one that is not there.
-        if let Scope::Server(name) = &call.scope {
-            let position = world.position_named(name);
-            if position.is_none_or(|at| !view.opens(&world, at)) {
-                lacking::note_closed(&view, position.map_or("", |_| name));
-                return Err(bad(404, format!("unknown server: {name}")));
-            }
+        if let Scope::Server(name) = &call.scope
+            && view.is_closed(&world)
+        {
+            lacking::note_closed(&world, &view, name);
+            return Err(bad(404, format!("unknown server: {name}")));
         }
         let filter = parse_query(call.head.query, &world).map_err(|why| bad(400, why.0))?;
         view.filters.extend(filter);

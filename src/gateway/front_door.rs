@@ -248,13 +248,10 @@ impl FrontDoor {
 
     /// Tells of a view that opens; that of a server that is closed is refused later.
     fn note_allowed(&self, at: &Endpoint, who: &Arc<Principal>, head: &Head<'_>) {
-        if let Endpoint::Mcp(scope @ Scope::Server(name)) = at {
-            let world = self.streamable.desk.hub.world();
-            let view = view_of(scope, who);
-            let position = world.position_named(name);
-            if position.is_none_or(|at| !view.opens(&world, at)) {
-                return;
-            }
+        if let Endpoint::Mcp(scope) = at
+            && view_of(scope, who).is_closed(&self.streamable.desk.hub.world())
+        {
+            return;
         }
         audit::note(Record {
             who: Some(who),

@@ -156,6 +156,15 @@ impl View {
         whose.is_none_or(|whose| reach(&whose.scopes, entry, world) != Reach::Nothing)
     }
 
+    /// The path is that of a server that is not there, or is closed to whoever asks.
+    pub fn is_closed(&self, world: &World) -> bool {
+        let Scope::Server(name) = &self.scope else {
+            return false;
+        };
+        let position = world.position_named(name);
+        position.is_none_or(|at| !self.opens(world, at))
+    }
+
     /// Entries are shown under the names that their server gives them.
     pub fn has_own_names(&self) -> bool {
         self.scope != Scope::All
