@@ -20,12 +20,7 @@ use crate::config::problem::Scope;
 use crate::gateway::discovery::{Found, Sink, Stop};
 
 pub fn run(spec: &Spec, sink: &Sink, stop: &Stop) {
-    let mut folder = Folder {
-        path: sink.folder.join(&spec.path),
-        files: SortedMap::new(),
-        room: Room::WHOLE,
-        is_crowded: false,
-    };
+    let mut folder = Folder::new(sink.folder.join(&spec.path));
     loop {
         match folder.look() {
             Ok(true) => sink.publish_with(folder.found(), folder.complaints()),
@@ -84,6 +79,15 @@ struct Kept {
 type Mark = (u64, u64, u64, i64, i64, i64, i64);
 
 impl Folder {
+    fn new(path: PathBuf) -> Folder {
+        Folder {
+            path,
+            files: SortedMap::new(),
+            room: Room::WHOLE,
+            is_crowded: false,
+        }
+    }
+
     /// True when there is something to tell, and so after each failure.
     fn look(&mut self) -> std::io::Result<bool> {
         let was_crowded = self.is_crowded;
@@ -292,9 +296,8 @@ const NO_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 mod tests {
     use std::path::Path;
 
-    use super::{Folder, Room, servers};
+    use super::{Folder, servers};
     use crate::base::limits;
-    use crate::base::sorted::SortedMap;
 
     #[test]
     fn a_file_holds_one_server_or_several() {
@@ -336,12 +339,7 @@ mod tests {
     fn too_many_files_push_out_nobody_who_is_served() {
         let place = std::env::temp_dir().join(format!("onemcp-crowd-{}", std::process::id()));
         std::fs::create_dir_all(&place).unwrap();
-        let mut folder = Folder {
-            path: place.clone(),
-            files: SortedMap::new(),
-            room: Room::WHOLE,
-            is_crowded: false,
-        };
+        let mut folder = Folder::new(place.clone());
         let put = |name: &str| std::fs::write(place.join(name), r#"{"url": "u"}"#).unwrap();
         let remove = |name: &str| std::fs::remove_file(place.join(name)).unwrap();
         put("z.json");
@@ -367,12 +365,7 @@ mod tests {
         let name = format!("onemcp-directory-{}", std::process::id());
         let place = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&place).unwrap();
-        let mut folder = Folder {
-            path: place.clone(),
-            files: SortedMap::new(),
-            room: Room::WHOLE,
-            is_crowded: false,
-        };
+        let mut folder = Folder::new(place.clone());
         let put = |name: &str, text: &str| std::fs::write(place.join(name), text).unwrap();
         let remove = |name: &str| std::fs::remove_file(place.join(name)).unwrap();
         let server = |count: usize| format!(r#"{{"url": "{}"}}"#, "a".repeat(count));
