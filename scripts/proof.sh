@@ -137,6 +137,7 @@ run_lane input &
 input=$!
 renice -n 5 "$input" >/dev/null || true
 run_lane ends
+# How it went is in its lines.
 wait "$input" || true
 run_lane alone
 
